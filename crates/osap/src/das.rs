@@ -1,0 +1,49 @@
+//! The DAS: login record, envelope, topics and bodies (osap-wire 9 and 10.1).
+//!
+//! The DAS is MQTT 3.1.1; packets are another crate's. Here is what travels inside them.
+
+pub mod attribute;
+pub mod cipher;
+pub mod connack;
+pub mod envelope;
+pub mod event;
+pub mod login;
+pub mod seq;
+pub mod topic;
+
+use crate::json;
+
+/// The deepest nesting of a body.
+pub const MAX_DEPTH: usize = 32;
+/// The longest body, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// Why the application part of a message is not the body its topic announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// Not UTF-8, not JSON, or not the kind of value that belongs here.
+    #[error("the body is not the JSON that belongs here")]
+    Malformed,
+    /// A member the body cannot do without.
+    #[error("the body has no member {0}")]
+    Missing(&'static str),
+    /// More than [`MAX_BODY`] bytes.
+    #[error("the body is longer than {MAX_BODY} bytes")]
+    TooLong,
+    /// Nested more than [`MAX_DEPTH`] levels.
+    #[error("the body is nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+}
+
+/// The text of a body that is one JSON object within the limits.
+fn object(body: &[u8]) -> Result<&str, BodyError> {
+    if body.len() > MAX_BODY {
+        return Err(BodyError::TooLong);
+    }
+    let text = std::str::from_utf8(body).map_err(|_| BodyError::Malformed)?;
+    if json::depth(text) > MAX_DEPTH {
+        return Err(BodyError::TooDeep);
+    }
+    Ok(text.trim_matches([' ', '\t', '\n', '\r']))
+}

@@ -1,0 +1,290 @@
+//! One function for each decoder and machine that meets bytes from outside.
+//!
+//! Fuzz targets call them, and ordinary tests replay inputs through them. Each checks what has to
+//! hold for any input at all: nothing panics, nothing runs on, what is read can be written again.
+//! A violation panics.
+//!
+//! The two machines get fixed secrets, those of osap-wire 12, so that recorded conversations
+//! lead all the way through them.
+
+use crate::das::cipher::SessionCipher;
+use crate::das::envelope;
+use crate::das::event::EventBody;
+use crate::das::login::{self, LoginRecord};
+use crate::das::topic::Topic;
+use crate::das::{attribute, event};
+use crate::lbs::client::{self, Client, Identity, Stored};
+use crate::lbs::frame::{Frame, frame_len};
+use crate::lbs::message::{
+    Apply, AuthI, AuthIi, Confirm, Credentials, EcdhRefresh, RefreshI, RefreshIi, RefreshIii, ServiceRequest,
+    ServiceResponse, first,
+};
+use crate::lbs::server::{Output, Server, ServerPolicy};
+use crate::lbs::{Credential, DasInfo, Record};
+use crate::random::Random;
+use crate::{Code, CodeCase, DevId, MasterKey, ResultCode, Serial, SessionKey, Suite};
+
+/// Every target by the name of its fuzz target.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("osap_lbs_frame", lbs_frame),
+    ("osap_lbs_server", lbs_server),
+    ("osap_lbs_client", lbs_client),
+    ("osap_login_record", login_record),
+    ("osap_envelope", envelope),
+    ("osap_topic", topic),
+    ("osap_event_body", event_body),
+];
+
+const SESSION_KEY: [u8; 16] = [
+    0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF,
+];
+const DEV_ID: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
+
+/// Answers each draw by its length: a private key that counts up, the session key and then the
+/// bits of the DevID, a challenge.
+struct Fixed {
+    private_from: u8,
+    challenge: u8,
+    keys_drawn: u8,
+}
+
+impl Random for Fixed {
+    fn fill(&mut self, out: &mut [u8]) {
+        match out.len() {
+            48 => (self.private_from..).zip(out).for_each(|(value, byte)| *byte = value),
+            16 if self.keys_drawn == 0 => {
+                self.keys_drawn = 1;
+                out.copy_from_slice(&SESSION_KEY);
+            }
+            1 => out[0] = self.challenge,
+            _ => {
+                let bits = [0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF];
+                bits.into_iter().cycle().zip(out).for_each(|(value, byte)| *byte = value);
+            }
+        }
+    }
+}
+
+fn serial() -> Serial {
+    Serial::new("SN0000001").expect("the serial of the vectors is one")
+}
+
+fn code() -> Code {
+    Code::new("ABCDEF").expect("the code of the vectors is one")
+}
+
+fn dev_id() -> DevId {
+    DevId::parse(DEV_ID).expect("the DevID of the vectors is one")
+}
+
+fn master_key(text: &[u8; 16]) -> MasterKey {
+    MasterKey::from_bytes(text).expect("the master keys of the vectors are some")
+}
+
+fn session_key() -> SessionKey {
+    SessionKey::from_bytes(&SESSION_KEY).expect("sixteen bytes are a session key")
+}
+
+/// A frame and every message it might be: what is read is read again from what is written.
+pub fn lbs_frame(data: &[u8]) {
+    match frame_len(data, ServerPolicy::MAX_FRAME) {
+        Ok(Some(len)) => assert!((2..=ServerPolicy::MAX_FRAME).contains(&len)),
+        Ok(None) => assert!(data.len() < 5),
+        Err(_) => {}
+    }
+    let Ok(frame) = Frame::decode(data) else { return };
+    assert_eq!(frame_len(data, data.len()), Ok(Some(data.len())));
+    macro_rules! again {
+        ($message:ident $(, $argument:expr)?) => {
+            if let Ok(message) = $message::decode(&frame $(, $argument)?) {
+                let written = message.encode();
+                let frame = Frame::decode(&written).expect("what is written is a frame");
+                assert_eq!($message::decode(&frame $(, $argument)?), Ok(message));
+            }
+        };
+    }
+    again!(AuthI);
+    again!(AuthIi, 1);
+    again!(Apply);
+    again!(Confirm);
+    again!(EcdhRefresh);
+    again!(RefreshI);
+    again!(RefreshIi);
+    again!(RefreshIii);
+    again!(ServiceRequest);
+    again!(ServiceResponse);
+    for first in [first::APPLIED, first::ECDH_REFRESHED] {
+        if let Ok(message) = Credentials::decode(&frame, first) {
+            let written = message.encode(first);
+            let frame = Frame::decode(&written).expect("what is written is a frame");
+            assert_eq!(Credentials::decode(&frame, first), Ok(message));
+        }
+    }
+}
+
+/// Takes the next frame off a stream; `None` when there is none and never will be.
+fn next_frame<'a>(stream: &mut &'a [u8], max: usize) -> Option<&'a [u8]> {
+    let len = frame_len(stream, max).ok()??;
+    let (frame, rest) = stream.split_at_checked(len)?;
+    *stream = rest;
+    Some(frame)
+}
+
+/// A byte stream into the server machine, for one registered device.
+pub fn lbs_server(data: &[u8]) {
+    let credential = Credential {
+        suite: Suite::Legacy,
+        epoch: 1,
+        dev_id: dev_id(),
+        master_key: master_key(b"91950C6E59995787"),
+        session_key: None,
+    };
+    let record = Record {
+        code: Some(code()),
+        committed: Some(credential),
+        may_enrol_again: true,
+        ..Record::default()
+    };
+    let das = DasInfo {
+        address: "127.0.0.1".into(),
+        port: 8883,
+        udp_port: 8884,
+        domain: "das.local".into(),
+        server_id: "das1".into(),
+    };
+    let mut random = Fixed { private_from: 0x30, challenge: 0x9F, keys_drawn: 0 };
+    let mut server = Server::new(ServerPolicy::legacy());
+    let mut stream = data;
+    let mut sent_result = None;
+    // The longest way is AUTH-I, 0x72, 0x92, 0xA0 with three steps each at most.
+    for _ in 0..32 {
+        match server.poll() {
+            Output::Read => match next_frame(&mut stream, server.max_frame()) {
+                Some(frame) => server.handle_frame(frame),
+                None => return,
+            },
+            Output::Lookup(name) => {
+                let known = (name == serial()).then(|| record.clone());
+                server.handle_record(known, &mut random);
+            }
+            Output::Compute => server.compute(&mut random),
+            Output::Assign => server.handle_das(Some(das.clone())),
+            Output::Stage(stage) => {
+                assert!(record.clone().apply(stage), "what is staged fits the record it came from");
+                server.handle_staged();
+            }
+            Output::Send(bytes) => {
+                let frame = Frame::decode(&bytes).expect("what is sent is a frame");
+                assert!(bytes.len() <= ServerPolicy::MAX_FRAME);
+                sent_result = Some(frame.body.last().copied());
+            }
+            Output::Done => {
+                assert_eq!(server.refusal(), None);
+                return;
+            }
+            Output::Close(reason) => {
+                assert_eq!(server.refusal(), reason.result());
+                if let Some(result) = reason.result() {
+                    let allowed = [1, 3, 4, 5, 6, 9, 10].map(ResultCode::from);
+                    assert!(allowed.contains(&result));
+                    assert_eq!(sent_result, Some(Some(result.into())));
+                }
+                assert_eq!(server.poll(), Output::Close(reason));
+                return;
+            }
+        }
+    }
+    panic!("the server machine runs on");
+}
+
+/// A byte stream into the client machine; the first byte says what the device has stored.
+pub fn lbs_client(data: &[u8]) {
+    let Some((&choice, mut stream)) = data.split_first() else { return };
+    let stored = match choice % 3 {
+        0 => Stored::Nothing,
+        1 => Stored::DevId(dev_id()),
+        _ => Stored::Both { dev_id: dev_id(), master_key: master_key(b"C45938929A7F2133") },
+    };
+    let case = if choice & 0x80 == 0 { CodeCase::Upper } else { CodeCase::Lower };
+    let mut random = Fixed { private_from: 0, challenge: 0x11, keys_drawn: 0 };
+    let mut client = Client::new(Identity::new(serial(), code()), stored, case);
+    for _ in 0..16 {
+        match client.poll() {
+            client::Output::Compute => client.compute(&mut random),
+            client::Output::Send(bytes) => {
+                Frame::decode(&bytes).expect("what is sent is a frame");
+            }
+            client::Output::Read => match next_frame(&mut stream, client::MAX_FRAME) {
+                Some(frame) => client.handle_frame(frame),
+                None => return,
+            },
+            client::Output::Done(success) => {
+                success.das.check().expect("a device is only sent where it can go");
+                return;
+            }
+            client::Output::Failed(failure) => {
+                assert_eq!(client.poll(), client::Output::Failed(failure));
+                return;
+            }
+        }
+    }
+    panic!("the client machine runs on");
+}
+
+/// The login record, in clear and as a will, and the will topic.
+pub fn login_record(data: &[u8]) {
+    if let Ok(record) = LoginRecord::decode(data) {
+        assert_eq!(LoginRecord::decode(&record.encode()), Ok(record));
+    }
+    let _ = login::check("SN0000001", data, &session_key(), &dev_id());
+    if let Some((serial, which)) = login::read_will_topic(data) {
+        let topic = login::will_topic(&serial, which);
+        assert_eq!(login::read_will_topic(&topic), Some((serial, which)));
+    }
+}
+
+/// The envelope: the input as a payload, and as the plaintext of one.
+pub fn envelope(data: &[u8]) {
+    let cipher = SessionCipher::new(session_key());
+    let _ = envelope::open(&cipher, &mut data.to_vec());
+    let mut payload = Vec::new();
+    cipher.seal_into(&[data], &mut payload);
+    assert_eq!(payload.len(), SessionCipher::sealed_len(data.len()));
+    assert_eq!(cipher.open(&mut payload.clone()).map(|plain| &*plain), Ok(data));
+    if let Ok(opened) = envelope::open(&cipher, &mut payload) {
+        let mut again = Vec::new();
+        envelope::seal(&cipher, &opened.general, opened.application, &mut again)
+            .expect("what came in a general part fits one");
+        assert_eq!(again.len(), envelope::sealed_len(&opened.general, opened.application.len()));
+        assert_eq!(envelope::open(&cipher, &mut again), Ok(opened));
+    }
+}
+
+/// A topic of either form.
+pub fn topic(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(topic) = Topic::parse(text) {
+        assert_eq!(topic.encode().as_deref(), Ok(text));
+    }
+}
+
+/// The bodies of event and attribute reports.
+pub fn event_body(data: &[u8]) {
+    if let Ok(event) = EventBody::parse(data) {
+        let mut written = Vec::new();
+        match event::write(event.json, "5fb66b24e52c11f1800094306f635ec7", 1_795_211_417_230, &mut written) {
+            Ok(()) => {
+                if let Ok(again) = EventBody::parse(&written) {
+                    assert_eq!(again.uuid, Some("5fb66b24e52c11f1800094306f635ec7"));
+                    assert_eq!(again.time_ms, Some(1_795_211_417_230));
+                }
+            }
+            Err(_) => assert!(written.is_empty()),
+        }
+    }
+    if let Ok(value) = attribute::parse_report(data) {
+        let mut written = Vec::new();
+        attribute::write_report(value, &mut written).expect("a value that was read can be written");
+        assert_eq!(attribute::parse_report(&written), Ok(value));
+    }
+}

@@ -1,0 +1,100 @@
+//! Which cryptography a connection speaks (osap-wire 3.2, 13.3).
+
+pub mod legacy;
+
+use std::fmt;
+
+/// A suite this implementation can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Suite {
+    /// Protocol type 1: ECDH P-384 under a key derived from the code (generation G2). Broken by
+    /// design, not confidential.
+    Legacy,
+}
+
+impl Suite {
+    /// Every suite.
+    pub const ALL: [Self; 1] = [Self::Legacy];
+
+    /// The name used in storage, in the API and in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+        }
+    }
+
+    /// The suite of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|suite| suite.as_str() == name)
+    }
+
+    /// The protocol type on the wire.
+    #[must_use]
+    pub fn protocol_type(self) -> u8 {
+        match self {
+            Self::Legacy => 1,
+        }
+    }
+
+    /// The suite of a protocol type, if it is one we run.
+    #[must_use]
+    pub fn from_protocol_type(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|suite| suite.protocol_type() == number)
+    }
+
+    /// Whether bodies stay closed to somebody who listens.
+    #[must_use]
+    pub fn is_confidential(self) -> bool {
+        match self {
+            Self::Legacy => false,
+        }
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The case of the hexadecimal text D1 in the share key (osap-wire 4.3).
+///
+/// Devices try upper case first and lower case once after a refusal; which one a device uses
+/// depends on its firmware, so the server tries both and remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CodeCase {
+    /// `3267EB03…`, the usual one.
+    #[default]
+    Upper,
+    /// `3267eb03…`, the fallback.
+    Lower,
+}
+
+impl CodeCase {
+    /// The other case.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Upper => Self::Lower,
+            Self::Lower => Self::Upper,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_lead_back_to_the_suite() {
+        for suite in Suite::ALL {
+            assert_eq!(Suite::from_name(suite.as_str()), Some(suite));
+            assert_eq!(Suite::from_protocol_type(suite.protocol_type()), Some(suite));
+        }
+        assert_eq!(Suite::from_protocol_type(0), None);
+        assert_eq!(Suite::from_name("modern"), None);
+    }
+}

@@ -1,0 +1,14 @@
+//! Both ends of the protocol against the recorded frames, against each other and against
+//! anything.
+
+mod bodies;
+mod corpus;
+mod messages;
+mod pair;
+mod recorded_client;
+mod recorded_das;
+mod recorded_server;
+mod recovery;
+mod refusals;
+mod replay;
+mod vectors;
