@@ -1,0 +1,60 @@
+//! How a store is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Where the store takes the time from: Unix milliseconds.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// The configuration of a store; [`StoreConfig::new`] has the defaults.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// The data directory; it holds the key file also when the databases are elsewhere.
+    pub dir: PathBuf,
+    /// `postgres://…` keeps control database and journal there; `None`: SQLite files in `dir`.
+    pub url: Option<String>,
+    /// How long a record stays in the journal after its receipt. 30 days.
+    pub retention: Duration,
+    /// The size of the SQLite journal at which commits stop until retention frees space, in bytes. `None`: 80 % of the
+    /// volume `dir` is on. PostgreSQL's space is its operator's to watch.
+    pub max_bytes: Option<u64>,
+    /// Rows of a SQLite segment file after which the next one begins. 1,000,000.
+    pub segment_rows: u64,
+    /// Records not yet durable at which the journal has no more room. 65,536.
+    pub queue_records: usize,
+    /// Bytes of records not yet durable at which the journal has no more room. 64 MiB.
+    pub queue_bytes: usize,
+    /// Records of one commit at most, and how many waiting ones end `commit_delay` early. 1,000.
+    pub commit_records: usize,
+    /// Least time between the beginnings of two commits which are not full. 2 ms.
+    pub commit_delay: Duration,
+    /// Committed records kept in memory for those who follow. 4,096.
+    pub tail_records: usize,
+    /// The time.
+    pub now: Clock,
+}
+
+impl StoreConfig {
+    /// The defaults over this directory, with the system's clock.
+    pub fn new(dir: impl Into<PathBuf>) -> StoreConfig {
+        StoreConfig {
+            dir: dir.into(),
+            url: None,
+            retention: Duration::from_secs(30 * 24 * 3600),
+            max_bytes: None,
+            segment_rows: 1_000_000,
+            queue_records: 65_536,
+            queue_bytes: 64 << 20,
+            commit_records: 1_000,
+            commit_delay: Duration::from_millis(2),
+            tail_records: 4_096,
+            now: Arc::new(system_now),
+        }
+    }
+}
+
+/// The system's clock as Unix milliseconds; a clock before 1970 reads as 1970.
+fn system_now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

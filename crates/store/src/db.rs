@@ -1,0 +1,159 @@
+//! The connections to the control database and its schema.
+
+use std::path::Path;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
+
+use crate::OpenError;
+
+/// Connections that read at the same time; writes of the control database pass through one task.
+const CONNECTIONS: u32 = 8;
+/// How long a read waits for a connection before it fails.
+const ACQUIRE: Duration = Duration::from_secs(10);
+/// How long SQLite waits for a lock of another connection, such as that of a checkpoint.
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
+
+/// The control database.
+#[derive(Clone)]
+pub(crate) enum Db {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// Evaluates the same body over the pool of either database; the types of the driver are inferred in each.
+macro_rules! on_db {
+    ($db:expr, $pool:ident => $body:expr) => {
+        match $db {
+            $crate::db::Db::Sqlite($pool) => $body,
+            $crate::db::Db::Postgres($pool) => $body,
+        }
+    };
+}
+pub(crate) use on_db;
+
+impl Db {
+    /// Opens `control.db` in the directory, creating it when missing, and migrates it.
+    pub(crate) async fn sqlite(dir: &Path) -> Result<Db, OpenError> {
+        const WHAT: &str = "the control database control.db";
+        let options = SqliteConnectOptions::new()
+            .filename(dir.join("control.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE)
+            .connect_with(options)
+            .await
+            .map_err(|error| database(WHAT, error))?;
+        migrator(Dialect::Sqlite).run(&pool).await.map_err(|error| migrate(WHAT, error))?;
+        Ok(Db::Sqlite(pool))
+    }
+
+    /// Connects to PostgreSQL and migrates the schema the URL's search path names first.
+    pub(crate) async fn postgres(url: &str) -> Result<Db, OpenError> {
+        const WHAT: &str = "the PostgreSQL database";
+        let options = postgres_options(url)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE)
+            .after_connect(|connection, _| Box::pin(async move { connection.execute(SYNC_COMMITS).await.map(drop) }))
+            .connect_with(options)
+            .await
+            .map_err(|error| database(WHAT, error))?;
+        migrator(Dialect::Postgres).run(&pool).await.map_err(|error| migrate(WHAT, error))?;
+        Ok(Db::Postgres(pool))
+    }
+
+    /// Closes every connection.
+    pub(crate) async fn close(&self) {
+        on_db!(self, pool => pool.close().await);
+    }
+}
+
+/// A COMMIT that returns before the log is synced would break every promise made here; a stricter setting stays.
+pub(crate) const SYNC_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', false) \
+     WHERE current_setting('synchronous_commit') = 'off'";
+
+/// What the URL says.
+pub(crate) fn postgres_options(url: &str) -> Result<PgConnectOptions, OpenError> {
+    PgConnectOptions::from_str(url)
+        .map(|options| options.application_name("vestibule"))
+        .map_err(|error| database("the PostgreSQL URL", error))
+}
+
+pub(crate) fn database(what: &'static str, source: sqlx::Error) -> OpenError {
+    OpenError::Database { what, source: Box::new(source) }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// One step of the schema. The text is written once; `{{blob}}` is the only type that differs.
+struct Step {
+    version: i64,
+    name: &'static str,
+    sql: &'static str,
+    only: Option<Dialect>,
+}
+
+/// Every step ever released, oldest first. A released one never changes.
+const STEPS: [Step; 2] = [
+    Step { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql"), only: None },
+    Step {
+        version: 2,
+        name: "journal",
+        sql: include_str!("../migrations/0002_journal.sql"),
+        only: Some(Dialect::Postgres),
+    },
+];
+
+fn migrator(dialect: Dialect) -> Migrator {
+    let blob = match dialect {
+        Dialect::Sqlite => "BLOB",
+        Dialect::Postgres => "BYTEA",
+    };
+    let migrations = STEPS
+        .iter()
+        .filter(|step| step.only.is_none_or(|only| only == dialect))
+        .map(|step| {
+            let sql = AssertSqlSafe(step.sql.replace("{{blob}}", blob)).into_sql_str();
+            Migration::new(step.version, step.name.into(), MigrationType::Simple, sql, false)
+        })
+        .collect();
+    Migrator::with_migrations(migrations)
+}
+
+fn migrate(what: &'static str, error: MigrateError) -> OpenError {
+    match error {
+        MigrateError::VersionMissing(found) => {
+            OpenError::Newer { what: what.to_owned(), found, known: STEPS.last().map_or(0, |step| step.version) }
+        }
+        source => OpenError::Migrate { what, source: Box::new(source) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_numbered_in_order_and_leave_no_token() {
+        for dialect in [Dialect::Sqlite, Dialect::Postgres] {
+            for migration in migrator(dialect).iter() {
+                assert!(!migration.sql.as_str().contains("{{"), "{}", migration.description);
+            }
+        }
+        assert!(STEPS.is_sorted_by(|a, b| a.version < b.version));
+    }
+}

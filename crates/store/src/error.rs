@@ -1,0 +1,144 @@
+//! What can go wrong, by who can mend it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why a store did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another store of this one, has the directory.
+    #[error("the data directory {} is in use by another process{}", dir.display(), holder.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// Who has it, as that process wrote down.
+        holder: Option<String>,
+    },
+    /// Another process writes to this PostgreSQL journal.
+    #[error("the journal in this PostgreSQL database is in use by another process")]
+    JournalInUse,
+    /// The directory or database was written by a later release.
+    #[error("{what} has format {found}, this release reads up to {known}: use a later release")]
+    Newer {
+        /// What was found.
+        what: String,
+        /// Its format.
+        found: i64,
+        /// The last format known here.
+        known: i64,
+    },
+    /// The `VERSION` file does not hold a number.
+    #[error("{} is not a version file of this platform", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The envelope key may be read by others.
+    #[error("the key file {} may be read by others (mode {mode:o}): chmod 600 it, and consider the secrets under it known", path.display())]
+    KeyExposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The envelope key is gone while there are secrets sealed under it.
+    #[error("the key file {} is missing and the data directory was in use before: restore it, the secrets cannot be read without", path.display())]
+    KeyMissing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The envelope key is not 32 bytes.
+    #[error("the key file {} does not hold 32 bytes", path.display())]
+    KeyLength {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file or directory could not be made, read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A segment of the journal cannot be read.
+    #[error("cannot open the journal segment {}", path.display())]
+    Segment {
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        #[source]
+        source: Box<sqlx::Error>,
+    },
+    /// A schema migration failed.
+    #[error("cannot bring {what} to the current schema")]
+    Migrate {
+        /// Which database.
+        what: &'static str,
+        /// What the database said.
+        #[source]
+        source: Box<sqlx::migrate::MigrateError>,
+    },
+    /// The database cannot be reached or opened.
+    #[error("cannot open {what}")]
+    Database {
+        /// Which database.
+        what: &'static str,
+        /// What the database said.
+        #[source]
+        source: Box<sqlx::Error>,
+    },
+}
+
+/// Why a read or write did not happen.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no such device (any more).
+    #[error("there is no such device")]
+    UnknownDevice,
+    /// The database failed.
+    #[error("the database failed")]
+    Database(#[source] Arc<sqlx::Error>),
+    /// A stored value is not one this release writes.
+    #[error("a stored {0} cannot be understood")]
+    Corrupt(&'static str),
+    /// A stored secret was sealed under a key that is not here.
+    #[error("a stored secret was sealed under the envelope key {key}, which is not the one in the key file")]
+    UnknownKey {
+        /// The id of that key.
+        key: String,
+    },
+    /// A stored secret was changed or moved after it was sealed.
+    #[error("a stored secret does not open: it was changed or moved")]
+    SealBroken,
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
+        match error {
+            sqlx::Error::PoolClosed => StoreError::Closed,
+            other => StoreError::Database(Arc::new(other)),
+        }
+    }
+}
+
+/// Why a device was not inserted.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InsertError {
+    /// A device with this serial is registered already.
+    #[error("a device with this serial is registered already")]
+    SerialTaken,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,183 @@
+//! The journal: one writer, many readers.
+
+mod filter;
+mod postgres;
+mod queue;
+mod row;
+mod segment;
+mod segments;
+mod sqlite;
+mod tail;
+mod writer;
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::control::on_runtime;
+use crate::db::{Db, postgres_options};
+use crate::{OpenError, Position, Record, Scan, StoreConfig, StoreError};
+use postgres::PgWriter;
+use queue::Queue;
+use segments::SegmentReader;
+use sqlite::SegmentWriter;
+use tail::Tail;
+use writer::{Backend, Writer};
+
+pub use tail::Recent;
+
+/// How the journal is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum JournalHealth {
+    /// It takes records.
+    #[default]
+    Ok,
+    /// It is at its size cap: nothing is committed until retention frees space or the cap is raised.
+    Full {
+        /// Its size.
+        bytes: u64,
+        /// The cap.
+        max_bytes: u64,
+    },
+    /// The last commits failed and are being tried again.
+    Failing {
+        /// Since when, Unix milliseconds.
+        since_ms: i64,
+        /// What the database said last.
+        error: String,
+    },
+}
+
+/// The journal. Cheap to clone; every method may be called from any runtime.
+#[derive(Clone)]
+pub struct Journal(Arc<Shared>);
+
+/// What the writer and everybody else share.
+struct Shared {
+    queue: Queue,
+    tail: RwLock<Tail>,
+    durable: watch::Sender<Position>,
+    health: Mutex<JournalHealth>,
+    reader: Reader,
+    runtime: Handle,
+    /// Asks the writer to finish.
+    stop: Notify,
+}
+
+/// Where records are read that the tail no longer has.
+enum Reader {
+    Segments(SegmentReader),
+    Postgres(sqlx::PgPool),
+}
+
+impl Journal {
+    /// Opens the journal where the configuration says and starts its writer on the current runtime.
+    pub(crate) async fn start(db: &Db, config: &StoreConfig) -> Result<(Journal, JoinHandle<()>), OpenError> {
+        let (backend, reader, last) = match (db, &config.url) {
+            (Db::Postgres(pool), Some(url)) => {
+                let writer = PgWriter::open(postgres_options(url)?, config).await?;
+                let last = writer.last();
+                (Backend::Postgres(Box::new(writer)), Reader::Postgres(pool.clone()), last)
+            }
+            _ => {
+                let writer = SegmentWriter::open(config.dir.join("journal"), config).await?;
+                let (reader, last) = (writer.reader(), writer.last());
+                (Backend::Sqlite(Box::new(writer)), Reader::Segments(reader), last)
+            }
+        };
+        let shared = Arc::new(Shared {
+            queue: Queue::new(last, config.queue_records, config.queue_bytes, config.commit_records),
+            tail: RwLock::new(Tail::new(last, config.tail_records)),
+            durable: watch::Sender::new(last),
+            health: Mutex::new(JournalHealth::Ok),
+            reader,
+            runtime: Handle::current(),
+            stop: Notify::new(),
+        });
+        let writer = Writer {
+            shared: shared.clone(),
+            backend,
+            now: config.now.clone(),
+            commit_records: config.commit_records.max(1),
+            commit_delay: config.commit_delay,
+        };
+        Ok((Journal(shared), tokio::spawn(writer.run())))
+    }
+
+    /// Asks the writer to make durable what is queued and to end.
+    pub(crate) fn stop(&self) {
+        self.0.stop.notify_one();
+    }
+
+    /// Queues a record and says which position it was given. Never blocks and always takes the record; whoever can wait
+    /// asks [`Journal::has_room`] first. After the store was closed nothing becomes durable any more.
+    ///
+    /// U+0000 in any text of the record is replaced by U+FFFD, and an id above [`MAX_EVENT_ID`](crate::MAX_EVENT_ID) by
+    /// its digest: neither can be stored.
+    pub fn append(&self, mut record: Record) -> Position {
+        record.make_storable();
+        self.0.queue.push(record)
+    }
+
+    /// Whether the queue is below its bounds. One atomic load.
+    pub fn has_room(&self) -> bool {
+        self.0.queue.has_room()
+    }
+
+    /// Returns when there is room.
+    pub async fn room(&self) {
+        self.0.queue.room().await;
+    }
+
+    /// The last position handed out.
+    pub fn appended(&self) -> Position {
+        self.0.queue.appended()
+    }
+
+    /// Everything up to here is committed and synced.
+    pub fn durable(&self) -> Position {
+        *self.0.durable.borrow()
+    }
+
+    /// Follows [`Journal::durable`].
+    pub fn watch_durable(&self) -> watch::Receiver<Position> {
+        self.0.durable.subscribe()
+    }
+
+    /// Committed records beyond `after` from memory, in position order, at most `max`.
+    pub fn recent(&self, after: Position, max: usize) -> Recent {
+        self.0.tail.read().after(after, max)
+    }
+
+    /// Reads the journal. A scan sees at least what was durable when it began.
+    pub async fn scan(&self, scan: &Scan) -> Result<Vec<Arc<Record>>, StoreError> {
+        let (shared, scan) = (self.0.clone(), scan.clone());
+        on_runtime(&self.0.runtime, async move {
+            match &shared.reader {
+                Reader::Segments(segments) => segments.scan(&scan).await,
+                Reader::Postgres(pool) => postgres::scan(pool, &scan).await,
+            }
+        })
+        .await
+    }
+
+    /// The oldest record still there.
+    pub async fn oldest(&self) -> Result<Option<Position>, StoreError> {
+        let shared = self.0.clone();
+        on_runtime(&self.0.runtime, async move {
+            match &shared.reader {
+                Reader::Segments(segments) => segments.oldest().await,
+                Reader::Postgres(pool) => postgres::oldest(pool).await,
+            }
+        })
+        .await
+    }
+
+    /// Whether commits go through.
+    pub fn health(&self) -> JournalHealth {
+        self.0.health.lock().clone()
+    }
+}

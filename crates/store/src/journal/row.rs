@@ -1,0 +1,85 @@
+//! A record as a row, the same on both databases.
+
+use std::sync::Arc;
+
+use sqlx::{Database, Encode, QueryBuilder, Type};
+
+use crate::scan::MAX_SCAN;
+use crate::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
+
+/// The columns of a record, in the order of [`Row`].
+pub(super) const COLUMNS: &str =
+    "position, device, serial, kind, resource, idx, area, name, event_id, time, received, flags, data";
+
+/// A record as it is read.
+pub(super) type Row =
+    (i64, Vec<u8>, String, i16, String, String, String, String, Option<String>, i64, i64, i16, String);
+
+/// What the row says.
+pub(super) fn record(row: Row) -> Result<Arc<Record>, StoreError> {
+    let (position, device, serial, kind, resource, index, area, name, id, time, received, flags, data) = row;
+    Ok(Arc::new(Record {
+        position: Position::new(position),
+        device: DeviceId::from_stored(&device).ok_or(StoreError::Corrupt("device id"))?,
+        serial: serial.into(),
+        kind: RecordKind::from_stored(kind).ok_or(StoreError::Corrupt("record kind"))?,
+        path: Arc::new(DevicePath {
+            resource: resource.into(),
+            index: index.into(),
+            area: area.into(),
+            name: name.into(),
+        }),
+        id: id.map(String::into_boxed_str),
+        time,
+        received,
+        flags: Flags::from_stored(flags),
+        data: data.into(),
+    }))
+}
+
+/// The query of a scan over `table`, with `limit` of the scan already clamped to [`limit`].
+pub(super) fn select<DB>(table: &str, scan: &Scan, limit: usize) -> QueryBuilder<DB>
+where
+    DB: Database,
+    i16: Encode<'static, DB> + Type<DB>,
+    i64: Encode<'static, DB> + Type<DB>,
+    Vec<u8>: Encode<'static, DB> + Type<DB>,
+    String: Encode<'static, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM {table} WHERE position > "));
+    query.push_bind(scan.after.get());
+    if let Some(before) = scan.before {
+        query.push(" AND position < ").push_bind(before.get());
+    }
+    if let Some(device) = scan.device {
+        query.push(" AND device = ").push_bind(device.as_bytes().to_vec());
+    }
+    if let Some(kind) = scan.kind {
+        query.push(" AND kind = ").push_bind(kind.stored());
+    }
+    for (column, value) in
+        [(" AND resource = ", &scan.resource), (" AND area = ", &scan.area), (" AND name = ", &scan.name)]
+    {
+        if let Some(value) = value {
+            // No stored text has U+0000 (see `Record::make_storable`), and PostgreSQL takes none as a parameter either.
+            query.push(column).push_bind(value.replace('\0', "\u{fffd}"));
+        }
+    }
+    if let Some(from) = scan.time_from {
+        query.push(" AND time >= ").push_bind(from);
+    }
+    if let Some(to) = scan.time_to {
+        query.push(" AND time < ").push_bind(to);
+    }
+    query.push(match scan.order {
+        Order::Oldest => " ORDER BY position ASC LIMIT ",
+        Order::Newest => " ORDER BY position DESC LIMIT ",
+    });
+    query.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    query
+}
+
+/// How many records the scan returns at most.
+pub(super) fn limit(scan: &Scan) -> usize {
+    scan.limit.min(MAX_SCAN)
+}

@@ -1,0 +1,49 @@
+//! The journal of events and the control database, on SQLite or PostgreSQL.
+//!
+//! # How an event becomes durable
+//!
+//! 1. [`Journal::append`] gives the record the next [`Position`] under one short lock and puts it in the queue. It never
+//!    blocks and never fails; a caller asks [`Journal::has_room`] first and stops reading from its publisher when the
+//!    answer is no.
+//! 2. One writer task takes the whole queue. Commits begin at least `commit_delay` apart unless `commit_records` are
+//!    waiting: a lone record on an idle journal is committed at once, a busy journal shares each sync among many.
+//! 3. The batch goes into one transaction together with the journal's high-water mark: on SQLite into the segment file of
+//!    the day (WAL, `synchronous=FULL`, so COMMIT returns after the sync of the log), on PostgreSQL into one table. A
+//!    record whose (device, event id) is already journalled is dropped there: in its own segment by a unique index, in
+//!    earlier segments by a probe behind an in-memory filter.
+//! 4. After the commit the records enter the in-memory tail ([`Journal::recent`]), then the durable watermark
+//!    ([`Journal::durable`], [`Journal::watch_durable`]) moves past them, repetitions included: the original is durable.
+//!    Only now may anybody acknowledge them.
+//! 5. When a commit fails the batch is kept and tried again with back-off; [`Journal::health`] says so, the watermark
+//!    stands still, and nothing is acknowledged or lost. At the size cap the same happens until retention frees space.
+//!
+//! Positions are contiguous in append order, begin at 1 and never go to a second record that became durable: the
+//! high-water mark is stored with every commit, so it also survives repetitions at the very end and the removal of every
+//! old segment.
+//!
+//! The control database holds the registry and its credentials. All its writes pass through one task which gathers what
+//! is queued into one transaction, so a thousand devices that authenticate at once share a handful of syncs. Secrets are
+//! sealed (AES-256-GCM) under the key in `keys/envelope.key` before they reach any database.
+
+mod config;
+mod control;
+mod db;
+mod device;
+mod directory;
+mod envelope;
+mod error;
+mod journal;
+mod record;
+mod scan;
+mod secret;
+mod store;
+
+pub use config::{Clock, StoreConfig};
+pub use control::{Control, Credential, Credentials, DeviceRow};
+pub use device::DeviceId;
+pub use error::{InsertError, OpenError, StoreError};
+pub use journal::{Journal, JournalHealth, Recent};
+pub use record::{DevicePath, Flags, MAX_EVENT_ID, Position, Record, RecordKind};
+pub use scan::{MAX_SCAN, Order, Scan};
+pub use secret::Secret;
+pub use store::Store;

@@ -1,0 +1,43 @@
+//! A bounded read of the journal.
+
+use crate::{DeviceId, Position, RecordKind};
+
+/// The most records one [`Journal::scan`](crate::Journal::scan) returns.
+pub const MAX_SCAN: usize = 1_000;
+
+/// In which order a scan walks, by position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Oldest first.
+    #[default]
+    Oldest,
+    /// Newest first.
+    Newest,
+}
+
+/// Which records a scan returns: all that match every given part, in `order`, at most `limit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// Only this device.
+    pub device: Option<DeviceId>,
+    /// Only this kind.
+    pub kind: Option<RecordKind>,
+    /// Only this resource.
+    pub resource: Option<String>,
+    /// Only this functional area.
+    pub area: Option<String>,
+    /// Only this event or attribute.
+    pub name: Option<String>,
+    /// Device time at or after this, Unix milliseconds.
+    pub time_from: Option<i64>,
+    /// Device time before this, Unix milliseconds.
+    pub time_to: Option<i64>,
+    /// Only positions beyond this one.
+    pub after: Position,
+    /// Only positions before this one.
+    pub before: Option<Position>,
+    /// By position, oldest or newest first.
+    pub order: Order,
+    /// How many at most; above [`MAX_SCAN`] it is taken as that, 0 returns nothing.
+    pub limit: usize,
+}
