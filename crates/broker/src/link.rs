@@ -1,0 +1,369 @@
+//! The outside of a connection: what others may do to it from any thread.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Waker};
+
+use parking_lot::{Mutex, MutexGuard};
+use vestibule_mqtt_codec::{ConnAck, PublishHead, QoS, encode};
+
+use crate::end::EndReason;
+use crate::inflight::Inflight;
+use crate::timer::Tick;
+
+/// A peer that took everything at its last turn is given this many times its mark until the next one: its task
+/// may stand behind many publishers in the queue of its thread, which is no fault of the peer.
+const WILLING: usize = 4;
+
+/// Why a message was not appended to a connection's out buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection is ending.
+    #[error("the connection is ending")]
+    Ending,
+    /// The peer takes too little: its out buffer is full.
+    #[error("the connection's out buffer is full")]
+    BufferFull,
+    /// The peer acknowledges too little: too many messages are in flight.
+    #[error("too many messages of the connection are not acknowledged")]
+    InflightFull,
+    /// The message cannot be written as MQTT.
+    #[error("the message is too large for MQTT")]
+    TooLarge,
+}
+
+impl SendError {
+    /// Short code for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SendError::Ending => "ending",
+            SendError::BufferFull => "buffer_full",
+            SendError::InflightFull => "inflight_full",
+            SendError::TooLarge => "too_large",
+        }
+    }
+}
+
+/// One connection, seen from outside. Its task owns the socket; everybody else appends here and wakes it.
+pub struct Link {
+    peer: SocketAddr,
+    /// In ticks of the shard; 0 = none.
+    deadline: AtomicU32,
+    /// On the shard's list of those who wait for the durable mark.
+    waiting: AtomicBool,
+    max_out: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    out: Vec<u8>,
+    /// Bytes that the task has taken out and is writing.
+    writing: usize,
+    /// The peer did not take all of the last write.
+    clogged: bool,
+    inflight: Inflight,
+    end: Option<EndReason>,
+    woken: bool,
+    waker: Option<Waker>,
+}
+
+impl State {
+    fn wake(&mut self) {
+        if !self.woken {
+            self.woken = true;
+            if let Some(waker) = &self.waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+}
+
+/// A message on its way into the out buffer. Unless it is kept, nothing of it stays, also when the caller's
+/// `write` panics: a torn packet would cost the peer its connection.
+struct Draft<'a> {
+    state: MutexGuard<'a, State>,
+    before: usize,
+    packet_id: Option<u16>,
+    keep: bool,
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.keep {
+            self.state.out.truncate(self.before);
+            if let Some(id) = self.packet_id {
+                self.state.inflight.release(id);
+            }
+        }
+    }
+}
+
+/// A message that was appended.
+pub(crate) struct Appended {
+    /// Its packet id at QoS 1.
+    pub(crate) packet_id: Option<u16>,
+    /// The peer takes what it is given but has much waiting: it should have its turn before more is appended.
+    pub(crate) pressed: bool,
+}
+
+impl Link {
+    pub(crate) fn new(peer: SocketAddr, max_out: usize, max_inflight: u16) -> Arc<Link> {
+        let state = State { inflight: Inflight::new(max_inflight), ..State::default() };
+        Arc::new(Link {
+            peer,
+            deadline: AtomicU32::new(0),
+            waiting: AtomicBool::new(false),
+            max_out,
+            state: Mutex::new(state),
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Arc<Link> {
+        Link::new(SocketAddr::from(([127, 0, 0, 1], 1)), 1 << 16, 16)
+    }
+
+    /// Where the peer is.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Ends the connection; `reason` is a short code. What is in the out buffer is still tried once.
+    pub fn close(&self, reason: &'static str) {
+        self.end(EndReason::Closed(reason));
+    }
+
+    /// Appends a PUBLISH whose payload `write` writes straight into the out buffer; `len` is the payload's exact
+    /// length. At QoS 1 the packet id given is returned; QoS 2 is not offered and becomes 1. `write` runs under
+    /// the connection's lock: it does not touch this link.
+    pub fn publish(
+        &self,
+        topic: &str,
+        qos: QoS,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Option<u16>, SendError> {
+        self.append(topic, qos, len, write).map(|appended| appended.packet_id)
+    }
+
+    /// As [`Link::publish`]; also says whether the peer should have its turn.
+    pub(crate) fn append(
+        &self,
+        topic: &str,
+        qos: QoS,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Appended, SendError> {
+        let state = self.state.lock();
+        if state.end.is_some() {
+            return Err(SendError::Ending);
+        }
+        let waiting = state.out.len() + state.writing;
+        let limit = if state.clogged { self.max_out } else { self.max_out.saturating_mul(WILLING) };
+        // A single message may exceed the mark when nothing else waits, or it could never be sent.
+        if waiting != 0 && waiting + topic.len() + len > limit {
+            return Err(SendError::BufferFull);
+        }
+        let mut draft = Draft { before: state.out.len(), state, packet_id: None, keep: false };
+        let qos = qos.min(QoS::AtLeastOnce);
+        if qos == QoS::AtLeastOnce {
+            draft.packet_id = Some(draft.state.inflight.take().ok_or(SendError::InflightFull)?);
+        }
+        let packet_id = draft.packet_id;
+        let head = PublishHead { dup: false, qos, retain: false, topic, packet_id };
+        encode::publish_with(&head, len, &mut draft.state.out, write).map_err(|_| SendError::TooLarge)?;
+        draft.keep = true;
+        draft.state.wake();
+        let pressed = !draft.state.clogged && draft.state.out.len() + draft.state.writing > self.max_out / 2;
+        Ok(Appended { packet_id, pressed })
+    }
+
+    /// The peer has acknowledged a message. False when it was not in flight.
+    pub(crate) fn acknowledged(&self, packet_id: u16) -> bool {
+        self.state.lock().inflight.release(packet_id)
+    }
+
+    /// Appends to the out buffer without waking: for the connection's own task, which writes when its turn ends.
+    pub(crate) fn reply(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.state.lock().out);
+    }
+
+    /// Puts an accepting CONNACK in front of what others have appended since the service knows the link: it has
+    /// to be the first packet (MQTT-3.2.0-1).
+    pub(crate) fn welcome(&self) {
+        let mut first = Vec::new();
+        encode::connack(&ConnAck { session_present: false, code: 0 }, &mut first);
+        let mut state = self.state.lock();
+        first.append(&mut state.out);
+        state.out = first;
+    }
+
+    /// Makes a refusing CONNACK the only thing that is said.
+    pub(crate) fn refuse(&self, code: u8) {
+        let mut state = self.state.lock();
+        state.end.get_or_insert(EndReason::Closed("refused"));
+        state.out.clear();
+        encode::connack(&ConnAck { session_present: false, code }, &mut state.out);
+    }
+
+    pub(crate) fn end(&self, reason: EndReason) {
+        let mut state = self.state.lock();
+        state.end.get_or_insert(reason);
+        state.wake();
+    }
+
+    pub(crate) fn expire(&self) {
+        self.end(EndReason::KeepAlive);
+    }
+
+    pub(crate) fn ending(&self) -> Option<EndReason> {
+        self.state.lock().end
+    }
+
+    /// The task is over: whoever still holds the link holds neither buffers nor the task's memory.
+    pub(crate) fn retire(&self) {
+        let mut state = self.state.lock();
+        state.end.get_or_insert(EndReason::Lost);
+        state.out = Vec::new();
+        state.inflight = Inflight::default();
+        let waker = state.waker.take();
+        // The waker may hold the last reference to the task: not dropped under the lock.
+        drop(state);
+        drop(waker);
+    }
+
+    /// Has the task look again.
+    pub(crate) fn wake(&self) {
+        self.state.lock().wake();
+    }
+
+    /// Whether somebody woke the task since the last call; if not, the task is woken when somebody does.
+    pub(crate) fn take_wake(&self, context: &Context<'_>) -> bool {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.woken) {
+            return true;
+        }
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => state.waker = Some(context.waker().clone()),
+        }
+        false
+    }
+
+    /// Takes the out buffer to write it; [`Link::settle`] follows unless it is empty.
+    pub(crate) fn take_out(&self) -> Vec<u8> {
+        let mut state = self.state.lock();
+        let out = std::mem::take(&mut state.out);
+        state.writing = out.len();
+        out
+    }
+
+    /// Ends a write: what the peer did not take goes back to the front. Returns how many bytes wait now.
+    pub(crate) fn settle(&self, mut unwritten: Vec<u8>) -> usize {
+        let mut state = self.state.lock();
+        state.writing = 0;
+        state.clogged = !unwritten.is_empty();
+        if state.clogged {
+            unwritten.append(&mut state.out);
+            state.out = unwritten;
+        }
+        state.out.len()
+    }
+
+    /// Enters the list of those who wait. False when the link is on it already.
+    pub(crate) fn enlist(&self) -> bool {
+        !self.waiting.swap(true, Ordering::Relaxed)
+    }
+
+    /// Leaves the list and looks again.
+    pub(crate) fn wake_waiting(&self) {
+        self.waiting.store(false, Ordering::Relaxed);
+        self.wake();
+    }
+
+    pub(crate) fn deadline(&self) -> Tick {
+        self.deadline.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_deadline(&self, deadline: Tick) {
+        self.deadline.store(deadline, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn publish(link: &Link, payload: &[u8]) -> Result<Option<u16>, SendError> {
+        link.publish("t", QoS::AtLeastOnce, payload.len(), |out| out.extend_from_slice(payload))
+    }
+
+    #[test]
+    fn a_panic_while_a_payload_is_written_leaves_no_torn_packet() {
+        let link = Link::for_test();
+        publish(&link, b"first").expect("room");
+        let whole = link.take_out();
+        link.settle(whole.clone());
+        let torn = catch_unwind(AssertUnwindSafe(|| {
+            link.publish("t", QoS::AtLeastOnce, 4, |out| {
+                out.push(1);
+                panic!("sealing failed");
+            })
+        }));
+        assert!(torn.is_err());
+        assert_eq!(link.take_out(), whole);
+        assert!(!link.acknowledged(2), "its packet id is free again");
+    }
+
+    #[test]
+    fn mqtt_3_2_0_1_what_was_said_before_the_connack_follows_it() {
+        let link = Link::for_test();
+        publish(&link, b"early").expect("room");
+        link.welcome();
+        assert_eq!(link.take_out()[..5], [0x20, 2, 0, 0, 0x32]);
+    }
+
+    #[test]
+    fn a_refused_peer_is_told_that_and_nothing_else() {
+        let link = Link::for_test();
+        publish(&link, b"early").expect("room");
+        link.refuse(5);
+        assert_eq!(publish(&link, b"late"), Err(SendError::Ending));
+        assert_eq!(link.take_out(), [0x20, 2, 0, 5]);
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_held_to_its_mark_and_a_willing_one_is_spared_a_while() {
+        let link = Link::new(SocketAddr::from(([127, 0, 0, 1], 1)), 1_000, 1_000);
+        let fill = || (0..1_000).take_while(|_| publish(&link, &[0; 100]).is_ok()).count();
+        let willing = fill();
+        assert!((30..=40).contains(&willing), "{willing}");
+        let out = link.take_out();
+        assert_eq!(publish(&link, &[0; 100]), Err(SendError::BufferFull), "what is being written still counts");
+        link.settle(out[..900].to_vec());
+        assert_eq!(publish(&link, &[0; 100]), Err(SendError::BufferFull));
+        assert_eq!(link.settle(Vec::new()), 900);
+        assert!(publish(&link, &[0; 100]).is_ok());
+    }
+
+    #[test]
+    fn what_came_during_a_write_goes_behind_what_was_left_of_it() {
+        let link = Link::for_test();
+        link.reply(|out| out.extend_from_slice(b"abc"));
+        let mut out = link.take_out();
+        link.reply(|out| out.extend_from_slice(b"def"));
+        out.drain(..1);
+        assert_eq!(link.settle(out), 5);
+        assert_eq!(link.take_out(), b"bcdef");
+    }
+}

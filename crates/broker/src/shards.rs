@@ -1,0 +1,380 @@
+//! The runtimes: one thread and one single-threaded tokio runtime for each core.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{Notify, watch};
+
+use crate::link::Link;
+use crate::session::count_panic;
+use crate::timer::{REACH, Tick, Wheel};
+
+const BACKLOG: i32 = 4_096;
+const TICK: Duration = Duration::from_secs(1);
+/// Pause after a failed accept, which mostly means that the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many shards there are.
+#[derive(Debug, Clone)]
+pub struct ShardsConfig {
+    /// Threads; at least one.
+    pub shards: usize,
+}
+
+impl Default for ShardsConfig {
+    fn default() -> Self {
+        ShardsConfig { shards: std::thread::available_parallelism().map_or(1, usize::from) }
+    }
+}
+
+/// What the connections of one thread share.
+pub struct Shard {
+    handle: Handle,
+    wheel: Mutex<Wheel>,
+    now: AtomicU32,
+    /// Connections that wait for the durable mark or for room.
+    waiting: Mutex<Vec<Arc<Link>>>,
+    advanced: Notify,
+    closing: watch::Receiver<bool>,
+}
+
+impl Shard {
+    /// The shard's runtime.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Seconds since the shard started.
+    pub(crate) fn now(&self) -> Tick {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// Has the link's deadline kept.
+    pub(crate) fn watch(&self, link: &Arc<Link>) {
+        self.wheel.lock().insert(link, self.now());
+    }
+
+    /// Has a watched link looked at in time although its deadline has come nearer than the wheel's next visit.
+    pub(crate) fn watch_sooner(&self, link: &Arc<Link>) {
+        if (1..self.now() + REACH).contains(&link.deadline()) {
+            self.watch(link);
+        }
+    }
+
+    /// Ends when the shards stop accepting: open connections of other protocols finish what they are doing.
+    pub async fn closing(&self) {
+        // An error means that the owner is gone, which is an end as well.
+        let _ = self.closing.clone().wait_for(|closing| *closing).await;
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Has the link woken when the durable mark moves. It is on the list once, however often it asks.
+    pub(crate) fn wait_for_advance(&self, link: &Arc<Link>) {
+        if link.enlist() {
+            self.waiting.lock().push(Arc::clone(link));
+        }
+    }
+
+    /// Wakes those who wait. One wake crosses the threads for each commit; the others stay on the shard.
+    async fn wake_waiting(self: Arc<Self>) {
+        loop {
+            self.advanced.notified().await;
+            let waiting = std::mem::take(&mut *self.waiting.lock());
+            for link in waiting {
+                link.wake_waiting();
+            }
+        }
+    }
+
+    async fn turn_wheel(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+            let expired = self.wheel.lock().tick(now);
+            for link in expired {
+                link.expire();
+            }
+        }
+    }
+}
+
+/// All shards of the process.
+pub struct Shards {
+    shards: Vec<Arc<Shard>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    closing: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    live: Arc<Live>,
+}
+
+/// The open connections of all listeners.
+#[derive(Default)]
+struct Live {
+    count: AtomicUsize,
+    /// Told when the last one has ended.
+    none: Notify,
+}
+
+impl Shards {
+    /// Starts the threads.
+    pub fn start(config: &ShardsConfig) -> io::Result<Shards> {
+        let (stop, _) = watch::channel(false);
+        let (closing, _) = watch::channel(false);
+        let mut shards = Vec::new();
+        let mut threads = Vec::new();
+        for number in 0..config.shards.max(1) {
+            let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+            let shard = Arc::new(Shard {
+                handle: runtime.handle().clone(),
+                wheel: Mutex::new(Wheel::default()),
+                now: AtomicU32::new(1),
+                waiting: Mutex::new(Vec::new()),
+                advanced: Notify::new(),
+                closing: closing.subscribe(),
+            });
+            let mut stopped = stop.subscribe();
+            let worker = Arc::clone(&shard);
+            let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+                runtime.block_on(async move {
+                    tokio::spawn(Arc::clone(&worker).wake_waiting());
+                    tokio::spawn(Arc::clone(&worker).turn_wheel());
+                    // An error means that the owner is gone, which is a stop as well.
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                });
+            })?;
+            shards.push(shard);
+            threads.push(thread);
+        }
+        Ok(Shards { shards, threads: Mutex::new(threads), closing, stop, live: Arc::default() })
+    }
+
+    /// Listens on an address, one socket for each shard, and calls `serve` on the shard for each connection.
+    /// Port 0 picks a free one. Returns the address in use.
+    pub fn listen<F, Fut>(
+        &self,
+        address: SocketAddr,
+        max_connections: usize,
+        name: &'static str,
+        serve: F,
+    ) -> io::Result<SocketAddr>
+    where
+        F: Fn(TcpStream, SocketAddr, Arc<Shard>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let mut address = address;
+        if address.port() != 0 {
+            // With SO_REUSEPORT alone, a second process would silently take half of the connections.
+            drop(bind(address, false)?);
+        }
+        let mut listeners = Vec::new();
+        for _ in &self.shards {
+            let listener = bind(address, true)?;
+            address = listener.local_addr()?;
+            listeners.push(listener);
+        }
+        let open = Arc::new(AtomicUsize::new(0));
+        for (shard, listener) in self.shards.iter().zip(listeners) {
+            let acceptor = Acceptor {
+                shard: Arc::clone(shard),
+                open: Arc::clone(&open),
+                live: Arc::clone(&self.live),
+                max_connections,
+                name,
+            };
+            let serve = serve.clone();
+            shard.handle.spawn(async move {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => acceptor.run(listener, serve).await,
+                    Err(error) => {
+                        tracing::error!(listener = name, %error, "the listening socket was not taken by the runtime")
+                    }
+                }
+            });
+        }
+        Ok(address)
+    }
+
+    /// To be called after a service's durable mark has moved: wakes connections that hold acknowledgements.
+    pub fn durable_advanced(&self) {
+        for shard in &self.shards {
+            shard.advanced.notify_one();
+        }
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.live.count.load(Ordering::Acquire)
+    }
+
+    /// Ends when no connection is open.
+    pub async fn idle(&self) {
+        loop {
+            let mut none = std::pin::pin!(self.live.none.notified());
+            // Before the look, or the last end could fall between the two.
+            none.as_mut().enable();
+            if self.connections() == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+
+    /// Stops accepting; open connections go on.
+    pub fn close_listeners(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Ends the threads. Connections still open are cut.
+    pub fn stop(&self) {
+        self.close_listeners();
+        self.stop.send_replace(true);
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a shard ended with a panic");
+            }
+        }
+    }
+
+    /// Visits the links of all MQTT connections, whether or not they are sessions yet.
+    pub(crate) fn for_each_link(&self, mut visit: impl FnMut(&Link)) {
+        for shard in &self.shards {
+            shard.wheel.lock().for_each(&mut visit);
+        }
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Accepts the connections of one listener on one shard.
+struct Acceptor {
+    shard: Arc<Shard>,
+    open: Arc<AtomicUsize>,
+    live: Arc<Live>,
+    max_connections: usize,
+    name: &'static str,
+}
+
+impl Acceptor {
+    async fn run<F, Fut>(self, listener: TcpListener, serve: F)
+    where
+        F: Fn(TcpStream, SocketAddr, Arc<Shard>) -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let mut closing = std::pin::pin!(self.shard.closing());
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut closing => return,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    metrics::counter!("vestibule_accept_errors_total", "listener" => self.name).increment(1);
+                    tracing::warn!(listener = self.name, %error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            if self.open.fetch_add(1, Ordering::AcqRel) >= self.max_connections {
+                self.open.fetch_sub(1, Ordering::AcqRel);
+                metrics::counter!("vestibule_connections_refused_total", "listener" => self.name, "reason" => "limit")
+                    .increment(1);
+                tracing::debug!(listener = self.name, %peer, limit = self.max_connections, "connection refused: too many");
+                continue;
+            }
+            metrics::counter!("vestibule_connections_total", "listener" => self.name).increment(1);
+            self.live.count.fetch_add(1, Ordering::AcqRel);
+            let slot = Slot { open: Arc::clone(&self.open), live: Arc::clone(&self.live), listener: self.name };
+            // One write is one packet for devices that cannot join two (osap-wire 9.10).
+            let _ = stream.set_nodelay(true);
+            // Boxed, because a future that is moved into another one takes its room twice.
+            let served = Box::pin(serve(stream, peer, Arc::clone(&self.shard)));
+            tokio::spawn(async move {
+                let _slot = slot;
+                served.await;
+            });
+        }
+    }
+}
+
+/// A place among the open connections; free again when dropped, also by a panic.
+struct Slot {
+    open: Arc<AtomicUsize>,
+    live: Arc<Live>,
+    listener: &'static str,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            count_panic(self.listener);
+        }
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        if self.live.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.live.none.notify_waiters();
+        }
+    }
+}
+
+fn bind(address: SocketAddr, share: bool) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if share {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    #[test]
+    fn an_occupied_port_is_an_error() {
+        let taken = StdListener::bind("127.0.0.1:0").expect("a port");
+        let shards = Shards::start(&ShardsConfig { shards: 2 }).expect("started");
+        let address = taken.local_addr().expect("bound");
+        let refused = shards.listen(address, 10, "test", |_, _, _| async {});
+        assert_eq!(refused.expect_err("occupied").kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn more_than_the_limit_are_closed_at_once() {
+        let shards = Shards::start(&ShardsConfig { shards: 2 }).expect("started");
+        let address = shards
+            .listen("127.0.0.1:0".parse().expect("an address"), 2, "test", |stream, _, _| async move {
+                let _stream = stream;
+                std::future::pending::<()>().await;
+            })
+            .expect("listening");
+        let kept: Vec<_> = (0..2).map(|_| std::net::TcpStream::connect(address).expect("connected")).collect();
+        while shards.connections() < 2 {
+            std::thread::yield_now();
+        }
+        let mut third = std::net::TcpStream::connect(address).expect("accepted by the kernel");
+        assert!(matches!(third.read(&mut [0u8; 1]), Ok(0) | Err(_)), "closed without a byte");
+        drop(kept);
+    }
+}
