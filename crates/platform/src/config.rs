@@ -1,0 +1,16 @@
+//! Limits of the platform.
+
+/// Limits the platform enforces, each from the configuration file.
+#[derive(Debug, Clone)]
+pub struct PlatformConfig {
+    /// Most devices the registry takes.
+    pub max_devices: usize,
+    /// Longest JSON text of one report, in bytes.
+    pub max_report_bytes: usize,
+}
+
+impl Default for PlatformConfig {
+    fn default() -> Self {
+        PlatformConfig { max_devices: 100_000, max_report_bytes: 64 * 1024 }
+    }
+}

@@ -1,0 +1,113 @@
+//! A device: the one noun of the platform.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use vestibule_store::{DeviceId, DeviceRow};
+
+use crate::credentials::Secrets;
+use crate::facts::{Fact, Facts};
+use crate::presence::{Presence, PresenceCell};
+
+/// The family of protocols a device speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Family {
+    /// Open Service Access Protocol.
+    Osap,
+}
+
+impl Family {
+    /// The family's name in the API and in storage.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Family::Osap => "osap",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Family> {
+        (name == "osap").then_some(Family::Osap)
+    }
+}
+
+/// A registered device and what is known of it right now.
+pub struct Device {
+    /// Our identity of the device; never changes.
+    pub id: DeviceId,
+    /// The device's own identity: for OSAP its serial.
+    pub serial: Arc<str>,
+    /// The protocol family it was registered for.
+    pub family: Family,
+    /// The product it is an instance of, when somebody said so.
+    pub product: Option<String>,
+    /// A name for people.
+    pub name: Option<String>,
+    /// When it was registered, in milliseconds since 1970.
+    pub created: i64,
+    enrol_until: AtomicI64,
+    removed: AtomicBool,
+    pub(crate) presence: Mutex<PresenceCell>,
+    pub(crate) facts: Mutex<Facts>,
+    /// Read through [`crate::Platform::secrets`]; the lock also orders changes of one device's credentials.
+    pub(crate) secrets: tokio::sync::Mutex<Option<Arc<Secrets>>>,
+}
+
+impl Device {
+    pub(crate) fn from_row(row: DeviceRow) -> Option<Device> {
+        Some(Device {
+            id: row.id,
+            serial: row.serial.into(),
+            family: Family::parse(&row.family)?,
+            product: row.product,
+            name: row.name,
+            created: row.created,
+            enrol_until: AtomicI64::new(row.enrol_until),
+            removed: AtomicBool::new(false),
+            presence: Mutex::new(PresenceCell::restore(row.presence.as_deref())),
+            facts: Mutex::new(Facts::restore(row.last_failure.as_deref())),
+            secrets: tokio::sync::Mutex::new(None),
+        })
+    }
+
+    /// Whether the device is there, since when, and why not.
+    pub fn presence(&self) -> Presence {
+        self.presence.lock().shown()
+    }
+
+    /// The last connection facts, oldest first.
+    pub fn facts(&self) -> Vec<Fact> {
+        self.facts.lock().recent()
+    }
+
+    /// The last refusal or failure; survives a restart.
+    pub fn last_failure(&self) -> Option<Fact> {
+        self.facts.lock().last_failure()
+    }
+
+    /// End of the window in which the device may enrol again, in milliseconds since 1970; 0 when none was opened.
+    pub fn enrol_until(&self) -> i64 {
+        self.enrol_until.load(Ordering::Acquire)
+    }
+
+    /// Whether the device was taken out of the registry since this reference was obtained.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_enrol_until(&self, until: i64) {
+        self.enrol_until.store(until, Ordering::Release);
+    }
+
+    pub(crate) fn mark_removed(&self) {
+        self.removed.store(true, Ordering::Release);
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device").field("id", &self.id).field("serial", &self.serial).finish_non_exhaustive()
+    }
+}

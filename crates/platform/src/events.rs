@@ -1,0 +1,178 @@
+//! Reports of devices: checked, stamped with both times, handed to the journal; and read back.
+
+use std::sync::Arc;
+
+use vestibule_store::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
+
+use crate::device::Device;
+use crate::platform::Platform;
+
+/// A device clock this far ahead of ours is suspect (milliseconds).
+const AHEAD: i64 = 5 * 60 * 1_000;
+/// 2020-01-01T00:00:00Z: a device time before it comes from a clock that was never set.
+const EARLIEST: i64 = 1_577_836_800_000;
+const MAX_DEPTH: usize = 32;
+const MAX_NAME: usize = 128;
+const MAX_EVENT_ID: usize = 64;
+
+/// What a device reports.
+pub struct Report<'a> {
+    /// An event or the value of an attribute.
+    pub kind: RecordKind,
+    /// Which part of the device it is about.
+    pub path: Arc<DevicePath>,
+    /// The device's own identity of the event, when it sends one.
+    pub id: Option<&'a str>,
+    /// The device's time in milliseconds since 1970, when it sends one.
+    pub time: Option<i64>,
+    /// JSON text, valid JSON as the adapter has parsed it.
+    pub data: &'a str,
+}
+
+/// Why a report is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// The JSON text is longer than the limit.
+    #[error("the report is longer than the limit of the platform")]
+    TooLarge,
+    /// The JSON text is nested too deeply.
+    #[error("the report is nested more than 32 levels deep")]
+    TooDeep,
+    /// A level of the path is empty or too long.
+    #[error("a level of the report's path is empty or longer than 128 bytes")]
+    BadPath,
+    /// The event identity is empty or too long.
+    #[error("the event id is empty or longer than 64 bytes")]
+    BadEventId,
+}
+
+impl ReportError {
+    /// Short code for facts and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReportError::TooLarge => "report_too_large",
+            ReportError::TooDeep => "report_too_deep",
+            ReportError::BadPath => "report_bad_path",
+            ReportError::BadEventId => "report_bad_event_id",
+        }
+    }
+}
+
+/// Which events to read back, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct EventQuery {
+    /// Only of this device.
+    pub device: Option<DeviceId>,
+    /// Only of this area.
+    pub area: Option<String>,
+    /// Only with this name.
+    pub name: Option<String>,
+    /// Device time at or after, milliseconds since 1970.
+    pub from: Option<i64>,
+    /// Device time before, milliseconds since 1970.
+    pub to: Option<i64>,
+    /// Only older than this position; the cursor of the previous page.
+    pub before: Option<Position>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Platform {
+    /// Takes a report into the journal. The report is durable, and may be acknowledged, once
+    /// `journal().durable()` has reached the position returned. The caller has seen that the journal has room.
+    pub fn report(&self, device: &Device, report: Report<'_>) -> Result<Position, ReportError> {
+        if report.data.len() > self.config().max_report_bytes {
+            return Err(ReportError::TooLarge);
+        }
+        if depth(report.data.as_bytes()) > MAX_DEPTH {
+            return Err(ReportError::TooDeep);
+        }
+        let path = &report.path;
+        if [&path.resource, &path.index, &path.area, &path.name].iter().any(|l| l.is_empty() || l.len() > MAX_NAME) {
+            return Err(ReportError::BadPath);
+        }
+        if report.id.is_some_and(|id| id.is_empty() || id.len() > MAX_EVENT_ID) {
+            return Err(ReportError::BadEventId);
+        }
+        let received = self.clock().now_ms();
+        let mut flags = Flags::default();
+        match report.time {
+            None => flags |= Flags::NO_TIME,
+            Some(time) if time > received.saturating_add(AHEAD) || time < EARLIEST => {
+                flags |= Flags::CLOCK_SUSPECT
+            }
+            Some(_) => {}
+        }
+        if report.id.is_none() && report.kind == RecordKind::Event {
+            flags |= Flags::AT_LEAST_ONCE;
+        }
+        Ok(self.journal().append(Record {
+            position: Position::START,
+            device: device.id,
+            serial: Arc::clone(&device.serial),
+            kind: report.kind,
+            path: report.path,
+            id: report.id.map(Into::into),
+            time: report.time.unwrap_or(received),
+            received,
+            flags,
+            data: report.data.into(),
+        }))
+    }
+
+    /// Stored events, newest first.
+    pub async fn events(&self, query: EventQuery) -> Result<Vec<Arc<Record>>, StoreError> {
+        let scan = Scan {
+            device: query.device,
+            kind: Some(RecordKind::Event),
+            area: query.area,
+            name: query.name,
+            time_from: query.from,
+            time_to: query.to,
+            before: query.before,
+            order: Order::Newest,
+            limit: query.limit,
+            ..Scan::default()
+        };
+        self.journal().scan(&scan).await
+    }
+}
+
+/// How deeply arrays and objects are nested in a JSON text.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+    for &byte in json {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_nesting_and_not_brackets_in_strings() {
+        assert_eq!(depth(b"3"), 0);
+        assert_eq!(depth(br#"{"a":[1,{"b":2}]}"#), 3);
+        assert_eq!(depth(br#"{"a":"[[[[\"[[["}"#), 1);
+        assert_eq!(depth(&[b'['; 100]), 100);
+    }
+}

@@ -1,0 +1,135 @@
+//! Following events as they become durable: nothing missed, nothing twice.
+//!
+//! A follower is a position in the journal, not a queue. It reads what is committed after its position from
+//! the journal's ring of recent records, and from the segments when it is further behind, so a slow follower
+//! costs no memory and stalls nobody.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use vestibule_store::{DeviceId, Journal, Order, Position, Recent, Record, RecordKind, Scan, StoreError};
+
+use crate::platform::Platform;
+
+const BATCH: usize = 256;
+
+/// Which events a follower wants.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Only of this device.
+    pub device: Option<DeviceId>,
+    /// Only of this area.
+    pub area: Option<String>,
+    /// Only with this name.
+    pub name: Option<String>,
+}
+
+impl EventFilter {
+    fn wants(&self, record: &Record) -> bool {
+        record.kind == RecordKind::Event
+            && self.device.is_none_or(|device| device == record.device)
+            && self.area.as_deref().is_none_or(|area| area == &*record.path.area)
+            && self.name.as_deref().is_none_or(|name| name == &*record.path.name)
+    }
+}
+
+/// What a follower gets.
+#[derive(Debug, Clone)]
+pub enum Followed {
+    /// The next event.
+    Event(Arc<Record>),
+    /// Events after the follower's position are gone (retention), or its position was never reached. It goes on
+    /// after `resume`.
+    Lagged {
+        /// Where it goes on.
+        resume: Position,
+    },
+}
+
+/// One follower of the journal.
+pub struct Follow {
+    journal: Journal,
+    durable: watch::Receiver<Position>,
+    filter: EventFilter,
+    position: Position,
+    buffered: VecDeque<Arc<Record>>,
+    checked: bool,
+}
+
+impl Platform {
+    /// Follows events after a position; `None` starts with what becomes durable from now on.
+    pub fn follow(&self, after: Option<Position>, filter: EventFilter) -> Follow {
+        let journal = self.journal().clone();
+        let durable = journal.watch_durable();
+        let checked = after.is_none();
+        let position = after.unwrap_or_else(|| journal.durable());
+        Follow { journal, durable, filter, position, buffered: VecDeque::new(), checked }
+    }
+}
+
+impl Follow {
+    /// The next event; waits for it. Cancel safe: an event not returned is returned by the next call.
+    pub async fn next(&mut self) -> Result<Followed, StoreError> {
+        loop {
+            if let Some(record) = self.buffered.pop_front() {
+                return Ok(Followed::Event(record));
+            }
+            // Seen before reading, so that a commit in between wakes us again.
+            let durable = *self.durable.borrow_and_update();
+            if !self.checked {
+                if let Some(resume) = self.lag(durable).await? {
+                    self.checked = true;
+                    self.position = resume;
+                    return Ok(Followed::Lagged { resume });
+                }
+                self.checked = true;
+            }
+            if self.position < durable {
+                self.read(durable).await?;
+                continue;
+            }
+            if self.durable.changed().await.is_err() {
+                // The journal is closed: nothing will ever follow.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Where to go on instead, when the position asked for cannot be served.
+    async fn lag(&self, durable: Position) -> Result<Option<Position>, StoreError> {
+        if self.position > self.journal.appended() {
+            return Ok(Some(durable));
+        }
+        if self.position == Position::START {
+            return Ok(None);
+        }
+        let oldest = self.journal.oldest().await?;
+        Ok(oldest.map(|oldest| Position::new(oldest.get() - 1)).filter(|&before| self.position < before))
+    }
+
+    async fn read(&mut self, durable: Position) -> Result<(), StoreError> {
+        match self.journal.recent(self.position, BATCH) {
+            Recent::Records(records) => match records.last() {
+                Some(last) => {
+                    self.position = last.position;
+                    self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
+                }
+                // Only repetitions, which are not stored, lie between.
+                None => self.position = durable,
+            },
+            Recent::Gone => {
+                let scan = Scan { after: self.position, order: Order::Oldest, limit: BATCH, ..Scan::default() };
+                let records = self.journal.scan(&scan).await?;
+                match records.last() {
+                    Some(last) => {
+                        self.position = last.position;
+                        self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
+                    }
+                    None => self.position = durable,
+                }
+            }
+        }
+        Ok(())
+    }
+}

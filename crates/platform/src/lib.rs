@@ -1,0 +1,39 @@
+//! The device management platform: the heart that every family of devices meets in.
+//!
+//! It knows which devices exist ([`Device`]), whether they are there ([`Presence`]), what they reported
+//! ([`Platform::report`], [`Platform::events`], [`Platform::follow`]) and what their last steps were
+//! ([`Fact`]). It knows no wire format: an adapter translates its protocol into these calls, and
+//! implements [`DeviceLink`] where the platform has to reach a device.
+
+mod clock;
+mod config;
+mod credentials;
+mod device;
+mod events;
+mod facts;
+mod follow;
+mod health;
+mod notebook;
+mod permission;
+mod platform;
+mod presence;
+mod registry;
+mod token;
+
+pub use clock::{Clock, SystemClock};
+pub use config::PlatformConfig;
+pub use credentials::{Secrets, UpdateError};
+pub use device::{Device, Family};
+pub use events::{EventQuery, Report, ReportError};
+pub use facts::{Fact, Step};
+pub use follow::{EventFilter, Follow, Followed};
+pub use health::Health;
+pub use permission::{Caller, Permission};
+pub use platform::{OpenError, Platform};
+pub use presence::{Connection, ConnectionId, DeviceLink, Presence, PresenceState};
+pub use registry::{AddDeviceError, NewDevice};
+pub use token::{TokenError, TokenFile};
+
+pub use vestibule_store::{
+    Credential, Credentials, DeviceId, DevicePath, Flags, Journal, Position, Record, RecordKind, Secret, StoreError,
+};

@@ -1,0 +1,119 @@
+//! The platform itself: what holds the parts together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use vestibule_store::{Control, Journal, Store, StoreError};
+
+use crate::clock::Clock;
+use crate::config::PlatformConfig;
+use crate::device::Device;
+use crate::notebook::Notebook;
+use crate::registry::Registry;
+use crate::token::TokenFile;
+
+/// Presence changes a slow listener may fall behind before it loses the oldest.
+const PRESENCE_BACKLOG: usize = 1_024;
+
+/// Why the platform cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The registry cannot be read.
+    #[error("the registry cannot be read")]
+    Registry(#[from] StoreError),
+    /// A stored device is of a family this version does not know.
+    #[error("device {serial} is of the family {family:?}, which this version does not know")]
+    UnknownFamily {
+        /// The device's own identity.
+        serial: String,
+        /// The family as stored.
+        family: String,
+    },
+}
+
+/// The device management platform. One for each process, behind an `Arc`.
+pub struct Platform {
+    store: Store,
+    config: PlatformConfig,
+    clock: Arc<dyn Clock>,
+    token: TokenFile,
+    registry: Registry,
+    notebook: Arc<Notebook>,
+    presence: broadcast::Sender<Arc<Device>>,
+    connections: AtomicU64,
+    writer: JoinHandle<()>,
+}
+
+impl Platform {
+    /// Loads the registry and starts the notebook on the current runtime.
+    pub async fn open(
+        store: Store,
+        config: PlatformConfig,
+        clock: Arc<dyn Clock>,
+        token: TokenFile,
+    ) -> Result<Arc<Platform>, OpenError> {
+        let registry = Registry::load(&store.control).await?;
+        let notebook = Arc::new(Notebook::default());
+        let writer = tokio::spawn(Arc::clone(&notebook).keep(store.control.clone()));
+        let (presence, _) = broadcast::channel(PRESENCE_BACKLOG);
+        Ok(Arc::new(Platform {
+            store,
+            config,
+            clock,
+            token,
+            registry,
+            notebook,
+            presence,
+            connections: AtomicU64::new(0),
+            writer,
+        }))
+    }
+
+    /// Writes what is still in memory and closes the store. To be called after the last device is gone.
+    pub async fn close(&self) {
+        self.writer.abort();
+        self.notebook.flush(self.control()).await;
+        self.store.close().await;
+    }
+
+    /// The platform's clock.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// The journal, for its durable position and its room.
+    pub fn journal(&self) -> &Journal {
+        &self.store.journal
+    }
+
+    /// The limits in force.
+    pub fn config(&self) -> &PlatformConfig {
+        &self.config
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.store.control
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn notebook(&self) -> &Notebook {
+        &self.notebook
+    }
+
+    pub(crate) fn token(&self) -> &TokenFile {
+        &self.token
+    }
+
+    pub(crate) fn presence_sender(&self) -> &broadcast::Sender<Arc<Device>> {
+        &self.presence
+    }
+
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+}

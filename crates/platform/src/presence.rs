@@ -1,0 +1,154 @@
+//! Presence: whether a device is there, since when, and why not.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::device::Device;
+use crate::platform::Platform;
+
+/// The adapter's end of a live connection, for what the platform wants of a device.
+pub trait DeviceLink: Send + Sync + 'static {
+    /// Ends the connection; `reason` is a short code such as `removed`.
+    fn close(&self, reason: &'static str);
+}
+
+/// Names one connection of one device, so that a late goodbye of an old connection does not end a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+/// What an adapter says of a device that has logged in.
+pub struct Connection {
+    /// The security suite of the session, as shown to people.
+    pub suite: &'static str,
+    /// Whether that suite keeps what is said confidential.
+    pub confidential: bool,
+    /// Where the device comes from.
+    pub peer: SocketAddr,
+    /// How to reach the connection.
+    pub link: Arc<dyn DeviceLink>,
+}
+
+/// The three states of presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PresenceState {
+    /// Logged in.
+    Online,
+    /// Was logged in once, is not now.
+    Offline,
+    /// Registered, never logged in.
+    NeverSeen,
+}
+
+/// Presence as shown to people and programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Whether the device is there.
+    pub state: PresenceState,
+    /// Since when, in milliseconds since 1970; 0 when it never was there.
+    pub since: i64,
+    /// Why the state is what it is, a short code such as `login`, `keep_alive_timeout`, `disconnect`.
+    pub reason: String,
+    /// The suite of the present or last session.
+    pub suite: Option<String>,
+    /// Whether that suite keeps what is said confidential.
+    pub confidential: bool,
+    /// Address of the present or last connection.
+    pub peer: Option<SocketAddr>,
+}
+
+/// Presence with the live connection, inside the device.
+pub(crate) struct PresenceCell {
+    shown: Presence,
+    live: Option<(ConnectionId, Arc<dyn DeviceLink>)>,
+}
+
+impl PresenceCell {
+    pub(crate) fn restore(stored: Option<&str>) -> PresenceCell {
+        let never = Presence {
+            state: PresenceState::NeverSeen,
+            since: 0,
+            reason: "never_seen".to_owned(),
+            suite: None,
+            confidential: false,
+            peer: None,
+        };
+        let mut shown: Presence = stored.and_then(|json| serde_json::from_str(json).ok()).unwrap_or(never);
+        if shown.state == PresenceState::Online {
+            // No connection survives the process that held it.
+            shown.state = PresenceState::Offline;
+            shown.reason = "platform_restart".to_owned();
+        }
+        PresenceCell { shown, live: None }
+    }
+
+    pub(crate) fn shown(&self) -> Presence {
+        self.shown.clone()
+    }
+}
+
+impl Platform {
+    /// Notes that a device has logged in. A connection it had before is closed: the newest wins (osap-wire 9.9).
+    pub fn connected(&self, device: &Arc<Device>, connection: Connection) -> ConnectionId {
+        let id = ConnectionId(self.next_connection());
+        let replaced = {
+            let mut cell = device.presence.lock();
+            cell.shown = Presence {
+                state: PresenceState::Online,
+                since: self.clock().now_ms(),
+                reason: "login".to_owned(),
+                suite: Some(connection.suite.to_owned()),
+                confidential: connection.confidential,
+                peer: Some(connection.peer),
+            };
+            cell.live.replace((id, connection.link))
+        };
+        match replaced {
+            Some((_, link)) => link.close("replaced"),
+            None => metrics::gauge!("vestibule_devices_online").increment(1.0),
+        }
+        // A device removed between its login check and here must not stay.
+        if device.is_removed() {
+            self.close_link(device, "removed");
+        }
+        self.presence_changed(device);
+        id
+    }
+
+    /// Notes that a connection has ended. Nothing happens when a newer one has taken its place.
+    pub fn disconnected(&self, device: &Arc<Device>, id: ConnectionId, reason: &str) {
+        {
+            let mut cell = device.presence.lock();
+            if cell.live.as_ref().is_none_or(|(live, _)| *live != id) {
+                return;
+            }
+            cell.live = None;
+            cell.shown.state = PresenceState::Offline;
+            cell.shown.since = self.clock().now_ms();
+            cell.shown.reason = reason.to_owned();
+        }
+        metrics::gauge!("vestibule_devices_online").decrement(1.0);
+        self.presence_changed(device);
+    }
+
+    /// Every change of presence from now on. A receiver that lags loses the oldest; the registry has the truth.
+    pub fn presence_changes(&self) -> broadcast::Receiver<Arc<Device>> {
+        self.presence_sender().subscribe()
+    }
+
+    pub(crate) fn close_link(&self, device: &Device, reason: &'static str) {
+        let link = device.presence.lock().live.as_ref().map(|(_, link)| Arc::clone(link));
+        if let Some(link) = link {
+            link.close(reason);
+        }
+    }
+
+    fn presence_changed(&self, device: &Arc<Device>) {
+        self.notebook().note(device);
+        // An error only says that nobody listens.
+        let _ = self.presence_sender().send(Arc::clone(device));
+    }
+}

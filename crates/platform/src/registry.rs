@@ -1,0 +1,223 @@
+//! The registry: which devices exist.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use vestibule_store::{Control, DeviceId, DeviceRow, InsertError, Secret, StoreError};
+
+use crate::device::{Device, Family};
+use crate::facts::Fact;
+use crate::platform::{OpenError, Platform};
+
+const LOAD_PAGE: i64 = 1_000;
+const MAX_SERIAL: usize = 71;
+const MAX_CODE: usize = 47;
+const MAX_LABEL: usize = 128;
+
+/// A device to be registered.
+pub struct NewDevice {
+    /// The device's own identity: 1 to 71 printable ASCII characters without `/`, `+`, `#` (osap-wire 2).
+    pub serial: String,
+    /// Its verification code: 1 to 47 printable ASCII characters.
+    pub code: Secret,
+    /// The product it is an instance of; at most 128 bytes.
+    pub product: Option<String>,
+    /// A name for people; at most 128 bytes.
+    pub name: Option<String>,
+}
+
+/// Why a device cannot be registered.
+#[derive(Debug, thiserror::Error)]
+pub enum AddDeviceError {
+    /// The caller sent something that cannot be right.
+    #[error("{field} {reason}")]
+    Invalid {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// There is a device with this serial.
+    #[error("a device with this serial is registered already")]
+    SerialTaken,
+    /// The registry is full.
+    #[error("the registry holds its limit of {0} devices")]
+    Full(usize),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// All devices by both their identities. A device is in both maps or in none.
+#[derive(Default)]
+pub(crate) struct Registry {
+    index: RwLock<Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    by_id: BTreeMap<DeviceId, Arc<Device>>,
+    by_serial: HashMap<Arc<str>, Arc<Device>>,
+}
+
+impl Index {
+    fn insert(&mut self, device: Arc<Device>) {
+        self.by_serial.insert(Arc::clone(&device.serial), Arc::clone(&device));
+        self.by_id.insert(device.id, device);
+    }
+}
+
+impl Registry {
+    pub(crate) async fn load(control: &Control) -> Result<Registry, OpenError> {
+        let mut index = Index::default();
+        let mut after = None;
+        loop {
+            let rows = control.devices(after, LOAD_PAGE).await?;
+            let Some(last) = rows.last() else { break };
+            after = Some(last.id);
+            for row in rows {
+                let (serial, family) = (row.serial.clone(), row.family.clone());
+                let device = Device::from_row(row).ok_or(OpenError::UnknownFamily { serial, family })?;
+                index.insert(Arc::new(device));
+            }
+        }
+        metrics::gauge!("vestibule_devices").set(index.by_id.len() as f64);
+        Ok(Registry { index: RwLock::new(index) })
+    }
+}
+
+impl Platform {
+    /// Registers a device. It is durable when this returns.
+    pub async fn add_device(&self, new: NewDevice) -> Result<Arc<Device>, AddDeviceError> {
+        check_identity("serial", new.serial.as_bytes(), MAX_SERIAL)?;
+        if new.serial.bytes().any(|byte| matches!(byte, b'/' | b'+' | b'#')) {
+            return Err(AddDeviceError::Invalid { field: "serial", reason: "must not contain '/', '+' or '#'" });
+        }
+        check_identity("code", new.code.expose(), MAX_CODE)?;
+        check_label("product", new.product.as_deref())?;
+        check_label("name", new.name.as_deref())?;
+        if self.registry().index.read().by_id.len() >= self.config().max_devices {
+            return Err(AddDeviceError::Full(self.config().max_devices));
+        }
+        let row = DeviceRow {
+            id: DeviceId::mint(),
+            serial: new.serial,
+            family: Family::Osap.as_str().to_owned(),
+            product: new.product,
+            name: new.name,
+            created: self.clock().now_ms(),
+            enrol_until: 0,
+            last_failure: None,
+            presence: None,
+        };
+        self.control().insert_device(&row, &new.code).await.map_err(|error| match error {
+            InsertError::SerialTaken => AddDeviceError::SerialTaken,
+            InsertError::Store(error) => AddDeviceError::Store(error),
+            _ => AddDeviceError::Store(StoreError::Closed),
+        })?;
+        let Some(device) = Device::from_row(row).map(Arc::new) else {
+            return Err(AddDeviceError::Invalid { field: "family", reason: "is not known" });
+        };
+        let mut index = self.registry().index.write();
+        index.insert(Arc::clone(&device));
+        metrics::gauge!("vestibule_devices").set(index.by_id.len() as f64);
+        Ok(device)
+    }
+
+    /// The device with this id or, failing that, this serial.
+    pub fn device(&self, key: &str) -> Option<Arc<Device>> {
+        let index = self.registry().index.read();
+        let by_id = key.parse::<DeviceId>().ok().and_then(|id| index.by_id.get(&id));
+        by_id.or_else(|| index.by_serial.get(key)).map(Arc::clone)
+    }
+
+    /// The device with this serial.
+    pub fn device_by_serial(&self, serial: &str) -> Option<Arc<Device>> {
+        self.registry().index.read().by_serial.get(serial).map(Arc::clone)
+    }
+
+    /// At most `limit` devices whose id is greater than `after`, in the order of their ids (which is the order
+    /// of their registration).
+    pub fn devices(&self, after: Option<DeviceId>, limit: usize) -> Vec<Arc<Device>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let index = self.registry().index.read();
+        index.by_id.range((from, Bound::Unbounded)).take(limit).map(|(_, device)| Arc::clone(device)).collect()
+    }
+
+    /// Removes a device with its credentials and ends its connection. What it reported stays until retention.
+    pub async fn remove_device(&self, device: &Device) -> Result<(), StoreError> {
+        // Holding the credentials' lock keeps a running handshake from writing them again behind the removal.
+        let mut secrets = device.secrets.lock().await;
+        self.control().remove_device(device.id).await?;
+        device.mark_removed();
+        *secrets = None;
+        {
+            let mut index = self.registry().index.write();
+            index.by_id.remove(&device.id);
+            index.by_serial.remove(&device.serial);
+            metrics::gauge!("vestibule_devices").set(index.by_id.len() as f64);
+        }
+        self.close_link(device, "removed");
+        Ok(())
+    }
+
+    /// Opens a window in which a device that has enrolled before may do so again with its code (osap-wire
+    /// 13.2.4). Returns its end in milliseconds since 1970.
+    pub async fn open_enrolment(&self, device: &Device, window: Duration) -> Result<i64, StoreError> {
+        let length = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        let until = self.clock().now_ms().saturating_add(length);
+        self.control().set_enrol_until(device.id, until).await?;
+        device.set_enrol_until(until);
+        Ok(until)
+    }
+
+    /// Closes the window again: the device has enrolled. When the store fails it stays open until its end.
+    pub async fn close_enrolment(&self, device: &Device) {
+        if device.enrol_until() == 0 {
+            return;
+        }
+        match self.control().set_enrol_until(device.id, 0).await {
+            Ok(()) => device.set_enrol_until(0),
+            Err(error) => tracing::warn!(serial = %device.serial, %error, "the enrolment window stays open"),
+        }
+    }
+
+    /// Adds a fact to the device's ring, stamped with the present time. A failure is kept durably as well.
+    pub fn fact(&self, device: &Arc<Device>, mut fact: Fact) {
+        fact.at = self.clock().now_ms();
+        let failed = !fact.ok;
+        device.facts.lock().push(fact);
+        if failed {
+            self.notebook().note(device);
+        }
+    }
+}
+
+fn check_identity(field: &'static str, value: &[u8], longest: usize) -> Result<(), AddDeviceError> {
+    if value.is_empty() {
+        return Err(AddDeviceError::Invalid { field, reason: "must not be empty" });
+    }
+    if value.len() > longest {
+        let reason = if longest == MAX_SERIAL { "is longer than 71 bytes" } else { "is longer than 47 bytes" };
+        return Err(AddDeviceError::Invalid { field, reason });
+    }
+    if !value.iter().all(u8::is_ascii_graphic) {
+        return Err(AddDeviceError::Invalid { field, reason: "must be printable ASCII without spaces" });
+    }
+    Ok(())
+}
+
+fn check_label(field: &'static str, value: Option<&str>) -> Result<(), AddDeviceError> {
+    match value {
+        Some(text) if text.len() > MAX_LABEL => {
+            Err(AddDeviceError::Invalid { field, reason: "is longer than 128 bytes" })
+        }
+        Some(text) if text.chars().any(char::is_control) => {
+            Err(AddDeviceError::Invalid { field, reason: "must not contain control characters" })
+        }
+        _ => Ok(()),
+    }
+}
