@@ -1,0 +1,170 @@
+//! CONNECT at the DAS: the will is the login record, and proves the session key (osap-wire 9.2, 9.3, 13.2.2).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use osap::das::cipher::SessionCipher;
+use osap::das::connack;
+use osap::das::login::{self, LoginError};
+use osap::key::SessionKey;
+use osap::lbs::{Credential, Record};
+use vestibule_broker::{Admitted, Login, Refused, SessionId};
+use vestibule_platform::{Connection, Device, Fact, Platform};
+
+use super::{Das, DasSession, OsapLink};
+use crate::key_state::KeyState;
+use crate::{LEGACY_SUITE, explain, record};
+
+/// The realm of OSAP sessions; the principal is the serial.
+const REALM: &str = "osap";
+
+impl Das {
+    pub(super) async fn log_in(&self, login: Login<'_>) -> Result<Admitted<DasSession>, Refused> {
+        let ip = login.peer.ip();
+        let user = login.connect.user.unwrap_or_default();
+        let Some(device) = self.platform.device_by_serial(user) else {
+            return Err(refuse("unknown_serial", Duration::ZERO));
+        };
+        let Some(will) = &login.connect.will else {
+            return Err(self.refuse(&device, "no_login_record", ip));
+        };
+        let secrets = match self.platform.secrets(&device).await {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                tracing::warn!(serial = user, %error, "the credentials cannot be read");
+                return Err(self.refuse(&device, "unavailable", ip));
+            }
+        };
+        let record = record::credentials(&secrets.credentials);
+        let mut reason = "no_session_key";
+        if let Some((credential, key)) = usable(record.committed.as_ref()) {
+            match self.check(&device, user, will.payload, credential, key) {
+                Ok(state) => return Ok(self.admit(&device, &login, key, state)),
+                Err(why) => reason = why,
+            }
+        }
+        if let Some((candidate, key)) = usable(record.candidate.as_ref()) {
+            // The first CONNECT after a key agreement is answered 11, whatever it contains, and the first session
+            // key is forgotten: a listener will know it as soon as the DevID shows in 0x70 (13.2.2). It is checked
+            // once, for the commit of 5.5.
+            let shown = self.check(&device, user, will.payload, candidate, key);
+            self.spend_candidate(&device, candidate, shown.is_ok()).await;
+            match shown {
+                Ok(_) => {
+                    self.platform.fact(&device, explain::sent_for_new_key(Some(ip)));
+                    return Err(refuse("sent_for_new_key", Duration::ZERO));
+                }
+                Err(why) => reason = why,
+            }
+        }
+        Err(self.refuse(&device, reason, ip))
+    }
+
+    /// Whether the login record proves this key (9.2).
+    fn check(
+        &self,
+        device: &Device,
+        user: &str,
+        will: &[u8],
+        credential: &Credential,
+        key: &SessionKey,
+    ) -> Result<Arc<KeyState>, &'static str> {
+        match login::check(user, will, key, &credential.dev_id) {
+            Ok(_) => self.keys.get(device.id, key).ok_or("no_session_key"),
+            Err(LoginError::Undecryptable) => Err("wrong_session_key"),
+            Err(_) => Err("login_record_mismatch"),
+        }
+    }
+
+    fn admit(
+        &self,
+        device: &Arc<Device>,
+        login: &Login<'_>,
+        key: &SessionKey,
+        state: Arc<KeyState>,
+    ) -> Admitted<DasSession> {
+        let peer = login.peer.ip();
+        self.brake.accepted(device.id);
+        metrics::counter!("vestibule_das_logins_total", "result" => "ok").increment(1);
+        self.fact(device, explain::logged_in(Some(peer)));
+        let connection = self.platform.connected(
+            device,
+            Connection {
+                suite: LEGACY_SUITE,
+                confidential: false,
+                peer: login.peer,
+                link: Arc::new(OsapLink(Arc::clone(login.link))),
+            },
+        );
+        Admitted {
+            id: SessionId { realm: REALM, principal: (&*device.serial).into() },
+            session: DasSession {
+                device: Arc::clone(device),
+                connection,
+                peer,
+                cipher: SessionCipher::new(key.clone()),
+                key: state,
+                errors: 0,
+                errors_since: 0,
+                reporting: false,
+            },
+        }
+    }
+
+    /// Commits the candidate when the device has shown it, and forgets its session key in any case.
+    async fn spend_candidate(&self, device: &Arc<Device>, candidate: &Credential, shown: bool) {
+        let now = self.platform.clock().now_ms();
+        let spent = self.platform.update_credentials(device, |present| {
+            let mut record = record::credentials(present);
+            match &mut record.candidate {
+                Some(held) if held.master_key == candidate.master_key => held.session_key = None,
+                _ => return Err("another run of the device came first"),
+            }
+            if shown {
+                record.commit_candidate();
+            }
+            Ok(record::stored(&record, now))
+        });
+        match spent.await {
+            // Its enrolment is over with the commit: who has the code may not use the window again (13.2.4).
+            Ok(()) if shown => self.platform.close_enrolment(device).await,
+            Ok(()) => {}
+            Err(error) => tracing::warn!(serial = %device.serial, %error, "the candidate stays as it was"),
+        }
+    }
+
+    fn refuse(&self, device: &Arc<Device>, reason: &'static str, ip: IpAddr) -> Refused {
+        self.fact(device, explain::login_refused(reason, Some(ip)));
+        refuse(reason, self.brake.refused(device.id))
+    }
+
+    fn fact(&self, device: &Arc<Device>, fact: Fact) {
+        self.platform.fact(device, fact);
+    }
+}
+
+fn refuse(reason: &'static str, delay: Duration) -> Refused {
+    metrics::counter!("vestibule_das_logins_total", "result" => reason).increment(1);
+    Refused { code: connack::SESSION_UNKNOWN, reason, delay }
+}
+
+fn usable(credential: Option<&Credential>) -> Option<(&Credential, &SessionKey)> {
+    credential.and_then(|credential| credential.session_key.as_ref().map(|key| (credential, key)))
+}
+
+/// Takes the session key out of the store, if it is still this one.
+pub(super) async fn drop_session_key(platform: Arc<Platform>, device: Arc<Device>, key: SessionKey) {
+    let now = platform.clock().now_ms();
+    let dropped = platform.update_credentials(&device, |present| {
+        let mut record: Record = record::credentials(present);
+        match &mut record.committed {
+            Some(committed) if committed.session_key.as_ref() == Some(&key) => committed.session_key = None,
+            _ => return Err("the device has another key already"),
+        }
+        Ok(record::stored(&record, now))
+    });
+    if let Err(error) = dropped.await {
+        tracing::debug!(serial = %device.serial, %error, "the session key stays in the store");
+    }
+}

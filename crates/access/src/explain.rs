@@ -1,0 +1,129 @@
+//! Connection facts of OSAP devices, in words a technician understands.
+
+use std::net::IpAddr;
+
+use osap::lbs::Run;
+use osap::lbs::server::CloseReason;
+use vestibule_broker::EndReason;
+use vestibule_platform::{Fact, Step};
+
+fn step_of(run: Option<Run>) -> Step {
+    if run == Some(Run::PlainRefresh) { Step::Refresh } else { Step::Authentication }
+}
+
+/// A run at the LBS that got through.
+pub(crate) fn authenticated(run: Option<Run>, peer: Option<IpAddr>) -> Fact {
+    let (reason, text) = match run {
+        Some(Run::PlainRefresh) => ("refreshed", "The device proved its master key and got a new session key."),
+        Some(Run::EcdhRefresh) => ("authenticated_again", "The device proved its code and its DevID and got new keys."),
+        _ => ("authenticated", "The device proved its verification code and was given a DevID and keys."),
+    };
+    Fact::ok(step_of(run), reason, text, peer)
+}
+
+/// A run that the LBS ended.
+pub(crate) fn lbs_refusal(run: Option<Run>, reason: &CloseReason, peer: Option<IpAddr>) -> Fact {
+    let step = if matches!(reason, CloseReason::NoDas) { Step::Assignment } else { step_of(run) };
+    let sentence = capitalised(&reason.to_string());
+    let text = match reason.result() {
+        Some(result) => format!("{sentence} (the device was told {result})."),
+        None => format!("{sentence} (the connection was closed)."),
+    };
+    Fact { text: text.into(), ..Fact::failure(step, reason.as_str(), "", peer) }
+}
+
+/// A run that broke off.
+pub(crate) fn lbs_broken(run: Option<Run>, reason: &'static str, peer: Option<IpAddr>) -> Fact {
+    let text = match reason {
+        "timeout" => "The device did not send the next message in time.",
+        "overloaded" => "Too many devices authenticate at once; the device comes back by itself.",
+        _ => "The connection to the LBS broke off before the device had its access server.",
+    };
+    Fact::failure(step_of(run), reason, text, peer)
+}
+
+/// A login at the DAS that was accepted.
+pub(crate) fn logged_in(peer: Option<IpAddr>) -> Fact {
+    Fact::ok(Step::Login, "accepted", "The device logged in.", peer)
+}
+
+/// The first login after a new key agreement: sent back for a key that no listener can know (osap-wire 13.2.2).
+pub(crate) fn sent_for_new_key(peer: Option<IpAddr>) -> Fact {
+    let text =
+        "The device logged in for the first time and was sent back once for a session key that a listener cannot know.";
+    Fact::ok(Step::Login, "sent_for_new_key", text, peer)
+}
+
+/// A login that was refused.
+pub(crate) fn login_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact {
+    let text = match reason {
+        "no_session_key" => "The device has no session here; it was sent back to the LBS (CONNACK 11).",
+        "no_login_record" => "The CONNECT carried no login record where the will belongs (CONNACK 11).",
+        "wrong_session_key" => {
+            "The login record does not open under the device's session key; it was sent back to the LBS (CONNACK 11)."
+        }
+        "login_record_mismatch" => {
+            "The login record names another serial or DevID; the device was sent back to the LBS (CONNACK 11)."
+        }
+        "unavailable" => "The credentials could not be read; the device was sent back to the LBS (CONNACK 11).",
+        _ => "The login was refused (CONNACK 11).",
+    };
+    Fact::failure(Step::Login, reason, text, peer)
+}
+
+/// The first report of a session.
+pub(crate) fn reporting(peer: Option<IpAddr>) -> Fact {
+    Fact::ok(Step::Report, "reporting", "The device's reports are stored.", peer)
+}
+
+/// A message that was not taken.
+pub(crate) fn report_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact {
+    let text = match reason {
+        "foreign_serial" => "The device published under the serial of another device; the message was dropped.",
+        "unknown_child" => "The device published for a sub-device that is not on its list; the message was dropped.",
+        "bad_topic" => "The device published to a topic that is not one of the protocol's; the message was dropped.",
+        "not_opened" => "A message does not open under the session key, or is not what its topic says; it was dropped.",
+        "not_handled" => "The device uses a channel that is not served yet; the message was acknowledged and dropped.",
+        "report_too_large" => "A report is longer than the platform takes; it was dropped.",
+        "report_too_deep" => "A report is nested more than 32 levels deep; it was dropped.",
+        "report_bad_path" => "A level of a report's path is empty or too long; it was dropped.",
+        "report_bad_event_id" => "A report's UUID is empty or too long; it was dropped.",
+        _ => "A message was not taken.",
+    };
+    Fact::failure(Step::Report, reason, text, peer)
+}
+
+/// The end of a session.
+pub(crate) fn ended(reason: EndReason, peer: Option<IpAddr>) -> Fact {
+    match reason {
+        EndReason::Disconnect => Fact::ok(Step::Connection, "disconnect", "The device said goodbye.", peer),
+        EndReason::Closed("replaced") => {
+            Fact::ok(Step::Connection, "replaced", "The device logged in again; the older connection was closed.", peer)
+        }
+        EndReason::Shutdown => Fact::ok(Step::Connection, "shutdown", "The platform was stopped.", peer),
+        EndReason::Lost => Fact::failure(Step::Connection, reason.as_str(), "The connection was lost.", peer),
+        EndReason::KeepAlive => Fact::failure(
+            Step::Connection,
+            reason.as_str(),
+            "Nothing was heard for one and a half times the keep-alive.",
+            peer,
+        ),
+        EndReason::Protocol(detail) => Fact {
+            text: format!("The device broke the protocol ({detail}); the connection was closed.").into(),
+            ..Fact::failure(Step::Connection, reason.as_str(), "", peer)
+        },
+        EndReason::Closed("too_many_errors") => Fact::failure(
+            Step::Connection,
+            "too_many_errors",
+            "Ten messages in a minute did not open; the connection was closed and its key dropped.",
+            peer,
+        ),
+        EndReason::Closed("removed") => Fact::ok(Step::Connection, "removed", "The device was removed.", peer),
+        other => Fact::failure(Step::Connection, other.as_str(), "The connection was closed.", peer),
+    }
+}
+
+fn capitalised(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}

@@ -1,0 +1,237 @@
+//! The load balancing service: drives OSAP's server machine over TCP (osap-wire 3 to 5).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use osap::SystemRandom;
+use osap::lbs::frame::frame_len;
+use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
+use osap::lbs::{Run, Stage};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use vestibule_platform::{Device, Platform, UpdateError};
+
+use crate::assignment::Assignment;
+use crate::pool::ComputePool;
+use crate::{explain, record};
+
+/// Limits of the LBS.
+#[derive(Debug, Clone)]
+pub struct LbsConfig {
+    /// From one frame to the next (osap-wire 3.4).
+    pub frame_timeout: Duration,
+    /// From accept to the end of the run.
+    pub run_timeout: Duration,
+    /// Longest frame, header included (osap-wire 5.13).
+    pub max_frame: usize,
+}
+
+impl Default for LbsConfig {
+    fn default() -> Self {
+        LbsConfig { frame_timeout: Duration::from_secs(10), run_timeout: Duration::from_secs(30), max_frame: ServerPolicy::MAX_FRAME }
+    }
+}
+
+/// The load balancing service.
+pub struct Lbs {
+    platform: Arc<Platform>,
+    assignment: Arc<Assignment>,
+    pool: ComputePool,
+    config: LbsConfig,
+}
+
+/// How a connection ended that did not get through.
+enum Failure {
+    /// The machine closed it.
+    Closed(CloseReason),
+    /// The peer went away.
+    Lost,
+    /// The peer was too slow.
+    TimedOut,
+    /// The compute pool is full or broken.
+    Overloaded,
+}
+
+impl Lbs {
+    /// A service over the platform.
+    pub fn new(platform: Arc<Platform>, assignment: Arc<Assignment>, pool: ComputePool, config: LbsConfig) -> Arc<Lbs> {
+        Arc::new(Lbs { platform, assignment, pool, config })
+    }
+
+    /// Serves one connection: one run of one device.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let local = stream.local_addr().map_or(peer.ip(), |local| local.ip());
+        let mut connection = Connection { stream, received: Vec::new() };
+        let mut visit = Visit { lbs: &self, peer, local, device: None, run: None };
+        let outcome = match tokio::time::timeout(self.config.run_timeout, visit.run(&mut connection)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::TimedOut),
+        };
+        visit.note(outcome);
+    }
+}
+
+/// One device's visit at the LBS.
+struct Visit<'a> {
+    lbs: &'a Lbs,
+    peer: SocketAddr,
+    local: IpAddr,
+    device: Option<Arc<Device>>,
+    run: Option<Run>,
+}
+
+impl Visit<'_> {
+    async fn run(&mut self, connection: &mut Connection) -> Result<(), Failure> {
+        let mut policy = ServerPolicy::legacy();
+        policy.max_frame = self.lbs.config.max_frame;
+        let mut server = Server::new(policy);
+        loop {
+            self.run = server.run().or(self.run);
+            match server.poll() {
+                Output::Read => {
+                    let frame = connection.read_frame(server.max_frame(), self.lbs.config.frame_timeout).await?;
+                    server.handle_frame(&frame);
+                    connection.forget(frame.len());
+                }
+                Output::Lookup(serial) => {
+                    self.device = self.lbs.platform.device_by_serial(serial.as_str());
+                    match &self.device {
+                        None => server.handle_record(None, &mut SystemRandom),
+                        Some(device) => match self.lbs.platform.secrets(device).await {
+                            Ok(secrets) => {
+                                let now = self.lbs.platform.clock().now_ms();
+                                server.handle_record(Some(record::of(&secrets, device, now)), &mut SystemRandom);
+                            }
+                            Err(error) => {
+                                tracing::warn!(%serial, %error, "the credentials cannot be read");
+                                server.handle_unavailable();
+                            }
+                        },
+                    }
+                }
+                Output::Compute => {
+                    let work = move || {
+                        server.compute(&mut SystemRandom);
+                        server
+                    };
+                    server = self.lbs.pool.run(work).await.ok_or(Failure::Overloaded)?;
+                }
+                Output::Assign => server.handle_das(self.lbs.assignment.choose(self.local)),
+                Output::Stage(stage) => {
+                    if self.stage(stage).await {
+                        server.handle_staged()
+                    } else {
+                        server.handle_unavailable()
+                    }
+                }
+                Output::Send(bytes) => connection.write(&bytes, self.lbs.config.frame_timeout).await?,
+                Output::Done => return Ok(()),
+                Output::Close(reason) => return Err(Failure::Closed(reason)),
+            }
+        }
+    }
+
+    /// Makes what the run handed out durable, before the device is told where to go (osap-wire 5.5).
+    async fn stage(&self, stage: Stage) -> bool {
+        let Some(device) = &self.device else { return false };
+        let confirmed = matches!(stage, Stage::Confirmed { .. });
+        let now = self.lbs.platform.clock().now_ms();
+        let updated = self.lbs.platform.update_credentials(device, |present| {
+            let mut record = record::credentials(present);
+            if !record.apply(stage) {
+                return Err("another run of the device came first");
+            }
+            if confirmed && let Some(committed) = &mut record.committed {
+                // This session key travelled under the reused nonce (13.2.2): the first CONNECT is answered 11 and
+                // the device comes back for one that did not.
+                committed.session_key = None;
+            }
+            Ok(record::stored(&record, now))
+        });
+        match updated.await {
+            Ok(()) => {
+                if confirmed {
+                    self.lbs.platform.close_enrolment(device).await;
+                }
+                true
+            }
+            Err(UpdateError::Refused(reason)) => {
+                tracing::debug!(serial = %device.serial, reason, "the run was not kept");
+                false
+            }
+            Err(UpdateError::Removed) => false,
+            Err(UpdateError::Store(error)) => {
+                tracing::warn!(serial = %device.serial, %error, "the credentials cannot be written");
+                false
+            }
+        }
+    }
+
+    /// Counts and tells how the visit ended.
+    fn note(self, outcome: Result<(), Failure>) {
+        let run = self.run.map_or("unknown", Run::as_str);
+        let (result, detail) = match &outcome {
+            Ok(()) => ("ok", String::new()),
+            Err(Failure::Closed(reason)) => (reason.as_str(), reason.to_string()),
+            Err(Failure::Lost) => ("connection_lost", "the peer closed the connection".to_owned()),
+            Err(Failure::TimedOut) => ("timeout", "the peer was too slow".to_owned()),
+            Err(Failure::Overloaded) => ("overloaded", "too many key agreements are waiting".to_owned()),
+        };
+        metrics::counter!("vestibule_lbs_runs_total", "run" => run, "result" => result).increment(1);
+        let serial = self.device.as_ref().map_or("", |device| &device.serial);
+        tracing::debug!(peer = %self.peer, serial, run, result, detail, "LBS run ended");
+        let Some(device) = &self.device else { return };
+        let ip = Some(self.peer.ip());
+        let fact = match outcome {
+            Ok(()) => explain::authenticated(self.run, ip),
+            Err(Failure::Closed(reason)) => explain::lbs_refusal(self.run, &reason, ip),
+            Err(Failure::Lost) => explain::lbs_broken(self.run, "connection_lost", ip),
+            Err(Failure::TimedOut) => explain::lbs_broken(self.run, "timeout", ip),
+            Err(Failure::Overloaded) => explain::lbs_broken(self.run, "overloaded", ip),
+        };
+        self.lbs.platform.fact(device, fact);
+    }
+}
+
+/// The socket with what was received and not used yet; never more than one frame may wait (no pipelining, 3).
+struct Connection {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Connection {
+    /// The next complete frame.
+    async fn read_frame(&mut self, max: usize, patience: Duration) -> Result<Vec<u8>, Failure> {
+        let read = async {
+            loop {
+                match frame_len(&self.received, max) {
+                    Ok(Some(len)) if self.received.len() >= len => return Ok(self.received[..len].to_vec()),
+                    Ok(_) => {}
+                    Err(error) => return Err(Failure::Closed(CloseReason::Frame(error))),
+                }
+                // Devices send header and payload in separate writes and wait for us to acknowledge (3.4).
+                let _ = socket2::SockRef::from(&self.stream).set_tcp_quickack(true);
+                let mut chunk = [0u8; 512];
+                let room = (2 * max).saturating_sub(self.received.len()).min(chunk.len());
+                match self.stream.read(&mut chunk[..room]).await {
+                    Ok(0) | Err(_) => return Err(Failure::Lost),
+                    Ok(n) => self.received.extend_from_slice(&chunk[..n]),
+                }
+            }
+        };
+        tokio::time::timeout(patience, read).await.unwrap_or(Err(Failure::TimedOut))
+    }
+
+    fn forget(&mut self, len: usize) {
+        self.received.drain(..len);
+    }
+
+    async fn write(&mut self, bytes: &[u8], patience: Duration) -> Result<(), Failure> {
+        match tokio::time::timeout(patience, self.stream.write_all(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Failure::Lost),
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+}

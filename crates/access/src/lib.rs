@@ -1,0 +1,22 @@
+//! OSAP's two services as adapters over the platform.
+//!
+//! The [`Lbs`] (load balancing service) authenticates a device and tells it which DAS to use; the [`Das`] (device
+//! access service) is the MQTT service behind which the device lives. Both translate: the bytes are `osap`'s, the
+//! devices, their secrets, their presence and their reports are the platform's.
+
+mod assignment;
+mod brake;
+mod das;
+mod explain;
+mod key_state;
+mod lbs;
+mod pool;
+mod record;
+
+pub use assignment::{Assignment, DasNode};
+pub use das::{Das, das_listener};
+pub use lbs::{Lbs, LbsConfig};
+pub use pool::ComputePool;
+
+/// What the console and the API call the legacy suite.
+pub const LEGACY_SUITE: &str = "legacy";

@@ -1,0 +1,53 @@
+//! Between the platform's stored credentials and the record the OSAP machines work on.
+
+use osap::id::DevId;
+use osap::key::{Code, MasterKey, SessionKey};
+use osap::lbs::{Credential as OsapCredential, Record};
+use osap::suite::{CodeCase, Suite};
+use vestibule_platform::{Credential, Credentials, Device, Secret, Secrets};
+
+/// The record of a device as the LBS machine reads it. A credential that cannot be read is treated as absent: the
+/// device gets in again by the way that is left to it.
+pub(crate) fn of(secrets: &Secrets, device: &Device, now: i64) -> Record {
+    let mut record = credentials(&secrets.credentials);
+    record.code = secrets.code.as_ref().and_then(|code| Code::new(code.expose()).ok());
+    record.may_enrol_again = device.enrol_until() > now;
+    record
+}
+
+/// The part of a record that is stored.
+pub(crate) fn credentials(stored: &Credentials) -> Record {
+    let newest = stored.candidate.as_ref().or(stored.committed.as_ref());
+    Record {
+        code: None,
+        code_case: newest.map(|held| if held.code_case_lower { CodeCase::Lower } else { CodeCase::Upper }),
+        committed: stored.committed.as_ref().and_then(credential),
+        candidate: stored.candidate.as_ref().and_then(credential),
+        may_enrol_again: false,
+    }
+}
+
+/// What is to be stored of a record.
+pub(crate) fn stored(record: &Record, now: i64) -> Credentials {
+    let lower = record.code_case == Some(CodeCase::Lower);
+    let store = |credential: &OsapCredential| Credential {
+        suite: credential.suite.as_str().to_owned(),
+        epoch: i64::try_from(credential.epoch).unwrap_or(i64::MAX),
+        dev_id: credential.dev_id.as_str().to_owned(),
+        master_key: Secret::new(credential.master_key.as_bytes().as_slice()),
+        session_key: credential.session_key.as_ref().map(|key| Secret::new(key.as_bytes().as_slice())),
+        created: now,
+        code_case_lower: lower,
+    };
+    Credentials { committed: record.committed.as_ref().map(store), candidate: record.candidate.as_ref().map(store) }
+}
+
+fn credential(stored: &Credential) -> Option<OsapCredential> {
+    Some(OsapCredential {
+        suite: Suite::from_name(&stored.suite)?,
+        epoch: u64::try_from(stored.epoch).ok()?,
+        dev_id: DevId::parse(stored.dev_id.as_bytes()).ok()?,
+        master_key: MasterKey::from_bytes(stored.master_key.expose()).ok()?,
+        session_key: stored.session_key.as_ref().and_then(|key| SessionKey::from_bytes(key.expose()).ok()),
+    })
+}
