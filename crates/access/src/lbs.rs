@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use osap::SystemRandom;
 use osap::lbs::frame::frame_len;
 use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
 use osap::lbs::{Run, Stage};
+use osap::{Random, SystemRandom};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use vestibule_platform::{Device, Platform, UpdateError};
@@ -29,9 +29,16 @@ pub struct LbsConfig {
 
 impl Default for LbsConfig {
     fn default() -> Self {
-        LbsConfig { frame_timeout: Duration::from_secs(10), run_timeout: Duration::from_secs(30), max_frame: ServerPolicy::MAX_FRAME }
+        LbsConfig {
+            frame_timeout: Duration::from_secs(10),
+            run_timeout: Duration::from_secs(30),
+            max_frame: ServerPolicy::MAX_FRAME,
+        }
     }
 }
+
+/// Where the randomness of a run comes from: one source for each connection.
+pub type RandomSource = Arc<dyn Fn() -> Box<dyn Random + Send> + Send + Sync>;
 
 /// The load balancing service.
 pub struct Lbs {
@@ -39,6 +46,7 @@ pub struct Lbs {
     assignment: Arc<Assignment>,
     pool: ComputePool,
     config: LbsConfig,
+    random: RandomSource,
 }
 
 /// How a connection ended that did not get through.
@@ -56,7 +64,19 @@ enum Failure {
 impl Lbs {
     /// A service over the platform.
     pub fn new(platform: Arc<Platform>, assignment: Arc<Assignment>, pool: ComputePool, config: LbsConfig) -> Arc<Lbs> {
-        Arc::new(Lbs { platform, assignment, pool, config })
+        Lbs::with_random(platform, assignment, pool, config, Arc::new(|| Box::new(SystemRandom)))
+    }
+
+    /// The same with keys, DevIDs and challenges drawn from another source than the system's, so that a recorded
+    /// exchange can be repeated byte for byte.
+    pub fn with_random(
+        platform: Arc<Platform>,
+        assignment: Arc<Assignment>,
+        pool: ComputePool,
+        config: LbsConfig,
+        random: RandomSource,
+    ) -> Arc<Lbs> {
+        Arc::new(Lbs { platform, assignment, pool, config, random })
     }
 
     /// Serves one connection: one run of one device.
@@ -86,6 +106,7 @@ impl Visit<'_> {
         let mut policy = ServerPolicy::legacy();
         policy.max_frame = self.lbs.config.max_frame;
         let mut server = Server::new(policy);
+        let mut random = (self.lbs.random)();
         loop {
             self.run = server.run().or(self.run);
             match server.poll() {
@@ -97,11 +118,11 @@ impl Visit<'_> {
                 Output::Lookup(serial) => {
                     self.device = self.lbs.platform.device_by_serial(serial.as_str());
                     match &self.device {
-                        None => server.handle_record(None, &mut SystemRandom),
+                        None => server.handle_record(None, &mut *random),
                         Some(device) => match self.lbs.platform.secrets(device).await {
                             Ok(secrets) => {
                                 let now = self.lbs.platform.clock().now_ms();
-                                server.handle_record(Some(record::of(&secrets, device, now)), &mut SystemRandom);
+                                server.handle_record(Some(record::of(&secrets, device, now)), &mut *random);
                             }
                             Err(error) => {
                                 tracing::warn!(%serial, %error, "the credentials cannot be read");
@@ -112,10 +133,10 @@ impl Visit<'_> {
                 }
                 Output::Compute => {
                     let work = move || {
-                        server.compute(&mut SystemRandom);
-                        server
+                        server.compute(&mut *random);
+                        (server, random)
                     };
-                    server = self.lbs.pool.run(work).await.ok_or(Failure::Overloaded)?;
+                    (server, random) = self.lbs.pool.run(work).await.ok_or(Failure::Overloaded)?;
                 }
                 Output::Assign => server.handle_das(self.lbs.assignment.choose(self.local)),
                 Output::Stage(stage) => {

@@ -15,7 +15,7 @@ mod record;
 
 pub use assignment::{Assignment, DasNode};
 pub use das::{Das, das_listener};
-pub use lbs::{Lbs, LbsConfig};
+pub use lbs::{Lbs, LbsConfig, RandomSource};
 pub use pool::ComputePool;
 
 /// What the console and the API call the legacy suite.

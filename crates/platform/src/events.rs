@@ -98,9 +98,7 @@ impl Platform {
         let mut flags = Flags::default();
         match report.time {
             None => flags |= Flags::NO_TIME,
-            Some(time) if time > received.saturating_add(AHEAD) || time < EARLIEST => {
-                flags |= Flags::CLOCK_SUSPECT
-            }
+            Some(time) if time > received.saturating_add(AHEAD) || time < EARLIEST => flags |= Flags::CLOCK_SUSPECT,
             Some(_) => {}
         }
         if report.id.is_none() && report.kind == RecordKind::Event {

@@ -76,7 +76,7 @@ impl Das {
             // Acknowledged once the original is durable, which lies at or before the last position given out.
             return Disposition::After(Ticket(self.platform.journal().appended().get()));
         }
-        let report = Report { kind, path: Arc::clone(path), id: id.as_deref(), time, data };
+        let report = Report { kind, path: Arc::clone(path), id, time, data };
         match self.platform.report(&session.device, report) {
             Ok(position) => {
                 if !session.reporting {

@@ -1,0 +1,117 @@
+//! Who may call what: bearer tokens against the permission a route asks for.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, header};
+use vestibule_platform::{Permission, Platform};
+
+use crate::problem::{Kind, Problem};
+
+/// What a token gets its holder at one route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Come in.
+    Granted,
+    /// Nobody's token.
+    Unknown,
+    /// Somebody's token, without the permission.
+    Denied,
+}
+
+/// Decides about tokens.
+#[derive(Clone)]
+pub(crate) struct Gate(Arc<Decide>);
+
+type Decide = dyn Fn(&str, Permission) -> Access + Send + Sync;
+
+impl Gate {
+    pub(crate) fn new(decide: impl Fn(&str, Permission) -> Access + Send + Sync + 'static) -> Gate {
+        Gate(Arc::new(decide))
+    }
+
+    /// The platform's own tokens.
+    pub(crate) fn of(platform: Arc<Platform>) -> Gate {
+        Gate::new(move |token, permission| match platform.authorize(token) {
+            None => Access::Unknown,
+            Some(caller) if caller.may(permission) => Access::Granted,
+            Some(_) => Access::Denied,
+        })
+    }
+
+    /// Lets nobody in; for routes that are only looked at.
+    pub(crate) fn closed() -> Gate {
+        Gate::new(|_, _| Access::Unknown)
+    }
+
+    /// Whether this request may go on.
+    pub(crate) fn check(&self, request: &Request, permission: Permission) -> Result<(), Problem> {
+        let Some(token) = bearer(request.headers()) else {
+            let detail = "Send the header \"Authorization: Bearer <token>\".";
+            return Err(Problem::new(Kind::Unauthenticated, detail));
+        };
+        match (self.0)(token, permission) {
+            Access::Granted => Ok(()),
+            Access::Unknown => Err(Problem::new(Kind::Unauthenticated, "Nobody has this token.")),
+            Access::Denied => Err(Problem::new(
+                Kind::Forbidden,
+                format!("This token does not have the permission {}.", permission_name(permission)),
+            )),
+        }
+    }
+}
+
+/// The permission's name in the API.
+pub(crate) fn permission_name(permission: Permission) -> String {
+    match serde_json::to_value(permission) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+/// The token of the one Authorization header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    fn outcome(authorization: &[&str]) -> Result<(), Kind> {
+        let gate = Gate::new(|token, permission| match (token, permission) {
+            ("reader", Permission::EventsRead) | ("all", _) => Access::Granted,
+            ("reader", _) => Access::Denied,
+            _ => Access::Unknown,
+        });
+        let mut request = Request::new(Body::empty());
+        for value in authorization {
+            request.headers_mut().append(header::AUTHORIZATION, value.parse().expect("a value"));
+        }
+        gate.check(&request, Permission::DevicesWrite).map_err(|problem| problem.kind)
+    }
+
+    #[test]
+    fn only_the_right_token_with_the_right_permission_comes_in() {
+        assert_eq!(outcome(&["Bearer all"]), Ok(()));
+        assert_eq!(outcome(&["bearer all"]), Ok(()));
+        assert_eq!(outcome(&["Bearer reader"]), Err(Kind::Forbidden));
+        for refused in
+            [&[][..], &["Bearer other"], &["Bearer "], &["Basic all"], &["all"], &["Bearer all", "Bearer all"]]
+        {
+            assert_eq!(outcome(refused), Err(Kind::Unauthenticated), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn every_permission_has_a_name() {
+        for permission in Permission::ALL {
+            assert!(!permission_name(permission).is_empty());
+        }
+    }
+}

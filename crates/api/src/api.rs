@@ -1,0 +1,88 @@
+//! The API: its routes, and what their handlers share.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use tokio::sync::{Semaphore, watch};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::routes;
+use vestibule_platform::{Permission, Platform};
+
+use crate::access::Gate;
+use crate::config::ApiConfig;
+use crate::routes::Routes;
+use crate::{devices, events, health, openapi, page, request, stream};
+
+/// What the handlers share.
+pub(crate) struct Shared {
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) config: ApiConfig,
+    pub(crate) render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// One permit for each connection that may be open.
+    pub(crate) connections: Arc<Semaphore>,
+    /// One permit for each event stream that may be open.
+    pub(crate) streams: Arc<Semaphore>,
+    /// Becomes true once, when the server shuts down.
+    pub(crate) closing: watch::Sender<bool>,
+    /// The OpenAPI document as JSON text.
+    pub(crate) document: OnceLock<Bytes>,
+}
+
+/// The HTTP API of one platform. Cheap to clone; clones share their limits.
+#[derive(Clone)]
+pub struct Api {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) router: Router,
+}
+
+impl Api {
+    /// The API of a platform. `render_metrics` gives the Prometheus text of `/metrics`.
+    pub fn new(
+        platform: Arc<Platform>,
+        config: ApiConfig,
+        render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    ) -> Api {
+        let gate = Gate::of(Arc::clone(&platform));
+        let shared = Arc::new(Shared {
+            connections: Arc::new(Semaphore::new(config.max_connections)),
+            streams: Arc::new(Semaphore::new(config.max_streams)),
+            closing: watch::Sender::new(false),
+            document: OnceLock::new(),
+            platform,
+            config,
+            render_metrics,
+        });
+        let (router, document) = routes(gate);
+        shared.document.get_or_init(|| Bytes::from(openapi::to_json(&document)));
+        let router = router
+            .fallback(request::unknown_route)
+            .method_not_allowed_fallback(request::method_not_allowed)
+            .layer(DefaultBodyLimit::max(shared.config.max_body_bytes))
+            .layer(middleware::from_fn_with_state(Arc::clone(&shared), request::pass))
+            .with_state(Arc::clone(&shared));
+        Api { shared, router }
+    }
+}
+
+/// Every route with the permission it asks for, and the document that describes them.
+pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
+    use Permission::{DevicesRead, DevicesWrite, EventsRead, MetricsRead};
+    Routes::new(openapi::base(), gate)
+        .needs(DevicesRead, routes!(devices::list_devices))
+        .needs(DevicesWrite, routes!(devices::register_device))
+        .needs(DevicesRead, routes!(devices::show_device))
+        .needs(DevicesWrite, routes!(devices::remove_device))
+        .needs(DevicesWrite, routes!(devices::open_enrolment))
+        .needs(DevicesRead, routes!(devices::explain_device))
+        .needs(EventsRead, routes!(events::list_events))
+        .needs(EventsRead, routes!(stream::stream_events))
+        .needs(MetricsRead, routes!(health::metrics))
+        .open(routes!(health::alive))
+        .open(routes!(health::ready))
+        .open(routes!(openapi::document))
+        .open(routes!(page::live_page))
+        .finish()
+}

@@ -1,0 +1,212 @@
+//! Devices: register, list, show, remove, open for enrolment, explain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use vestibule_platform::{AddDeviceError, DeviceId, NewDevice, Secret};
+
+use crate::api::Shared;
+use crate::extract::{Answer, JsonBody, Nothing, Params, TheDevice, cut, page_size};
+use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::shapes::{DeviceList, DeviceShape, Why, rfc3339};
+
+const LONGEST_WINDOW: u64 = 24 * 60 * 60;
+
+/// A device to be registered.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceToRegister {
+    /// The device's own identity: printable ASCII without spaces, `/`, `+` and `#`.
+    #[schema(min_length = 1, max_length = 71, example = "SN-0001")]
+    serial: String,
+    /// Its verification code: printable ASCII without spaces. Never shown again.
+    #[schema(min_length = 1, max_length = 47, format = Password)]
+    code: String,
+    /// The product it is an instance of.
+    #[schema(max_length = 128)]
+    product: Option<String>,
+    /// A name for people.
+    #[schema(max_length = 128)]
+    name: Option<String>,
+}
+
+/// Register a device
+#[utoipa::path(
+    post,
+    path = "/v1/devices",
+    tag = "devices",
+    request_body = DeviceToRegister,
+    responses(
+        (status = 201, description = "Registered, durably", body = DeviceShape,
+            headers(("Location" = String, description = "Address of the device"))),
+        (status = 409, description = "A device with this serial is registered already",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "The registry is full, or the store does not answer",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn register_device(
+    State(shared): State<Arc<Shared>>,
+    _: Params<Nothing>,
+    JsonBody(new): JsonBody<DeviceToRegister>,
+) -> Answer<impl IntoResponse> {
+    let new = NewDevice {
+        serial: new.serial,
+        code: Secret::new(new.code.into_bytes()),
+        product: new.product,
+        name: new.name,
+    };
+    let device = shared.platform.add_device(new).await.map_err(|error| match error {
+        AddDeviceError::Invalid { field, reason } => {
+            Problem::field(Kind::InvalidValue, field, format!("{field} {reason}."))
+        }
+        AddDeviceError::SerialTaken => {
+            Problem::field(Kind::SerialTaken, "serial", "A device with this serial is registered already.")
+        }
+        AddDeviceError::Full(limit) => {
+            Problem::new(Kind::RegistryFull, format!("The registry holds its limit of {limit} devices."))
+        }
+        AddDeviceError::Store(error) => Problem::from(error),
+    })?;
+    let location = format!("/v1/devices/{}", device.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(DeviceShape::from(&*device))))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParams {
+    /// Most devices on the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u64>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// List devices in the order of their registration
+#[utoipa::path(
+    get,
+    path = "/v1/devices",
+    tag = "devices",
+    params(ListParams),
+    responses((status = 200, description = "One page of devices", body = DeviceList)),
+)]
+pub(crate) async fn list_devices(
+    State(shared): State<Arc<Shared>>,
+    Params(params): Params<ListParams>,
+) -> Answer<Json<DeviceList>> {
+    let size = page_size(params.limit)?;
+    let after = params.cursor.map(|cursor| cursor.parse::<DeviceId>());
+    let after = after.transpose().map_err(|_| {
+        Problem::field(Kind::InvalidValue, "cursor", "cursor must be what \"next\" of the page before said.")
+    })?;
+    let mut devices = shared.platform.devices(after, size + 1);
+    let more = cut(&mut devices, size);
+    let next = devices.last().filter(|_| more).map(|device| device.id.to_string());
+    Ok(Json(DeviceList { items: devices.iter().map(|device| DeviceShape::from(&**device)).collect(), next }))
+}
+
+/// Show a device
+#[utoipa::path(
+    get,
+    path = "/v1/devices/{d}",
+    tag = "devices",
+    params(("d" = String, Path, description = "Id or serial of the device")),
+    responses(
+        (status = 200, description = "The device", body = DeviceShape),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn show_device(TheDevice(device): TheDevice, _: Params<Nothing>) -> Json<DeviceShape> {
+    Json(DeviceShape::from(&*device))
+}
+
+/// Remove a device
+///
+/// Its credentials are removed and its connection is ended. What it reported stays until retention.
+#[utoipa::path(
+    delete,
+    path = "/v1/devices/{d}",
+    tag = "devices",
+    params(("d" = String, Path, description = "Id or serial of the device")),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn remove_device(
+    State(shared): State<Arc<Shared>>,
+    TheDevice(device): TheDevice,
+    _: Params<Nothing>,
+) -> Answer<StatusCode> {
+    shared.platform.remove_device(&device).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// For how long a device may enrol again.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EnrolmentToOpen {
+    /// Length of the window in seconds, from now.
+    #[schema(minimum = 1, maximum = 86400, example = 600)]
+    window_seconds: u64,
+}
+
+/// An open window for enrolment.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Enrolment {
+    /// When the window ends.
+    #[schema(format = DateTime)]
+    until: String,
+}
+
+/// Open a window in which a device that has enrolled before may do so again with its code
+#[utoipa::path(
+    post,
+    path = "/v1/devices/{d}/enrolment",
+    tag = "devices",
+    params(("d" = String, Path, description = "Id or serial of the device")),
+    request_body = EnrolmentToOpen,
+    responses(
+        (status = 200, description = "The window is open", body = Enrolment),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn open_enrolment(
+    State(shared): State<Arc<Shared>>,
+    TheDevice(device): TheDevice,
+    _: Params<Nothing>,
+    JsonBody(window): JsonBody<EnrolmentToOpen>,
+) -> Answer<Json<Enrolment>> {
+    if !(1..=LONGEST_WINDOW).contains(&window.window_seconds) {
+        let detail = "window_seconds must be between 1 and 86400.";
+        return Err(Problem::field(Kind::InvalidValue, "window_seconds", detail));
+    }
+    let until = shared.platform.open_enrolment(&device, Duration::from_secs(window.window_seconds)).await?;
+    Ok(Json(Enrolment { until: rfc3339(until) }))
+}
+
+/// Explain why a device is or is not there
+#[utoipa::path(
+    get,
+    path = "/v1/devices/{d}/why",
+    tag = "devices",
+    params(("d" = String, Path, description = "Id or serial of the device")),
+    responses(
+        (status = 200, description = "Presence, the last connection facts, the last failure", body = Why),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn explain_device(TheDevice(device): TheDevice, _: Params<Nothing>) -> axum::response::Response {
+    Json(Why::from(&*device)).into_response()
+}

@@ -1,0 +1,126 @@
+//! Events: what devices reported, newest first.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use utoipa::IntoParams;
+use vestibule_platform::{EventQuery, Position};
+
+use crate::api::Shared;
+use crate::extract::{Answer, LARGEST_PAGE, Params, cut, device_filter, page_size};
+use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::shapes::{EventList, EventShape};
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventParams {
+    /// Only of the device with this id or serial. Events of a removed device are found by its id.
+    device: Option<String>,
+    /// Only of this area.
+    area: Option<String>,
+    /// Only with this name.
+    #[serde(rename = "type")]
+    #[param(example = "Smoke")]
+    kind: Option<String>,
+    /// Only at or after this moment by the device's time: RFC 3339, or milliseconds since 1970.
+    #[param(value_type = Option<String>, example = "2026-01-31T12:00:00Z")]
+    from: Option<Moment>,
+    /// Only before this moment by the device's time: RFC 3339, or milliseconds since 1970.
+    #[param(value_type = Option<String>, example = "1769860800000")]
+    to: Option<Moment>,
+    /// Most events on the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u64>,
+    /// `next` of the page before: a position; events older than it follow.
+    cursor: Option<String>,
+}
+
+/// List events, newest first in the order of receipt
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    tag = "events",
+    params(EventParams),
+    responses(
+        (status = 200, description = "One page of events", body = EventList),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list_events(
+    State(shared): State<Arc<Shared>>,
+    Params(params): Params<EventParams>,
+) -> Answer<Response> {
+    let size = page_size(params.limit)?;
+    let before = params.cursor.map(|cursor| position("cursor", &cursor)).transpose()?;
+    let query = EventQuery {
+        device: device_filter(&shared.platform, params.device.as_deref())?,
+        area: params.area,
+        name: params.kind,
+        from: params.from.map(|moment| moment.0),
+        to: params.to.map(|moment| moment.0),
+        before,
+        limit: size + 1,
+    };
+    let mut records = shared.platform.events(query).await?;
+    // The journal reads no more than the largest page at a time, so that one may turn out to be the last.
+    let more = cut(&mut records, size) || records.len() == LARGEST_PAGE;
+    let next = records.last().filter(|_| more).map(|record| record.position.get().to_string());
+    let items = records.iter().map(|record| EventShape::from(&**record)).collect();
+    Ok(Json(EventList { items, next }).into_response())
+}
+
+/// Reads a position from a parameter or header.
+pub(crate) fn position(field: &'static str, text: &str) -> Result<Position, Problem> {
+    let position = text.parse().ok().filter(|position| *position >= 0).map(Position::new);
+    position.ok_or_else(|| {
+        Problem::field(Kind::InvalidValue, field, format!("{field} must be a position: a whole number, 0 or greater."))
+    })
+}
+
+/// A moment in milliseconds since 1970, read from a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(i64);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        moment(&text).map(Moment).ok_or_else(|| {
+            D::Error::custom("must be a moment: 2026-01-31T12:00:00Z (a + written as %2B) or milliseconds since 1970")
+        })
+    }
+}
+
+fn moment(text: &str) -> Option<i64> {
+    text.parse::<i64>().ok().or_else(|| text.parse::<Timestamp>().ok().map(|moment| moment.as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_or_a_number() {
+        assert_eq!(moment("0"), Some(0));
+        assert_eq!(moment("-5"), Some(-5));
+        assert_eq!(moment("1970-01-01T00:00:01.5Z"), Some(1_500));
+        assert_eq!(moment("1970-01-01T01:00:00+01:00"), Some(0));
+        for wrong in ["", "yesterday", "2026-01-31", "2026-01-31T12:00:00", "1.5", "99999999999999999999"] {
+            assert_eq!(moment(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_position_is_not_negative() {
+        assert_eq!(position("after", "12"), Ok(Position::new(12)));
+        for wrong in ["", "-1", "1.0", "x", "9223372036854775808"] {
+            assert!(position("after", wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What handlers take from a request: a JSON body, a query, the device of the path. Every mistake is a problem.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+use vestibule_platform::{Device, DeviceId, Platform};
+
+use crate::api::Shared;
+use crate::fields;
+use crate::problem::{Kind, Problem};
+
+/// A JSON object as the body.
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            let detail = "Send the body as JSON, with the header \"Content-Type: application/json\".";
+            return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+        }
+        let read = tokio::time::timeout(shared.config.body_timeout, Bytes::from_request(request, shared));
+        match read.await {
+            Ok(Ok(body)) => fields::from_json(&body).map(JsonBody),
+            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
+                Kind::BodyTooLarge,
+                format!("The body is longer than {} bytes.", shared.config.max_body_bytes),
+            )),
+            Ok(Err(_)) => Err(Problem::new(Kind::MalformedRequest, "The body ended before it was complete.")),
+            Err(_) => Err(Problem::new(Kind::Timeout, "The body did not arrive in time.")),
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let kind = kind.split_once(';').map_or(kind, |(kind, _)| kind);
+    kind.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// The parameters of the query string.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<Shared>> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Shared>) -> Result<Self, Problem> {
+        let Query(pairs) = Query::try_from_uri(&parts.uri)
+            .map_err(|_| Problem::new(Kind::MalformedRequest, "The query string is not percent-encoded UTF-8."))?;
+        fields::from_query(pairs).map(Params)
+    }
+}
+
+/// No parameters at all.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+/// The device `{d}` of the path: its id or its serial.
+pub(crate) struct TheDevice(pub(crate) Arc<Device>);
+
+impl FromRequestParts<Arc<Shared>> for TheDevice {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        let Path(key) =
+            Path::<String>::from_request_parts(parts, shared).await.map_err(|_| Problem::unknown_device())?;
+        shared.platform.device(&key).map(TheDevice).ok_or_else(Problem::unknown_device)
+    }
+}
+
+/// The id of the device a query names by id or serial. A removed device's events are still there under its id.
+pub(crate) fn device_filter(platform: &Platform, key: Option<&str>) -> Result<Option<DeviceId>, Problem> {
+    let Some(key) = key else { return Ok(None) };
+    let id = platform.device(key).map(|device| device.id).or_else(|| key.parse().ok());
+    id.map(Some).ok_or_else(Problem::unknown_device)
+}
+
+/// The most a page may hold.
+pub(crate) const LARGEST_PAGE: usize = 1_000;
+
+/// The size of a page.
+pub(crate) fn page_size(limit: Option<u64>) -> Result<usize, Problem> {
+    match usize::try_from(limit.unwrap_or(100)) {
+        Ok(limit @ 1..=LARGEST_PAGE) => Ok(limit),
+        _ => Err(Problem::field(Kind::InvalidValue, "limit", "limit must be between 1 and 1000.")),
+    }
+}
+
+/// Cuts a list that was read one longer than the page; tells whether there is more.
+pub(crate) fn cut<T>(list: &mut Vec<T>, size: usize) -> bool {
+    let more = list.len() > size;
+    list.truncate(size);
+    more
+}
+
+/// What a handler answers with: something, or a problem.
+pub(crate) type Answer<T> = Result<T, Problem>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_media_type_may_have_parameters() {
+        for (kind, json) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("text/plain", false),
+            ("application/jsonl", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind.parse().expect("a value"))]);
+            assert_eq!(is_json(&headers), json, "{kind}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn pages_are_cut_to_size() {
+        let mut list = vec![1, 2, 3];
+        assert!(cut(&mut list, 2));
+        assert_eq!(list, [1, 2]);
+        assert!(!cut(&mut list, 2));
+        assert!(page_size(Some(0)).is_err() && page_size(Some(1_001)).is_err());
+        assert!(matches!((page_size(None), page_size(Some(1_000))), (Ok(100), Ok(1_000))));
+    }
+}

@@ -1,0 +1,33 @@
+//! The platform for people and their programs: HTTP API, server-sent events, OpenAPI document, live page.
+//!
+//! [`Api`] holds the routes; [`serve`] answers one listener with them. A handler reads what it is given through
+//! `fields` (so that every mistake is named), asks the platform, and answers in a shape of `shapes` or with a
+//! `problem`; it knows nothing of sockets and limits. Which permission a route asks for is said where the route
+//! is added: `routes` has no other way to add one.
+//!
+//! Limits stand one behind the other: `server` bounds the connections, `connection` and `socket` the time a client
+//! may take, `request` the time of an answer, `extract` the body, `stream` the number of event streams.
+
+mod access;
+mod api;
+mod config;
+mod connection;
+mod devices;
+mod events;
+mod extract;
+mod fields;
+mod health;
+mod openapi;
+mod page;
+mod problem;
+mod request;
+mod routes;
+mod server;
+mod shapes;
+mod socket;
+mod stream;
+
+pub use api::Api;
+pub use config::ApiConfig;
+pub use openapi::openapi_json;
+pub use server::serve;

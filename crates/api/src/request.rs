@@ -1,0 +1,95 @@
+//! What every request passes on its way to a route, and every answer on its way back.
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::api::Shared;
+use crate::problem::{Kind, Problem};
+
+/// Checks the host, bounds the time to the answer, counts the answer, adds the headers all answers have.
+pub(crate) async fn pass(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = method_name(request.method());
+    let mut response = if is_for_us(&shared.config.allowed_hosts, &request) {
+        match tokio::time::timeout(shared.config.answer_timeout, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Problem::new(Kind::Overloaded, "The answer was not ready in time. Try again.").into_response(),
+        }
+    } else {
+        Problem::new(Kind::WrongHost, "This server does not answer for that host name.").into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    metrics::counter!(
+        "vestibule_http_requests_total",
+        "method" => method,
+        "route" => route.map_or_else(|| "none".to_owned(), |route| route.as_str().to_owned()),
+        "status" => response.status().as_u16().to_string(),
+    )
+    .increment(1);
+    response
+}
+
+/// The answer where no route is.
+pub(crate) async fn unknown_route() -> Problem {
+    Problem::new(Kind::UnknownRoute, "There is nothing at this address. /v1/openapi.json lists what there is.")
+}
+
+/// The answer where a route is, but not for this method.
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::new(Kind::MethodNotAllowed, "The header Allow says which methods this address takes.")
+}
+
+fn is_for_us(allowed: &[String], request: &Request) -> bool {
+    if allowed.is_empty() {
+        return true;
+    }
+    let header = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let named = match request.uri().host() {
+        Some(host) => Some(host.to_owned()),
+        None => header().and_then(|host| host.parse::<Uri>().ok()).and_then(|host| host.host().map(str::to_owned)),
+    };
+    named.is_some_and(|named| allowed.iter().any(|host| host.eq_ignore_ascii_case(&named)))
+}
+
+/// The method as a label; a client cannot make up new ones.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    fn asked(host: &str) -> Request {
+        Request::builder().header(header::HOST, host).body(Body::empty()).expect("a request")
+    }
+
+    #[test]
+    fn only_allowed_hosts_are_answered() {
+        let allowed = ["vestibule.example".to_owned(), "[::1]".to_owned()];
+        for host in ["vestibule.example", "Vestibule.Example:8080", "[::1]:8080"] {
+            assert!(is_for_us(&allowed, &asked(host)), "{host}");
+        }
+        for host in ["other.example", "vestibule.example.org", "", "::::"] {
+            assert!(!is_for_us(&allowed, &asked(host)), "{host}");
+        }
+        assert!(!is_for_us(&allowed, &Request::new(Body::empty())));
+        assert!(is_for_us(&[], &asked("anything")));
+    }
+}

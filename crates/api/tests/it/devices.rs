@@ -1,0 +1,145 @@
+//! Registering, listing, showing, removing, explaining.
+
+use serde_json::{Value, json};
+use vestibule_platform::{Fact, Step};
+
+use crate::site::Site;
+
+#[test]
+fn a_registered_device_is_shown_under_both_its_names() {
+    let site = Site::new();
+    let made = site.post("/v1/devices", r#"{"serial":"SN-1","code":"ABCDEF","name":"Door","product":"P1"}"#);
+    assert_eq!(made.status, 201, "{}", made.body);
+    let device = made.json();
+    let id = device["id"].as_str().expect("an id").to_owned();
+    assert_eq!(made.header("location"), Some(&*format!("/v1/devices/{id}")));
+    assert_eq!(
+        device,
+        json!({
+            "id": id, "family": "osap", "serial": "SN-1", "product": "P1", "name": "Door",
+            "presence": {"state": "never_seen", "since": null, "reason": "never_seen", "peer": null},
+            "suite": null, "confidential": null, "security": null, "parent": null,
+            "created": "2026-01-01T00:00:00.000Z",
+        })
+    );
+    assert_eq!(site.get(&format!("/v1/devices/{id}")).json(), device);
+    assert_eq!(site.get("/v1/devices/SN-1").json(), device);
+}
+
+#[test]
+fn a_code_is_never_told_back() {
+    let site = Site::new();
+    for body in [
+        r#"{"serial":"A","code":"SECRETCODE","colour":1}"#,
+        r#"{"serial":"A/B","code":"SECRETCODE"}"#,
+        r#"{"serial":7,"code":"SECRETCODE"}"#,
+        r#"{"serial":"A","code":["SECRETCODE"]}"#,
+        r#"{"serial":"A","code":"SECRETCODE "}"#,
+        r#"{"serial":"A","code":"SECRETCODE""#,
+    ] {
+        let answer = site.post("/v1/devices", body);
+        assert!((400..500).contains(&answer.status), "{body}");
+        assert!(!answer.body.contains("SECRETCODE"), "{body}: {}", answer.body);
+    }
+    let made = site.post("/v1/devices", r#"{"serial":"A","code":"SECRETCODE"}"#);
+    assert!(made.status == 201 && !made.body.contains("SECRETCODE"));
+}
+
+#[test]
+fn what_cannot_be_registered_is_refused_with_its_field() {
+    let site = Site::new();
+    site.add("TAKEN");
+    let long = "x".repeat(72);
+    for (body, status, kind, field) in [
+        (r#"{"serial":"TAKEN","code":"A"}"#.to_owned(), 409, "serial-taken", "serial"),
+        (r#"{"serial":"","code":"A"}"#.to_owned(), 422, "invalid-value", "serial"),
+        (r#"{"serial":"a/b","code":"A"}"#.to_owned(), 422, "invalid-value", "serial"),
+        (format!(r#"{{"serial":"{long}","code":"A"}}"#), 422, "invalid-value", "serial"),
+        (r#"{"serial":"a","code":""}"#.to_owned(), 422, "invalid-value", "code"),
+        (r#"{"serial":"a","code":"A","name":"\u0000"}"#.to_owned(), 422, "invalid-value", "name"),
+        (r#"{"serial":"a"}"#.to_owned(), 422, "missing-field", "code"),
+        (r#"{"serial":"a","code":5}"#.to_owned(), 422, "wrong-type", "code"),
+        (r#"{"serial":"a","code":"A","kode":"B"}"#.to_owned(), 422, "unknown-field", "kode"),
+        (r#"{"serial":"a","serial":"b","code":"A"}"#.to_owned(), 422, "duplicate-field", "serial"),
+    ] {
+        assert_eq!(site.post("/v1/devices", &body).problem(status, kind)["field"], field, "{body}");
+    }
+}
+
+#[test]
+fn pages_hold_every_device_once() {
+    let site = Site::new();
+    let serials: Vec<String> = (0..7).map(|n| format!("SN-{n}")).collect();
+    for serial in &serials {
+        site.add(serial);
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = site.get(&format!("/v1/devices?limit=3{cursor}")).json();
+        let items = page["items"].as_array().expect("items");
+        assert!(items.len() <= 3);
+        seen.extend(items.iter().map(|device| device["serial"].as_str().expect("a serial").to_owned()));
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, serials);
+    let exact = site.get("/v1/devices?limit=7").json();
+    assert_eq!((exact["items"].as_array().map(Vec::len), &exact["next"]), (Some(7), &Value::Null));
+}
+
+#[test]
+fn a_removed_device_is_gone() {
+    let site = Site::new();
+    site.add("SN-1");
+    assert_eq!(site.request("DELETE", "/v1/devices/SN-1", &site.bearer(), "").status, 204);
+    site.get("/v1/devices/SN-1").problem(404, "unknown-device");
+    site.request("DELETE", "/v1/devices/SN-1", &site.bearer(), "").problem(404, "unknown-device");
+    assert_eq!(site.get("/v1/devices").json(), json!({"items": [], "next": null}));
+}
+
+#[test]
+fn an_enrolment_window_has_an_end() {
+    let site = Site::new();
+    let device = site.add("SN-1");
+    let open = site.post("/v1/devices/SN-1/enrolment", r#"{"window_seconds":60}"#);
+    assert_eq!((open.status, open.json()), (200, json!({"until": "2026-01-01T00:01:00.000Z"})));
+    assert_eq!(device.enrol_until(), crate::site::NOW + 60_000);
+    for wrong in ["0", "86401", "18446744073709551615"] {
+        let answer = site.post("/v1/devices/SN-1/enrolment", &format!(r#"{{"window_seconds":{wrong}}}"#));
+        assert_eq!(answer.problem(422, "invalid-value")["field"], "window_seconds");
+    }
+    site.post("/v1/devices/SN-1/enrolment", r#"{"window_seconds":"60"}"#).problem(422, "wrong-type");
+    site.post("/v1/devices/SN-2/enrolment", r#"{"window_seconds":60}"#).problem(404, "unknown-device");
+}
+
+#[test]
+fn why_tells_the_last_steps_and_the_last_failure() {
+    let site = Site::new();
+    let device = site.add("SN-1");
+    let peer = "192.0.2.7".parse().ok();
+    for _ in 0..3 {
+        site.platform.fact(&device, Fact::failure(Step::Login, "bad_key", "The key is wrong.", peer));
+    }
+    site.platform.fact(&device, Fact::ok(Step::Login, "accepted", "Logged in.", peer));
+    let fact = |ok, reason, text, count| {
+        json!({"at": "2026-01-01T00:00:00.000Z", "step": "login", "ok": ok, "reason": reason, "text": text,
+               "peer": "192.0.2.7", "count": count})
+    };
+    let failed = fact(false, "bad_key", "The key is wrong.", 3);
+    let why = site.get("/v1/devices/SN-1/why").json();
+    assert_eq!(why["device"], json!({"id": device.id.to_string(), "serial": "SN-1"}));
+    assert_eq!(why["presence"]["state"], "never_seen");
+    assert_eq!(why["enrol_until"], Value::Null);
+    assert_eq!(why["facts"], json!([failed, fact(true, "accepted", "Logged in.", 1)]));
+    assert_eq!(why["last_failure"]["reason"], "bad_key");
+}
+
+#[test]
+fn a_serial_may_need_percent_encoding() {
+    let site = Site::new();
+    site.add("a%b?c&d=e");
+    assert_eq!(site.get("/v1/devices/a%25b%3Fc%26d=e").json()["serial"], "a%b?c&d=e");
+    site.get("/v1/devices/%FF%FE").problem(404, "unknown-device");
+}

@@ -1,0 +1,9 @@
+//! The API over real sockets and a real store.
+
+mod devices;
+mod errors;
+mod events;
+mod limits;
+mod service;
+mod site;
+mod stream;

@@ -1,0 +1,257 @@
+//! Configuration of a device, checked before anything runs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use osap::id::SerialError;
+use osap::key::CodeError;
+use osap::{Code, Serial};
+use zeroize::Zeroizing;
+
+use crate::clock::{Clock, SystemClock};
+use crate::device::Device;
+use crate::outbox::Limits;
+use crate::profile::Profile;
+use crate::storage::{Storage, StorageError};
+
+/// The shortest and the longest keep-alive, in seconds.
+const KEEP_ALIVE: std::ops::RangeInclusive<u16> = 5..=3600;
+
+/// The longest text about the device in the login record, in bytes.
+const MAX_TEXT: usize = 64;
+
+/// Configures a [`Device`]. Made by [`Device::builder`].
+pub struct Builder {
+    serial: String,
+    code: Zeroizing<String>,
+    lbs: Option<String>,
+    storage: Option<Arc<dyn Storage>>,
+    clock: Arc<dyn Clock>,
+    keep_alive: u16,
+    limits: Limits,
+    firmware: String,
+    device_type: String,
+    mac: String,
+}
+
+/// Why a device cannot start. All but [`StartError::Storage`] are the caller's to put right.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The serial is not one.
+    #[error("the serial is not valid")]
+    Serial(#[from] SerialError),
+    /// The verification code is not one.
+    #[error("the verification code is not valid")]
+    Code(#[from] CodeError),
+    /// No LBS was named, or not as `host:port`.
+    #[error("the address of the LBS has to be host:port")]
+    LbsAddress,
+    /// No storage was named. A device that forgets its DevID cannot come back by itself.
+    #[error("the device needs a storage for its credentials")]
+    NoStorage,
+    /// A number or text is outside of what the protocol allows.
+    #[error("{name} {rule}")]
+    Setting {
+        /// The method of the builder.
+        name: &'static str,
+        /// What it has to be.
+        rule: &'static str,
+    },
+    /// The storage cannot be read.
+    #[error("the stored credentials cannot be read")]
+    Storage(#[source] StorageError),
+    /// Called outside of a tokio runtime.
+    #[error("a device starts inside of a tokio runtime")]
+    NoRuntime,
+}
+
+impl Builder {
+    pub(crate) fn new(serial: &str, code: &str) -> Self {
+        Self {
+            serial: serial.to_owned(),
+            code: Zeroizing::new(code.to_owned()),
+            lbs: None,
+            storage: None,
+            clock: Arc::new(SystemClock),
+            keep_alive: 30,
+            limits: Limits { events: 1024, bytes: 1024 * 1024, window: 16 },
+            firmware: "0.0.0".to_owned(),
+            device_type: "device".to_owned(),
+            mac: String::new(),
+        }
+    }
+
+    /// The LBS, as `host:port`; an IPv6 address in brackets. Required.
+    #[must_use]
+    pub fn lbs(mut self, address: impl Into<String>) -> Self {
+        self.lbs = Some(address.into());
+        self
+    }
+
+    /// Where DevID and master key are kept. Required.
+    #[must_use]
+    pub fn storage(mut self, storage: impl Storage) -> Self {
+        self.storage = Some(Arc::new(storage));
+        self
+    }
+
+    /// The clock for the time of events; [`SystemClock`] unless set.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Seconds between two signs of life, 5 to 3600; 30 unless set. A dead connection is noticed
+    /// after twice that.
+    #[must_use]
+    pub fn keep_alive(mut self, seconds: u16) -> Self {
+        self.keep_alive = seconds;
+        self
+    }
+
+    /// Bounds of the queue of unacknowledged events, in events and in bytes of topics and bodies;
+    /// 1,024 and 1 MiB unless set.
+    #[must_use]
+    pub fn queue(mut self, events: usize, bytes: usize) -> Self {
+        self.limits.events = events;
+        self.limits.bytes = bytes;
+        self
+    }
+
+    /// Events on the wire at the same time, 1 to 128; 16 unless set.
+    #[must_use]
+    pub fn window(mut self, events: usize) -> Self {
+        self.limits.window = events;
+        self
+    }
+
+    /// The firmware version the platform is told, up to 64 bytes.
+    #[must_use]
+    pub fn firmware(mut self, version: impl Into<String>) -> Self {
+        self.firmware = version.into();
+        self
+    }
+
+    /// The product the device is one of, up to 64 bytes.
+    #[must_use]
+    pub fn device_type(mut self, device_type: impl Into<String>) -> Self {
+        self.device_type = device_type.into();
+        self
+    }
+
+    /// The MAC address the platform is told, up to 64 bytes; none unless set.
+    #[must_use]
+    pub fn mac(mut self, mac: impl Into<String>) -> Self {
+        self.mac = mac.into();
+        self
+    }
+
+    /// Starts the device on the tokio runtime this is called in. From here on it works on its own;
+    /// nothing has been sent yet when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`]. A storage whose content is damaged is none: the device then starts as a new
+    /// one and [`Device::storage_damage`] says so.
+    pub fn start(self) -> Result<Device, StartError> {
+        let serial = Serial::new(&self.serial)?;
+        let code = Code::new(self.code.as_bytes())?;
+        let (lbs_host, lbs_port) = self.lbs.as_deref().and_then(split_address).ok_or(StartError::LbsAddress)?;
+        let storage = self.storage.ok_or(StartError::NoStorage)?;
+        let limits = self.limits;
+        check(KEEP_ALIVE.contains(&self.keep_alive), "keep_alive", "is 5 to 3600 seconds")?;
+        check(limits.events > 0 && limits.bytes > 0, "queue", "has room for something")?;
+        check((1..=128).contains(&limits.window), "window", "is 1 to 128 events")?;
+        for (name, text) in [("firmware", &self.firmware), ("device_type", &self.device_type), ("mac", &self.mac)] {
+            check(text.len() <= MAX_TEXT, name, "has up to 64 bytes")?;
+        }
+        let profile = Profile {
+            serial,
+            lbs_host: lbs_host.into(),
+            lbs_port,
+            keep_alive: self.keep_alive,
+            firmware: self.firmware.into(),
+            device_type: self.device_type.into(),
+            mac: self.mac.into(),
+        };
+        Device::start(profile, code, storage, self.clock, limits)
+    }
+}
+
+fn check(good: bool, name: &'static str, rule: &'static str) -> Result<(), StartError> {
+    if good { Ok(()) } else { Err(StartError::Setting { name, rule }) }
+}
+
+/// `host:port`, `[v6]:port`. The host is at most as long as a DNS name.
+fn split_address(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match bracketed {
+        Some(host) => host,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    let port = port.parse().ok().filter(|&port| port != 0)?;
+    (!host.is_empty() && host.len() <= 253).then_some((host, port))
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("serial", &self.serial).field("lbs", &self.lbs).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryStorage;
+
+    fn builder() -> Builder {
+        Device::builder("SN0000001", "ABCDEF").lbs("127.0.0.1:1").storage(MemoryStorage::new())
+    }
+
+    #[test]
+    fn addresses_have_a_host_and_a_port() {
+        assert_eq!(split_address("lbs.example:8666"), Some(("lbs.example", 8666)));
+        assert_eq!(split_address("[::1]:8666"), Some(("::1", 8666)));
+        for bad in ["", "lbs", ":8666", "lbs:", "lbs:0", "lbs:65536", "::1", "lbs:port", "a:b:1"] {
+            assert_eq!(split_address(bad), None, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_wrong_setting_is_named() {
+        type Change = fn(Builder) -> Builder;
+        let settings: [(&str, Change); 6] = [
+            ("keep_alive", |b| b.keep_alive(4)),
+            ("queue", |b| b.queue(0, 1)),
+            ("window", |b| b.window(129)),
+            ("firmware", |b| b.firmware("x".repeat(65))),
+            ("device_type", |b| b.device_type("x".repeat(65))),
+            ("mac", |b| b.mac("x".repeat(65))),
+        ];
+        for (expected, change) in settings {
+            let error = change(builder()).start().unwrap_err();
+            assert!(matches!(error, StartError::Setting { name, .. } if name == expected), "{error}");
+        }
+        let error = Device::builder("a/b", "ABCDEF").start().unwrap_err();
+        assert!(matches!(error, StartError::Serial(_)));
+        let error = Device::builder("SN1", "").start().unwrap_err();
+        assert!(matches!(error, StartError::Code(_)));
+        let error = Device::builder("SN1", "ABCDEF").storage(MemoryStorage::new()).start().unwrap_err();
+        assert!(matches!(error, StartError::LbsAddress));
+        let error = Device::builder("SN1", "ABCDEF").lbs("localhost:1").start().unwrap_err();
+        assert!(matches!(error, StartError::NoStorage));
+    }
+
+    #[test]
+    fn a_device_needs_a_runtime() {
+        assert!(matches!(builder().start(), Err(StartError::NoRuntime)));
+    }
+
+    #[test]
+    fn the_code_is_not_printed() {
+        assert!(!format!("{:?}", builder()).contains("ABCDEF"));
+    }
+}

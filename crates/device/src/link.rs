@@ -1,0 +1,354 @@
+//! One connection to the DAS, as an MQTT client without a socket (osap-wire 9).
+//!
+//! The driver writes what [`Link::poll_transmit`] gives, each packet with a write of its own,
+//! hands every frame that arrives to [`Link::handle_frame`], and calls
+//! [`Link::handle_timeout`] at [`Link::poll_timeout`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use osap::DevId;
+use osap::das::cipher::SessionCipher;
+use osap::das::connack;
+use osap::das::envelope::{self, General};
+use osap::das::login::{self, FirstOrBreak, LoginRecord};
+use vestibule_mqtt_codec::{ConnAck, Connect, Packet, PublishHead, QoS, Rules, SubAck, Will, decode, encode};
+
+use crate::outbox::{Outbox, Outgoing};
+use crate::profile::Profile;
+use crate::session::Login;
+use crate::state::LinkFault;
+
+/// How long CONNACK, SUBACK and UNSUBACK are waited for (osap-wire 9.3, 9.4, 9.9).
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// The largest packet taken from the DAS: 16 KiB of body and its topic.
+pub(crate) const MAX_PACKET: usize = 18 * 1024;
+
+/// Acknowledgements that wait for the socket before the driver stops reading.
+const MAX_REPLIES: usize = 256;
+
+/// Filters of a device: `/iot/<sn>/#` and `/<sn>/#`.
+const FILTERS: u8 = 2;
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    profile: Arc<Profile>,
+    cipher: SessionCipher,
+    dev_id: DevId,
+    login: Login,
+    stage: Stage,
+    /// Acknowledgements of downlinks, in the order these came.
+    replies: VecDeque<Reply>,
+    heard: Instant,
+    ping_at: Instant,
+    /// Something went wrong on the way out: the server will find out by itself.
+    orderly: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Connect,
+    AwaitConnack { until: Instant },
+    Subscribe { filter: u8 },
+    AwaitSuback { filter: u8, packet_id: u16, until: Instant },
+    Online,
+    Unsubscribe { filter: u8 },
+    AwaitUnsuback { filter: u8, packet_id: u16, until: Instant },
+    Disconnect,
+    Closed,
+}
+
+/// PUBACK, PUBREC and PUBCOMP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reply {
+    Acknowledge(u16),
+    Received(u16),
+    Complete(u16),
+}
+
+/// What a frame means to the rest of the device.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum LinkEvent<T> {
+    /// CONNACK 0; `ready` when no subscription follows.
+    Accepted { ready: bool },
+    /// CONNACK with another code, or 11 later on; the connection is over.
+    Refused(u8),
+    /// The subscriptions were granted: the login is complete.
+    Ready,
+    /// An event is stored; the token it was queued with.
+    Acknowledged(T),
+    /// A downlink nobody here understands. It is acknowledged all the same.
+    Ignored,
+}
+
+impl Link {
+    /// A connection whose socket is open.
+    pub(crate) fn new(now: Instant, profile: Arc<Profile>, cipher: SessionCipher, dev_id: DevId, login: Login) -> Self {
+        let ping_at = now + profile.keep_alive();
+        Self {
+            profile,
+            cipher,
+            dev_id,
+            login,
+            stage: Stage::Connect,
+            replies: VecDeque::new(),
+            heard: now,
+            ping_at,
+            orderly: true,
+        }
+    }
+
+    /// Appends the next packet that is due, if one is.
+    pub(crate) fn poll_transmit<T>(&mut self, now: Instant, outbox: &mut Outbox<T>, out: &mut Vec<u8>) -> bool {
+        if let Some(reply) = self.replies.pop_front() {
+            if self.replies.is_empty() {
+                self.replies = VecDeque::new();
+            }
+            match reply {
+                Reply::Acknowledge(id) => encode::puback(id, out),
+                Reply::Received(id) => encode::pubrec(id, out),
+                Reply::Complete(id) => encode::pubcomp(id, out),
+            }
+            return true;
+        }
+        let until = now + ANSWER_TIMEOUT;
+        match self.stage {
+            Stage::Connect => {
+                self.connect(out);
+                outbox.handle_connection(!self.login.full);
+                self.ping_at = now + self.profile.keep_alive();
+                self.stage = Stage::AwaitConnack { until };
+            }
+            Stage::Subscribe { filter } => {
+                let packet_id = outbox.next_packet_id();
+                let name = self.filter(filter);
+                written(encode::subscribe(packet_id, [(&*name, QoS::AtLeastOnce)], out));
+                self.stage = Stage::AwaitSuback { filter, packet_id, until };
+            }
+            Stage::Unsubscribe { filter } => {
+                let packet_id = outbox.next_packet_id();
+                let name = self.filter(filter);
+                written(encode::unsubscribe(packet_id, [&*name], out));
+                self.stage = Stage::AwaitUnsuback { filter, packet_id, until };
+            }
+            Stage::Disconnect => {
+                encode::disconnect(out);
+                self.stage = Stage::Closed;
+            }
+            Stage::AwaitConnack { .. } | Stage::Closed => return false,
+            Stage::AwaitSuback { .. } | Stage::AwaitUnsuback { .. } | Stage::Online => {
+                if self.ping_at <= now {
+                    // Counted from the last one, whatever else goes over the wire (9.9).
+                    self.ping_at = now + self.profile.keep_alive();
+                    encode::pingreq(out);
+                } else if self.stage == Stage::Online
+                    && let Some(event) = outbox.poll(now)
+                {
+                    self.publish(&event, out);
+                } else {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn connect(&self, out: &mut Vec<u8>) {
+        let serial = &self.profile.serial;
+        let record = if self.login.full {
+            self.profile.login_record(&self.dev_id)
+        } else {
+            LoginRecord::short(serial, &self.dev_id)
+        };
+        let payload = record.seal(self.cipher.key());
+        let which = if self.login.first { FirstOrBreak::First } else { FirstOrBreak::Break };
+        let topic = login::will_topic(serial, which);
+        let topic = std::str::from_utf8(&topic).expect("a will topic is ASCII and zero bytes");
+        let connect = Connect {
+            clean_session: self.login.full,
+            keep_alive: self.profile.keep_alive,
+            client_id: "",
+            will: Some(Will { topic, payload: &payload, qos: QoS::AtLeastOnce, retain: true }),
+            user: Some(serial.as_str()),
+            // A constant: the will is what proves the device.
+            password: Some(login::PASSWORD),
+        };
+        written(encode::connect_under(&connect, &Rules::OSAP_LEGACY, out));
+    }
+
+    fn publish(&self, event: &Outgoing<'_>, out: &mut Vec<u8>) {
+        let head = PublishHead {
+            dup: event.dup,
+            qos: QoS::AtLeastOnce,
+            // Every device of this protocol sets it, and servers ignore it (9.5).
+            retain: true,
+            topic: event.topic,
+            packet_id: Some(event.packet_id),
+        };
+        let general = General::bare(event.seq);
+        let body = event.body.as_bytes();
+        let len = envelope::sealed_len(&general, body.len());
+        let seal = |out: &mut Vec<u8>| {
+            envelope::seal(&self.cipher, &general, body, out).expect("a number alone is short");
+        };
+        written(encode::publish_with(&head, len, out, seal));
+    }
+
+    /// Takes one complete packet.
+    ///
+    /// # Errors
+    /// [`LinkFault`]: the connection is worth nothing any more.
+    pub(crate) fn handle_frame<T>(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        outbox: &mut Outbox<T>,
+    ) -> Result<Option<LinkEvent<T>>, LinkFault> {
+        let packet = decode(frame, &Rules::OSAP_LEGACY).map_err(|_| LinkFault::Protocol)?;
+        self.heard = now;
+        if let Stage::AwaitConnack { .. } = self.stage {
+            let Packet::ConnAck(connack) = packet else { return Err(LinkFault::Protocol) };
+            return Ok(Some(self.connack(connack.code)));
+        }
+        match packet {
+            Packet::PubAck(id) => return Ok(outbox.handle_puback(id).map(LinkEvent::Acknowledged)),
+            Packet::SubAck(suback) => return self.suback(suback),
+            Packet::UnsubAck(id) => {
+                if let Stage::AwaitUnsuback { filter, packet_id, .. } = self.stage
+                    && packet_id == id
+                {
+                    self.stage = after_unsubscribe(filter);
+                }
+            }
+            Packet::Publish(publish) => {
+                match (publish.head.qos, publish.head.packet_id) {
+                    (QoS::AtLeastOnce, Some(id)) => self.replies.push_back(Reply::Acknowledge(id)),
+                    (QoS::ExactlyOnce, Some(id)) => self.replies.push_back(Reply::Received(id)),
+                    _ => {}
+                }
+                return Ok(Some(LinkEvent::Ignored));
+            }
+            Packet::PubRel(id) => self.replies.push_back(Reply::Complete(id)),
+            // Nothing here is sent at QoS 2, so these belong to nothing.
+            Packet::PubRec(_) | Packet::PubComp(_) | Packet::PingResp => {}
+            // A DAS that wants the device elsewhere says so before it closes.
+            Packet::ConnAck(ConnAck { code: connack::SESSION_UNKNOWN, .. }) => {
+                return Ok(Some(self.connack(connack::SESSION_UNKNOWN)));
+            }
+            Packet::Disconnect => return Err(LinkFault::Closed),
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::PingReq => return Err(LinkFault::Protocol),
+        }
+        Ok(None)
+    }
+
+    fn connack<T>(&mut self, code: u8) -> LinkEvent<T> {
+        if code != connack::ACCEPTED {
+            self.stage = Stage::Closed;
+            return LinkEvent::Refused(code);
+        }
+        let ready = !self.login.subscribe;
+        self.stage = if ready { Stage::Online } else { Stage::Subscribe { filter: 0 } };
+        LinkEvent::Accepted { ready }
+    }
+
+    fn suback<T>(&mut self, suback: SubAck<'_>) -> Result<Option<LinkEvent<T>>, LinkFault> {
+        let Stage::AwaitSuback { filter, packet_id, .. } = self.stage else { return Ok(None) };
+        if suback.packet_id != packet_id {
+            return Ok(None);
+        }
+        if suback.codes != [0] && suback.codes != [1] && suback.codes != [2] {
+            return Err(LinkFault::SubscriptionRefused);
+        }
+        if filter + 1 < FILTERS {
+            self.stage = Stage::Subscribe { filter: filter + 1 };
+            return Ok(None);
+        }
+        self.stage = Stage::Online;
+        Ok(Some(LinkEvent::Ready))
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// [`LinkFault`]: what was waited for did not come.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkFault> {
+        match self.stage {
+            Stage::AwaitConnack { until } | Stage::AwaitSuback { until, .. } if until <= now => {
+                return Err(LinkFault::NoAnswer);
+            }
+            Stage::AwaitUnsuback { filter, until, .. } if until <= now => {
+                self.orderly = false;
+                self.stage = after_unsubscribe(filter);
+            }
+            _ => {}
+        }
+        if self.silent_at() <= now { Err(LinkFault::Silent) } else { Ok(()) }
+    }
+
+    /// When something is due without a frame coming. While the socket takes nothing, what would
+    /// be sent is not.
+    pub(crate) fn poll_timeout<T>(&self, outbox: &Outbox<T>, writable: bool) -> Instant {
+        let answer = match self.stage {
+            Stage::AwaitConnack { until } => return until,
+            Stage::AwaitSuback { until, .. } | Stage::AwaitUnsuback { until, .. } => Some(until),
+            _ => None,
+        };
+        let repeat = if self.stage == Stage::Online { outbox.deadline() } else { None };
+        let send = [Some(self.ping_at), repeat].into_iter().flatten().filter(|_| writable);
+        send.chain(answer).fold(self.silent_at(), Instant::min)
+    }
+
+    /// Nothing for two keep-alive intervals is the end (9.9).
+    fn silent_at(&self) -> Instant {
+        self.heard + 2 * self.profile.keep_alive()
+    }
+
+    /// The program wants an end: goodbye in order, as far as the login got.
+    pub(crate) fn handle_stop(&mut self) {
+        self.stage = match self.stage {
+            Stage::Connect | Stage::AwaitConnack { .. } => Stage::Closed,
+            Stage::Online => Stage::Unsubscribe { filter: 0 },
+            Stage::Subscribe { .. } | Stage::AwaitSuback { .. } => Stage::Disconnect,
+            going => going,
+        };
+    }
+
+    /// Nothing more will be sent or is worth reading.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.stage == Stage::Closed
+    }
+
+    /// Whether the goodbye was answered all along.
+    pub(crate) fn is_orderly(&self) -> bool {
+        self.orderly
+    }
+
+    /// Too many acknowledgements wait for the socket: do not read on.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.replies.len() >= MAX_REPLIES
+    }
+
+    fn filter(&self, index: u8) -> String {
+        let serial = &self.profile.serial;
+        if index == 0 { format!("/iot/{serial}/#") } else { format!("/{serial}/#") }
+    }
+}
+
+fn after_unsubscribe(filter: u8) -> Stage {
+    if filter + 1 < FILTERS { Stage::Unsubscribe { filter: filter + 1 } } else { Stage::Disconnect }
+}
+
+/// Every text and length that reaches the encoder was bounded where it entered the device.
+fn written(result: Result<(), vestibule_mqtt_codec::EncodeError>) {
+    result.expect("serial, topics and bodies were checked to fit into a packet");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! The queue of events that are not acknowledged yet, and which of them are on the wire.
+//!
+//! Bounded by count and bytes. Events go out in the order they came in. At most `window` of them,
+//! counted from the oldest unacknowledged one, are on the wire: so a `Seq` that is sent again is
+//! never far behind the newest, where a server that keeps a replay window (osap-wire 13.2.6) would
+//! take it for an old one.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long the first PUBACK is waited for (osap-wire 9.5); doubled with each repetition.
+pub(crate) const PUBACK_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// The longest pause between two repetitions on one connection. A server that is out of room
+/// stops acknowledging for a long time, and is not helped by repetitions.
+const MAX_PUBACK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bounds of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub events: usize,
+    pub bytes: usize,
+    pub window: usize,
+}
+
+/// The queue; `T` is what the caller wants back with the acknowledgement.
+#[derive(Debug)]
+pub(crate) struct Outbox<T> {
+    limits: Limits,
+    events: VecDeque<Event<T>>,
+    bytes: usize,
+    closed: bool,
+    next_seq: u64,
+    next_packet_id: u16,
+}
+
+#[derive(Debug)]
+struct Event<T> {
+    topic: Box<str>,
+    body: Box<str>,
+    progress: Progress<T>,
+}
+
+/// How far an event is. `Sending` keeps packet id and `Seq`, with which it is repeated.
+#[derive(Debug)]
+enum Progress<T> {
+    Queued(T),
+    Sending {
+        token: T,
+        packet_id: u16,
+        seq: u64,
+        attempts: u32,
+        repeat_at: Option<Instant>,
+    },
+    /// Acknowledged before an older one; leaves the queue after that.
+    Acknowledged,
+}
+
+/// An event to put on the wire now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outgoing<'a> {
+    pub topic: &'a str,
+    pub body: &'a str,
+    pub packet_id: u16,
+    pub seq: u64,
+    pub dup: bool,
+}
+
+/// Why the queue takes no event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PushError {
+    /// It has no room; the fields are what it holds.
+    Full { events: usize, bytes: usize },
+    /// The device stopped.
+    Closed,
+}
+
+impl<T> Outbox<T> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, events: VecDeque::new(), bytes: 0, closed: false, next_seq: 1, next_packet_id: 1 }
+    }
+
+    /// Queues an event.
+    pub(crate) fn push(&mut self, topic: Box<str>, body: Box<str>, token: T) -> Result<(), PushError> {
+        if self.closed {
+            return Err(PushError::Closed);
+        }
+        let cost = topic.len() + body.len();
+        if self.events.len() >= self.limits.events || self.bytes + cost > self.limits.bytes {
+            return Err(PushError::Full { events: self.events.len(), bytes: self.bytes });
+        }
+        self.bytes += cost;
+        self.events.push_back(Event { topic, body, progress: Progress::Queued(token) });
+        Ok(())
+    }
+
+    /// Takes an acknowledgement; gives the token back unless the id belongs to no event.
+    pub(crate) fn handle_puback(&mut self, id: u16) -> Option<T> {
+        let window = self.limits.window;
+        let event = self
+            .events
+            .iter_mut()
+            .take(window)
+            .find(|event| matches!(event.progress, Progress::Sending { packet_id, .. } if packet_id == id))?;
+        let progress = std::mem::replace(&mut event.progress, Progress::Acknowledged);
+        // What the body held is free now, not only when the older ones are through.
+        self.bytes -= event.topic.len() + event.body.len();
+        event.topic = Box::default();
+        event.body = Box::default();
+        while matches!(self.events.front(), Some(Event { progress: Progress::Acknowledged, .. })) {
+            self.events.pop_front();
+        }
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        match progress {
+            Progress::Sending { token, .. } => Some(token),
+            Progress::Queued(_) | Progress::Acknowledged => None,
+        }
+    }
+
+    /// A connection begins. One that goes on with the session of the last one repeats what was on
+    /// the wire as it was; a new session numbers it anew, because neither packet ids nor `Seq`
+    /// mean anything there. The event ids in the bodies stay in both cases.
+    pub(crate) fn handle_connection(&mut self, same_session: bool) {
+        for event in &mut self.events {
+            match &mut event.progress {
+                Progress::Sending { attempts, repeat_at, .. } if same_session => {
+                    *attempts = 0;
+                    *repeat_at = None;
+                }
+                progress @ Progress::Sending { .. } => {
+                    if let Progress::Sending { token, .. } = std::mem::replace(progress, Progress::Acknowledged) {
+                        *progress = Progress::Queued(token);
+                    }
+                }
+                Progress::Queued(_) | Progress::Acknowledged => {}
+            }
+        }
+    }
+
+    /// The next event that is due on the wire.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Outgoing<'_>> {
+        let due = |event: &Event<T>| match &event.progress {
+            Progress::Queued(_) => true,
+            Progress::Sending { repeat_at, .. } => repeat_at.is_none_or(|at| at <= now),
+            Progress::Acknowledged => false,
+        };
+        let index = self.events.iter().take(self.limits.window).position(due)?;
+        let fresh = matches!(self.events[index].progress, Progress::Queued(_));
+        let (fresh_id, fresh_seq) = if fresh { (self.next_packet_id(), self.next_seq()) } else { (0, 0) };
+        let event = &mut self.events[index];
+        let progress = std::mem::replace(&mut event.progress, Progress::Acknowledged);
+        let (token, packet_id, seq, attempts, dup) = match progress {
+            Progress::Queued(token) => (token, fresh_id, fresh_seq, 0, false),
+            Progress::Sending { token, packet_id, seq, attempts, .. } => (token, packet_id, seq, attempts, true),
+            Progress::Acknowledged => return None,
+        };
+        let wait = (PUBACK_TIMEOUT * 2u32.pow(attempts.min(8))).min(MAX_PUBACK_TIMEOUT);
+        event.progress =
+            Progress::Sending { token, packet_id, seq, attempts: attempts + 1, repeat_at: Some(now + wait) };
+        Some(Outgoing { topic: &event.topic, body: &event.body, packet_id, seq, dup })
+    }
+
+    /// When [`poll`](Self::poll) gives something without anything else happening.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let repeat = |event: &Event<T>| match event.progress {
+            Progress::Sending { repeat_at, .. } => repeat_at,
+            Progress::Queued(_) | Progress::Acknowledged => None,
+        };
+        self.events.iter().take(self.limits.window).filter_map(repeat).min()
+    }
+
+    /// A packet id that is in no use. SUBSCRIBE and UNSUBSCRIBE draw from the same numbers.
+    pub(crate) fn next_packet_id(&mut self) -> u16 {
+        loop {
+            let id = self.next_packet_id;
+            self.next_packet_id = id.checked_add(1).unwrap_or(1);
+            let used = self
+                .events
+                .iter()
+                .take(self.limits.window)
+                .any(|event| matches!(event.progress, Progress::Sending { packet_id, .. } if packet_id == id));
+            if !used {
+                return id;
+            }
+        }
+    }
+
+    /// The number of the next request; counts on over connections (osap-wire 9.8).
+    fn next_seq(&mut self) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        seq
+    }
+
+    /// Drops everything, the tokens included, and takes nothing any more.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.events = VecDeque::new();
+        self.bytes = 0;
+    }
+
+    /// Events that are not acknowledged.
+    pub(crate) fn len(&self) -> usize {
+        let open = |event: &&Event<T>| !matches!(event.progress, Progress::Acknowledged);
+        self.events.iter().filter(open).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { events: 4, bytes: 1000, window: 3 };
+
+    fn outbox(events: usize) -> Outbox<usize> {
+        let mut outbox = Outbox::new(LIMITS);
+        for token in 0..events {
+            outbox.push(format!("/{token}").into(), "{}".into(), token).unwrap();
+        }
+        outbox
+    }
+
+    /// (topic, packet id, Seq, DUP) of everything that is due.
+    fn drain(outbox: &mut Outbox<usize>, now: Instant) -> Vec<(String, u16, u64, bool)> {
+        let mut sent = Vec::new();
+        while let Some(out) = outbox.poll(now) {
+            sent.push((out.topic.to_owned(), out.packet_id, out.seq, out.dup));
+        }
+        sent
+    }
+
+    fn row(topic: &str, id: u16, seq: u64, dup: bool) -> (String, u16, u64, bool) {
+        (topic.to_owned(), id, seq, dup)
+    }
+
+    #[test]
+    fn the_window_limits_what_is_on_the_wire() {
+        let now = Instant::now();
+        let mut outbox = outbox(4);
+        assert_eq!(drain(&mut outbox, now), [row("/0", 1, 1, false), row("/1", 2, 2, false), row("/2", 3, 3, false)]);
+        // An acknowledgement out of order frees no place in the window, or `Seq` would run away.
+        assert_eq!(outbox.handle_puback(2), Some(1));
+        assert_eq!(drain(&mut outbox, now), []);
+        assert_eq!(outbox.handle_puback(1), Some(0));
+        assert_eq!(drain(&mut outbox, now), [row("/3", 4, 4, false)]);
+        assert_eq!(outbox.len(), 2);
+    }
+
+    #[test]
+    fn an_acknowledgement_counts_once() {
+        let now = Instant::now();
+        let mut outbox = outbox(2);
+        drain(&mut outbox, now);
+        assert_eq!(outbox.handle_puback(2), Some(1));
+        assert_eq!(outbox.handle_puback(2), None);
+        assert_eq!(outbox.handle_puback(0), None);
+        assert_eq!(outbox.handle_puback(77), None);
+    }
+
+    #[test]
+    fn a_missing_acknowledgement_repeats_with_growing_pauses() {
+        let start = Instant::now();
+        let mut outbox = outbox(1);
+        drain(&mut outbox, start);
+        let mut now = start;
+        for pause in [6, 12, 24, 48, 60, 60] {
+            let at = now + Duration::from_secs(pause);
+            assert_eq!(outbox.deadline(), Some(at));
+            assert_eq!(drain(&mut outbox, at - Duration::from_millis(1)), []);
+            assert_eq!(drain(&mut outbox, at), [row("/0", 1, 1, true)]);
+            now = at;
+        }
+        assert_eq!(outbox.handle_puback(1), Some(0));
+        assert_eq!(outbox.deadline(), None);
+        assert_eq!(outbox.bytes, 0);
+    }
+
+    #[test]
+    fn the_same_session_repeats_numbers_and_a_new_one_does_not() {
+        let now = Instant::now();
+        let mut outbox = outbox(2);
+        drain(&mut outbox, now);
+        outbox.handle_connection(true);
+        assert_eq!(drain(&mut outbox, now), [row("/0", 1, 1, true), row("/1", 2, 2, true)]);
+        outbox.handle_connection(false);
+        assert_eq!(outbox.handle_puback(1), None, "an id of the former session");
+        assert_eq!(drain(&mut outbox, now), [row("/0", 3, 3, false), row("/1", 4, 4, false)]);
+    }
+
+    #[test]
+    fn count_and_bytes_are_bounded() {
+        let mut full = outbox(4);
+        let error = full.push("/4".into(), "{}".into(), 4).unwrap_err();
+        assert_eq!(error, PushError::Full { events: 4, bytes: 16 });
+
+        let mut outbox = outbox(1);
+        outbox.push("/1".into(), "x".repeat(994).into(), 1).unwrap();
+        assert!(outbox.push("".into(), "x".into(), 2).is_err());
+        drain(&mut outbox, Instant::now());
+        outbox.handle_puback(2).unwrap();
+        outbox.push("/2".into(), "room again".into(), 2).unwrap();
+    }
+
+    #[test]
+    fn a_closed_queue_is_empty_and_takes_nothing() {
+        let mut outbox = outbox(2);
+        outbox.close();
+        assert_eq!(outbox.push("/3".into(), "{}".into(), 3), Err(PushError::Closed));
+        assert_eq!((outbox.len(), outbox.poll(Instant::now())), (0, None));
+    }
+
+    #[test]
+    fn packet_ids_skip_zero_and_those_in_use() {
+        let mut outbox = outbox(1);
+        drain(&mut outbox, Instant::now());
+        outbox.next_packet_id = u16::MAX;
+        assert_eq!(outbox.next_packet_id(), u16::MAX);
+        assert_eq!(outbox.next_packet_id(), 2, "0 is none, 1 is on the wire");
+    }
+}

@@ -1,0 +1,45 @@
+//! What a device says about itself, and where it begins.
+
+use std::time::Duration;
+
+use osap::das::login::{Details, LoginRecord};
+use osap::{DevId, Serial};
+
+/// `Status` of a device that is awake.
+const WORKING: i64 = 1;
+
+/// The unchanging part of a device, shared by its handle and its task.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub serial: Serial,
+    /// Host of the LBS, a name or an address.
+    pub lbs_host: Box<str>,
+    pub lbs_port: u16,
+    /// Seconds.
+    pub keep_alive: u16,
+    pub firmware: Box<str>,
+    pub device_type: Box<str>,
+    pub mac: Box<str>,
+}
+
+impl Profile {
+    pub(crate) fn keep_alive(&self) -> Duration {
+        Duration::from_secs(self.keep_alive.into())
+    }
+
+    /// The record of a full login (osap-wire 9.2).
+    pub(crate) fn login_record(&self, dev_id: &DevId) -> LoginRecord {
+        let details = Details {
+            firmware_version: self.firmware.to_string(),
+            dev_type: self.device_type.to_string(),
+            dev_type_display: self.device_type.to_string(),
+            mac: self.mac.to_string(),
+            status: WORKING,
+            lbs_domain: self.lbs_host.to_string(),
+            reg_mode: 1,
+            sdk_main_version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..Details::default()
+        };
+        LoginRecord::full(&self.serial, dev_id, details)
+    }
+}

@@ -1,0 +1,390 @@
+//! What a device does next: authenticate, store, log in, wait, stop.
+//!
+//! This is the whole decision, without socket and clock (osap-wire 5.11, 5.12, 9.3, 9.9). The
+//! driver asks [`Session::poll`], does the step, and answers with the `handle_*` that fits it.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use osap::das::connack;
+use osap::lbs::backoff;
+use osap::lbs::client::{Reaction, Stored};
+use osap::{CodeCase, DevId, MasterKey, Random, SessionKey};
+
+use crate::state::{LinkFault, Reason, StopReason};
+use crate::storage::Credentials;
+
+/// How long a connection has to live before its loss is a new matter and not one more failure of
+/// the same row.
+const STABLE: Duration = Duration::from_secs(30);
+
+/// Light logins after a loss before the device turns to the LBS again.
+const LIGHT_LOGINS: u32 = 4;
+
+/// Full logins in a row that may fail before the device turns to the LBS again.
+const FULL_LOGINS: u32 = 6;
+
+/// "Session unknown" in a row that are followed at once; the first one is the rule after a first
+/// authentication (osap-wire 13.2.2).
+const UNKNOWN_AT_ONCE: u32 = 2;
+
+/// The decisions of one device.
+#[derive(Debug)]
+pub(crate) struct Session {
+    phase: Phase,
+    /// What the storage holds.
+    durable: Option<Credentials>,
+    /// What the next authentication starts from. Results 4 and 10 set a part aside; nothing is
+    /// deleted before a run without it succeeded.
+    believed: Stored,
+    /// Credentials of a run that succeeded, on their way to the storage.
+    unsaved: Option<Credentials>,
+    case: CodeCase,
+    access: Option<Access>,
+    /// A login succeeded since the program started: from then on the will is "breakconnect".
+    seen_login: bool,
+    subscribed: bool,
+    online_since: Option<Instant>,
+    failures: Failures,
+}
+
+/// Failures in a row, by kind.
+#[derive(Debug, Default)]
+struct Failures {
+    authentication: u32,
+    mismatch: u32,
+    storage: u32,
+    full_login: u32,
+    light_login: u32,
+    session_unknown: u32,
+    session_exists: u32,
+}
+
+/// What an authentication brought: the way into the DAS.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    pub session_key: SessionKey,
+    pub address: Box<str>,
+    pub port: u16,
+}
+
+/// A whole LBS sequence that succeeded, service address included.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub dev_id: DevId,
+    pub master_key: MasterKey,
+    pub case: CodeCase,
+    pub access: Access,
+}
+
+/// An authentication that did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Denied {
+    pub reason: Reason,
+    pub reaction: Reaction,
+    /// What the delay depends on.
+    pub delay: backoff::Trouble,
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// One LBS connection; answer with [`Session::handle_authentication`].
+    Authenticate { stored: Stored, case: CodeCase },
+    /// Make these durable; answer with [`Session::handle_stored`].
+    Store(Credentials),
+    /// One DAS connection; answer with [`Session::handle_accepted`], [`Session::handle_ready`]
+    /// and at its end [`Session::handle_link_end`].
+    Login { login: Login, access: Access, dev_id: DevId },
+    /// Nothing until then; answer with [`Session::handle_timeout`].
+    Wait { until: Instant, reason: Reason },
+    /// Nothing any more.
+    Stop(StopReason),
+}
+
+/// The kind of a DAS login (osap-wire 9.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Login {
+    /// A full login with a clean session and the whole record; otherwise a light one.
+    pub full: bool,
+    /// SUBSCRIBE follows. A light login goes without, unless no login of this session got so far.
+    pub subscribe: bool,
+    /// The first login since the program started.
+    pub first: bool,
+}
+
+/// How a DAS connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkEnd {
+    /// It never began.
+    Unreachable(io::ErrorKind),
+    /// CONNACK with a code other than 0.
+    Refused(u8),
+    /// It broke.
+    Lost(LinkFault),
+    /// The device said goodbye.
+    Left,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Do(Task),
+    Wait { until: Instant, reason: Reason, then: Task },
+    Stopped(StopReason),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Authenticate,
+    Store,
+    Login { full: bool },
+}
+
+impl Session {
+    /// A device that has just been switched on.
+    pub(crate) fn new(durable: Option<Credentials>) -> Self {
+        Self {
+            phase: Phase::Do(Task::Authenticate),
+            believed: from_storage(durable.as_ref()),
+            durable,
+            unsaved: None,
+            case: CodeCase::Upper,
+            access: None,
+            seen_login: false,
+            subscribed: false,
+            online_since: None,
+            failures: Failures::default(),
+        }
+    }
+
+    /// What to do now.
+    pub(crate) fn poll(&mut self) -> Step {
+        let task = match self.phase {
+            Phase::Do(task) => task,
+            Phase::Wait { until, reason, .. } => return Step::Wait { until, reason },
+            Phase::Stopped(reason) => return Step::Stop(reason),
+        };
+        match (task, &self.unsaved, &self.access, &self.durable) {
+            (Task::Store, Some(credentials), ..) => Step::Store(credentials.clone()),
+            (Task::Login { full }, _, Some(access), Some(credentials)) => Step::Login {
+                login: Login { full, subscribe: full || !self.subscribed, first: !self.seen_login },
+                access: access.clone(),
+                dev_id: credentials.dev_id,
+            },
+            // A login without access or a store without credentials has nothing to go on: both
+            // come from an authentication.
+            _ => Step::Authenticate { stored: self.believed.clone(), case: self.case },
+        }
+    }
+
+    /// An LBS connection came to its end.
+    pub(crate) fn handle_authentication(
+        &mut self,
+        now: Instant,
+        result: Result<Grant, Denied>,
+        random: &mut dyn Random,
+    ) {
+        match result {
+            Ok(grant) => self.handle_grant(grant),
+            Err(denied) => self.handle_denied(now, denied, random),
+        }
+    }
+
+    fn handle_grant(&mut self, grant: Grant) {
+        self.failures.authentication = 0;
+        self.failures.mismatch = 0;
+        self.failures.full_login = 0;
+        self.failures.light_login = 0;
+        self.failures.session_exists = 0;
+        self.subscribed = false;
+        self.case = grant.case;
+        self.access = Some(grant.access);
+        let credentials = Credentials { dev_id: grant.dev_id, master_key: grant.master_key };
+        self.believed = from_storage(Some(&credentials));
+        if self.durable.as_ref() == Some(&credentials) {
+            self.phase = Phase::Do(Task::Login { full: true });
+        } else {
+            self.unsaved = Some(credentials);
+            self.phase = Phase::Do(Task::Store);
+        }
+    }
+
+    fn handle_denied(&mut self, now: Instant, denied: Denied, random: &mut dyn Random) {
+        let Denied { reason, reaction, delay } = denied;
+        match reaction {
+            Reaction::RetryLowerCase if self.case == CodeCase::Upper => {
+                self.case = CodeCase::Lower;
+                self.phase = Phase::Do(Task::Authenticate);
+                return;
+            }
+            Reaction::ForgetDevId => self.believed = Stored::Nothing,
+            Reaction::ForgetMasterKey => {
+                if let Stored::Both { dev_id, .. } = self.believed {
+                    self.believed = Stored::DevId(dev_id);
+                }
+            }
+            // One suite is all there is: another one than it offered cannot be adopted.
+            Reaction::RetryLowerCase | Reaction::Rematch(_) | Reaction::BackOff => {
+                // A server that refused without what was set aside is asked again with it: its
+                // verdict may have come from a record that has been put right since.
+                if !matches!(reason, Reason::LbsUnreachable(_)) {
+                    self.believed = from_storage(self.durable.as_ref());
+                    self.case = CodeCase::Upper;
+                }
+            }
+        }
+        // A server out of reach is asked like one that refuses, with growing pauses: a whole fleet
+        // may be waiting for it.
+        let delay = if delay == backoff::Trouble::NothingInCommon {
+            self.failures.mismatch += 1;
+            within(backoff::delay(delay, self.failures.mismatch), random)
+        } else {
+            self.failures.authentication += 1;
+            pause(self.failures.authentication, random)
+        };
+        self.wait(now, delay, reason, Task::Authenticate);
+    }
+
+    /// The storage answered.
+    pub(crate) fn handle_stored(&mut self, now: Instant, stored: bool, random: &mut dyn Random) {
+        if stored {
+            self.failures.storage = 0;
+            self.durable = self.unsaved.take();
+            self.phase = Phase::Do(Task::Login { full: true });
+        } else {
+            // A login would make the platform forget the credentials that are still in storage.
+            self.failures.storage += 1;
+            let delay = pause(self.failures.storage, random);
+            self.wait(now, delay, Reason::Storage, Task::Store);
+        }
+    }
+
+    /// CONNACK 0.
+    pub(crate) fn handle_accepted(&mut self) {
+        self.seen_login = true;
+        self.failures.session_unknown = 0;
+        self.failures.session_exists = 0;
+    }
+
+    /// The login is complete, subscriptions included.
+    pub(crate) fn handle_ready(&mut self, now: Instant) {
+        self.subscribed = true;
+        self.online_since = Some(now);
+        self.failures.full_login = 0;
+    }
+
+    /// The DAS connection is over.
+    pub(crate) fn handle_link_end(&mut self, now: Instant, end: LinkEnd, random: &mut dyn Random) {
+        let online_since = self.online_since.take();
+        let Phase::Do(Task::Login { full }) = self.phase else { return };
+        let reason = match end {
+            LinkEnd::Refused(connack::BLACKLISTED) => {
+                self.phase = Phase::Stopped(StopReason::Blacklisted);
+                return;
+            }
+            LinkEnd::Refused(connack::SESSION_UNKNOWN) => {
+                self.session_unknown(now, random);
+                return;
+            }
+            LinkEnd::Refused(connack::SESSION_EXISTS) if self.failures.session_exists == 0 => {
+                self.failures.session_exists = 1;
+                self.phase = Phase::Do(Task::Login { full: false });
+                return;
+            }
+            LinkEnd::Refused(code) => Reason::LoginRefused(code),
+            LinkEnd::Unreachable(kind) => Reason::DasUnreachable(kind),
+            LinkEnd::Lost(fault) => Reason::LinkLost(fault),
+            LinkEnd::Left => {
+                self.handle_stop();
+                return;
+            }
+        };
+        match online_since {
+            Some(since) => {
+                if now.saturating_duration_since(since) >= STABLE {
+                    self.failures.light_login = 0;
+                }
+                self.light_login(now, reason, random);
+            }
+            None if full => self.full_login(now, reason, random),
+            None => self.light_login(now, reason, random),
+        }
+    }
+
+    fn session_unknown(&mut self, now: Instant, random: &mut dyn Random) {
+        self.access = None;
+        self.failures.session_unknown += 1;
+        match self.failures.session_unknown.checked_sub(UNKNOWN_AT_ONCE) {
+            None | Some(0) => self.phase = Phase::Do(Task::Authenticate),
+            Some(row) => {
+                let delay = pause(row, random);
+                let reason = Reason::LoginRefused(connack::SESSION_UNKNOWN);
+                self.wait(now, delay, reason, Task::Authenticate);
+            }
+        }
+    }
+
+    fn full_login(&mut self, now: Instant, reason: Reason, random: &mut dyn Random) {
+        self.failures.full_login += 1;
+        let delay = pause(self.failures.full_login, random);
+        let then = if self.failures.full_login < FULL_LOGINS { Task::Login { full: true } } else { Task::Authenticate };
+        self.wait(now, delay, reason, then);
+    }
+
+    fn light_login(&mut self, now: Instant, reason: Reason, random: &mut dyn Random) {
+        let row = self.failures.light_login;
+        self.failures.light_login += 1;
+        if row >= LIGHT_LOGINS {
+            self.phase = Phase::Do(Task::Authenticate);
+        } else {
+            // The first one at once; the others spread over a second, because a server that
+            // restarts loses all its devices in the same moment.
+            let spread = Duration::from_secs(u64::from(row.min(1)));
+            let delay = Duration::from_secs(row.into()) + within(spread, random);
+            self.wait(now, delay, reason, Task::Login { full: false });
+        }
+    }
+
+    fn wait(&mut self, now: Instant, delay: Duration, reason: Reason, then: Task) {
+        self.phase = if delay.is_zero() { Phase::Do(then) } else { Phase::Wait { until: now + delay, reason, then } };
+    }
+
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let Phase::Wait { until, then, .. } = self.phase
+            && until <= now
+        {
+            self.phase = Phase::Do(then);
+        }
+    }
+
+    /// The program wants an end.
+    pub(crate) fn handle_stop(&mut self) {
+        if !matches!(self.phase, Phase::Stopped(_)) {
+            self.phase = Phase::Stopped(StopReason::Requested);
+        }
+    }
+}
+
+/// The pause after so many failures in a row (osap-wire 5.12): any length up to the one of the
+/// specification, so that a fleet that lost its server does not come back as one.
+fn pause(failures: u32, random: &mut dyn Random) -> Duration {
+    within(backoff::delay(backoff::Trouble::Failed, failures), random)
+}
+
+/// A duration drawn evenly from zero to `longest`.
+fn within(longest: Duration, random: &mut dyn Random) -> Duration {
+    let mut draw = [0; 4];
+    random.fill(&mut draw);
+    longest.mul_f64(f64::from(u32::from_be_bytes(draw)) / f64::from(u32::MAX))
+}
+
+fn from_storage(credentials: Option<&Credentials>) -> Stored {
+    match credentials {
+        None => Stored::Nothing,
+        Some(Credentials { dev_id, master_key }) => Stored::Both { dev_id: *dev_id, master_key: master_key.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests;

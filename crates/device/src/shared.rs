@@ -1,0 +1,92 @@
+//! What the handle and the task of a device share.
+
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::outbox::{Limits, Outbox};
+use crate::profile::Profile;
+use crate::state::{LinkFault, State};
+
+/// Resolves the report that waits for an event.
+pub(crate) type Token = oneshot::Sender<()>;
+
+pub(crate) struct Shared {
+    pub profile: Arc<Profile>,
+    pub clock: Arc<dyn Clock>,
+    /// Held for the time of one call, never over an await.
+    pub outbox: Mutex<Outbox<Token>>,
+    /// Wakes the task: an event was queued, or the program wants an end.
+    pub wake: Notify,
+    pub state: watch::Sender<State>,
+    /// What broke the goodbye, if something did.
+    pub farewell: OnceLock<LinkFault>,
+    stop: AtomicBool,
+    count: Count,
+}
+
+#[derive(Default)]
+pub(crate) struct Count {
+    pub authentications: AtomicU64,
+    pub logins: AtomicU64,
+    pub acknowledged: AtomicU64,
+    pub ignored: AtomicU64,
+}
+
+/// What happened to a device since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Conversations with the LBS that succeeded.
+    pub authentications: u64,
+    /// Logins at the DAS that were accepted.
+    pub logins: u64,
+    /// Events the platform acknowledged.
+    pub acknowledged: u64,
+    /// Messages from the platform that were acknowledged and ignored.
+    pub ignored: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(profile: Profile, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+        Self {
+            profile: Arc::new(profile),
+            clock,
+            outbox: Mutex::new(Outbox::new(limits)),
+            wake: Notify::new(),
+            state: watch::Sender::new(State::Authenticating),
+            farewell: OnceLock::new(),
+            stop: AtomicBool::new(false),
+            count: Count::default(),
+        }
+    }
+
+    pub(crate) fn request_stop(&self) {
+        self.stop.store(true, Release);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn stop_requested(&self) -> bool {
+        self.stop.load(Acquire)
+    }
+
+    pub(crate) fn count(&self, of: impl FnOnce(&Count) -> &AtomicU64) {
+        of(&self.count).fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let Count { authentications, logins, acknowledged, ignored } = &self.count;
+        Counters {
+            authentications: authentications.load(Relaxed),
+            logins: logins.load(Relaxed),
+            acknowledged: acknowledged.load(Relaxed),
+            ignored: ignored.load(Relaxed),
+        }
+    }
+}

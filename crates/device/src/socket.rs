@@ -1,0 +1,304 @@
+//! Drives a [`Link`] over a TCP connection.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::time::{sleep_until, timeout};
+use vestibule_mqtt_codec::{encode, frame_len};
+
+use crate::driver::{now, set_state};
+use crate::link::{Link, LinkEvent, MAX_PACKET};
+use crate::session::{LinkEnd, Session};
+use crate::shared::Shared;
+use crate::state::{LinkFault, State};
+
+/// For a connection to come about (osap-wire 3.4).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the server may take to close after DISCONNECT.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What is read with one call.
+const SCRATCH: usize = 4096;
+
+/// Opens a connection that does not hold small packets back.
+pub(crate) async fn connect(host: &str, port: u16) -> Result<TcpStream, ErrorKind> {
+    let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
+        Ok(connected) => connected.map_err(|error| error.kind())?,
+        Err(_) => return Err(ErrorKind::TimedOut),
+    };
+    stream.set_nodelay(true).map_err(|error| error.kind())?;
+    Ok(stream)
+}
+
+/// One connection from CONNECT to its end.
+pub(crate) struct Talk<'a> {
+    shared: &'a Shared,
+    session: &'a mut Session,
+    link: &'a mut Link,
+    /// The rest of a packet the socket did not take as a whole.
+    unsent: Vec<u8>,
+    /// The beginning of a packet that has not arrived as a whole.
+    unread: Vec<u8>,
+}
+
+impl<'a> Talk<'a> {
+    pub(crate) fn new(shared: &'a Shared, session: &'a mut Session, link: &'a mut Link) -> Self {
+        Self { shared, session, link, unsent: Vec::new(), unread: Vec::new() }
+    }
+
+    /// Runs the connection to its end. An orderly goodbye ends in [`LinkEnd::Left`].
+    pub(crate) async fn run(&mut self, mut stream: TcpStream) -> LinkEnd {
+        let end = self.converse(&stream).await;
+        match end {
+            LinkEnd::Left | LinkEnd::Lost(_) if self.link.is_closed() => {
+                Box::pin(close(&mut stream)).await;
+            }
+            // The server may still hear it (osap-wire 9.9); whether it does is not our matter.
+            LinkEnd::Lost(LinkFault::Silent | LinkFault::NoAnswer | LinkFault::Protocol) if self.unsent.is_empty() => {
+                let mut goodbye = Vec::new();
+                encode::disconnect(&mut goodbye);
+                let _ = stream.try_write(&goodbye);
+            }
+            _ => {}
+        }
+        end
+    }
+
+    async fn converse(&mut self, stream: &TcpStream) -> LinkEnd {
+        loop {
+            if let Err(fault) = self.transmit(stream) {
+                return LinkEnd::Lost(fault);
+            }
+            if self.link.is_closed() && self.unsent.is_empty() {
+                return if self.link.is_orderly() { LinkEnd::Left } else { LinkEnd::Lost(LinkFault::NoAnswer) };
+            }
+            let writable = self.unsent.is_empty();
+            let deadline = self.link.poll_timeout(&self.shared.outbox.lock(), writable);
+            let step = tokio::select! {
+                ready = stream.ready(self.interest()) => match ready {
+                    Ok(ready) if ready.is_readable() || ready.is_read_closed() => self.receive(stream),
+                    Ok(_) => Ok(None),
+                    Err(error) => Err(LinkFault::Io(error.kind())),
+                },
+                () = self.shared.wake.notified() => {
+                    if self.shared.stop_requested() {
+                        self.link.handle_stop();
+                    }
+                    Ok(None)
+                }
+                () = sleep_until(deadline.into()) => self.link.handle_timeout(now()).map(|()| None),
+            };
+            match step {
+                Ok(None) => {}
+                Ok(Some(code)) => return LinkEnd::Refused(code),
+                Err(fault) => return LinkEnd::Lost(fault),
+            }
+        }
+    }
+
+    fn interest(&self) -> Interest {
+        match (self.unsent.is_empty(), self.link.is_congested()) {
+            (true, _) => Interest::READABLE,
+            (false, false) => Interest::READABLE | Interest::WRITABLE,
+            (false, true) => Interest::WRITABLE,
+        }
+    }
+
+    /// Writes what is due, each packet with a call of its own.
+    fn transmit(&mut self, stream: &TcpStream) -> Result<(), LinkFault> {
+        let mut packet = std::mem::take(&mut self.unsent);
+        loop {
+            let mut written = 0;
+            while let Some(rest) = packet.get(written..).filter(|rest| !rest.is_empty()) {
+                match stream.try_write(rest) {
+                    Ok(0) => return Err(LinkFault::Closed),
+                    Ok(count) => written += count,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        packet.drain(..written);
+                        self.unsent = packet;
+                        return Ok(());
+                    }
+                    Err(error) => return Err(fault(&error)),
+                }
+            }
+            packet.clear();
+            if !self.link.poll_transmit(now(), &mut self.shared.outbox.lock(), &mut packet) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads once and takes the packets that are complete. `Some` is the code of a refusal.
+    fn receive(&mut self, stream: &TcpStream) -> Result<Option<u8>, LinkFault> {
+        let mut scratch = [0; SCRATCH];
+        let count = match stream.try_read(&mut scratch) {
+            Ok(0) => return Err(LinkFault::Closed),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(fault(&error)),
+        };
+        // `try_read` gives at most what the buffer holds.
+        let fresh = scratch.get(..count).unwrap_or_default();
+        if self.unread.is_empty() {
+            let (used, refused) = self.packets(fresh)?;
+            self.unread = fresh.get(used..).unwrap_or_default().to_vec();
+            return Ok(refused);
+        }
+        let mut buffer = std::mem::take(&mut self.unread);
+        buffer.extend_from_slice(fresh);
+        let (used, refused) = self.packets(&buffer)?;
+        buffer.drain(..used);
+        // An idle connection owns no buffer.
+        self.unread = if buffer.is_empty() { Vec::new() } else { buffer };
+        Ok(refused)
+    }
+
+    /// Takes the complete packets at the beginning of `bytes` and says how long they are.
+    fn packets(&mut self, bytes: &[u8]) -> Result<(usize, Option<u8>), LinkFault> {
+        let mut used = 0;
+        loop {
+            let rest = bytes.get(used..).unwrap_or_default();
+            let len = frame_len(rest, MAX_PACKET).map_err(|_| LinkFault::Protocol)?;
+            let Some(frame) = len.and_then(|len| rest.get(..len)) else { return Ok((used, None)) };
+            used += frame.len();
+            if let Some(code) = self.packet(frame)? {
+                return Ok((used, Some(code)));
+            }
+        }
+    }
+
+    fn packet(&mut self, frame: &[u8]) -> Result<Option<u8>, LinkFault> {
+        let event = self.link.handle_frame(now(), frame, &mut self.shared.outbox.lock())?;
+        match event {
+            None => {}
+            Some(LinkEvent::Accepted { ready }) => {
+                self.shared.count(|count| &count.logins);
+                self.session.handle_accepted();
+                if ready {
+                    self.ready();
+                }
+            }
+            Some(LinkEvent::Ready) => self.ready(),
+            Some(LinkEvent::Refused(code)) => return Ok(Some(code)),
+            Some(LinkEvent::Acknowledged(token)) => {
+                self.shared.count(|count| &count.acknowledged);
+                // Nobody may be waiting any more; the event is stored all the same.
+                let _ = token.send(());
+            }
+            Some(LinkEvent::Ignored) => self.shared.count(|count| &count.ignored),
+        }
+        Ok(None)
+    }
+
+    fn ready(&mut self) {
+        self.session.handle_ready(now());
+        set_state(self.shared, State::Online);
+    }
+}
+
+/// Closes so that DISCONNECT arrives: a socket with unread bytes would be reset.
+async fn close(stream: &mut TcpStream) {
+    let drain = async {
+        stream.shutdown().await?;
+        let mut scratch = [0; 256];
+        while stream.read(&mut scratch).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // However this ends, the goodbye has been said.
+    let _ = timeout(CLOSE_TIMEOUT, drain).await;
+}
+
+fn fault(error: &io::Error) -> LinkFault {
+    match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => LinkFault::Closed,
+        kind => LinkFault::Io(kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use osap::das::cipher::SessionCipher;
+    use osap::{DevId, Serial, SessionKey};
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::sync::oneshot;
+    use vestibule_mqtt_codec::{Packet, Rules, decode};
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::outbox::Limits;
+    use crate::profile::Profile;
+    use crate::session::Login;
+
+    const EVENTS: usize = 128;
+
+    /// Reads until all events have come; gives their packet ids.
+    async fn read_events(listener: TcpListener, begin: oneshot::Receiver<()>) -> Vec<u16> {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        begin.await.unwrap();
+        let (mut buffer, mut ids) = (Vec::new(), Vec::new());
+        while ids.len() < EVENTS {
+            assert_ne!(stream.read_buf(&mut buffer).await.unwrap(), 0);
+            while let Some(len) = frame_len(&buffer, MAX_PACKET).unwrap().filter(|&len| len <= buffer.len()) {
+                let frame: Vec<u8> = buffer.drain(..len).collect();
+                if let Packet::Publish(publish) = decode(&frame, &Rules::OSAP_LEGACY).unwrap() {
+                    ids.extend(publish.head.packet_id);
+                }
+            }
+        }
+        ids
+    }
+
+    #[tokio::test]
+    async fn a_packet_the_socket_takes_in_part_is_continued() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(4096).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (begin, begun) = oneshot::channel();
+        let peer = tokio::spawn(read_events(listener, begun));
+        let stream = socket.connect(address).await.unwrap();
+
+        let profile = Profile {
+            serial: Serial::new("SN0000001").unwrap(),
+            lbs_host: "lbs.example".into(),
+            lbs_port: 8666,
+            keep_alive: 30,
+            firmware: "1.2.3".into(),
+            device_type: "Camera".into(),
+            mac: "".into(),
+        };
+        let limits = Limits { events: EVENTS, bytes: usize::MAX, window: EVENTS };
+        let shared = Shared::new(profile, Arc::new(SystemClock), limits);
+        let cipher = SessionCipher::new(SessionKey::from_bytes(&[7; 16]).unwrap());
+        let dev_id = DevId::parse(&[b'1'; 32]).unwrap();
+        let login = Login { full: false, subscribe: false, first: false };
+        let mut link = Link::new(now(), Arc::clone(&shared.profile), cipher, dev_id, login);
+        let mut session = Session::new(None);
+        let mut talk = Talk::new(&shared, &mut session, &mut link);
+
+        talk.transmit(&stream).unwrap();
+        talk.packets(&[0x20, 2, 0, 0]).unwrap();
+        for _ in 0..EVENTS {
+            let (token, _) = oneshot::channel();
+            shared.outbox.lock().push("t".into(), "x".repeat(14_000).into(), token).unwrap();
+        }
+        stream.writable().await.unwrap();
+        talk.transmit(&stream).unwrap();
+        assert!(!talk.unsent.is_empty(), "nobody reads, so the socket is full");
+        assert!(talk.interest().is_writable());
+
+        begin.send(()).unwrap();
+        while !talk.unsent.is_empty() {
+            stream.writable().await.unwrap();
+            talk.transmit(&stream).unwrap();
+        }
+        assert!(!talk.interest().is_writable());
+        let ids = peer.await.unwrap();
+        assert_eq!(ids, (1..=EVENTS as u16).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,317 @@
+//! A platform in one process: an LBS and a DAS for one device, which say what they see.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use osap::das::cipher::SessionCipher;
+use osap::das::envelope;
+use osap::das::event::EventBody;
+use osap::das::login::{self, FirstOrBreak};
+use osap::lbs::frame::frame_len as lbs_frame_len;
+use osap::lbs::server::{Output, Server as Lbs, ServerPolicy};
+use osap::lbs::{DasInfo, Record, Run, Slot};
+use osap::{Code, SystemRandom};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use vestibule_mqtt_codec as mqtt;
+use vestibule_mqtt_codec::{ConnAck, Packet, PublishHead, QoS, Rules, encode};
+
+pub const SERIAL: &str = "SN0000001";
+pub const CODE: &str = "ABCDEF";
+
+/// What the server saw, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// An LBS run that went through.
+    Run(Run),
+    /// An LBS run that was refused with this result.
+    Refused(u8),
+    /// A CONNECT and its answer.
+    Connect {
+        full: bool,
+        which: FirstOrBreak,
+        code: u8,
+    },
+    Subscribe(String),
+    Event(Event),
+    /// The PUBACK of a downlink.
+    PubAck(u16),
+    Unsubscribe(String),
+    Disconnect,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub topic: String,
+    pub id: String,
+    pub json: String,
+    pub seq: u64,
+    pub packet_id: u16,
+    pub dup: bool,
+}
+
+pub struct World {
+    pub record: Record,
+    /// CONNACK codes to be sent instead of the right ones.
+    pub connacks: VecDeque<u8>,
+    /// Events that are not acknowledged.
+    pub swallow: usize,
+    /// Every byte is written on its own.
+    pub trickle: bool,
+}
+
+pub struct Server {
+    pub lbs: SocketAddr,
+    pub world: Arc<Mutex<World>>,
+    /// Breaks the DAS connection of the device.
+    pub kill: Arc<Notify>,
+    /// Sends the device a message with packet id 77.
+    pub downlink: Arc<Notify>,
+    seen: mpsc::UnboundedReceiver<Seen>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    das: SocketAddr,
+    world: Arc<Mutex<World>>,
+    kill: Arc<Notify>,
+    downlink: Arc<Notify>,
+    seen: mpsc::UnboundedSender<Seen>,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        let lbs = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let das = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let record = Record { code: Some(Code::new(CODE).unwrap()), ..Record::default() };
+        let world = World { record, connacks: VecDeque::new(), swallow: 0, trickle: false };
+        let (sender, seen) = mpsc::unbounded_channel();
+        let shared = Shared {
+            das: das.local_addr().unwrap(),
+            world: Arc::new(Mutex::new(world)),
+            kill: Arc::default(),
+            downlink: Arc::default(),
+            seen: sender,
+        };
+        let server = Self {
+            lbs: lbs.local_addr().unwrap(),
+            world: Arc::clone(&shared.world),
+            kill: Arc::clone(&shared.kill),
+            downlink: Arc::clone(&shared.downlink),
+            seen,
+        };
+        let for_das = shared.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = lbs.accept().await {
+                tokio::spawn(serve_lbs(stream, shared.clone()));
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = das.accept().await {
+                tokio::spawn(Das::serve(stream, for_das.clone()));
+            }
+        });
+        server
+    }
+
+    pub async fn next(&mut self) -> Seen {
+        crate::soon(self.seen.recv()).await.unwrap()
+    }
+
+    /// Takes these, in this order.
+    pub async fn expect(&mut self, expected: impl IntoIterator<Item = Seen>) {
+        for expected in expected {
+            assert_eq!(self.next().await, expected);
+        }
+    }
+
+    pub async fn event(&mut self) -> Event {
+        match self.next().await {
+            Seen::Event(event) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn serve_lbs(mut stream: TcpStream, shared: Shared) {
+    let mut lbs = Lbs::new(ServerPolicy::legacy());
+    let mut buffer = Vec::new();
+    loop {
+        match lbs.poll() {
+            Output::Read => {
+                let len = loop {
+                    match lbs_frame_len(&buffer, lbs.max_frame()).unwrap() {
+                        Some(len) if len <= buffer.len() => break len,
+                        _ if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 => return,
+                        _ => {}
+                    }
+                };
+                lbs.handle_frame(&buffer[..len]);
+                buffer.drain(..len);
+            }
+            Output::Lookup(serial) => {
+                let record = (serial.as_str() == SERIAL).then(|| shared.world.lock().record.clone());
+                lbs.handle_record(record, &mut SystemRandom);
+            }
+            Output::Compute => lbs.compute(&mut SystemRandom),
+            Output::Assign => lbs.handle_das(Some(DasInfo {
+                address: shared.das.ip().to_string(),
+                port: shared.das.port(),
+                udp_port: shared.das.port(),
+                domain: "das.example".into(),
+                server_id: "das1".into(),
+            })),
+            Output::Stage(stage) => {
+                assert!(shared.world.lock().record.apply(stage));
+                let _ = shared.seen.send(Seen::Run(lbs.run().unwrap()));
+                lbs.handle_staged();
+            }
+            Output::Send(bytes) => {
+                if let Some(result) = lbs.refusal() {
+                    let _ = shared.seen.send(Seen::Refused(result.into()));
+                }
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Output::Done | Output::Close(_) => return,
+        }
+    }
+}
+
+/// One DAS connection.
+struct Das {
+    shared: Shared,
+    cipher: Option<SessionCipher>,
+    out: Vec<u8>,
+}
+
+impl Das {
+    async fn serve(mut stream: TcpStream, shared: Shared) {
+        let mut das = Das { shared: shared.clone(), cipher: None, out: Vec::new() };
+        let mut buffer = Vec::new();
+        stream.set_nodelay(true).unwrap();
+        loop {
+            while let Ok(Some(len)) = mqtt::frame_len(&buffer, 65_536)
+                && len <= buffer.len()
+            {
+                let mut frame: Vec<u8> = buffer.drain(..len).collect();
+                if !das.packet(&mut frame) {
+                    let _ = stream.write_all(&das.out).await;
+                    return;
+                }
+            }
+            let out = std::mem::take(&mut das.out);
+            let piece = if shared.world.lock().trickle { 1 } else { out.len().max(1) };
+            for piece in out.chunks(piece) {
+                if stream.write_all(piece).await.is_err() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+            tokio::select! {
+                read = stream.read_buf(&mut buffer) => if read.unwrap_or(0) == 0 { return },
+                () = shared.kill.notified() => return,
+                () = shared.downlink.notified() => {
+                    let head = PublishHead {
+                        dup: false,
+                        qos: QoS::AtLeastOnce,
+                        retain: false,
+                        topic: "/SN0000001/1000/1",
+                        packet_id: Some(77),
+                    };
+                    encode::publish(&head, b"sixteen bytes...", &mut das.out).unwrap();
+                }
+            }
+        }
+    }
+
+    /// Takes a packet; `false` ends the connection.
+    fn packet(&mut self, frame: &mut [u8]) -> bool {
+        let seen = match mqtt::decode(frame, &Rules::OSAP_LEGACY).unwrap() {
+            Packet::Connect(connect) => {
+                let will = connect.will.unwrap();
+                let code = self.login(connect.user.unwrap(), will.payload);
+                let (serial, which) = login::read_will_topic(will.topic.as_bytes()).unwrap();
+                assert_eq!(serial.as_str(), SERIAL);
+                encode::connack(&ConnAck { session_present: false, code }, &mut self.out);
+                self.see(Seen::Connect { full: connect.clean_session, which, code });
+                return code == 0;
+            }
+            Packet::Publish(publish) => {
+                let head = publish.head;
+                let (topic, packet_id, dup) = (head.topic.to_owned(), head.packet_id.unwrap(), head.dup);
+                let (_, payload) = mqtt::split_publish(frame, &Rules::OSAP_LEGACY).unwrap();
+                let opened = envelope::open(self.cipher.as_ref().unwrap(), payload).unwrap();
+                let body = EventBody::parse(opened.application).unwrap();
+                let event = Event {
+                    topic,
+                    id: body.uuid.unwrap().to_owned(),
+                    json: body.json.to_owned(),
+                    seq: opened.general.seq,
+                    packet_id,
+                    dup,
+                };
+                let mut world = self.shared.world.lock();
+                match world.swallow.checked_sub(1) {
+                    Some(left) => world.swallow = left,
+                    None => encode::puback(packet_id, &mut self.out),
+                }
+                drop(world);
+                Seen::Event(event)
+            }
+            Packet::Subscribe(subscribe) => {
+                let (filter, _) = { subscribe.filters }.next().unwrap();
+                encode::suback(subscribe.packet_id, &[1], &mut self.out).unwrap();
+                Seen::Subscribe(filter.to_owned())
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                let filter = { unsubscribe.filters }.next().unwrap();
+                encode::unsuback(unsubscribe.packet_id, &mut self.out);
+                Seen::Unsubscribe(filter.to_owned())
+            }
+            Packet::PubAck(id) => Seen::PubAck(id),
+            Packet::PingReq => {
+                encode::pingresp(&mut self.out);
+                return true;
+            }
+            Packet::Disconnect => {
+                self.see(Seen::Disconnect);
+                return false;
+            }
+            other => panic!("{other:?}"),
+        };
+        self.see(seen);
+        true
+    }
+
+    /// The login check of a platform, with the rule that a first session key is used once
+    /// (osap-wire 5.5 and 13.2.2).
+    fn login(&mut self, user: &str, will: &[u8]) -> u8 {
+        let mut world = self.shared.world.lock();
+        let forced = world.connacks.pop_front();
+        for slot in Slot::BOTH {
+            let Some(credential) = world.record.credential(slot).cloned() else { continue };
+            let Some(key) = credential.session_key else { continue };
+            if login::check(user, will, &key, &credential.dev_id).is_err() {
+                continue;
+            }
+            if slot == Slot::Candidate {
+                world.record.commit_candidate();
+                world.record.committed.as_mut().unwrap().session_key = None;
+                return forced.unwrap_or(11);
+            }
+            self.cipher = Some(SessionCipher::new(key));
+            return forced.unwrap_or(0);
+        }
+        forced.unwrap_or(11)
+    }
+
+    fn see(&self, seen: Seen) {
+        // The test may be over.
+        let _ = self.shared.seen.send(seen);
+    }
+}

@@ -1,0 +1,49 @@
+//! Which platform a client command talks to, and with which token.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+
+use crate::client::{Client, Token};
+use crate::config::{self, Sources};
+
+/// Flags every client command has.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Platform")]
+pub(super) struct Connect {
+    /// Address of the platform
+    #[arg(long, global = true, env = "VESTIBULE_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// File with the token [env: VESTIBULE_TOKEN_FILE, or the token itself in VESTIBULE_TOKEN] [default: <data>/token]
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Connect {
+    /// The client. The flag comes before `VESTIBULE_TOKEN`, that before `VESTIBULE_TOKEN_FILE`, and last the data directory of the
+    /// configuration that `vestibule up` would find here.
+    pub(super) fn client(self) -> anyhow::Result<Client> {
+        let token = self.token()?;
+        Ok(Client::new(&self.url, token)?)
+    }
+
+    fn token(&self) -> anyhow::Result<Token> {
+        let path = match &self.token_file {
+            Some(path) => path.clone(),
+            None => {
+                if let Some(token) = std::env::var_os("VESTIBULE_TOKEN") {
+                    let token = token.to_str().context("VESTIBULE_TOKEN is not UTF-8")?;
+                    return Token::new(token).map_err(|sentence| anyhow!("VESTIBULE_TOKEN: {sentence}"));
+                }
+                match std::env::var_os("VESTIBULE_TOKEN_FILE") {
+                    Some(path) => PathBuf::from(path),
+                    None => {
+                        config::load(&Sources { environment: std::env::vars_os().collect(), ..Sources::default() })?
+                            .token_file()
+                    }
+                }
+            }
+        };
+        Token::read(&path).map_err(|sentence| anyhow!(sentence))
+    }
+}

@@ -1,0 +1,109 @@
+//! `vestibule device add`
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::super::out::Out;
+use super::super::words;
+use crate::client::{Client, Route};
+
+/// More than any verification code has.
+const MAX_CODE_FILE: u64 = 4_096;
+
+/// Register a device, so that it is let in
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vestibule device add SN-0001 --code-file code.txt --name 'Front door'
+  pass show devices/SN-0001 | vestibule device add SN-0001 --code-file -
+
+A code on the command line (--code) is seen by other users of this machine
+and kept by the shell; one in a file (--code-file) is not.")]
+pub(in super::super) struct Args {
+    /// Serial, as printed on the device
+    serial: String,
+    #[command(flatten)]
+    code: Code,
+    /// Product, as the maker calls it
+    #[arg(long)]
+    product: Option<String>,
+    /// A name for people
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Code {
+    /// Verification code, as printed on the device
+    #[arg(long, value_name = "CODE")]
+    code: Option<String>,
+    /// File with the verification code; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    code_file: Option<PathBuf>,
+}
+
+impl Code {
+    fn read(self) -> anyhow::Result<String> {
+        let code = match (self.code, self.code_file) {
+            (Some(code), _) => code,
+            (None, Some(path)) => {
+                from_file(&path).with_context(|| format!("the code file {} cannot be read", path.display()))?
+            }
+            (None, None) => bail!("a verification code is needed: --code-file FILE"),
+        };
+        let code = code.trim();
+        if code.is_empty() {
+            bail!("the verification code is empty");
+        }
+        Ok(code.to_owned())
+    }
+}
+
+fn from_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        io::stdin().lock().take(MAX_CODE_FILE).read_to_string(&mut text)?;
+    } else {
+        fs::File::open(path)?.take(MAX_CODE_FILE).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let mut body = json!({ "serial": args.serial, "code": args.code.read()? });
+    for (member, value) in [("product", args.product), ("name", args.name)] {
+        if let Some(value) = value {
+            body[member] = Value::from(value);
+        }
+    }
+    let device: Value = client.post(&Route::new("/v1/devices"), &body)?;
+    if out.is_json() {
+        return out.json(&device);
+    }
+    let serial = words::text(&device, "/serial");
+    out.line(format!("{} is registered as {}", words::printable(&serial), words::text(&device, "/id")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_comes_from_the_flag_or_from_a_file_without_its_line_end() {
+        let flag = Code { code: Some("ABCDEF".to_owned()), code_file: None };
+        assert_eq!(flag.read().expect("a code"), "ABCDEF");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("code");
+        fs::write(&path, "GHIJKL\r\n").expect("written");
+        let file = Code { code: None, code_file: Some(path.clone()) };
+        assert_eq!(file.read().expect("a code"), "GHIJKL");
+        fs::write(&path, "\n").expect("written");
+        assert!(Code { code: None, code_file: Some(path) }.read().is_err());
+        let missing = Code { code: None, code_file: Some(dir.path().join("none")) };
+        assert!(format!("{:#}", missing.read().expect_err("missing")).contains("none cannot be read"));
+    }
+}

@@ -1,0 +1,82 @@
+//! The command line: one module per noun, one file per command.
+
+mod connect;
+mod demo;
+mod device;
+mod event;
+mod moment;
+mod out;
+mod pages;
+mod progress;
+mod table;
+mod up;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use out::{Out, OutputClosed};
+
+use crate::config::Problems;
+
+/// Exit status of a wrong command line or configuration.
+const USAGE: u8 = 2;
+
+/// The entrance hall for IoT devices.
+#[derive(Parser)]
+#[command(name = "vestibule", version, about, long_about = LONG_ABOUT, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Cli {
+    /// Print JSON: one document, or one a line where a command follows something
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_ABOUT: &str = "The entrance hall for IoT devices: one platform that lets any smart device in.\n\n\
+    Exit status: 0 done, 1 failed, 2 wrong command line or configuration.";
+
+const EXAMPLES: &str = "Examples:
+  vestibule demo                                     a running platform with a simulated site
+  vestibule up --data /var/lib/vestibule             the platform itself
+  vestibule device add SN-0001 --code-file code.txt  let a device in
+  vestibule event follow                             see what devices report";
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::Args),
+    Demo(demo::Args),
+    /// A device process of `demo --check`
+    #[command(hide = true)]
+    DemoDevice(crate::demo::child::Args),
+    Device(device::Args),
+    Event(event::Args),
+}
+
+/// Runs a command and prints its result to `out`.
+///
+/// # Errors
+/// What [`report`] turns into words and an exit status.
+pub fn run(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Up(args) => up::run(args, cli.json),
+        Command::Demo(args) => demo::run(args, cli.json),
+        Command::DemoDevice(args) => crate::demo::child::run(args),
+        Command::Device(args) => device::run(args, out),
+        Command::Event(args) => event::run(args, out),
+    }
+}
+
+/// Says on standard error what went wrong and answers with the exit status: 2 for a configuration that cannot be used, 1 for all else. A
+/// reader that closed our output (`| head`) has seen enough, which is no failure.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    if error.is::<OutputClosed>() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("vestibule: {error:#}");
+    if error.is::<Problems>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests;

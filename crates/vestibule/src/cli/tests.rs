@@ -1,0 +1,82 @@
+use clap::CommandFactory as _;
+
+use super::*;
+
+fn parse(arguments: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("vestibule").chain(arguments.split_whitespace()))
+}
+
+#[test]
+fn the_command_line_holds_together() {
+    Cli::command().debug_assert();
+}
+
+/// Every command that does something shows an example in its help and takes `--json`.
+#[test]
+fn every_command_has_an_example() {
+    fn visit(command: &clap::Command, seen: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Example"), "{} has no example", command.get_name());
+        assert!(help.contains("vestibule "), "{} has no example", command.get_name());
+        assert!(command.get_about().is_some(), "{} does not say what it does", command.get_name());
+        seen.push(command.get_name().to_owned());
+        command
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help" && !command.is_hide_set())
+            .for_each(|command| visit(command, seen));
+    }
+    let mut seen = Vec::new();
+    visit(&Cli::command(), &mut seen);
+    for name in ["up", "demo", "add", "enrol", "list", "show", "watch", "remove", "why", "follow"] {
+        assert!(seen.iter().any(|seen| seen == name), "{name} is missing from {seen:?}");
+    }
+}
+
+#[test]
+fn command_lines_people_type() {
+    for line in [
+        "up",
+        "up -c v.toml --data d --set a=b --set c=d --ready-file r.json",
+        "demo --check --json --port 0 --data d",
+        "device add SN-1 --code ABCDEF --product P --name N",
+        "device add SN-1 --code-file - --url http://127.0.0.1:1 --token-file t",
+        "device --url http://127.0.0.1:1 --token-file t list",
+        "device enrol SN-1 --window 15m",
+        "device list --json",
+        "device show SN-1",
+        "device watch SN-1 --json",
+        "device why SN-1",
+        "device remove SN-1",
+        "event list --device SN-1 --area a --type t --from 2026-01-31T00:00:00Z --to 1h --limit 5",
+        "event follow --device SN-1 --after 0",
+    ] {
+        parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn wrong_command_lines_are_usage_errors() {
+    for line in [
+        "",
+        "dance",
+        "device add SN-1",
+        "device add SN-1 --code A --code-file b",
+        "device add --code A",
+        "device enrol SN-1 --window soon",
+        "event list --from yesterday",
+        "event follow --after -1",
+        "demo --port 70000",
+        "up --colour red",
+    ] {
+        let error = parse(line).err().unwrap_or_else(|| panic!("`{line}` is accepted"));
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_a_usage_error_and_any_other_failure_is_not() {
+    let problems = anyhow::Error::new(Problems(Vec::new()));
+    assert_eq!(report(&problems), ExitCode::from(2));
+    assert_eq!(report(&anyhow::anyhow!("no")), ExitCode::FAILURE);
+    assert_eq!(report(&OutputClosed.into()), ExitCode::SUCCESS);
+}

@@ -1,0 +1,252 @@
+//! One request, one answer.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use ureq::http::{Method, Request, Response, Uri};
+use ureq::{Agent, Body};
+
+use super::problem::Refusal;
+use super::uri::Route;
+
+/// Longest time to wait for a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Longest time an ordinary request may take; the platform itself gives up after 30 s.
+const ANSWER: Duration = Duration::from_secs(40);
+/// A stream that shows no sign of life for so long is dead; the platform sends a comment far more often.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Largest answer taken into memory.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// The secret of a token. It has no `Debug`.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// Takes the secret as it stands in a file or a variable, without the white space around it.
+    ///
+    /// # Errors
+    /// A sentence, when it is empty or cannot stand in a header.
+    pub fn new(text: &str) -> Result<Token, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err("the token is empty".to_owned());
+        }
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("the token holds characters no token has; is it the right file?".to_owned());
+        }
+        Ok(Token(text.to_owned()))
+    }
+
+    /// Reads the secret from a file.
+    ///
+    /// # Errors
+    /// A sentence with the path, when it cannot be read or holds no token.
+    pub fn read(path: &Path) -> Result<Token, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::NotFound => "; the platform writes it into its data directory, name it with --token-file or VESTIBULE_TOKEN_FILE",
+                _ => "",
+            };
+            format!("the token file {} cannot be read: {error}{hint}", path.display())
+        })?;
+        Token::new(&text).map_err(|sentence| format!("{}: {sentence}", path.display()))
+    }
+}
+
+/// Why a request brought no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The user: the address is none.
+    #[error("`{0}` is not an address of a platform; write it as http://host:port")]
+    Url(String),
+    /// The user or the network: nobody answers.
+    #[error(
+        "no platform answers at {url}: {cause}\n  start one with `vestibule up`, or name another with --url or VESTIBULE_URL"
+    )]
+    Unreachable {
+        /// The base address.
+        url: String,
+        /// What the attempt ended with.
+        cause: Box<ureq::Error>,
+    },
+    /// The platform refuses.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// Something answers that is not the platform, or a platform of another time.
+    #[error("the answer of {url} is not what this version understands: {what}")]
+    Answer {
+        /// The base address.
+        url: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// The API of one platform.
+pub struct Client {
+    agent: Agent,
+    base: String,
+    token: Token,
+}
+
+impl Client {
+    /// A client of the platform at `base` (`http://host:port`, a path before `/v1` is kept). Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`] when the address is none, or is not plain HTTP.
+    pub fn new(base: &str, token: Token) -> Result<Client, ClientError> {
+        let wrong = || ClientError::Url(base.to_owned());
+        let uri: Uri = base.parse().map_err(|_| wrong())?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+        if uri.scheme_str() != Some("http") || uri.query().is_some() {
+            return Err(wrong());
+        }
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(concat!("vestibule/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(CONNECT));
+        if is_this_machine(host) {
+            // A proxy of the surroundings cannot reach this machine's own addresses.
+            config = config.proxy(None);
+        }
+        Ok(Client { agent: config.build().into(), base: base.trim_end_matches('/').to_owned(), token })
+    }
+
+    /// GET, answered with JSON.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn get<T: DeserializeOwned>(&self, route: &Route) -> Result<T, ClientError> {
+        self.json(self.call(Method::GET, route, None)?)
+    }
+
+    /// POST of JSON, answered with JSON.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn post<T: DeserializeOwned>(&self, route: &Route, body: &serde_json::Value) -> Result<T, ClientError> {
+        self.json(self.call(Method::POST, route, Some(body.to_string()))?)
+    }
+
+    /// DELETE; the answer has no content of interest.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn delete(&self, route: &Route) -> Result<(), ClientError> {
+        self.call(Method::DELETE, route, None).map(drop)
+    }
+
+    /// Opens an event stream, from after `last_event_id` where one is given.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says; also when the answer is no event stream.
+    pub(super) fn stream(&self, route: &Route, last_event_id: Option<&str>) -> Result<Body, ClientError> {
+        let mut request = self.request(Method::GET, route).header("accept", "text/event-stream");
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let request =
+            self.agent.configure_request(self.sealed(request.body(()))?).timeout_per_read(Some(SILENCE)).build();
+        let answer = self.checked(self.agent.run(request))?;
+        match answer.body().mime_type() {
+            Some("text/event-stream") => Ok(answer.into_body()),
+            other => Err(self.strange(format!("{} instead of an event stream", other.unwrap_or("no type")))),
+        }
+    }
+
+    fn call(&self, method: Method, route: &Route, body: Option<String>) -> Result<Response<Body>, ClientError> {
+        let request = self.request(method, route).header("accept", "application/json");
+        let answer = match body {
+            Some(body) => {
+                let request = self.sealed(request.header("content-type", "application/json").body(body))?;
+                self.agent.run(self.agent.configure_request(request).timeout_global(Some(ANSWER)).build())
+            }
+            None => {
+                let request = self.sealed(request.body(()))?;
+                self.agent.run(self.agent.configure_request(request).timeout_global(Some(ANSWER)).build())
+            }
+        };
+        self.checked(answer)
+    }
+
+    fn request(&self, method: Method, route: &Route) -> ureq::http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{}", self.base, route.as_str()))
+            .header("authorization", format!("Bearer {}", self.token.0))
+    }
+
+    /// A request that cannot be built has an address that cannot be one.
+    fn sealed<B>(&self, request: Result<Request<B>, ureq::http::Error>) -> Result<Request<B>, ClientError> {
+        request.map_err(|_| ClientError::Url(self.base.clone()))
+    }
+
+    fn checked(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, ClientError> {
+        let mut answer =
+            answer.map_err(|error| ClientError::Unreachable { url: self.base.clone(), cause: Box::new(error) })?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let retry_after =
+            answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let body = answer.body_mut().with_config().limit(1 << 20).read_to_string().unwrap_or_default();
+        Err(ClientError::Refused(Refusal::new(answer.status().as_u16(), &body, retry_after)))
+    }
+
+    fn json<T: DeserializeOwned>(&self, mut answer: Response<Body>) -> Result<T, ClientError> {
+        answer.body_mut().with_config().limit(MAX_ANSWER).read_json().map_err(|error| self.strange(error.to_string()))
+    }
+
+    pub(super) fn strange(&self, what: String) -> ClientError {
+        ClientError::Answer { url: self.base.clone(), what }
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> Token {
+        Token::new(" secret\n").expect("a token")
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_asked_are_refused_before_anything_is_sent() {
+        for url in ["", "localhost:8080", "https://127.0.0.1", "http://", "ftp://x", "http://x/?a=b", "http://a b"] {
+            assert!(matches!(Client::new(url, token()), Err(ClientError::Url(_))), "{url}");
+        }
+        for url in ["http://127.0.0.1:8080", "http://[::1]:8080/", "http://hall.example/iot"] {
+            assert!(Client::new(url, token()).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_addresses() {
+        for host in ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in ["192.0.2.1", "hall.example", "[2001:db8::1]"] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_trimmed_and_must_fit_a_header() {
+        assert_eq!(token().0, "secret");
+        assert!(Token::new(" \n").is_err());
+        assert!(Token::new("two words").is_err());
+        let missing = Token::read(Path::new("/no/such/token")).err().expect("missing");
+        assert!(missing.contains("/no/such/token") && missing.contains("--token-file"), "{missing}");
+    }
+}

@@ -1,0 +1,107 @@
+//! Rules no single value can break by itself: ranges, and values that do not go together.
+
+use super::Config;
+
+/// A broken rule.
+pub(super) struct Broken {
+    /// The key to change.
+    pub(super) key: &'static str,
+    /// All keys the rule reads.
+    pub(super) reads: Vec<&'static str>,
+    /// What is wrong and what to write.
+    pub(super) message: String,
+}
+
+/// All rules the configuration breaks.
+pub(super) fn rules(config: &Config) -> Vec<Broken> {
+    let mut broken = ranges(config);
+    broken.extend(plain_http(config));
+    broken.extend(unreachable_das(config));
+    broken.extend(empty_data(config));
+    broken
+}
+
+/// Limits of zero switch a thing off in disguise, and some sizes have a floor below which nothing works.
+fn ranges(config: &Config) -> Vec<Broken> {
+    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let Config { http, lbs, das, mqtt, store, registry, .. } = config;
+    let least: [(&'static str, u64, u64); 20] = [
+        ("http.max_connections", http.max_connections as u64, 1),
+        ("http.max_body_bytes", http.max_body_bytes as u64, 1_024),
+        ("http.request_timeout", ms(http.request_timeout), 1),
+        ("lbs.max_connections", lbs.max_connections as u64, 1),
+        ("lbs.run_timeout", ms(lbs.run_timeout), 1),
+        ("lbs.max_frame_bytes", lbs.max_frame_bytes as u64, 512),
+        ("das.max_connections", das.max_connections as u64, 1),
+        ("das.max_frame_bytes", das.max_frame_bytes as u64, 2_048),
+        ("das.max_queue_bytes", das.max_queue_bytes as u64, das.max_frame_bytes as u64),
+        ("mqtt.max_connections", mqtt.max_connections as u64, 1),
+        ("mqtt.max_frame_bytes", mqtt.max_frame_bytes as u64, 128),
+        ("mqtt.max_queue_bytes", mqtt.max_queue_bytes as u64, mqtt.max_frame_bytes as u64),
+        ("store.retention", ms(store.retention), 60_000),
+        ("store.segment_rows", store.segment_rows, 1),
+        ("store.queue_records", store.queue_records as u64, 1),
+        ("store.queue_bytes", store.queue_bytes as u64, das.max_frame_bytes as u64),
+        ("store.commit_records", store.commit_records as u64, 1),
+        ("store.commit_delay", ms(store.commit_delay), 0),
+        ("store.tail_records", store.tail_records as u64, 1),
+        ("registry.max_devices", registry.max_devices as u64, 1),
+    ];
+    least
+        .into_iter()
+        .filter(|(_, value, least)| value < least)
+        .map(|(key, value, least)| {
+            let floor = match key {
+                "das.max_queue_bytes" | "store.queue_bytes" => Some("das.max_frame_bytes"),
+                "mqtt.max_queue_bytes" => Some("mqtt.max_frame_bytes"),
+                _ => None,
+            };
+            let unit = match key {
+                key if key.ends_with("_bytes") => " bytes",
+                "http.request_timeout" | "lbs.run_timeout" | "store.retention" => " ms",
+                _ => "",
+            };
+            let why = floor.map(|floor| format!(", the value of {floor}")).unwrap_or_default();
+            Broken {
+                key,
+                reads: std::iter::once(key).chain(floor).collect(),
+                message: format!("must be at least {least}{unit}{why}; it is {value}"),
+            }
+        })
+        .collect()
+}
+
+/// Plain HTTP carries tokens in the clear, so that only this machine may use it unless the operator says otherwise.
+fn plain_http(config: &Config) -> Option<Broken> {
+    let listen = config.http.listen;
+    (!listen.ip().to_canonical().is_loopback() && !config.http.insecure).then(|| Broken {
+        key: "http.listen",
+        reads: vec!["http.listen", "http.insecure"],
+        message: format!(
+            "{} can be reached by other machines and plain HTTP shows them tokens; listen on 127.0.0.1 behind a proxy that speaks TLS, or \
+             set http.insecure = true",
+            listen.ip()
+        ),
+    })
+}
+
+/// A device is told where its DAS is; a wildcard address is no answer.
+fn unreachable_das(config: &Config) -> Option<Broken> {
+    let listen = config.das.legacy_listen?;
+    let needed = config.lbs.legacy_listen.is_some() && config.das.advertise.is_none();
+    (needed && listen.ip().is_unspecified()).then(|| Broken {
+        key: "das.advertise",
+        reads: vec!["das.legacy_listen", "das.advertise", "lbs.legacy_listen"],
+        message: format!(
+            "das.legacy_listen is {listen}, to which no device can connect; set das.advertise to the host devices reach this machine by"
+        ),
+    })
+}
+
+fn empty_data(config: &Config) -> Option<Broken> {
+    config.data.as_os_str().is_empty().then(|| Broken {
+        key: "data",
+        reads: vec!["data"],
+        message: "expected a directory, found an empty path".to_owned(),
+    })
+}

@@ -1,0 +1,69 @@
+//! `[das]`: where authenticated devices stay connected.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::advertise::Advertise;
+use super::text;
+
+/// The DAS listeners and their limits.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Das {
+    /// Address for devices of the legacy suites (osap-wire 6); off unless set, because they are not confidential.
+    #[serde(with = "text::listen_or_off")]
+    pub legacy_listen: Option<SocketAddr>,
+    /// Host, or host and port, told to devices at the end of authentication (osap-wire 5.8); `None` tells the address of
+    /// `legacy_listen`.
+    #[serde(with = "text::advertise_or_auto")]
+    pub advertise: Option<Advertise>,
+    /// Devices connected at once.
+    pub max_connections: usize,
+    /// Largest MQTT packet taken from a device, in bytes.
+    #[serde(with = "text::bytes")]
+    pub max_frame_bytes: usize,
+    /// Bytes that may wait to be written to one device; past it, messages for it are dropped and counted.
+    #[serde(with = "text::bytes")]
+    pub max_queue_bytes: usize,
+}
+
+impl Default for Das {
+    fn default() -> Self {
+        Das {
+            legacy_listen: None,
+            advertise: None,
+            max_connections: 50_000,
+            max_frame_bytes: 128 << 10,
+            max_queue_bytes: 256 << 10,
+        }
+    }
+}
+
+impl Das {
+    /// What devices are told: host and port, given the address the listener really has (its port may have been 0 in the file).
+    ///
+    /// An advertised host without a port keeps the port of the listener.
+    pub fn advertised(&self, bound: SocketAddr) -> (String, u16) {
+        match &self.advertise {
+            Some(told) => (told.host().to_owned(), told.port().unwrap_or(bound.port())),
+            None => (bound.ip().to_string(), bound.port()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_devices_are_told_follows_the_listener_unless_set() {
+        let bound: SocketAddr = "192.0.2.7:40001".parse().expect("an address");
+        let mut das = Das::default();
+        assert_eq!(das.advertised(bound), ("192.0.2.7".to_owned(), 40_001));
+        das.advertise = Some("hall.example".parse().expect("a host"));
+        assert_eq!(das.advertised(bound), ("hall.example".to_owned(), 40_001));
+        das.advertise = Some("hall.example:8668".parse().expect("a host and port"));
+        assert_eq!(das.advertised(bound), ("hall.example".to_owned(), 8_668));
+    }
+}

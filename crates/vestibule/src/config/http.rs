@@ -1,0 +1,39 @@
+//! `[http]`: the API and the console.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::text;
+
+/// The HTTP listener and its limits.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address of the API and the console; port 0 picks a free one.
+    #[serde(with = "text::listen")]
+    pub listen: SocketAddr,
+    /// Permits plain HTTP on an address other machines can reach.
+    pub insecure: bool,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// Largest request body, in bytes.
+    #[serde(with = "text::bytes")]
+    pub max_body_bytes: usize,
+    /// Longest time a request may take; event streams are exempt.
+    #[serde(with = "text::duration")]
+    pub request_timeout: Duration,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            insecure: false,
+            max_connections: 1_024,
+            max_body_bytes: 1 << 20,
+            request_timeout: Duration::from_secs(30),
+        }
+    }
+}

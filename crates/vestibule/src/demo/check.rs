@@ -1,0 +1,325 @@
+//! `vestibule demo --check`: every flow, driven from processes of their own over real sockets and read back over HTTP.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::client::{Client, ClientError, Follow, Followed, Route, Token};
+use crate::running::Running;
+
+/// How long something may take to show that nobody can be told of.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What one check found.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+    ms: u64,
+}
+
+/// What all checks found.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    checks: Vec<Check>,
+    passed: usize,
+    failed: usize,
+}
+
+impl Report {
+    /// Prints the outcome; a failed check is an error.
+    pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
+        if json {
+            println!("{}", serde_json::to_string(self)?);
+        } else {
+            for check in &self.checks {
+                println!(
+                    "{} {:<18} {:>6} ms  {}",
+                    if check.ok { "ok  " } else { "FAIL" },
+                    check.name,
+                    check.ms,
+                    check.detail
+                );
+            }
+            println!("{} passed, {} failed", self.passed, self.failed);
+        }
+        ensure!(self.failed == 0, "{} of {} checks failed", self.failed, self.checks.len());
+        Ok(())
+    }
+}
+
+/// One flow; says what it has seen.
+type Flow = fn(&Bench) -> anyhow::Result<String>;
+
+/// Runs all checks, each on what the ones before it have left.
+pub(super) fn run(running: &Running, data: &Path) -> anyhow::Result<Option<Report>> {
+    let bench = Bench::new(running, data)?;
+    let flows: [(&'static str, Flow); 9] = [
+        ("ready", Bench::ready),
+        ("stranger", Bench::stranger),
+        ("device add", Bench::add),
+        ("device comes in", Bench::comes_in),
+        ("device comes back", Bench::comes_back),
+        ("wrong code", Bench::wrong_code),
+        ("device enrol", Bench::enrol),
+        ("event list", Bench::list),
+        ("device remove", Bench::remove),
+    ];
+    let mut checks = Vec::new();
+    for (name, flow) in flows {
+        let begun = Instant::now();
+        let (ok, detail) = match flow(&bench) {
+            Ok(detail) => (true, detail),
+            Err(error) => (false, format!("{error:#}")),
+        };
+        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        checks.push(Check { name, ok, detail, ms });
+    }
+    let passed = checks.iter().filter(|check| check.ok).count();
+    let failed = checks.len() - passed;
+    Ok(Some(Report { checks, passed, failed }))
+}
+
+/// What the checks share: the platform's addresses, and ids nobody else can know.
+struct Bench {
+    binary: PathBuf,
+    url: String,
+    lbs: String,
+    token_file: PathBuf,
+    state: PathBuf,
+    client: Client,
+    serial: String,
+    code: String,
+}
+
+impl Bench {
+    fn new(running: &Running, data: &Path) -> anyhow::Result<Bench> {
+        let url = format!("http://{}", running.listeners().http);
+        let token = Token::read(running.token_file()).map_err(anyhow::Error::msg)?;
+        let minted = uuid::Uuid::new_v4().simple().to_string();
+        Ok(Bench {
+            binary: std::env::current_exe().context("this program's own path is not known")?,
+            client: Client::new(&url, token)?,
+            url,
+            lbs: running.listeners().lbs_legacy.context("the check needs an LBS")?.to_string(),
+            token_file: running.token_file().clone(),
+            state: data.join("check"),
+            serial: format!("CHECK-{}", &minted[..12]),
+            code: minted[12..24].to_owned(),
+        })
+    }
+
+    fn ready(&self) -> anyhow::Result<String> {
+        let health: Value = self.client.get(&Route::new("/readyz"))?;
+        ensure!(health["ready"] == true, "not ready: {health}");
+        Ok("the platform stores and acknowledges".to_owned())
+    }
+
+    fn stranger(&self) -> anyhow::Result<String> {
+        let token = Token::new(&format!("vst_{}", "0".repeat(64))).map_err(anyhow::Error::msg)?;
+        let client = Client::new(&self.url, token)?;
+        match client.get::<Value>(&Route::new("/v1/devices")) {
+            Err(ClientError::Refused(refusal)) if refusal.status == 401 => Ok("refused with 401".to_owned()),
+            other => bail!("a wrong token was answered with {other:?}"),
+        }
+    }
+
+    fn add(&self) -> anyhow::Result<String> {
+        let mut command = self.command(&["device", "add", &self.serial, "--name", "Check", "--code-file", "-"]);
+        let done = feed(command.stdin(Stdio::piped()), &self.code)?;
+        ensure!(done.status.success(), "device add: {}", String::from_utf8_lossy(&done.stderr));
+        let device = self.device()?;
+        ensure!(device["presence"]["state"] == "never_seen", "a new device is {}", device["presence"]);
+        Ok(format!("{} has the id {}", self.serial, device["id"]))
+    }
+
+    fn comes_in(&self) -> anyhow::Result<String> {
+        // Opened before the device exists on the wire, so that the event has to arrive by itself.
+        let route = Route::new("/v1/events/stream").query("device", &self.serial);
+        let mut stream = Follow::open(&self.client, route, None)?;
+        let (id, mut device) = self.visit(&self.code, "state", "comes-in")?;
+        loop {
+            if let Followed::Event(event) = stream.wait()?
+                && event["id"] == *id
+            {
+                break;
+            }
+        }
+        let shown = self.device()?;
+        ensure!(shown["presence"]["state"] == "online", "the device is {}", shown["presence"]);
+        ensure!(shown["confidential"] == false && shown["suite"] == "legacy", "the suite shows as {}", shown["suite"]);
+        device.leave()?;
+        self.until("offline", |device| {
+            device["presence"]["state"] == "offline" && device["presence"]["reason"] == "disconnect"
+        })?;
+        let event = self.stored(&id)?;
+        ensure!(event["data"]["marker"] == "comes-in", "the event holds {}", event["data"]);
+        Ok(format!("event {id} was followed, and is stored at position {}", event["position"]))
+    }
+
+    fn comes_back(&self) -> anyhow::Result<String> {
+        let (id, mut device) = self.visit(&self.code, "state", "comes-back")?;
+        device.leave()?;
+        self.stored(&id)?;
+        ensure!(self.why()?.contains("refreshed"), "the connection facts show no refresh");
+        Ok("with the keys it was given".to_owned())
+    }
+
+    fn wrong_code(&self) -> anyhow::Result<String> {
+        let mut device = self.start("not-it", "stranger-state", "stranger")?;
+        self.until_why("wrong_code")?;
+        device.kill();
+        Ok("refused, and `why` says so".to_owned())
+    }
+
+    fn enrol(&self) -> anyhow::Result<String> {
+        let mut device = self.start(&self.code, "second-state", "too-early")?;
+        self.until_why("enrolment_closed")?;
+        device.kill();
+        let done = self.command(&["device", "enrol", &self.serial, "--window", "5m"]).output()?;
+        ensure!(done.status.success(), "device enrol: {}", String::from_utf8_lossy(&done.stderr));
+        let (id, mut device) = self.visit(&self.code, "second-state", "enrolled-again")?;
+        device.leave()?;
+        self.stored(&id)?;
+        Ok("refused without a window, let in with one".to_owned())
+    }
+
+    fn list(&self) -> anyhow::Result<String> {
+        let done = self.command(&["--json", "event", "list", "--device", &self.serial]).output()?;
+        let text = String::from_utf8_lossy(&done.stdout);
+        for marker in ["comes-in", "comes-back", "enrolled-again"] {
+            ensure!(text.contains(marker), "the list lacks the event {marker}");
+        }
+        ensure!(!text.contains("stranger") && !text.contains("too-early"), "the list holds what was refused");
+        Ok("three events, nothing of those who were refused".to_owned())
+    }
+
+    fn remove(&self) -> anyhow::Result<String> {
+        let done = self.command(&["device", "remove", &self.serial]).output()?;
+        ensure!(done.status.success(), "device remove: {}", String::from_utf8_lossy(&done.stderr));
+        match self.device() {
+            Err(error) if error.downcast_ref::<ClientError>().is_some_and(is_not_found) => Ok("gone".to_owned()),
+            other => bail!("a removed device was answered with {other:?}"),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).env("VESTIBULE_URL", &self.url).env("VESTIBULE_TOKEN_FILE", &self.token_file);
+        command.env_remove("VESTIBULE_TOKEN").stdin(Stdio::null());
+        command
+    }
+
+    fn device(&self) -> anyhow::Result<Value> {
+        Ok(self.client.get(&Route::new("/v1/devices").segment(&self.serial))?)
+    }
+
+    fn why(&self) -> anyhow::Result<String> {
+        let why: Value = self.client.get(&Route::new("/v1/devices").segment(&self.serial).segment("why"))?;
+        Ok(why["facts"].to_string())
+    }
+
+    /// The stored event with this id.
+    fn stored(&self, id: &str) -> anyhow::Result<Value> {
+        let page: Value = self.client.get(&Route::new("/v1/events").query("device", &self.serial))?;
+        let items = page["items"].as_array().context("no items")?;
+        items.iter().find(|event| event["id"] == id).cloned().with_context(|| format!("event {id} is not stored"))
+    }
+
+    /// Starts a device process and waits until its event is acknowledged.
+    fn visit(&self, code: &str, state: &str, marker: &str) -> anyhow::Result<(String, DeviceProcess)> {
+        let mut device = self.start(code, state, marker)?;
+        let id = device.reported()?;
+        Ok((id, device))
+    }
+
+    fn start(&self, code: &str, state: &str, marker: &str) -> anyhow::Result<DeviceProcess> {
+        let state = self.state.join(state);
+        let mut child = self
+            .command(&["demo-device", "--lbs", &self.lbs, "--serial", &self.serial, "--marker", marker, "--state"])
+            .arg(state)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("the device process cannot be started")?;
+        let stdin = child.stdin.as_mut().context("the device process has no standard input")?;
+        writeln!(stdin, "{code}")?;
+        let stdout = child.stdout.take().context("the device process has no standard output")?;
+        Ok(DeviceProcess { child, stdout: BufReader::new(stdout) })
+    }
+
+    fn until(&self, what: &str, seen: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+        wait_for(what, || Ok(seen(&self.device()?)))
+    }
+
+    fn until_why(&self, reason: &str) -> anyhow::Result<()> {
+        wait_for(reason, || Ok(self.why()?.contains(reason)))
+    }
+}
+
+/// A device in a process of its own; killed when dropped.
+struct DeviceProcess {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl DeviceProcess {
+    /// The id of the event it reported.
+    fn reported(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line)?;
+        let said: Value = serde_json::from_str(&line).context("the device process ended without its event")?;
+        said["reported"].as_str().map(str::to_owned).with_context(|| format!("the device process said {line}"))
+    }
+
+    /// Has it leave in order.
+    fn leave(&mut self) -> anyhow::Result<()> {
+        drop(self.child.stdin.take());
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the device process ended with {status}");
+        Ok(())
+    }
+
+    fn kill(&mut self) {
+        // An error says that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for DeviceProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs a command with this on its standard input.
+fn feed(command: &mut Command, text: &str) -> anyhow::Result<Output> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("no standard input")?.write_all(text.as_bytes())?;
+    Ok(child.wait_with_output()?)
+}
+
+/// Looks until something shows that nobody announces.
+fn wait_for(what: &str, mut seen: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if seen()? {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    bail!("{what} was not seen within {} s", PATIENCE.as_secs())
+}
+
+fn is_not_found(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused(refusal) if refusal.status == 404)
+}

@@ -1,0 +1,10 @@
+//! The `vestibule` binary as a library: configuration, command line, the client of the HTTP API, and the wiring of the platform.
+
+mod applications;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod logging;
+pub mod running;
+pub mod up;

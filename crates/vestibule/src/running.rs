@@ -1,0 +1,309 @@
+//! A running platform: the parts and how they are put together.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use vestibule_access::{Assignment, ComputePool, Das, DasNode, Lbs, LbsConfig, das_listener};
+use vestibule_api::{Api, ApiConfig};
+use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig};
+use vestibule_platform::{Platform, PlatformConfig, SystemClock, TokenFile};
+use vestibule_store::{Store, StoreConfig};
+
+use crate::applications::Applications;
+use crate::config::Config;
+
+/// How long open connections may take to end in order.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Key agreements that may wait for a thread; a device behind them would have given up.
+const MAX_WAITING_AGREEMENTS: usize = 4_096;
+/// How often old samples of histograms are folded.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The addresses in use; what is off is absent.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listeners {
+    /// HTTP API and console.
+    pub http: SocketAddr,
+    /// LBS, legacy suites.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lbs_legacy: Option<SocketAddr>,
+    /// DAS, legacy suites.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub das_legacy: Option<SocketAddr>,
+    /// MQTT for applications.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<SocketAddr>,
+}
+
+/// What the ready file says.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ready<'a> {
+    pid: u32,
+    version: &'static str,
+    token_file: &'a PathBuf,
+    listeners: &'a Listeners,
+}
+
+/// A platform with its listeners open.
+pub struct Running {
+    listeners: Listeners,
+    token_file: PathBuf,
+    token: zeroize::Zeroizing<String>,
+    platform: Arc<Platform>,
+    broker: Broker,
+    http: JoinHandle<()>,
+    stop_http: oneshot::Sender<()>,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Opens the store, loads the registry, and only then opens the listeners.
+    ///
+    /// # Errors
+    /// When the data directory cannot be used or an address is taken.
+    pub async fn start(config: &Config) -> anyhow::Result<Running> {
+        let metrics = metrics_handle()?;
+        let store = Store::open(store_config(config)?).await.context("the store cannot be opened")?;
+        let token = TokenFile::open(&config.token_file()).context("the administrator's token cannot be used")?;
+        let (token_file, secret) = (token.path().to_owned(), zeroize::Zeroizing::new(token.reveal().to_owned()));
+        let platform_config = PlatformConfig { max_devices: config.registry.max_devices, ..PlatformConfig::default() };
+        let platform = Platform::open(store, platform_config, Arc::new(SystemClock), token)
+            .await
+            .context("the platform cannot be opened")?;
+        let broker = Broker::start(&ShardsConfig::default()).context("the device runtimes cannot be started")?;
+        let mut running = Running {
+            listeners: Listeners { http: config.http.listen, lbs_legacy: None, das_legacy: None, mqtt: None },
+            token_file,
+            token: secret,
+            platform,
+            broker,
+            http: tokio::spawn(async {}),
+            stop_http: oneshot::channel().0,
+            background: Vec::new(),
+        };
+        if let Err(error) = running.listen(config, metrics).await {
+            // What was opened is closed in order: the next start finds a clean directory.
+            running.stop().await;
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    async fn listen(&mut self, config: &Config, metrics: PrometheusHandle) -> anyhow::Result<()> {
+        self.listen_das(config)?;
+        self.listen_mqtt(config)?;
+        self.listen_lbs(config)?;
+        let listener = TcpListener::bind(config.http.listen)
+            .await
+            .with_context(|| format!("http.listen: {} cannot be listened on", config.http.listen))?;
+        self.listeners.http = listener.local_addr().context("http.listen")?;
+        let render = metrics.clone();
+        let api_config = ApiConfig {
+            max_connections: config.http.max_connections,
+            max_body_bytes: config.http.max_body_bytes,
+            answer_timeout: config.http.request_timeout,
+            ..ApiConfig::default()
+        };
+        let api = Api::new(Arc::clone(&self.platform), api_config, Arc::new(move || render.render()));
+        let (stop, stopped) = oneshot::channel();
+        self.stop_http = stop;
+        self.http = tokio::spawn(vestibule_api::serve(listener, api, async move {
+            // An error means that the sender is gone, which is a stop as well.
+            let _ = stopped.await;
+        }));
+        self.background.push(tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(UPKEEP);
+            loop {
+                ticks.tick().await;
+                metrics.run_upkeep();
+            }
+        }));
+        Ok(())
+    }
+
+    fn listen_das(&mut self, config: &Config) -> anyhow::Result<()> {
+        let Some(address) = config.das.legacy_listen else { return Ok(()) };
+        let listener = ListenerConfig {
+            max_connections: config.das.max_connections,
+            max_frame: config.das.max_frame_bytes,
+            max_out: config.das.max_queue_bytes,
+            ..das_listener("das_legacy")
+        };
+        let das = Das::new(Arc::clone(&self.platform), Handle::current());
+        let bound = self
+            .broker
+            .listen(address, listener, das)
+            .with_context(|| format!("das.legacy_listen: {address} cannot be listened on"))?;
+        self.listeners.das_legacy = Some(bound);
+        Ok(())
+    }
+
+    fn listen_lbs(&mut self, config: &Config) -> anyhow::Result<()> {
+        let Some(address) = config.lbs.legacy_listen else { return Ok(()) };
+        let assignment = match self.listeners.das_legacy {
+            Some(bound) => Assignment::single(das_node(config, bound)),
+            None => Assignment::none(),
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let pool = ComputePool::new(Handle::current(), threads, MAX_WAITING_AGREEMENTS);
+        let limits = LbsConfig {
+            run_timeout: config.lbs.run_timeout,
+            max_frame: config.lbs.max_frame_bytes,
+            ..LbsConfig::default()
+        };
+        let lbs = Lbs::new(Arc::clone(&self.platform), Arc::new(assignment), pool, limits);
+        let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
+        let bound = self
+            .broker
+            .shards()
+            .listen(address, config.lbs.max_connections, "lbs_legacy", serve)
+            .with_context(|| format!("lbs.legacy_listen: {address} cannot be listened on"))?;
+        self.listeners.lbs_legacy = Some(bound);
+        Ok(())
+    }
+
+    fn listen_mqtt(&mut self, config: &Config) -> anyhow::Result<()> {
+        // Whatever holds acknowledgements looks again when something has become durable.
+        let mut durable = self.platform.journal().watch_durable();
+        let shards = Arc::clone(self.broker.shards());
+        self.background.push(tokio::spawn(async move {
+            while durable.changed().await.is_ok() {
+                shards.durable_advanced();
+            }
+        }));
+        let Some(address) = config.mqtt.listen else { return Ok(()) };
+        let listener = ListenerConfig {
+            max_connections: config.mqtt.max_connections,
+            max_frame: config.mqtt.max_frame_bytes,
+            max_out: config.mqtt.max_queue_bytes,
+            ..ListenerConfig::new("mqtt", Profile::Strict)
+        };
+        let bound = self
+            .broker
+            .listen(address, listener, Applications::new(Arc::clone(&self.platform)))
+            .with_context(|| format!("mqtt.listen: {address} cannot be listened on"))?;
+        self.listeners.mqtt = Some(bound);
+        Ok(())
+    }
+
+    /// The addresses in use.
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// The platform, for what runs beside it in the same process.
+    pub fn platform(&self) -> &Arc<Platform> {
+        &self.platform
+    }
+
+    /// Where the administrator's token is kept.
+    pub fn token_file(&self) -> &PathBuf {
+        &self.token_file
+    }
+
+    /// The live page with its token, for the owner of the data directory only.
+    pub fn console_url(&self) -> String {
+        format!("http://{}/#token={}", self.listeners.http, self.token.as_str())
+    }
+
+    pub(crate) fn ready(&self) -> Ready<'_> {
+        Ready {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION"),
+            token_file: &self.token_file,
+            listeners: &self.listeners,
+        }
+    }
+
+    /// One line for each listener: where it is, or how it is opened.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |name: &str, address: Option<SocketAddr>, key: &str, usual: &str| match address {
+            Some(address) => format!("{name}: {address}"),
+            None => format!("{name}: off; --set {key}={usual} opens it"),
+        };
+        let listeners = &self.listeners;
+        vec![
+            format!("HTTP API and live page: http://{} (token in {})", listeners.http, self.token_file.display()),
+            line("LBS, legacy suites (not confidential)", listeners.lbs_legacy, "lbs.legacy_listen", "127.0.0.1:8666"),
+            line("DAS, legacy suites (not confidential)", listeners.das_legacy, "das.legacy_listen", "127.0.0.1:8668"),
+            line("MQTT for applications", listeners.mqtt, "mqtt.listen", "127.0.0.1:1883"),
+        ]
+    }
+
+    /// Stops accepting, ends what is open in order, writes what is in memory.
+    pub async fn stop(self) {
+        let _ = self.stop_http.send(());
+        self.broker.shut_down(PATIENCE).await;
+        let http = self.http;
+        let abort = http.abort_handle();
+        if tokio::time::timeout(2 * PATIENCE, http).await.is_err() {
+            abort.abort();
+        }
+        let broker = self.broker;
+        // Joining the device threads blocks.
+        if tokio::task::spawn_blocking(move || broker.shards().stop()).await.is_err() {
+            tracing::error!("the device runtimes did not end in order");
+        }
+        for task in self.background {
+            task.abort();
+        }
+        self.platform.close().await;
+    }
+}
+
+fn store_config(config: &Config) -> anyhow::Result<StoreConfig> {
+    let store = &config.store;
+    Ok(StoreConfig {
+        url: store.url.as_ref().map(|url| url.expose().to_owned()),
+        retention: store.retention,
+        max_bytes: Some(
+            store
+                .max_bytes
+                .resolve(existing(&config.data))
+                .context("store.max_bytes: the volume's size is not known")?,
+        ),
+        segment_rows: store.segment_rows,
+        queue_records: store.queue_records,
+        queue_bytes: store.queue_bytes,
+        commit_records: store.commit_records,
+        commit_delay: store.commit_delay,
+        tail_records: store.tail_records,
+        ..StoreConfig::new(&config.data)
+    })
+}
+
+/// The directory, or the nearest one above it that exists already: the same volume in nearly every case, and on the
+/// next start in all.
+fn existing(dir: &Path) -> &Path {
+    dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."))
+}
+
+/// The node devices are sent to: the advertised address, else the listener's, else the one they reached the LBS at.
+fn das_node(config: &Config, bound: SocketAddr) -> DasNode {
+    let (host, port) = config.das.advertised(bound);
+    let everywhere = config.das.advertise.is_none() && bound.ip().is_unspecified();
+    DasNode { host: (!everywhere).then_some(host), port, server_id: "das1".to_owned() }
+}
+
+/// The process's metrics; installed once, however often a platform is started.
+fn metrics_handle() -> anyhow::Result<PrometheusHandle> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let seconds = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &seconds)
+        .and_then(PrometheusBuilder::install_recorder)
+        .context("metrics cannot be collected")?;
+    Ok(HANDLE.get_or_init(|| handle).clone())
+}
