@@ -148,7 +148,14 @@ impl Visit<'_> {
                 }
                 Output::Send(bytes) => connection.write(&bytes, self.lbs.config.frame_timeout).await?,
                 Output::Done => return Ok(()),
-                Output::Close(reason) => return Err(Failure::Closed(reason)),
+                Output::Close(reason) => {
+                    if self.device.is_none() {
+                        // A generation that is not served named its serial all the same: its owner wants to know why.
+                        let serial = server.serial();
+                        self.device = serial.and_then(|serial| self.lbs.platform.device_by_serial(serial.as_str()));
+                    }
+                    return Err(Failure::Closed(reason));
+                }
             }
         }
     }

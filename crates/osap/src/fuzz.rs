@@ -24,8 +24,11 @@ use crate::lbs::{Credential, DasInfo, Record};
 use crate::random::Random;
 use crate::{Code, CodeCase, DevId, MasterKey, ResultCode, Serial, SessionKey, Suite};
 
+/// A function that takes any bytes and panics only where a rule is broken.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its fuzz target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("osap_lbs_frame", lbs_frame),
     ("osap_lbs_server", lbs_server),
     ("osap_lbs_client", lbs_client),
@@ -35,9 +38,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("osap_event_body", event_body),
 ];
 
-const SESSION_KEY: [u8; 16] = [
-    0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF,
-];
+const SESSION_KEY: [u8; 16] =
+    [0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF];
 const DEV_ID: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 
 /// Answers each draw by its length: a private key that counts up, the session key and then the
@@ -139,12 +141,7 @@ pub fn lbs_server(data: &[u8]) {
         master_key: master_key(b"91950C6E59995787"),
         session_key: None,
     };
-    let record = Record {
-        code: Some(code()),
-        committed: Some(credential),
-        may_enrol_again: true,
-        ..Record::default()
-    };
+    let record = Record { code: Some(code()), committed: Some(credential), may_enrol_again: true, ..Record::default() };
     let das = DasInfo {
         address: "127.0.0.1".into(),
         port: 8883,

@@ -12,10 +12,7 @@ pub(crate) struct NotAnObject;
 
 /// Calls `member` with the name and the raw value of every member of the object `text`, in their
 /// order and with repetitions: device firmware repeats names (osap-wire 9.2).
-pub(crate) fn for_each_member<'a>(
-    text: &'a [u8],
-    member: impl FnMut(&str, &'a RawValue),
-) -> Result<(), NotAnObject> {
+pub(crate) fn for_each_member<'a>(text: &'a [u8], member: impl FnMut(&str, &'a RawValue)) -> Result<(), NotAnObject> {
     struct Walk<F>(F);
 
     impl<'de, F: FnMut(&str, &'de RawValue)> Visitor<'de> for Walk<F> {

@@ -5,9 +5,9 @@ use crate::suite::legacy::{Undecryptable, l_cbc_open, l_cbc_seal_tail, l_cbc_sea
 
 /// Seals and opens the payloads of one session.
 ///
-/// It keeps the sixteen bytes of the key and expands them for each message: both key schedules
-/// together take 1 KiB in memory and less than a tenth of a microsecond to make, and a server
-/// holds one of these for every idle connection.
+/// It keeps the sixteen bytes of the key and expands them for each message, which costs some 0.3 µs
+/// of the 0.5 µs that 256 bytes take (release build, a shared two-core machine). Keeping both key
+/// objects of the crypto library instead would take 1 KiB of the 3 KiB an idle connection may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionCipher(SessionKey);
 

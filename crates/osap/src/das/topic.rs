@@ -108,22 +108,13 @@ impl<'a> Topic<'a> {
         let mut parts = levels.split('/');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some(domain), Some(command), None, _) => Self::command(topic, None, domain, command),
-            (Some(serial), Some(domain), Some(command), None) => {
-                Self::command(topic, Some(serial), domain, command)
-            }
-            (Some("iot"), Some(serial), Some(sub), Some(place)) => {
-                Self::iot(levels, serial, sub, place)
-            }
+            (Some(serial), Some(domain), Some(command), None) => Self::command(topic, Some(serial), domain, command),
+            (Some("iot"), Some(serial), Some(sub), Some(place)) => Self::iot(levels, serial, sub, place),
             _ => Err(TopicError::Form),
         }
     }
 
-    fn command(
-        topic: &str,
-        serial: Option<&'a str>,
-        domain: &str,
-        command: &str,
-    ) -> Result<Self, TopicError> {
+    fn command(topic: &str, serial: Option<&'a str>, domain: &str, command: &str) -> Result<Self, TopicError> {
         if topic.len() > MAX_V2 {
             return Err(TopicError::TooLong);
         }
@@ -203,10 +194,9 @@ fn level<'a>(name: &'static str, text: &'a str, max: usize) -> Result<&'a str, T
 impl fmt::Display for Topic<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Model { serial, sub, index, resource, method, msg_type, area, name } => write!(
-                f,
-                "/iot/{serial}/{sub}/{index}-{resource}/model/{method}/{msg_type}/{area}/{name}"
-            ),
+            Self::Model { serial, sub, index, resource, method, msg_type, area, name } => {
+                write!(f, "/iot/{serial}/{sub}/{index}-{resource}/model/{method}/{msg_type}/{area}/{name}")
+            }
             Self::Module { serial, sub, index, resource, module, method, msg_type } => {
                 write!(f, "/iot/{serial}/{sub}/{index}-{resource}/{module}/{method}/{msg_type}")
             }

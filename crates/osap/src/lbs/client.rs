@@ -13,16 +13,15 @@ pub use failure::{Failure, Reaction, Trouble};
 use super::das_info::{DasInfo, Request};
 use super::frame::Frame;
 use super::message::{
-    Apply, AuthI, AuthIi, AuthMode, Credentials, EcdhRefresh, Group, Issued, Offer, RefreshI, RefreshIi,
-    RefreshIii, ServiceRequest, ServiceResponse, first,
+    Apply, AuthI, AuthIi, AuthMode, Credentials, EcdhRefresh, Group, Issued, Offer, RefreshI, RefreshIi, RefreshIii,
+    ServiceRequest, ServiceResponse, first,
 };
 use super::record::Run;
 use crate::id::{DevId, Serial};
 use crate::key::{Code, MasterKey, SessionKey};
 use crate::random::Random;
 use crate::suite::legacy::{
-    AgreementKey, PUBLIC_KEY_LEN, ShareKey, Signature, l_cbc_open, l_cbc_seal, l_gcm_open, l_gcm_seal,
-    share_key,
+    AgreementKey, PUBLIC_KEY_LEN, ShareKey, Signature, l_cbc_open, l_cbc_seal, l_gcm_open, l_gcm_seal, share_key,
 };
 use crate::suite::{CodeCase, Suite};
 
@@ -177,10 +176,9 @@ impl Client {
         }
         match &self.state {
             State::Begin(_) | State::Agree(..) => Output::Compute,
-            State::WaitAuth(_)
-            | State::WaitCredentials { .. }
-            | State::WaitRefresh { .. }
-            | State::WaitService(_) => Output::Read,
+            State::WaitAuth(_) | State::WaitCredentials { .. } | State::WaitRefresh { .. } | State::WaitService(_) => {
+                Output::Read
+            }
             State::Done(success) => Output::Done(Success::clone(success)),
             State::Failed(failure) => Output::Failed(failure.clone()),
         }
@@ -220,10 +218,7 @@ impl Client {
         self.outbox.is_empty()
             && matches!(
                 self.state,
-                State::WaitAuth(_)
-                    | State::WaitCredentials { .. }
-                    | State::WaitRefresh { .. }
-                    | State::WaitService(_)
+                State::WaitAuth(_) | State::WaitCredentials { .. } | State::WaitRefresh { .. } | State::WaitService(_)
             )
     }
 
@@ -270,9 +265,7 @@ impl Client {
         let signature = Signature::of(&master_key, &self.identity.serial);
         self.outbox.push(match hello.dev_id {
             None => Apply { signature: *signature.as_bytes() }.encode(),
-            Some(dev_id) => {
-                EcdhRefresh { dev_id: *dev_id.as_bytes(), signature: *signature.as_bytes() }.encode()
-            }
+            Some(dev_id) => EcdhRefresh { dev_id: *dev_id.as_bytes(), signature: *signature.as_bytes() }.encode(),
         });
         self.state = State::WaitCredentials { master_key, signature };
     }
@@ -280,9 +273,7 @@ impl Client {
     fn read(&mut self, frame: &Frame<'_>) -> Result<(), Trouble> {
         match self.leave() {
             State::WaitAuth(hello) => self.auth(frame, hello),
-            State::WaitCredentials { master_key, signature } => {
-                self.credentials(frame, master_key, &signature)
-            }
+            State::WaitCredentials { master_key, signature } => self.credentials(frame, master_key, &signature),
             State::WaitRefresh { dev_id, master_key, r1 } => self.refreshed(frame, dev_id, master_key, r1),
             State::WaitService(issue) => self.service(frame, *issue),
             other => {
@@ -295,8 +286,7 @@ impl Client {
     fn auth(&mut self, frame: &Frame<'_>, hello: Box<Hello>) -> Result<(), Trouble> {
         match AuthIi::decode(frame, Suite::Legacy.protocol_type())? {
             AuthIi::Accepted { tag, mut sealed_key, .. } => {
-                l_gcm_open(hello.share_key.aes_key(), &tag, &mut sealed_key)
-                    .map_err(|_| Trouble::Undecryptable)?;
+                l_gcm_open(hello.share_key.aes_key(), &tag, &mut sealed_key).map_err(|_| Trouble::Undecryptable)?;
                 self.state = State::Agree(hello, Box::new(sealed_key));
                 Ok(())
             }
@@ -305,23 +295,13 @@ impl Client {
         }
     }
 
-    fn credentials(
-        &mut self,
-        frame: &Frame<'_>,
-        master_key: MasterKey,
-        signature: &Signature,
-    ) -> Result<(), Trouble> {
+    fn credentials(&mut self, frame: &Frame<'_>, master_key: MasterKey, signature: &Signature) -> Result<(), Trouble> {
         let expected = if self.run == Run::First { first::APPLIED } else { first::ECDH_REFRESHED };
-        let Issued {
-            dev_id_tag,
-            mut sealed_dev_id,
-            session_key_tag,
-            mut sealed_session_key,
-            signature: theirs,
-        } = match Credentials::decode(frame, expected)? {
-            Credentials::Issued(issued) => issued,
-            Credentials::Refused(result) => return Err(Trouble::Refused(result)),
-        };
+        let Issued { dev_id_tag, mut sealed_dev_id, session_key_tag, mut sealed_session_key, signature: theirs } =
+            match Credentials::decode(frame, expected)? {
+                Credentials::Issued(issued) => issued,
+                Credentials::Refused(result) => return Err(Trouble::Refused(result)),
+            };
         if !signature.matches(&theirs) {
             return Err(Trouble::Signature);
         }
@@ -336,19 +316,12 @@ impl Client {
 
     /// 0x80 is answered with two frames at once; the server checks the first before it honours
     /// the second.
-    fn refreshed(
-        &mut self,
-        frame: &Frame<'_>,
-        dev_id: DevId,
-        master_key: MasterKey,
-        r1: u8,
-    ) -> Result<(), Trouble> {
+    fn refreshed(&mut self, frame: &Frame<'_>, dev_id: DevId, master_key: MasterKey, r1: u8) -> Result<(), Trouble> {
         let mut sealed = match RefreshIi::decode(frame)? {
             RefreshIi::Issued(sealed) => sealed,
             RefreshIi::Refused(result) => return Err(Trouble::Refused(result)),
         };
-        let plaintext =
-            l_cbc_open(master_key.as_bytes(), &mut sealed).map_err(|_| Trouble::Undecryptable)?;
+        let plaintext = l_cbc_open(master_key.as_bytes(), &mut sealed).map_err(|_| Trouble::Undecryptable)?;
         let [ours, r2, session_key @ ..] = &*plaintext else { return Err(Trouble::Undecryptable) };
         if *ours != r1 {
             return Err(Trouble::Challenge);
@@ -372,8 +345,7 @@ impl Client {
             ServiceResponse::Assigned(sealed) => sealed,
             ServiceResponse::Refused(result) => return Err(Trouble::Refused(result)),
         };
-        let text =
-            l_cbc_open(issue.session_key.as_bytes(), &mut sealed).map_err(|_| Trouble::Undecryptable)?;
+        let text = l_cbc_open(issue.session_key.as_bytes(), &mut sealed).map_err(|_| Trouble::Undecryptable)?;
         let das = DasInfo::decode(text)?;
         let Issue { dev_id, master_key, session_key } = issue;
         let (run, case) = (self.run, self.case);
@@ -385,4 +357,3 @@ impl Client {
 fn seal_challenge(master_key: &MasterKey, byte: u8) -> [u8; 16] {
     l_cbc_seal(master_key.as_bytes(), &[byte]).try_into().expect("one byte seals to one block")
 }
-

@@ -53,8 +53,7 @@ impl DasInfo {
     /// # Errors
     /// [`DasInfoError`] names the member that is wrong.
     pub fn check(&self) -> Result<(), DasInfoError> {
-        let members =
-            [("address", &self.address), ("domain", &self.domain), ("server id", &self.server_id)];
+        let members = [("address", &self.address), ("domain", &self.domain), ("server id", &self.server_id)];
         for (name, text) in members {
             if text.len() > Self::MAX_TEXT {
                 return Err(DasInfoError::TooLong(name));

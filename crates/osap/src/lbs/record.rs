@@ -189,11 +189,7 @@ mod tests {
     const OTHER: &[u8; 16] = b"2222222222222222";
 
     fn record() -> Record {
-        Record {
-            committed: Some(credential(1, OLD)),
-            candidate: Some(credential(2, NEW)),
-            ..Record::default()
-        }
+        Record { committed: Some(credential(1, OLD)), candidate: Some(credential(2, NEW)), ..Record::default() }
     }
 
     fn refreshed(from: Slot, master_key: &[u8; 16]) -> Stage {
@@ -207,11 +203,7 @@ mod tests {
     #[test]
     fn a_candidate_leaves_the_committed_credential_alone() {
         let mut record = record();
-        let stage = Stage::Candidate {
-            run: Run::First,
-            credential: credential(3, OTHER),
-            code_case: CodeCase::Lower,
-        };
+        let stage = Stage::Candidate { run: Run::First, credential: credential(3, OTHER), code_case: CodeCase::Lower };
         assert!(record.apply(stage));
         assert_eq!(record.committed, Some(credential(1, OLD)));
         assert_eq!(record.candidate, Some(credential(3, OTHER)));
@@ -250,11 +242,8 @@ mod tests {
     #[test]
     fn a_confirmed_credential_is_committed_at_once() {
         let mut record = record();
-        let stage = Stage::Confirmed {
-            run: Run::EcdhRefresh,
-            credential: credential(3, OTHER),
-            code_case: CodeCase::Upper,
-        };
+        let stage =
+            Stage::Confirmed { run: Run::EcdhRefresh, credential: credential(3, OTHER), code_case: CodeCase::Upper };
         assert!(record.apply(stage));
         assert_eq!((record.committed, record.candidate), (Some(credential(3, OTHER)), None));
     }

@@ -22,16 +22,16 @@ pub use close::{CloseReason, Generation};
 use super::das_info::{DasInfo, Request, Service};
 use super::frame::Frame;
 use super::message::{
-    Apply, AuthI, AuthIi, Confirm, EcdhRefresh, Group, Offer, RefreshI, RefreshIii, ServiceRequest,
-    ServiceResponse, first, refusal, serial_of_older_generation,
+    Apply, AuthI, AuthIi, Confirm, EcdhRefresh, Group, Offer, RefreshI, RefreshIii, ServiceRequest, ServiceResponse,
+    first, refusal, serial_of_older_generation,
 };
 use super::record::{Record, Run, Stage};
 use crate::id::Serial;
 use crate::key::SessionKey;
 use crate::random::Random;
 use crate::result::ResultCode;
-use crate::suite::legacy::{Signature, l_cbc_open, l_cbc_seal};
 use crate::suite::Suite;
+use crate::suite::legacy::{Signature, l_cbc_open, l_cbc_seal};
 use steps::{Agreement, Opened, Refresh};
 
 /// What a listener serves.
@@ -188,9 +188,7 @@ impl Server {
             return Output::Send(bytes);
         }
         match &self.state {
-            State::Start | State::WaitApply(_) | State::WaitChallenge(_) | State::WaitService(_) => {
-                Output::Read
-            }
+            State::Start | State::WaitApply(_) | State::WaitChallenge(_) | State::WaitService(_) => Output::Read,
             State::LookupAuth(auth) => Output::Lookup(auth.serial.clone()),
             State::LookupRefresh(refresh) => Output::Lookup(refresh.serial.clone()),
             State::Agree(_) => Output::Compute,
@@ -208,10 +206,7 @@ impl Server {
             return;
         }
         let state = match std::mem::replace(&mut self.state, State::Moving) {
-            waiting @ (State::Start
-            | State::WaitApply(_)
-            | State::WaitChallenge(_)
-            | State::WaitService(_)) => waiting,
+            waiting @ (State::Start | State::WaitApply(_) | State::WaitChallenge(_) | State::WaitService(_)) => waiting,
             busy => {
                 self.state = busy;
                 return;
@@ -384,8 +379,7 @@ impl Server {
     /// Says which types are served instead, and closes (osap-wire 5.10).
     fn mismatch(&mut self, offered: u8, choice: Suite) {
         let served: Vec<u8> = self.policy.suites.iter().map(|suite| suite.protocol_type()).collect();
-        let answer =
-            AuthIi::Mismatch { protocol_type: choice.protocol_type(), group: Group::new(&served).ok() };
+        let answer = AuthIi::Mismatch { protocol_type: choice.protocol_type(), group: Group::new(&served).ok() };
         self.refusal = Some(ResultCode::InvalidData);
         self.outbox = Some(answer.encode());
         self.close(CloseReason::Mismatch { offered });
@@ -442,10 +436,7 @@ impl Server {
             Err(error) => return self.close(CloseReason::Message(error)),
         };
         match issue.unstaged {
-            Some(Unstaged {
-                stage: Stage::Candidate { run, credential, code_case },
-                proof: Some(proof),
-            }) => {
+            Some(Unstaged { stage: Stage::Candidate { run, credential, code_case }, proof: Some(proof) }) => {
                 if !proof.matches(&message.signature) {
                     return self.close(CloseReason::Signature);
                 }
@@ -501,4 +492,3 @@ impl Server {
         self.state = State::Closed(reason);
     }
 }
-

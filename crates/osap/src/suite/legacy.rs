@@ -7,8 +7,7 @@ use std::num::NonZeroU32;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{ECDH_P384, PrivateKey, UnparsedPublicKey, agree};
 use aws_lc_rs::cipher::{
-    AES_128, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey,
-    UnboundCipherKey,
+    AES_128, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey, UnboundCipherKey,
 };
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{digest, hmac, pbkdf2};
@@ -73,8 +72,7 @@ pub fn l_cbc_seal_tail(key: &[u8; 16], out: &mut Vec<u8>, start: usize) {
         .and_then(PaddedBlockEncryptingKey::cbc_pkcs7)
         .expect("sixteen bytes are a key of AES-128");
     let iv = EncryptionContext::Iv128(FixedLength::from(L_CBC_IV));
-    key.less_safe_encrypt(&mut Tail { bytes: out, start }, iv)
-        .expect("whole blocks always encrypt");
+    key.less_safe_encrypt(&mut Tail { bytes: out, start }, iv).expect("whole blocks always encrypt");
 }
 
 /// L-CBC of a whole message (osap-wire 4.1).
@@ -115,9 +113,7 @@ fn gcm(key: &[u8; 16]) -> (LessSafeKey, Nonce) {
 /// L-GCM in place; the tag is returned because it travels in front (osap-wire 4.2).
 pub fn l_gcm_seal(key: &[u8; 16], in_out: &mut [u8]) -> [u8; TAG_LEN] {
     let (key, nonce) = gcm(key);
-    let tag = key
-        .seal_in_place_separate_tag(nonce, Aad::empty(), in_out)
-        .expect("a short message always encrypts");
+    let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), in_out).expect("a short message always encrypts");
     tag.as_ref().try_into().expect("the tag of AES-128-GCM has sixteen bytes")
 }
 

@@ -120,9 +120,7 @@ impl std::error::Error for Failure {}
 /// A device forgets only what the run has shown the server.
 fn react(result: ResultCode, run: Run, case: CodeCase) -> Reaction {
     match (result, run) {
-        (ResultCode::CodeRefused, Run::First | Run::EcdhRefresh) if case == CodeCase::Upper => {
-            Reaction::RetryLowerCase
-        }
+        (ResultCode::CodeRefused, Run::First | Run::EcdhRefresh) if case == CodeCase::Upper => Reaction::RetryLowerCase,
         (ResultCode::DevIdMismatch, Run::EcdhRefresh | Run::PlainRefresh) => Reaction::ForgetDevId,
         (ResultCode::MasterKeyInvalid, Run::PlainRefresh) => Reaction::ForgetMasterKey,
         _ => Reaction::BackOff,

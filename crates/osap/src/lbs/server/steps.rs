@@ -10,8 +10,8 @@ use crate::lbs::message::{AuthI, AuthIi, Challenge, Credentials, Issued, Refresh
 use crate::lbs::record::{Credential, Record, Run, Slot, Stage};
 use crate::random::Random;
 use crate::suite::legacy::{
-    AgreementKey, PUBLIC_KEY_LEN, SIGNATURE_LEN, ShareKey, Signature, l_cbc_open, l_cbc_seal, l_gcm_open,
-    l_gcm_seal, share_key,
+    AgreementKey, PUBLIC_KEY_LEN, SIGNATURE_LEN, ShareKey, Signature, l_cbc_open, l_cbc_seal, l_gcm_open, l_gcm_seal,
+    share_key,
 };
 use crate::suite::{CodeCase, Suite};
 
@@ -183,12 +183,7 @@ pub(super) fn refresh(
     Err(if known { CloseReason::MasterKey } else { CloseReason::DevIdUnknown })
 }
 
-fn answer_refresh(
-    from: Slot,
-    master_key: &MasterKey,
-    r1: u8,
-    random: &mut dyn Random,
-) -> (Refresh, RefreshIi) {
+fn answer_refresh(from: Slot, master_key: &MasterKey, r1: u8, random: &mut dyn Random) -> (Refresh, RefreshIi) {
     let session_key = SessionKey::draw(random);
     let mut r2 = Zeroizing::new(0);
     random.fill(std::slice::from_mut(&mut *r2));
