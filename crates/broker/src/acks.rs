@@ -33,11 +33,6 @@ impl Acks {
         self.owed.is_empty()
     }
 
-    /// Whether something may leave at this mark.
-    pub(crate) fn front_ready(&self, durable: Ticket) -> bool {
-        self.owed.front().is_some_and(|&(_, ticket)| ticket <= durable)
-    }
-
     /// Hands out, oldest first, what the mark allows. One that waits holds back those behind it, so that
     /// acknowledgements leave in the order of receipt (MQTT-4.6.0-2).
     pub(crate) fn release(&mut self, durable: Ticket, mut hand_out: impl FnMut(Owed)) {

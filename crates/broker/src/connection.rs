@@ -67,12 +67,9 @@ async fn run<S: Service>(socket: &mut Socket, session: &mut Session<S>, shard: &
         let listen = ending.is_none() && !session.is_held() && left < session.max_out();
         session.attend(listen, shard.now());
         if session.owes() || session.is_held() {
+            // A mark that has moved since the look above is not missed: who wakes the list runs on this thread,
+            // and there is no await in between.
             shard.wait_for_advance(&socket.link);
-            // The mark may have moved before we were on the list.
-            if session.can_release() || session.may_go_on() {
-                session.resume();
-                continue;
-            }
         }
         if listen && socket.has_frame() {
             if let ControlFlow::Break(reason) = socket.work_off(session) {
@@ -85,8 +82,7 @@ async fn run<S: Service>(socket: &mut Socket, session: &mut Session<S>, shard: &
             continue;
         }
         match socket.turn(session, listen, left > 0).await {
-            ControlFlow::Continue(Turn::Woken) => session.resume(),
-            ControlFlow::Continue(Turn::Writable) => {}
+            ControlFlow::Continue(Turn::Woken | Turn::Writable) => {}
             ControlFlow::Continue(Turn::Read(n)) => {
                 session.touch(shard.now());
                 // A publisher that always has more, or whose subscribers have much waiting, lets them write first.

@@ -127,25 +127,9 @@ impl<S: Service> Session<S> {
         !self.acks.is_empty()
     }
 
-    pub(crate) fn can_release(&self) -> bool {
-        self.acks.front_ready(self.service.durable())
-    }
-
     /// What the peer may leave unread of its answers.
     pub(crate) fn max_out(&self) -> usize {
         self.config.max_out
-    }
-
-    /// Whether a held session need not be held any longer.
-    pub(crate) fn may_go_on(&self) -> bool {
-        self.held && self.has_room()
-    }
-
-    /// Looks again whether reading may go on.
-    pub(crate) fn resume(&mut self) {
-        if self.may_go_on() {
-            self.held = false;
-        }
     }
 
     /// Whether subscribers should have their turn, asked once.
@@ -157,20 +141,19 @@ impl<S: Service> Session<S> {
         self.acks.len() < self.config.max_unacknowledged && self.service.has_room()
     }
 
-    /// Appends the acknowledgements that may leave now.
+    /// Appends the acknowledgements that may leave now, and looks whether reading may go on.
     pub(crate) fn release_acks(&mut self) {
-        if self.acks.is_empty() {
-            return;
-        }
-        let durable = self.service.durable();
-        let (acks, link) = (&mut self.acks, &self.link);
-        link.reply(|out| {
-            acks.release(durable, |owed| match owed {
-                Owed::PubAck(id) => encode::puback(id, out),
-                Owed::PubRec(id) => encode::pubrec(id, out),
+        if !self.acks.is_empty() {
+            let durable = self.service.durable();
+            let (acks, link) = (&mut self.acks, &self.link);
+            link.reply(|out| {
+                acks.release(durable, |owed| match owed {
+                    Owed::PubAck(id) => encode::puback(id, out),
+                    Owed::PubRec(id) => encode::pubrec(id, out),
+                });
             });
-        });
-        self.resume();
+        }
+        self.held = self.held && !self.has_room();
     }
 
     /// Works off the complete frames in `bytes`; returns how many bytes they took. Stops before a message for

@@ -361,6 +361,21 @@ mod tests {
     }
 
     #[test]
+    fn a_link_waits_once_however_often_it_asks_and_may_wait_again_after_it_was_woken() {
+        let shards = Shards::start(&ShardsConfig { shards: 1 }).expect("started");
+        let shard = &shards.shards[0];
+        // Nothing is told to advance, so the list is touched here only.
+        let link = Link::for_test();
+        for _ in 0..1_000 {
+            shard.wait_for_advance(&link);
+        }
+        assert_eq!(std::mem::take(&mut *shard.waiting.lock()).len(), 1);
+        link.wake_waiting();
+        shard.wait_for_advance(&link);
+        assert_eq!(shard.waiting.lock().len(), 1);
+    }
+
+    #[test]
     fn more_than_the_limit_are_closed_at_once() {
         let shards = Shards::start(&ShardsConfig { shards: 2 }).expect("started");
         let address = shards
