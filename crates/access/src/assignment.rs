@@ -19,19 +19,34 @@ pub struct DasNode {
 /// The choice of a DAS. One node now; every instance of the LBS has to come to the same answer without talking to
 /// others, so the choice stays a function of registry and device.
 pub struct Assignment {
-    node: Option<DasNode>,
+    target: Target,
     draining: AtomicBool,
+}
+
+enum Target {
+    Nowhere,
+    Node(DasNode),
+    Exactly(DasInfo),
 }
 
 impl Assignment {
     /// All devices go to this node.
     pub fn single(node: DasNode) -> Assignment {
-        Assignment { node: Some(node), draining: AtomicBool::new(false) }
+        Assignment::to(Target::Node(node))
+    }
+
+    /// All devices are told exactly this, wherever they reached the LBS.
+    pub fn exactly(das: DasInfo) -> Assignment {
+        Assignment::to(Target::Exactly(das))
     }
 
     /// There is no DAS: devices are told so (result 9).
     pub fn none() -> Assignment {
-        Assignment { node: None, draining: AtomicBool::new(false) }
+        Assignment::to(Target::Nowhere)
+    }
+
+    fn to(target: Target) -> Assignment {
+        Assignment { target, draining: AtomicBool::new(false) }
     }
 
     /// Sends no more devices to the node: they get result 9 and come again later.
@@ -44,7 +59,11 @@ impl Assignment {
         if self.draining.load(Ordering::Acquire) {
             return None;
         }
-        let node = self.node.as_ref()?;
+        let node = match &self.target {
+            Target::Nowhere => return None,
+            Target::Exactly(das) => return Some(das.clone()),
+            Target::Node(node) => node,
+        };
         let host = node.host.clone().unwrap_or_else(|| local.to_canonical().to_string());
         Some(DasInfo {
             domain: host.clone(),

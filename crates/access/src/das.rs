@@ -4,26 +4,23 @@ mod login;
 mod uplink;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use osap::das::cipher::SessionCipher;
 use tokio::runtime::Handle;
+use tokio::sync::broadcast::{self, error::RecvError};
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{
     Admitted, Denied, Disposition, EndReason, Inbound, Link, ListenerConfig, Login, Profile, Refused, Service,
     Subscription, Ticket,
 };
-use vestibule_platform::{ConnectionId, Device, DeviceLink, Platform};
+use vestibule_platform::{Connection, ConnectionId, Device, DeviceId, DeviceLink, Platform};
 
 use crate::brake::Brake;
-use crate::explain;
 use crate::key_state::{KeyState, KeyStates};
+use crate::{LEGACY_SUITE, explain};
 
 pub(crate) use uplink::Grant;
-
-/// How many messages that do not open end a session, and in which time (13.2.5).
-const ERRORS: u8 = 10;
-const ERROR_WINDOW_MS: i64 = 60_000;
 
 /// The device access service.
 pub struct Das {
@@ -41,37 +38,43 @@ pub fn das_listener(name: &'static str) -> ListenerConfig {
 /// A device that is logged in. A connection keeps the key it logged in with until it ends (9.2).
 pub struct DasSession {
     device: Arc<Device>,
-    connection: ConnectionId,
-    peer: IpAddr,
+    link: Arc<Link>,
+    /// Once the session is the live one of its device.
+    connection: Option<ConnectionId>,
     cipher: SessionCipher,
     key: Arc<KeyState>,
-    errors: u8,
-    errors_since: i64,
     reporting: bool,
+}
+
+impl DasSession {
+    fn peer(&self) -> Option<IpAddr> {
+        Some(self.link.peer().ip())
+    }
 }
 
 impl Das {
     /// A service over the platform; `runtime` writes what a session has to change in the store.
     pub fn new(platform: Arc<Platform>, runtime: Handle) -> Arc<Das> {
-        Arc::new(Das { platform, runtime, brake: Brake::default(), keys: KeyStates::default() })
+        let changes = platform.presence_changes();
+        let das = Arc::new(Das { platform, runtime, brake: Brake::default(), keys: KeyStates::default() });
+        das.runtime.spawn(forget_removed(Arc::downgrade(&das), changes));
+        das
+    }
+
+    fn forget(&self, device: DeviceId) {
+        self.keys.forget(device);
+        self.brake.accepted(device);
     }
 
     /// Counts a message that does not open or does not parse. From outside all look alike: acknowledged as if
     /// accepted (13.2.5).
-    fn not_opened(&self, session: &mut DasSession, reason: &'static str) -> Disposition {
+    fn not_opened(&self, session: &DasSession, reason: &'static str) -> Disposition {
         metrics::counter!("vestibule_das_messages_dropped_total", "reason" => reason).increment(1);
-        self.platform.fact(&session.device, explain::report_refused("not_opened", Some(session.peer)));
-        let now = self.platform.clock().now_ms();
-        if now.saturating_sub(session.errors_since) > ERROR_WINDOW_MS {
-            session.errors_since = now;
-            session.errors = 0;
-        }
-        session.errors += 1;
-        if session.errors < ERRORS {
+        self.platform.fact(&session.device, explain::report_refused("not_opened", session.peer()));
+        // Closing alone would be the oracle again: the key goes too, at once in memory, then in the store.
+        if !session.key.failed(self.platform.clock().now_ms()) {
             return Disposition::Done;
         }
-        // Closing alone would be the oracle again: the key goes too, at once in memory, then in the store.
-        session.key.give_up();
         self.runtime.spawn(login::drop_session_key(
             Arc::clone(&self.platform),
             Arc::clone(&session.device),
@@ -82,7 +85,21 @@ impl Das {
 
     fn dropped(&self, session: &DasSession, reason: &'static str) {
         metrics::counter!("vestibule_das_messages_dropped_total", "reason" => reason).increment(1);
-        self.platform.fact(&session.device, explain::report_refused(reason, Some(session.peer)));
+        self.platform.fact(&session.device, explain::report_refused(reason, session.peer()));
+    }
+}
+
+/// What is remembered of a device goes with it.
+async fn forget_removed(das: Weak<Das>, mut changes: broadcast::Receiver<Arc<Device>>) {
+    loop {
+        match changes.recv().await {
+            Ok(device) if device.is_removed() => match das.upgrade() {
+                Some(das) => das.forget(device.id),
+                None => return,
+            },
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
     }
 }
 
@@ -92,6 +109,18 @@ impl Service for Das {
 
     async fn connect(&self, login: Login<'_>) -> Result<Admitted<DasSession>, Refused> {
         self.log_in(login).await
+    }
+
+    /// Presence follows the broker's order of take-overs: were it told in [`Service::connect`], two logins at the
+    /// same moment could each close the other.
+    fn opened(&self, session: &mut DasSession) {
+        let connection = Connection {
+            suite: LEGACY_SUITE,
+            confidential: false,
+            peer: session.link.peer(),
+            link: Arc::new(OsapLink(Arc::clone(&session.link))),
+        };
+        session.connection = Some(self.platform.connected(&session.device, connection));
     }
 
     fn authorize(&self, session: &mut DasSession, topic: &str) -> Result<Grant, Denied> {
@@ -123,11 +152,12 @@ impl Service for Das {
     }
 
     fn ended(&self, session: DasSession, reason: EndReason) {
-        self.platform.fact(&session.device, explain::ended(reason, Some(session.peer)));
-        self.platform.disconnected(&session.device, session.connection, reason.as_str());
+        self.platform.fact(&session.device, explain::ended(reason, session.peer()));
+        if let Some(connection) = session.connection {
+            self.platform.disconnected(&session.device, connection, reason.as_str());
+        }
         if session.device.is_removed() {
-            self.keys.forget(session.device.id);
-            self.brake.accepted(session.device.id);
+            self.forget(session.device.id);
         }
     }
 

@@ -1,7 +1,9 @@
-//! What is remembered for each session key: which `Seq` were seen, and whether the key was given up.
+//! What is remembered for each session key: which `Seq` were seen, which messages did not open, and whether the
+//! key was given up.
 //!
 //! The window belongs to the key and not to the connection (osap-wire 13.2.6): a device goes on counting after a
-//! reconnect, and starts at 1 again only with a process that has no session key.
+//! reconnect, and starts at 1 again only with a process that has no session key. So do the errors (13.2.5): a
+//! recorded CONNECT logs in again, and with a count of its own each connection would give the oracle nine answers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +14,23 @@ use osap::key::SessionKey;
 use parking_lot::Mutex;
 use vestibule_platform::DeviceId;
 
+/// How many messages that do not open end a key, and in which time (13.2.5).
+const ERRORS: u8 = 10;
+const ERROR_WINDOW_MS: i64 = 60_000;
+
 /// The memory of one session key.
 pub(crate) struct KeyState {
     key: SessionKey,
     seen: Mutex<SeqWindow>,
+    errors: Mutex<Errors>,
     given_up: AtomicBool,
+}
+
+/// Messages that did not open, and since when they are counted.
+#[derive(Default)]
+struct Errors {
+    count: u8,
+    since: i64,
 }
 
 impl KeyState {
@@ -25,9 +39,19 @@ impl KeyState {
         self.seen.lock().accept(seq)
     }
 
-    /// From now on no login under this key is accepted (13.2.5).
-    pub(crate) fn give_up(&self) {
+    /// Counts a message that did not open. True when it was one too many: the key is given up, from now on no login
+    /// under it is accepted (13.2.5).
+    pub(crate) fn failed(&self, now: i64) -> bool {
+        let mut errors = self.errors.lock();
+        if now.saturating_sub(errors.since) > ERROR_WINDOW_MS {
+            *errors = Errors { count: 0, since: now };
+        }
+        errors.count = errors.count.saturating_add(1);
+        if errors.count < ERRORS {
+            return false;
+        }
         self.given_up.store(true, Ordering::Release);
+        true
     }
 
     pub(crate) fn key(&self) -> &SessionKey {
@@ -57,6 +81,7 @@ impl KeyStates {
         let state = Arc::new(KeyState {
             key: key.clone(),
             seen: Mutex::new(SeqWindow::new()),
+            errors: Mutex::default(),
             given_up: AtomicBool::new(false),
         });
         by_device.insert(device, Arc::clone(&state));
@@ -89,8 +114,21 @@ mod tests {
     fn osap_13_2_5_a_key_given_up_is_never_accepted_again() {
         let states = KeyStates::default();
         let device = DeviceId::mint();
-        states.get(device, &key(1)).expect("usable").give_up();
+        for n in 1..=10 {
+            assert_eq!(states.get(device, &key(1)).expect("usable").failed(1_000), n == 10, "whatever the connection");
+        }
         assert!(states.get(device, &key(1)).is_none());
         assert!(states.get(device, &key(2)).is_some());
+    }
+
+    #[test]
+    fn osap_13_2_5_errors_of_more_than_a_minute_ago_do_not_count() {
+        let states = KeyStates::default();
+        let state = states.get(DeviceId::mint(), &key(1)).expect("usable");
+        for minute in 0..5 {
+            for _ in 0..9 {
+                assert!(!state.failed(1_000_000 + minute * 61_000));
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use osap::lbs::frame::frame_len;
 use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
-use osap::lbs::{Run, Stage};
+use osap::lbs::{Record, Run, Slot, Stage};
 use osap::{Random, SystemRandom};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -164,10 +164,12 @@ impl Visit<'_> {
     async fn stage(&self, stage: Stage) -> bool {
         let Some(device) = &self.device else { return false };
         let confirmed = matches!(stage, Stage::Confirmed { .. });
+        let commits = confirmed || matches!(stage, Stage::Refreshed { from: Slot::Candidate, .. });
         let now = self.lbs.platform.clock().now_ms();
         let updated = self.lbs.platform.update_credentials(device, |present| {
             let mut record = record::credentials(present);
-            if !record.apply(stage) {
+            record.may_enrol_again = device.enrol_until() > now;
+            if !still_allowed(&record, &stage) || !record.apply(stage) {
                 return Err("another run of the device came first");
             }
             if confirmed && let Some(committed) = &mut record.committed {
@@ -179,7 +181,8 @@ impl Visit<'_> {
         });
         match updated.await {
             Ok(()) => {
-                if confirmed {
+                if commits {
+                    // Its enrolment is over: who has the code may not use the window again (13.2.4).
                     self.lbs.platform.close_enrolment(device).await;
                 }
                 true
@@ -219,6 +222,22 @@ impl Visit<'_> {
             Err(Failure::Overloaded) => explain::lbs_broken(self.run, "overloaded", ip),
         };
         self.lbs.platform.fact(device, fact);
+    }
+}
+
+/// Whether what the lookup allowed holds still: another run of the device may have come first, or the enrolment
+/// window may have closed, while this one took its time.
+fn still_allowed(record: &Record, stage: &Stage) -> bool {
+    match stage {
+        Stage::Candidate { run, credential, .. } | Stage::Confirmed { run, credential, .. } => match run {
+            Run::First => record.committed.is_none() || record.may_enrol_again,
+            _ => Slot::BOTH
+                .into_iter()
+                .filter_map(|slot| record.credential(slot))
+                .any(|held| held.dev_id == credential.dev_id),
+        },
+        // Checked against the slot's master key when it is applied.
+        Stage::Refreshed { .. } => true,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vestibule_store::{Credentials, Secret, StoreError};
 
 use crate::device::Device;
-use crate::platform::Platform;
+use crate::platform::{Platform, to_the_end};
 
 /// What proves a device's identity.
 pub struct Secrets {
@@ -24,7 +24,7 @@ pub enum UpdateError<E> {
     /// The device was removed meanwhile.
     #[error("the device was removed")]
     Removed,
-    /// The store failed; nothing was changed.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -43,15 +43,22 @@ impl Platform {
         device: &Device,
         change: impl FnOnce(&Credentials) -> Result<Credentials, E>,
     ) -> Result<(), UpdateError<E>> {
-        let mut cached = device.secrets.lock().await;
+        let mut cached = Arc::clone(&device.secrets).lock_owned().await;
         if device.is_removed() {
             return Err(UpdateError::Removed);
         }
         let present = self.load_secrets(device, &mut cached).await?;
         let credentials = change(&present.credentials).map_err(UpdateError::Refused)?;
-        self.control().put_credentials(device.id, credentials.clone()).await?;
-        *cached = Some(Arc::new(Secrets { code: present.code.clone(), credentials }));
-        Ok(())
+        let (control, id) = (self.control().clone(), device.id);
+        to_the_end(async move {
+            // Read again next time, unless it is known what is stored now.
+            *cached = None;
+            control.put_credentials(id, credentials.clone()).await?;
+            *cached = Some(Arc::new(Secrets { code: present.code.clone(), credentials }));
+            Ok(())
+        })
+        .await
+        .map_err(UpdateError::Store)
     }
 
     async fn load_secrets(

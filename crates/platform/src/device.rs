@@ -52,11 +52,11 @@ pub struct Device {
     pub(crate) presence: Mutex<PresenceCell>,
     pub(crate) facts: Mutex<Facts>,
     /// Read through [`crate::Platform::secrets`]; the lock also orders changes of one device's credentials.
-    pub(crate) secrets: tokio::sync::Mutex<Option<Arc<Secrets>>>,
+    pub(crate) secrets: Arc<tokio::sync::Mutex<Option<Arc<Secrets>>>>,
 }
 
 impl Device {
-    pub(crate) fn from_row(row: DeviceRow) -> Option<Device> {
+    pub(crate) fn from_row(row: DeviceRow, now: i64) -> Option<Device> {
         Some(Device {
             id: row.id,
             serial: row.serial.into(),
@@ -66,9 +66,9 @@ impl Device {
             created: row.created,
             enrol_until: AtomicI64::new(row.enrol_until),
             removed: AtomicBool::new(false),
-            presence: Mutex::new(PresenceCell::restore(row.presence.as_deref())),
+            presence: Mutex::new(PresenceCell::restore(row.presence.as_deref(), now)),
             facts: Mutex::new(Facts::restore(row.last_failure.as_deref())),
-            secrets: tokio::sync::Mutex::new(None),
+            secrets: Arc::default(),
         })
     }
 

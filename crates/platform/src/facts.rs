@@ -72,20 +72,22 @@ impl Facts {
     }
 
     pub(crate) fn push(&mut self, fact: Fact) {
-        if !fact.ok {
-            self.last_failure = Some(Box::new(fact.clone()));
-        }
+        let mut fact = fact;
         match self.ring.back_mut() {
             Some(last) if last.step == fact.step && last.reason == fact.reason && last.peer == fact.peer => {
-                last.at = fact.at;
-                last.count = last.count.saturating_add(1);
+                fact.count = last.count.saturating_add(1);
+                // The text may tell more than the reason does: the latest counts.
+                *last = fact.clone();
             }
             _ => {
                 if self.ring.len() == RING {
                     self.ring.pop_front();
                 }
-                self.ring.push_back(fact);
+                self.ring.push_back(fact.clone());
             }
+        }
+        if !fact.ok {
+            self.last_failure = Some(Box::new(fact));
         }
     }
 
@@ -116,6 +118,7 @@ mod tests {
         let recent = facts.recent();
         assert_eq!(recent.len(), 2);
         assert_eq!((recent[1].count, recent[1].at), (1_000, 999));
+        assert_eq!(facts.last_failure().as_ref(), Some(&recent[1]));
     }
 
     #[test]

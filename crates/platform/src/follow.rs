@@ -32,6 +32,20 @@ impl EventFilter {
             && self.area.as_deref().is_none_or(|area| area == &*record.path.area)
             && self.name.as_deref().is_none_or(|name| name == &*record.path.name)
     }
+
+    /// The same as a question to the journal.
+    fn scan(&self, after: Position) -> Scan {
+        Scan {
+            device: self.device,
+            kind: Some(RecordKind::Event),
+            area: self.area.clone(),
+            name: self.name.clone(),
+            after,
+            order: Order::Oldest,
+            limit: BATCH,
+            ..Scan::default()
+        }
+    }
 }
 
 /// What a follower gets.
@@ -54,7 +68,6 @@ pub struct Follow {
     filter: EventFilter,
     position: Position,
     buffered: VecDeque<Arc<Record>>,
-    checked: bool,
 }
 
 impl Platform {
@@ -62,9 +75,8 @@ impl Platform {
     pub fn follow(&self, after: Option<Position>, filter: EventFilter) -> Follow {
         let journal = self.journal().clone();
         let durable = journal.watch_durable();
-        let checked = after.is_none();
         let position = after.unwrap_or_else(|| journal.durable());
-        Follow { journal, durable, filter, position, buffered: VecDeque::new(), checked }
+        Follow { journal, durable, filter, position, buffered: VecDeque::new() }
     }
 }
 
@@ -77,16 +89,16 @@ impl Follow {
             }
             // Seen before reading, so that a commit in between wakes us again.
             let durable = *self.durable.borrow_and_update();
-            if !self.checked {
-                if let Some(resume) = self.lag(durable).await? {
-                    self.checked = true;
+            if self.position > self.journal.appended() {
+                // Of another journal than this one.
+                self.position = durable;
+                return Ok(Followed::Lagged { resume: durable });
+            }
+            if self.position < durable {
+                if let Some(resume) = self.read(durable).await? {
                     self.position = resume;
                     return Ok(Followed::Lagged { resume });
                 }
-                self.checked = true;
-            }
-            if self.position < durable {
-                self.read(durable).await?;
                 continue;
             }
             if self.durable.changed().await.is_err() {
@@ -96,40 +108,38 @@ impl Follow {
         }
     }
 
-    /// Where to go on instead, when the position asked for cannot be served.
-    async fn lag(&self, durable: Position) -> Result<Option<Position>, StoreError> {
-        if self.position > self.journal.appended() {
-            return Ok(Some(durable));
+    /// Buffers what comes next; at least everything up to `durable` is there. `Some` is where to go on instead,
+    /// when part of it is gone.
+    async fn read(&mut self, durable: Position) -> Result<Option<Position>, StoreError> {
+        match self.journal.recent(self.position, BATCH) {
+            Recent::Records(records) => {
+                // None: only repetitions, which are not stored, lie between.
+                self.position = records.last().map_or(durable, |last| last.position);
+                self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
+            }
+            Recent::Gone => {
+                let records = self.journal.scan(&self.filter.scan(self.position)).await?;
+                // Looked at after the scan: what retention takes away meanwhile cannot go unnoticed.
+                if let Some(resume) = self.lost(durable).await? {
+                    return Ok(Some(resume));
+                }
+                let more = records.len() == BATCH;
+                let reached = records.last().map_or(Position::START, |last| last.position);
+                self.position = if more { reached } else { reached.max(durable) };
+                self.buffered.extend(records);
+            }
         }
+        Ok(None)
+    }
+
+    /// Where to go on when retention has taken what follows our position. From the very beginning means from the
+    /// oldest that is left.
+    async fn lost(&self, durable: Position) -> Result<Option<Position>, StoreError> {
         if self.position == Position::START {
             return Ok(None);
         }
         let oldest = self.journal.oldest().await?;
-        Ok(oldest.map(|oldest| Position::new(oldest.get() - 1)).filter(|&before| self.position < before))
-    }
-
-    async fn read(&mut self, durable: Position) -> Result<(), StoreError> {
-        match self.journal.recent(self.position, BATCH) {
-            Recent::Records(records) => match records.last() {
-                Some(last) => {
-                    self.position = last.position;
-                    self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
-                }
-                // Only repetitions, which are not stored, lie between.
-                None => self.position = durable,
-            },
-            Recent::Gone => {
-                let scan = Scan { after: self.position, order: Order::Oldest, limit: BATCH, ..Scan::default() };
-                let records = self.journal.scan(&scan).await?;
-                match records.last() {
-                    Some(last) => {
-                        self.position = last.position;
-                        self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
-                    }
-                    None => self.position = durable,
-                }
-            }
-        }
-        Ok(())
+        let resume = oldest.map_or(durable, |oldest| Position::new(oldest.get() - 1));
+        Ok((self.position < resume).then_some(resume))
     }
 }

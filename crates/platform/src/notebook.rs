@@ -23,6 +23,8 @@ const BATCH: usize = 1_000;
 pub(crate) struct Notebook {
     changed: Mutex<HashMap<DeviceId, Arc<Device>>>,
     wake: Notify,
+    /// Held by whoever writes: one write of a device must not overtake another.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Notebook {
@@ -42,6 +44,7 @@ impl Notebook {
 
     /// Writes what has changed. What cannot be written is kept for the next time.
     pub(crate) async fn flush(&self, control: &Control) {
+        let _turn = self.turn.lock().await;
         loop {
             let batch: Vec<Arc<Device>> = {
                 let mut changed = self.changed.lock();
@@ -59,7 +62,10 @@ impl Notebook {
             }
             let mut failed = None;
             while let Some(written) = writes.join_next().await {
-                if let Ok(Err((device, error))) = written {
+                if let Ok(Err((device, error))) = written
+                    // Removed meanwhile: there is nothing to keep.
+                    && !matches!(error, StoreError::UnknownDevice)
+                {
                     self.changed.lock().entry(device.id).or_insert(device);
                     failed = Some(error);
                 }

@@ -39,7 +39,7 @@ pub struct Platform {
     config: PlatformConfig,
     clock: Arc<dyn Clock>,
     token: TokenFile,
-    registry: Registry,
+    registry: Arc<Registry>,
     notebook: Arc<Notebook>,
     presence: broadcast::Sender<Arc<Device>>,
     connections: AtomicU64,
@@ -54,8 +54,14 @@ impl Platform {
         clock: Arc<dyn Clock>,
         token: TokenFile,
     ) -> Result<Arc<Platform>, OpenError> {
-        let registry = Registry::load(&store.control).await?;
+        let registry = Registry::load(&store.control, clock.now_ms()).await?;
         let notebook = Arc::new(Notebook::default());
+        registry.for_each(|device| {
+            if device.presence().is_restored() {
+                // What the last process left behind is put right durably, too.
+                notebook.note(device);
+            }
+        });
         let writer = tokio::spawn(Arc::clone(&notebook).keep(store.control.clone()));
         let (presence, _) = broadcast::channel(PRESENCE_BACKLOG);
         Ok(Arc::new(Platform {
@@ -63,7 +69,7 @@ impl Platform {
             config,
             clock,
             token,
-            registry,
+            registry: Arc::new(registry),
             notebook,
             presence,
             connections: AtomicU64::new(0),
@@ -73,8 +79,9 @@ impl Platform {
 
     /// Writes what is still in memory and closes the store. To be called after the last device is gone.
     pub async fn close(&self) {
-        self.writer.abort();
+        // Before the writer is ended: what it has taken out of the notebook it writes to the end.
         self.notebook.flush(self.control()).await;
+        self.writer.abort();
         self.store.close().await;
     }
 
@@ -97,7 +104,7 @@ impl Platform {
         &self.store.control
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
@@ -115,5 +122,18 @@ impl Platform {
 
     pub(crate) fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Runs a change to its end, also when its caller goes away in the middle (a client that hangs up, a login that
+/// takes too long): what is stored and what is in memory must not part.
+pub(crate) async fn to_the_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(change).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is being shut down, and the caller with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }

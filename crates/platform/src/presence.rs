@@ -9,6 +9,9 @@ use tokio::sync::broadcast;
 use crate::device::Device;
 use crate::platform::Platform;
 
+/// The reason of a device whose connection ended with the process that held it.
+const RESTARTED: &str = "platform_restart";
+
 /// The adapter's end of a live connection, for what the platform wants of a device.
 pub trait DeviceLink: Send + Sync + 'static {
     /// Ends the connection; `reason` is a short code such as `removed`.
@@ -60,6 +63,13 @@ pub struct Presence {
     pub peer: Option<SocketAddr>,
 }
 
+impl Presence {
+    /// Whether the device was there when the last process ended.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.reason == RESTARTED
+    }
+}
+
 /// Presence with the live connection, inside the device.
 pub(crate) struct PresenceCell {
     shown: Presence,
@@ -67,7 +77,7 @@ pub(crate) struct PresenceCell {
 }
 
 impl PresenceCell {
-    pub(crate) fn restore(stored: Option<&str>) -> PresenceCell {
+    pub(crate) fn restore(stored: Option<&str>, now: i64) -> PresenceCell {
         let never = Presence {
             state: PresenceState::NeverSeen,
             since: 0,
@@ -80,7 +90,8 @@ impl PresenceCell {
         if shown.state == PresenceState::Online {
             // No connection survives the process that held it.
             shown.state = PresenceState::Offline;
-            shown.reason = "platform_restart".to_owned();
+            shown.since = now;
+            shown.reason = RESTARTED.to_owned();
         }
         PresenceCell { shown, live: None }
     }
@@ -112,9 +123,10 @@ impl Platform {
         }
         // A device removed between its login check and here must not stay.
         if device.is_removed() {
-            self.close_link(device, "removed");
+            close_link(device, "removed");
+        } else {
+            self.presence_changed(device);
         }
-        self.presence_changed(device);
         id
     }
 
@@ -131,24 +143,34 @@ impl Platform {
             cell.shown.reason = reason.to_owned();
         }
         metrics::gauge!("vestibule_devices_online").decrement(1.0);
-        self.presence_changed(device);
+        // A removed device has been announced as such: nothing comes after that.
+        if !device.is_removed() {
+            self.presence_changed(device);
+        }
     }
 
-    /// Every change of presence from now on. A receiver that lags loses the oldest; the registry has the truth.
+    /// Every change of presence from now on, and every device that was registered or removed
+    /// ([`Device::is_removed`]). A receiver that lags loses the oldest; the registry has the truth.
     pub fn presence_changes(&self) -> broadcast::Receiver<Arc<Device>> {
         self.presence_sender().subscribe()
     }
 
-    pub(crate) fn close_link(&self, device: &Device, reason: &'static str) {
-        let link = device.presence.lock().live.as_ref().map(|(_, link)| Arc::clone(link));
-        if let Some(link) = link {
-            link.close(reason);
-        }
-    }
-
     fn presence_changed(&self, device: &Arc<Device>) {
         self.notebook().note(device);
-        // An error only says that nobody listens.
-        let _ = self.presence_sender().send(Arc::clone(device));
+        announce(self.presence_sender(), device);
     }
+}
+
+/// Ends the device's connection, if it has one.
+pub(crate) fn close_link(device: &Device, reason: &'static str) {
+    let link = device.presence.lock().live.as_ref().map(|(_, link)| Arc::clone(link));
+    if let Some(link) = link {
+        link.close(reason);
+    }
+}
+
+/// Tells whoever listens of a device whose presence or registration has changed.
+pub(crate) fn announce(changes: &broadcast::Sender<Arc<Device>>, device: &Arc<Device>) {
+    // An error only says that nobody listens.
+    let _ = changes.send(Arc::clone(device));
 }

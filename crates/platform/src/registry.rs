@@ -10,7 +10,8 @@ use vestibule_store::{Control, DeviceId, DeviceRow, InsertError, Secret, StoreEr
 
 use crate::device::{Device, Family};
 use crate::facts::Fact;
-use crate::platform::{OpenError, Platform};
+use crate::platform::{OpenError, Platform, to_the_end};
+use crate::presence::{announce, close_link};
 
 const LOAD_PAGE: i64 = 1_000;
 const MAX_SERIAL: usize = 71;
@@ -68,10 +69,15 @@ impl Index {
         self.by_serial.insert(Arc::clone(&device.serial), Arc::clone(&device));
         self.by_id.insert(device.id, device);
     }
+
+    fn remove(&mut self, device: &Device) {
+        self.by_id.remove(&device.id);
+        self.by_serial.remove(&device.serial);
+    }
 }
 
 impl Registry {
-    pub(crate) async fn load(control: &Control) -> Result<Registry, OpenError> {
+    pub(crate) async fn load(control: &Control, now: i64) -> Result<Registry, OpenError> {
         let mut index = Index::default();
         let mut after = None;
         loop {
@@ -80,12 +86,26 @@ impl Registry {
             after = Some(last.id);
             for row in rows {
                 let (serial, family) = (row.serial.clone(), row.family.clone());
-                let device = Device::from_row(row).ok_or(OpenError::UnknownFamily { serial, family })?;
+                let device = Device::from_row(row, now).ok_or(OpenError::UnknownFamily { serial, family })?;
                 index.insert(Arc::new(device));
             }
         }
         metrics::gauge!("vestibule_devices").set(index.by_id.len() as f64);
         Ok(Registry { index: RwLock::new(index) })
+    }
+
+    pub(crate) fn for_each(&self, visit: impl FnMut(&Arc<Device>)) {
+        self.index.read().by_id.values().for_each(visit);
+    }
+
+    fn by_id(&self, id: DeviceId) -> Option<Arc<Device>> {
+        self.index.read().by_id.get(&id).map(Arc::clone)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Index)) {
+        let mut index = self.index.write();
+        change(&mut index);
+        metrics::gauge!("vestibule_devices").set(index.by_id.len() as f64);
     }
 }
 
@@ -113,18 +133,23 @@ impl Platform {
             last_failure: None,
             presence: None,
         };
-        self.control().insert_device(&row, &new.code).await.map_err(|error| match error {
-            InsertError::SerialTaken => AddDeviceError::SerialTaken,
-            InsertError::Store(error) => AddDeviceError::Store(error),
-            _ => AddDeviceError::Store(StoreError::Closed),
-        })?;
-        let Some(device) = Device::from_row(row).map(Arc::new) else {
-            return Err(AddDeviceError::Invalid { field: "family", reason: "is not known" });
-        };
-        let mut index = self.registry().index.write();
-        index.insert(Arc::clone(&device));
-        metrics::gauge!("vestibule_devices").set(index.by_id.len() as f64);
-        Ok(device)
+        let (registry, control) = (Arc::clone(self.registry()), self.control().clone());
+        let changes = self.presence_sender().clone();
+        to_the_end(async move {
+            control.insert_device(&row, &new.code).await.map_err(|error| match error {
+                InsertError::SerialTaken => AddDeviceError::SerialTaken,
+                InsertError::Store(error) => AddDeviceError::Store(error),
+                _ => AddDeviceError::Store(StoreError::Closed),
+            })?;
+            let now = row.created;
+            let Some(device) = Device::from_row(row, now).map(Arc::new) else {
+                return Err(AddDeviceError::Invalid { field: "family", reason: "is not known" });
+            };
+            registry.change(|index| index.insert(Arc::clone(&device)));
+            announce(&changes, &device);
+            Ok(device)
+        })
+        .await
     }
 
     /// The device with this id or, failing that, this serial.
@@ -149,19 +174,24 @@ impl Platform {
 
     /// Removes a device with its credentials and ends its connection. What it reported stays until retention.
     pub async fn remove_device(&self, device: &Device) -> Result<(), StoreError> {
-        // Holding the credentials' lock keeps a running handshake from writing them again behind the removal.
-        let mut secrets = device.secrets.lock().await;
-        self.control().remove_device(device.id).await?;
-        device.mark_removed();
-        *secrets = None;
-        {
-            let mut index = self.registry().index.write();
-            index.by_id.remove(&device.id);
-            index.by_serial.remove(&device.serial);
-            metrics::gauge!("vestibule_devices").set(index.by_id.len() as f64);
-        }
-        self.close_link(device, "removed");
-        Ok(())
+        let Some(device) = self.registry().by_id(device.id) else { return Ok(()) };
+        let (registry, control) = (Arc::clone(self.registry()), self.control().clone());
+        let changes = self.presence_sender().clone();
+        to_the_end(async move {
+            // Holding the credentials' lock keeps a running handshake from writing them again behind the removal.
+            let mut secrets = device.secrets.lock().await;
+            if device.is_removed() {
+                return Ok(());
+            }
+            control.remove_device(device.id).await?;
+            device.mark_removed();
+            *secrets = None;
+            registry.change(|index| index.remove(&device));
+            announce(&changes, &device);
+            close_link(&device, "removed");
+            Ok(())
+        })
+        .await
     }
 
     /// Opens a window in which a device that has enrolled before may do so again with its code (osap-wire
@@ -169,9 +199,14 @@ impl Platform {
     pub async fn open_enrolment(&self, device: &Device, window: Duration) -> Result<i64, StoreError> {
         let length = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         let until = self.clock().now_ms().saturating_add(length);
-        self.control().set_enrol_until(device.id, until).await?;
-        device.set_enrol_until(until);
-        Ok(until)
+        let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
+        let control = self.control().clone();
+        to_the_end(async move {
+            control.set_enrol_until(device.id, until).await?;
+            device.set_enrol_until(until);
+            Ok(until)
+        })
+        .await
     }
 
     /// Closes the window again: the device has enrolled. When the store fails it stays open until its end.

@@ -10,11 +10,11 @@ use osap::das::login::{self, LoginError};
 use osap::key::SessionKey;
 use osap::lbs::{Credential, Record};
 use vestibule_broker::{Admitted, Login, Refused, SessionId};
-use vestibule_platform::{Connection, Device, Fact, Platform};
+use vestibule_platform::{Device, Fact, Platform};
 
-use super::{Das, DasSession, OsapLink};
+use super::{Das, DasSession};
 use crate::key_state::KeyState;
-use crate::{LEGACY_SUITE, explain, record};
+use crate::{explain, record};
 
 /// The realm of OSAP sessions; the principal is the serial.
 const REALM: &str = "osap";
@@ -26,9 +26,7 @@ impl Das {
         let Some(device) = self.platform.device_by_serial(user) else {
             return Err(refuse("unknown_serial", Duration::ZERO));
         };
-        let Some(will) = &login.connect.will else {
-            return Err(self.refuse(&device, "no_login_record", ip));
-        };
+        let will = login.connect.will.as_ref().map(|will| will.payload);
         let secrets = match self.platform.secrets(&device).await {
             Ok(secrets) => secrets,
             Err(error) => {
@@ -39,7 +37,8 @@ impl Das {
         let record = record::credentials(&secrets.credentials);
         let mut reason = "no_session_key";
         if let Some((credential, key)) = usable(record.committed.as_ref()) {
-            match self.check(&device, user, will.payload, credential, key) {
+            let proven = check(user, will, credential, key);
+            match proven.and_then(|()| self.keys.get(device.id, key).ok_or("no_session_key")) {
                 Ok(state) => return Ok(self.admit(&device, &login, key, state)),
                 Err(why) => reason = why,
             }
@@ -48,33 +47,17 @@ impl Das {
             // The first CONNECT after a key agreement is answered 11, whatever it contains, and the first session
             // key is forgotten: a listener will know it as soon as the DevID shows in 0x70 (13.2.2). It is checked
             // once, for the commit of 5.5.
-            let shown = self.check(&device, user, will.payload, candidate, key);
+            let shown = check(user, will, candidate, key);
             self.spend_candidate(&device, candidate, shown.is_ok()).await;
             match shown {
-                Ok(_) => {
-                    self.platform.fact(&device, explain::sent_for_new_key(Some(ip)));
+                Ok(()) => {
+                    self.fact(&device, explain::sent_for_new_key(Some(ip)));
                     return Err(refuse("sent_for_new_key", Duration::ZERO));
                 }
                 Err(why) => reason = why,
             }
         }
         Err(self.refuse(&device, reason, ip))
-    }
-
-    /// Whether the login record proves this key (9.2).
-    fn check(
-        &self,
-        device: &Device,
-        user: &str,
-        will: &[u8],
-        credential: &Credential,
-        key: &SessionKey,
-    ) -> Result<Arc<KeyState>, &'static str> {
-        match login::check(user, will, key, &credential.dev_id) {
-            Ok(_) => self.keys.get(device.id, key).ok_or("no_session_key"),
-            Err(LoginError::Undecryptable) => Err("wrong_session_key"),
-            Err(_) => Err("login_record_mismatch"),
-        }
     }
 
     fn admit(
@@ -84,29 +67,17 @@ impl Das {
         key: &SessionKey,
         state: Arc<KeyState>,
     ) -> Admitted<DasSession> {
-        let peer = login.peer.ip();
         self.brake.accepted(device.id);
         metrics::counter!("vestibule_das_logins_total", "result" => "ok").increment(1);
-        self.fact(device, explain::logged_in(Some(peer)));
-        let connection = self.platform.connected(
-            device,
-            Connection {
-                suite: LEGACY_SUITE,
-                confidential: false,
-                peer: login.peer,
-                link: Arc::new(OsapLink(Arc::clone(login.link))),
-            },
-        );
+        self.fact(device, explain::logged_in(Some(login.peer.ip())));
         Admitted {
             id: SessionId { realm: REALM, principal: (&*device.serial).into() },
             session: DasSession {
                 device: Arc::clone(device),
-                connection,
-                peer,
+                link: Arc::clone(login.link),
+                connection: None,
                 cipher: SessionCipher::new(key.clone()),
                 key: state,
-                errors: 0,
-                errors_since: 0,
                 reporting: false,
             },
         }
@@ -147,6 +118,15 @@ impl Das {
 fn refuse(reason: &'static str, delay: Duration) -> Refused {
     metrics::counter!("vestibule_das_logins_total", "result" => reason).increment(1);
     Refused { code: connack::SESSION_UNKNOWN, reason, delay }
+}
+
+/// Whether the login record proves this key (9.2).
+fn check(user: &str, will: Option<&[u8]>, credential: &Credential, key: &SessionKey) -> Result<(), &'static str> {
+    match login::check(user, will.ok_or("no_login_record")?, key, &credential.dev_id) {
+        Ok(_) => Ok(()),
+        Err(LoginError::Undecryptable) => Err("wrong_session_key"),
+        Err(_) => Err("login_record_mismatch"),
+    }
 }
 
 fn usable(credential: Option<&Credential>) -> Option<(&Credential, &SessionKey)> {

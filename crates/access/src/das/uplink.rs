@@ -81,7 +81,7 @@ impl Das {
             Ok(position) => {
                 if !session.reporting {
                     session.reporting = true;
-                    self.platform.fact(&session.device, explain::reporting(Some(session.peer)));
+                    self.platform.fact(&session.device, explain::reporting(session.peer()));
                 }
                 Disposition::After(Ticket(position.get()))
             }

@@ -1,0 +1,8 @@
+//! The LBS and the DAS over real sockets, with a platform over SQLite behind them.
+
+mod device;
+mod mqtt;
+mod recorded;
+mod rules;
+mod site;
+mod uplink;

@@ -1,0 +1,172 @@
+//! A platform over SQLite in a temporary directory, with LBS and DAS on ports of their own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use osap::{Random, SystemRandom};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use vestibule_access::{Assignment, ComputePool, Das, DasNode, Lbs, LbsConfig, RandomSource, das_listener};
+use vestibule_broker::{Broker, ShardsConfig};
+use vestibule_platform::{
+    Clock, Credentials, Device, EventQuery, NewDevice, Platform, PlatformConfig, Record, Secret, TokenFile,
+};
+use vestibule_store::{Store, StoreConfig};
+
+/// After this a test that waits has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// When the tests play: 2026-11-20T21:50:18Z, a moment after the recorded event.
+pub const NOW: i64 = 1_795_211_418_000;
+pub const SERIAL: &str = "SN0000001";
+pub const CODE: &str = "ABCDEF";
+
+/// A clock that only the test moves.
+pub struct Hands(AtomicI64);
+
+impl Hands {
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hands {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// How a site differs from the usual one.
+pub struct Plan {
+    pub random: RandomSource,
+    /// `None`: devices are sent to the site's own DAS.
+    pub assignment: Option<Assignment>,
+    pub limits: LbsConfig,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        let random: RandomSource = Arc::new(|| Box::new(SystemRandom) as Box<dyn Random + Send>);
+        Plan { random, assignment: None, limits: LbsConfig::default() }
+    }
+}
+
+pub struct Site {
+    pub platform: Arc<Platform>,
+    pub clock: Arc<Hands>,
+    pub assignment: Arc<Assignment>,
+    pub lbs: SocketAddr,
+    pub das: SocketAddr,
+    broker: Option<Broker>,
+    runtime: Runtime,
+    dir: Option<TempDir>,
+}
+
+impl Site {
+    pub fn new() -> Site {
+        Site::with(Plan::default())
+    }
+
+    pub fn with(plan: Plan) -> Site {
+        Site::open(tempfile::tempdir().expect("a directory"), plan, NOW)
+    }
+
+    fn open(dir: TempDir, plan: Plan, now: i64) -> Site {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let clock = Arc::new(Hands(AtomicI64::new(now)));
+        let token = TokenFile::open(&dir.path().join("token")).expect("a token");
+        let platform = runtime.block_on(async {
+            let store = Store::open(StoreConfig::new(dir.path().join("data"))).await.expect("a store");
+            Platform::open(store, PlatformConfig::default(), Arc::clone(&clock) as _, token).await.expect("a platform")
+        });
+        let broker = Broker::start(&ShardsConfig { shards: 2 }).expect("shards");
+        let shards = Arc::clone(broker.shards());
+        let mut durable = platform.journal().watch_durable();
+        runtime.spawn(async move {
+            while durable.changed().await.is_ok() {
+                shards.durable_advanced();
+            }
+        });
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let das = Das::new(Arc::clone(&platform), runtime.handle().clone());
+        let das = broker.listen(anywhere, das_listener("das_legacy"), das).expect("a port");
+        let node = DasNode { host: None, port: das.port(), server_id: "das1".to_owned() };
+        let assignment = Arc::new(plan.assignment.unwrap_or_else(|| Assignment::single(node)));
+        let pool = ComputePool::new(runtime.handle().clone(), 2, 64);
+        let lbs = Lbs::with_random(Arc::clone(&platform), Arc::clone(&assignment), pool, plan.limits, plan.random);
+        let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
+        let lbs = broker.shards().listen(anywhere, 100, "lbs_legacy", serve).expect("a port");
+        Site { platform, clock, assignment, lbs, das, broker: Some(broker), runtime, dir: Some(dir) }
+    }
+
+    /// Ends this platform and starts another one on the same data.
+    pub fn restart(mut self) -> Site {
+        self.stop();
+        let dir = self.dir.take().expect("a site that runs has its directory");
+        let now = self.clock.now_ms();
+        drop(self);
+        Site::open(dir, Plan::default(), now)
+    }
+
+    fn stop(&mut self) {
+        if let Some(broker) = self.broker.take() {
+            self.block_on(broker.shut_down(PATIENCE));
+            broker.shards().stop();
+            self.block_on(self.platform.close());
+        }
+    }
+
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    pub fn add(&self, serial: &str) -> Arc<Device> {
+        let new = NewDevice { serial: serial.into(), code: Secret::new(CODE), product: None, name: None };
+        self.block_on(self.platform.add_device(new)).expect("registered")
+    }
+
+    pub fn device(&self) -> Arc<Device> {
+        self.platform.device_by_serial(SERIAL).expect("registered")
+    }
+
+    pub fn credentials(&self) -> Credentials {
+        self.block_on(self.platform.secrets(&self.device())).expect("readable").credentials.clone()
+    }
+
+    /// Everything that is stored, newest first.
+    pub fn events(&self) -> Vec<Arc<Record>> {
+        let query = EventQuery { limit: 100, ..EventQuery::default() };
+        self.block_on(self.platform.events(query)).expect("readable")
+    }
+
+    /// The reasons of the device's facts, oldest first.
+    pub fn reasons(&self) -> Vec<String> {
+        self.device().facts().iter().map(|fact| fact.reason.to_string()).collect()
+    }
+
+    /// Waits for a fact, which may follow the end of a connection.
+    #[track_caller]
+    pub fn expect_fact(&self, reason: &str) {
+        eventually(reason, || self.reasons().iter().any(|known| known == reason));
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop();
+        }
+    }
+}
+
+/// Waits for what other threads are about to do.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it never came to: {what}");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,175 @@
+//! What a test stands on.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::sync::broadcast;
+use vestibule_platform::{
+    Clock, Connection, ConnectionId, Device, DeviceLink, DevicePath, NewDevice, Platform, PlatformConfig, Position,
+    RecordKind, Report, Secret, TokenFile,
+};
+use vestibule_store::{Store, StoreConfig};
+
+/// After this a test that waits has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// 2026-02-03T12:00:00Z.
+pub const NOON: i64 = 1_770_120_000_000;
+
+struct Hands(Arc<AtomicI64>);
+
+impl Clock for Hands {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// How a bed differs from the usual one.
+#[derive(Default)]
+pub struct Plan {
+    pub platform: PlatformConfig,
+    pub tail_records: Option<usize>,
+    pub segment_rows: Option<u64>,
+    pub retention: Option<Duration>,
+}
+
+pub struct Bed {
+    pub platform: Arc<Platform>,
+    clock: Arc<AtomicI64>,
+    dir: TempDir,
+}
+
+impl Bed {
+    pub async fn new() -> Bed {
+        Bed::with(Plan::default()).await
+    }
+
+    pub async fn with(plan: Plan) -> Bed {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clock = Arc::new(AtomicI64::new(NOON));
+        let platform = open(dir.path(), &clock, plan).await;
+        Bed { platform, clock, dir }
+    }
+
+    /// Closes the platform and opens another one on the same data.
+    pub async fn restart(self) -> Bed {
+        self.restart_with(Plan::default()).await
+    }
+
+    pub async fn restart_with(self, plan: Plan) -> Bed {
+        self.platform.close().await;
+        let Bed { platform, clock, dir } = self;
+        drop(platform);
+        let platform = open(dir.path(), &clock, plan).await;
+        Bed { platform, clock, dir }
+    }
+
+    /// The administrator's token, as it stands in its file.
+    pub fn token(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("token")).expect("readable").trim().to_owned()
+    }
+
+    pub fn now(&self) -> i64 {
+        self.clock.load(Ordering::SeqCst)
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.clock.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
+    }
+
+    pub async fn add(&self, serial: &str) -> Arc<Device> {
+        self.platform.add_device(new_device(serial)).await.expect("registered")
+    }
+
+    /// Reports an event and waits until it is durable.
+    pub async fn event(&self, device: &Device, name: &str, id: Option<&str>) -> Position {
+        let position = self.report(device, name, id, Some(self.now()));
+        self.durable(position).await;
+        position
+    }
+
+    pub fn report(&self, device: &Device, name: &str, id: Option<&str>, time: Option<i64>) -> Position {
+        let report = Report { kind: RecordKind::Event, path: path(name), id, time, data: r#"{"level":1}"# };
+        self.platform.report(device, report).expect("taken")
+    }
+
+    pub async fn durable(&self, position: Position) {
+        let mut durable = self.platform.journal().watch_durable();
+        let reached = tokio::time::timeout(PATIENCE, durable.wait_for(|durable| *durable >= position)).await;
+        reached.expect("in time").expect("the journal is open");
+    }
+}
+
+async fn open(dir: &Path, clock: &Arc<AtomicI64>, plan: Plan) -> Arc<Platform> {
+    let token = TokenFile::open(&dir.join("token")).expect("a token");
+    let mut config = StoreConfig::new(dir.join("data"));
+    let now = Arc::clone(clock);
+    config.now = Arc::new(move || now.load(Ordering::SeqCst));
+    config.tail_records = plan.tail_records.unwrap_or(config.tail_records);
+    config.segment_rows = plan.segment_rows.unwrap_or(config.segment_rows);
+    config.retention = plan.retention.unwrap_or(config.retention);
+    let store = Store::open(config).await.expect("a store");
+    let clock = Arc::new(Hands(Arc::clone(clock)));
+    Platform::open(store, plan.platform, clock, token).await.expect("a platform")
+}
+
+pub fn new_device(serial: &str) -> NewDevice {
+    NewDevice { serial: serial.into(), code: Secret::new("ABCDEF"), product: None, name: None }
+}
+
+pub fn path(name: &str) -> Arc<DevicePath> {
+    let level = |text: &str| text.into();
+    Arc::new(DevicePath { resource: level("Lamp"), index: level("0"), area: level("Alarm"), name: level(name) })
+}
+
+/// An adapter's end of a connection that notes why it was closed.
+#[derive(Default)]
+pub struct Line {
+    closed: Mutex<Vec<&'static str>>,
+}
+
+impl Line {
+    pub fn closed(&self) -> Vec<&'static str> {
+        self.closed.lock().clone()
+    }
+}
+
+impl DeviceLink for Line {
+    fn close(&self, reason: &'static str) {
+        self.closed.lock().push(reason);
+    }
+}
+
+pub fn peer(n: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, n], 5_000))
+}
+
+/// The device logs in from this peer.
+pub fn connect(platform: &Platform, device: &Arc<Device>, n: u8) -> (ConnectionId, Arc<Line>) {
+    let line = Arc::new(Line::default());
+    let connection = Connection {
+        suite: "legacy",
+        confidential: false,
+        peer: peer(n),
+        link: Arc::clone(&line) as Arc<dyn DeviceLink>,
+    };
+    (platform.connected(device, connection), line)
+}
+
+/// The next change of presence.
+pub async fn changed(changes: &mut broadcast::Receiver<Arc<Device>>) -> Arc<Device> {
+    tokio::time::timeout(PATIENCE, changes.recv()).await.expect("in time").expect("a change")
+}
+
+/// Waits for what other tasks are about to do.
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it never came to: {what}");
+        tokio::task::yield_now().await;
+    }
+}

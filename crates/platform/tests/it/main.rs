@@ -1,0 +1,10 @@
+//! The platform over a store in a temporary directory, on a clock that only the test moves.
+
+mod bed;
+mod credentials;
+mod events;
+mod facts;
+mod follow;
+mod presence;
+mod registry;
+mod token;
