@@ -63,7 +63,10 @@ async fn run(load: Load) -> Result<(), Box<dyn std::error::Error>> {
         area: "Detection".into(),
         name: "objectAppeared".into(),
     });
-    let data = format!(r#"{{"targetType":"human","confidence":0.93,"region":[0.1,0.2,0.5,0.9],"note":"{}"}}"#, "x".repeat(120));
+    let data = format!(
+        r#"{{"targetType":"human","confidence":0.93,"region":[0.1,0.2,0.5,0.9],"note":"{}"}}"#,
+        "x".repeat(120)
+    );
 
     let mut durable = journal.watch_durable();
     let (cpu, wall) = (cpu(), Instant::now());

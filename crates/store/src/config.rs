@@ -19,7 +19,8 @@ pub struct StoreConfig {
     /// The size of the SQLite journal at which commits stop until retention frees space, in bytes. `None`: 80 % of the
     /// volume `dir` is on. PostgreSQL's space is its operator's to watch.
     pub max_bytes: Option<u64>,
-    /// Rows of a SQLite segment file after which the next one begins. 1,000,000.
+    /// Rows of a SQLite segment file after which the next one begins. Until then a row also takes some 50 bytes of memory.
+    /// 1,000,000.
     pub segment_rows: u64,
     /// Records not yet durable at which the journal has no more room. 65,536.
     pub queue_records: usize,

@@ -1,6 +1,8 @@
 //! The journal: one writer, many readers.
 
+mod active;
 mod filter;
+mod live;
 mod postgres;
 mod queue;
 mod row;

@@ -7,10 +7,10 @@
 //!    answer is no.
 //! 2. One writer task takes the whole queue. Commits begin at least `commit_delay` apart unless `commit_records` are
 //!    waiting: a lone record on an idle journal is committed at once, a busy journal shares each sync among many.
-//! 3. The batch goes into one transaction together with the journal's high-water mark: on SQLite into the segment file of
-//!    the day (WAL, `synchronous=FULL`, so COMMIT returns after the sync of the log), on PostgreSQL into one table. A
-//!    record whose (device, event id) is already journalled is dropped there: in its own segment by a unique index, in
-//!    earlier segments by a probe behind an in-memory filter.
+//! 3. A record whose (device, event id) is journalled already is dropped: the one writer knows the events of the segment
+//!    it writes to from memory, and probes earlier segments behind a filter each. The rest goes into one transaction
+//!    together with the journal's high-water mark: on SQLite into the segment file of the day (WAL, `synchronous=FULL`, so
+//!    COMMIT returns after the sync of the log), on PostgreSQL into one table, whose unique index drops repetitions.
 //! 4. After the commit the records enter the in-memory tail ([`Journal::recent`]), then the durable watermark
 //!    ([`Journal::durable`], [`Journal::watch_durable`]) moves past them, repetitions included: the original is durable.
 //!    Only now may anybody acknowledge them.
@@ -20,6 +20,16 @@
 //! Positions are contiguous in append order, begin at 1 and never go to a second record that became durable: the
 //! high-water mark is stored with every commit, so it also survives repetitions at the very end and the removal of every
 //! old segment.
+//!
+//! # Segments on SQLite
+//!
+//! A segment file is written to without secondary indexes: with thousands of devices every record would touch its own page
+//! of each, and the log carries whole pages, which costs several times what the records do. What the indexes would answer
+//! is held in memory, made from the file again after a restart. When the segment ends (next UTC day of receipt, or its
+//! number of rows) it is sealed beside the writing: indexes and filter in one transaction, then the log into the file. From
+//! then on it is one file that never changes, read through a few connections, and removed whole by retention.
+//!
+//! # The control database
 //!
 //! The control database holds the registry and its credentials. All its writes pass through one task which gathers what
 //! is queued into one transaction, so a thousand devices that authenticate at once share a handful of syncs. Secrets are

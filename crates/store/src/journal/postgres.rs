@@ -14,7 +14,8 @@ use crate::{OpenError, Position, Record, Scan, StoreConfig, StoreError};
 const DELETE_ROWS: i64 = 10_000;
 
 /// Held by the one process that writes; tied to the schema, so that several installations can share a database.
-const LOCK: &str = "SELECT pg_advisory_lock(hashtextextended('vestibule-journal ' || coalesce(current_schema(), ''), 0))";
+const LOCK: &str =
+    "SELECT pg_advisory_lock(hashtextextended('vestibule-journal ' || coalesce(current_schema(), ''), 0))";
 
 /// How long to wait for that lock: a process that was killed a moment ago holds it until the server notices.
 const LOCK_PATIENCE: &str = "SET LOCAL lock_timeout = '3s'";
@@ -198,7 +199,8 @@ pub(super) async fn scan(pool: &PgPool, scan: &Scan) -> Result<Vec<Arc<Record>>,
     if limit == 0 {
         return Ok(Vec::new());
     }
-    let mut query = row::select::<sqlx::Postgres>("journal_record", scan, limit);
+    let mut query = row::select::<sqlx::Postgres>(&row::POSTGRES, scan);
+    row::finish(&mut query, scan, limit);
     let rows: Vec<Row> = query.build_query_as().fetch_all(pool).await?;
     rows.into_iter().map(row::record).collect()
 }

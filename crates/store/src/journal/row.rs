@@ -37,8 +37,22 @@ pub(super) fn record(row: Row) -> Result<Arc<Record>, StoreError> {
     }))
 }
 
-/// The query of a scan over `table`, with `limit` of the scan already clamped to [`limit`].
-pub(super) fn select<DB>(table: &str, scan: &Scan, limit: usize) -> QueryBuilder<DB>
+/// Where records are read from and how a device is told there; `device` is followed by its id.
+pub(super) struct Source {
+    pub(super) table: &'static str,
+    pub(super) device: &'static str,
+    pub(super) device_end: &'static str,
+}
+
+/// The table on PostgreSQL.
+pub(super) const POSTGRES: Source = Source { table: "journal_record", device: " AND device = ", device_end: "" };
+
+/// A segment on SQLite: by the device's number there, which is what the index has.
+pub(super) const SEGMENT: Source =
+    Source { table: "entry", device: " AND device_number = (SELECT number FROM device WHERE id = ", device_end: ")" };
+
+/// The query of a scan up to its conditions; [`finish`] ends it.
+pub(super) fn select<DB>(source: &Source, scan: &Scan) -> QueryBuilder<DB>
 where
     DB: Database,
     i16: Encode<'static, DB> + Type<DB>,
@@ -46,13 +60,13 @@ where
     Vec<u8>: Encode<'static, DB> + Type<DB>,
     String: Encode<'static, DB> + Type<DB>,
 {
-    let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM {table} WHERE position > "));
+    let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM {} WHERE position > ", source.table));
     query.push_bind(scan.after.get());
     if let Some(before) = scan.before {
         query.push(" AND position < ").push_bind(before.get());
     }
     if let Some(device) = scan.device {
-        query.push(" AND device = ").push_bind(device.as_bytes().to_vec());
+        query.push(source.device).push_bind(device.as_bytes().to_vec()).push(source.device_end);
     }
     if let Some(kind) = scan.kind {
         query.push(" AND kind = ").push_bind(kind.stored());
@@ -71,12 +85,20 @@ where
     if let Some(to) = scan.time_to {
         query.push(" AND time < ").push_bind(to);
     }
+    query
+}
+
+/// Order and limit of a scan.
+pub(super) fn finish<DB>(query: &mut QueryBuilder<DB>, scan: &Scan, limit: usize)
+where
+    DB: Database,
+    i64: Encode<'static, DB> + Type<DB>,
+{
     query.push(match scan.order {
         Order::Oldest => " ORDER BY position ASC LIMIT ",
         Order::Newest => " ORDER BY position DESC LIMIT ",
     });
     query.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
-    query
 }
 
 /// How many records the scan returns at most.

@@ -15,6 +15,8 @@ use crate::{Order, Position, Record, Scan, StoreError};
 const OPEN: usize = 8;
 /// Connections of one open segment.
 const CONNECTIONS: u32 = 2;
+/// Positions of a device that one query looks at in a segment without an index, at least.
+const PROBED: usize = 500;
 /// Scans at the same time; more wait.
 const SCANS: usize = 8;
 
@@ -59,6 +61,7 @@ impl SegmentReader {
 
     /// Closes what is open for reading.
     pub(super) async fn close(&self) {
+        self.0.scans.close();
         let open = std::mem::take(&mut *self.0.open.lock());
         for (_, pool) in open {
             pool.close().await;
@@ -89,9 +92,7 @@ impl SegmentReader {
             if !may_match(&segment, end, scan) {
                 continue;
             }
-            let mut query = row::select::<sqlx::Sqlite>("record", scan, limit - records.len());
-            let rows: Result<Vec<Row>, _> = query.build_query_as().fetch_all(&self.pool(&segment)).await;
-            match rows {
+            match self.read(&segment, scan, limit - records.len()).await {
                 Ok(rows) => {
                     for row in rows {
                         records.push(row::record(row)?);
@@ -99,6 +100,7 @@ impl SegmentReader {
                 }
                 // Retention came first.
                 Err(_) if segment.removed.load(Ordering::Acquire) => continue,
+                Err(_) if self.0.scans.is_closed() => return Err(StoreError::Closed),
                 Err(error) => return Err(error.into()),
             }
             if records.len() >= limit {
@@ -113,19 +115,98 @@ impl SegmentReader {
         Ok(self.scan(&scan).await?.first().map(|record| record.position))
     }
 
-    /// Whether the segment holds this event of this device.
-    pub(super) async fn contains(&self, segment: &Arc<Segment>, record: &Record) -> Result<bool, sqlx::Error> {
-        let found = sqlx::query("SELECT 1 FROM record WHERE device = $1 AND event_id = $2")
+    /// The rows of one segment that match.
+    async fn read(&self, segment: &Arc<Segment>, scan: &Scan, limit: usize) -> Result<Vec<Row>, sqlx::Error> {
+        let mut rows: Vec<Row> = Vec::new();
+        let mut from = None;
+        // As long as the segment has no index, memory says where a device's records are.
+        while let Some(device) = &scan.device {
+            let max = PROBED.max(limit - rows.len());
+            let page = segment.live.read().as_ref().map(|live| live.page(device, scan, from, max));
+            let Some(page) = page else {
+                // It is sealed, perhaps meanwhile: the rest comes from the index.
+                rows.extend(self.select(segment, &beyond(scan, from), None, limit - rows.len()).await?);
+                return Ok(rows);
+            };
+            let Some(last) = page.last() else { return Ok(rows) };
+            from = Some(*last);
+            rows.extend(self.select(segment, scan, Some(&page), limit - rows.len()).await?);
+            if rows.len() >= limit {
+                return Ok(rows);
+            }
+        }
+        self.select(segment, scan, None, limit).await
+    }
+
+    /// One query: over the whole segment, or only over these positions.
+    async fn select(
+        &self,
+        segment: &Arc<Segment>,
+        scan: &Scan,
+        positions: Option<&[i64]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        loop {
+            let mut query = row::select::<sqlx::Sqlite>(&row::SEGMENT, scan);
+            if let Some(positions) = positions {
+                let list: Vec<String> = positions.iter().map(i64::to_string).collect();
+                query.push(" AND position IN (SELECT value FROM json_each(");
+                query.push_bind(format!("[{}]", list.join(",")));
+                query.push("))");
+            }
+            row::finish(&mut query, scan, limit);
+            match query.build_query_as().fetch_all(&self.pool(segment)?).await {
+                // The segment was sealed at this moment; the next look finds another pool.
+                Err(sqlx::Error::PoolClosed) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether the segment holds this event, whose key is `key`.
+    pub(super) async fn contains(
+        &self,
+        segment: &Arc<Segment>,
+        key: u64,
+        record: &Record,
+    ) -> Result<bool, sqlx::Error> {
+        let place = segment.live.read().as_ref().map(|live| live.event(key));
+        let pool = self.pool(segment)?;
+        let query = match place {
+            Some(None) => return Ok(false),
+            Some(Some(position)) => {
+                sqlx::query("SELECT 1 FROM entry WHERE device = $1 AND event_id = $2 AND position = $3")
+                    .bind(record.device.as_bytes().as_slice())
+                    .bind(record.id.as_deref())
+                    .bind(position)
+            }
+            None => sqlx::query(
+                "SELECT 1 FROM record WHERE device = (SELECT number FROM device WHERE id = $1) AND event_id = $2",
+            )
             .bind(record.device.as_bytes().as_slice())
-            .bind(record.id.as_deref())
-            .fetch_optional(&self.pool(segment))
-            .await?;
-        Ok(found.is_some())
+            .bind(record.id.as_deref()),
+        };
+        Ok(query.fetch_optional(&pool).await?.is_some())
+    }
+
+    /// Closes what is open of a segment; the next reading opens it anew.
+    pub(super) async fn reopen(&self, segment: &Arc<Segment>) {
+        let pool = {
+            let mut open = self.0.open.lock();
+            let at = open.iter().position(|(other, _)| Arc::ptr_eq(other, segment));
+            at.map(|at| open.remove(at).1)
+        };
+        if let Some(pool) = pool {
+            pool.close().await;
+        }
     }
 
     /// The connections to a segment, which make it the most recently used one.
-    fn pool(&self, segment: &Arc<Segment>) -> SqlitePool {
+    fn pool(&self, segment: &Arc<Segment>) -> Result<SqlitePool, sqlx::Error> {
         let mut open = self.0.open.lock();
+        if self.0.scans.is_closed() {
+            return Err(sqlx::Error::WorkerCrashed);
+        }
         let at = open.iter().position(|(other, _)| Arc::ptr_eq(other, segment));
         let entry = match at {
             Some(at) => open.remove(at),
@@ -141,8 +222,22 @@ impl SegmentReader {
         };
         let pool = entry.1.clone();
         open.push(entry);
-        pool
+        Ok(pool)
     }
+}
+
+/// The scan from this position on, in its order.
+fn beyond(scan: &Scan, from: Option<i64>) -> Scan {
+    let mut scan = scan.clone();
+    match (scan.order, from) {
+        (_, None) => {}
+        (Order::Oldest, Some(from)) => scan.after = scan.after.max(Position::new(from)),
+        (Order::Newest, Some(from)) => {
+            let from = Position::new(from);
+            scan.before = Some(scan.before.map_or(from, |before| before.min(from)));
+        }
+    }
+    scan
 }
 
 /// Whether a record of the segment, which ends before position `end`, can match.

@@ -1,13 +1,17 @@
 //! The writing side of the journal on SQLite: which segment a record goes to, when one ends and when one goes.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use metrics::gauge;
+use tokio::task::JoinHandle;
 
+use super::active::{Active, Opened};
 use super::filter::{self, Filter};
-use super::segment::{Active, Opened, Segment};
+use super::segment::{Segment, remove_files};
 use super::segments::SegmentReader;
 use super::writer::{CommitError, Committed};
 use crate::directory::create_dir;
@@ -18,6 +22,9 @@ use crate::{OpenError, Position, Record, StoreConfig};
 const FILTER_BYTES: usize = 256 << 20;
 const DAY_MS: i64 = 86_400_000;
 
+/// What sealing a segment gives.
+type SealResult = Result<(Arc<Segment>, Filter), sqlx::Error>;
+
 /// Writes segment files in one directory.
 pub(super) struct SegmentWriter {
     dir: PathBuf,
@@ -27,10 +34,16 @@ pub(super) struct SegmentWriter {
     reader: SegmentReader,
     /// The filters over sealed segments, oldest first.
     filters: Vec<(Arc<Segment>, Filter)>,
+    /// Segments that have ended and are not sealed yet, oldest first.
+    ended: Vec<Arc<Segment>>,
+    /// Seals one of them.
+    sealing: Option<JoinHandle<SealResult>>,
     /// The segment to write to; None before the first record and after an error.
     active: Option<Active>,
-    /// The newest segment as long as it is not sealed, to open again after an error.
-    unsealed: Option<Arc<Segment>>,
+    /// The segment that is or was written to, to open again after an error.
+    newest: Option<Arc<Segment>>,
+    /// The day and number of the segment made last: a name is not used twice.
+    named: (i64, u64),
     /// The next position to be stored.
     next: i64,
 }
@@ -44,55 +57,49 @@ impl SegmentWriter {
             None => default_cap(&dir)?,
         };
         let mut actives = Vec::new();
-        let mut sealed = Vec::new();
+        let mut filters = Vec::new();
+        let mut next = 1;
         for (path, day) in segment_files(&dir)? {
             match Active::open(path.clone(), day, None).await? {
-                Opened::Active(active) => actives.push(active),
-                Opened::Sealed(segment, filter, next) => sealed.push((segment, filter, next)),
+                Opened::Active(active) => {
+                    next = next.max(active.next);
+                    actives.push(active);
+                }
+                Opened::Sealed(segment, filter, after) => {
+                    next = next.max(after);
+                    filters.push((segment, filter));
+                }
                 Opened::Unborn => {
-                    for path in [path.clone(), suffixed(&path, "-wal"), suffixed(&path, "-shm")] {
-                        match std::fs::remove_file(&path) {
-                            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                                return Err(OpenError::Io { action: "remove", path, source });
-                            }
-                            _ => {}
-                        }
-                    }
+                    remove_files(&path).map_err(|source| OpenError::Io { action: "remove", path, source })?;
                 }
             }
         }
-        actives.sort_by_key(|active| active.segment.base);
-        let next =
-            actives.iter().map(|active| active.next).chain(sealed.iter().map(|(_, _, next)| *next)).max().unwrap_or(1);
+        let sealed = filters.iter().map(|(segment, _)| segment);
+        let segments = sealed.chain(actives.iter().map(|active| &active.segment)).cloned().collect();
         let mut writer = SegmentWriter {
             dir,
             segment_rows: i64::try_from(config.segment_rows.max(1)).unwrap_or(i64::MAX),
             max_bytes,
             retention_ms: i64::try_from(config.retention.as_millis()).unwrap_or(i64::MAX),
-            reader: SegmentReader::new(
-                sealed
-                    .iter()
-                    .map(|(segment, ..)| segment)
-                    .chain(actives.iter().map(|active| &active.segment))
-                    .cloned()
-                    .collect(),
-            ),
-            filters: sealed.into_iter().map(|(segment, filter, _)| (segment, filter)).collect(),
+            reader: SegmentReader::new(segments),
+            filters,
+            ended: Vec::new(),
+            sealing: None,
             active: None,
-            unsealed: None,
+            newest: None,
+            named: (0, 0),
             next,
         };
-        let newest = actives.pop();
-        for active in actives {
-            let path = active.segment.path.clone();
-            let sealed = active.seal().await.map_err(|error| OpenError::Segment { path, source: Box::new(error) })?;
-            writer.filters.push(sealed);
-        }
-        writer.filters.sort_by_key(|(segment, _)| segment.base);
         writer.trim_filters();
-        if let Some(active) = newest {
-            writer.unsealed = Some(active.segment.clone());
-            writer.active = Some(active);
+        // All but the newest have ended, unless that one is sealed: then a crash came before the next was made.
+        let last = writer.reader.list().last().map(|segment| segment.base);
+        for active in actives {
+            if Some(active.segment.base) == last {
+                writer.newest = Some(active.segment.clone());
+                writer.active = Some(active);
+            } else {
+                writer.end(active).await;
+            }
         }
         Ok(writer)
     }
@@ -119,6 +126,9 @@ impl SegmentWriter {
                 return Err(CommitError::Full { bytes, max_bytes: self.max_bytes });
             }
         }
+        if self.collect_seal(false).await {
+            self.seal_again().await;
+        }
         let mut active = self.active_for(first, now).await?;
         let room = usize::try_from(self.segment_rows - active.bounds.rows).unwrap_or(0).max(1);
         let count = batch
@@ -127,141 +137,58 @@ impl SegmentWriter {
             .take_while(|record| day(record.received) <= active.segment.day || record.position == first.position)
             .count();
         let batch = &batch[..count];
-        let mut dropped = Vec::new();
-        let mut fresh = Vec::with_capacity(count);
-        for record in batch {
-            if self.was_journalled(record).await {
-                dropped.push(record.position);
-            } else {
-                fresh.push(record);
-            }
-        }
+        let (fresh, dropped) = self.separate(&mut active, batch).await?;
+        let next = first.position.get() + count as i64;
         // On an error the active segment is not put back: it is opened anew, which shows what the file holds.
-        dropped.extend(active.store(batch, &fresh).await?.into_iter().map(Position::new));
-        self.next = active.next;
+        active.store(&fresh, next).await?;
+        self.next = next;
         self.active = Some(active);
         self.report();
-        dropped.sort_unstable();
         Ok(Committed { count, dropped })
     }
 
-    /// Removes what is older than the retention.
-    pub(super) async fn retain(&mut self, now: i64) -> Result<(), CommitError> {
-        let limit = now.saturating_sub(self.retention_ms);
-        if let Some(active) = self.active.take_if(|active| active.bounds.rows > 0 && active.bounds.received < limit) {
-            let day = active.segment.day.max(day(now));
-            self.roll(active, day).await?;
-        }
-        self.remove_expired(limit)?;
-        self.report();
-        Ok(())
-    }
-
-    /// Ends writing; what is stored is in the files without their logs.
-    pub(super) async fn close(mut self) {
-        self.reader.close().await;
-        if let Some(active) = self.active.take()
-            && let Err(error) = active.close().await
-        {
-            // The log is read at the next start instead.
-            tracing::warn!(error = %error, "the journal's log could not be brought into its file");
-        }
-    }
-
-    /// The segment this record goes to: the current one, the same opened again after an error, or a new one.
-    async fn active_for(&mut self, record: &Record, now: i64) -> Result<Active, CommitError> {
-        let day = day(record.received);
-        if self.active.is_none()
-            && let Some(segment) = self.unsealed.clone()
-        {
-            match Active::open(segment.path.clone(), segment.day, Some(segment.clone())).await? {
-                Opened::Active(active) => self.active = Some(active),
-                Opened::Sealed(segment, filter, _) => {
-                    self.unsealed = None;
-                    self.add_filter(segment, filter);
-                }
-                // The file was replaced under us.
-                Opened::Unborn => return Err(CommitError::failed("the journal segment is empty")),
-            }
-        }
-        match self.active.take() {
-            Some(active) if active.bounds.rows < self.segment_rows && day <= active.segment.day => {
-                return Ok(active);
-            }
-            Some(active) => {
-                let day = day.max(active.segment.day);
-                self.roll(active, day).await?;
-                self.remove_expired(now.saturating_sub(self.retention_ms))?;
-            }
-            None => self.begin(day).await?,
-        }
-        self.active.take().ok_or_else(|| CommitError::failed("no journal segment could be begun"))
-    }
-
-    /// Seals a segment and begins the next one.
-    async fn roll(&mut self, active: Active, day: i64) -> Result<(), CommitError> {
-        let (segment, filter) = active.seal().await?;
-        self.unsealed = None;
-        self.add_filter(segment, filter);
-        self.begin(day).await
-    }
-
-    /// Begins a new segment.
-    async fn begin(&mut self, day: i64) -> Result<(), CommitError> {
-        let number = self
-            .reader
-            .list()
-            .iter()
-            .filter(|segment| segment.day == day)
-            .filter_map(|segment| parse_name(&segment.path).map(|(_, number)| number))
-            .max()
-            .map_or(1, |last| last + 1);
-        let path = self.dir.join(file_name(day, number));
-        if path.exists() {
-            // Left over from an attempt that failed: nothing in the list has this name, so it holds nothing.
-            match Active::open(path.clone(), day, None).await? {
-                Opened::Unborn => std::fs::remove_file(&path)?,
-                Opened::Active(active) if active.bounds.rows == 0 => {
-                    active.close().await?;
-                    std::fs::remove_file(&path)?;
-                }
-                _ => return Err(CommitError::failed("an unknown file has the name of the next journal segment")),
-            }
-        }
-        let active = Active::create(path, day, self.next).await?;
-        tracing::info!(segment = %active.segment.path.display(), base = self.next, "the journal begins a segment");
-        self.reader.add(active.segment.clone());
-        self.unsealed = Some(active.segment.clone());
-        self.active = Some(active);
-        Ok(())
-    }
-
-    /// Unlinks sealed segments whose newest record was received before `limit`. The newest segment stays: it holds the
-    /// mark from which positions go on.
-    fn remove_expired(&mut self, limit: i64) -> Result<(), CommitError> {
-        let mut list = self.reader.list();
-        list.pop();
-        for segment in list {
-            if segment.bounds.get().is_some_and(|bounds| bounds.received < limit) {
-                segment.unlink()?;
-                self.reader.remove(&segment);
-                self.filters.retain(|(other, _)| !Arc::ptr_eq(other, &segment));
-                tracing::info!(segment = %segment.path.display(), "the journal removed a segment after its retention");
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether an earlier segment holds the event already.
-    async fn was_journalled(&self, record: &Record) -> bool {
-        let Some(id) = &record.id else { return false };
-        let key = filter::key(&record.device, id);
-        for (segment, filter) in self.filters.iter().rev() {
-            if !filter.may_contain(key) {
+    /// Tells what is new from what is a repetition, of another record of the batch or of one that is journalled.
+    async fn separate<'a>(
+        &self,
+        active: &mut Active,
+        batch: &'a [Arc<Record>],
+    ) -> Result<(Vec<&'a Arc<Record>>, Vec<Position>), sqlx::Error> {
+        let mut fresh = Vec::with_capacity(batch.len());
+        let mut dropped = Vec::new();
+        let mut seen: HashMap<u64, &Record> = HashMap::with_capacity(batch.len());
+        for record in batch {
+            let Some(id) = &record.id else {
+                fresh.push(record);
                 continue;
+            };
+            let key = filter::key(&record.device, id);
+            let twin = seen.get(&key).is_some_and(|other| other.device == record.device && other.id == record.id);
+            if twin || self.was_journalled(active, key, record).await? {
+                dropped.push(record.position);
+            } else {
+                seen.insert(key, record);
+                fresh.push(record);
             }
-            match self.reader.contains(segment, record).await {
-                Ok(true) => return true,
+        }
+        Ok((fresh, dropped))
+    }
+
+    /// Whether the event was stored before this record.
+    async fn was_journalled(&self, active: &mut Active, key: u64, record: &Record) -> Result<bool, sqlx::Error> {
+        let own = record.position.get();
+        let place = |segment: &Segment| segment.live.read().as_ref().and_then(|live| live.event(key));
+        // At its own position it is the record itself, from a commit whose outcome was not known.
+        if let Some(position) = place(&active.segment)
+            && position != own
+            && active.holds(position, record).await?
+        {
+            return Ok(true);
+        }
+        let ended = self.ended.iter().filter(|segment| place(segment).is_some());
+        let sealed = self.filters.iter().filter(|(_, filter)| filter.may_contain(key)).map(|(segment, _)| segment);
+        for segment in ended.chain(sealed.rev()) {
+            match self.reader.contains(segment, key, record).await {
+                Ok(true) => return Ok(true),
                 Ok(false) => {}
                 // One damaged old file must not stop the journal: at worst the event is there twice.
                 Err(error) => {
@@ -269,15 +196,163 @@ impl SegmentWriter {
                 }
             }
         }
+        Ok(false)
+    }
+
+    /// Removes what is older than the retention.
+    pub(super) async fn retain(&mut self, now: i64) -> Result<(), CommitError> {
+        self.collect_seal(false).await;
+        self.seal_again().await;
+        let limit = now.saturating_sub(self.retention_ms);
+        if let Some(active) = self.active.take_if(|active| active.bounds.rows > 0 && active.bounds.received < limit) {
+            let day = active.segment.day.max(day(now));
+            self.roll(active, day).await?;
+        }
+        self.remove_expired(limit).await?;
+        self.report();
+        Ok(())
+    }
+
+    /// Ends writing; what is stored is in the files without their logs.
+    pub(super) async fn close(mut self) {
+        self.collect_seal(true).await;
+        self.reader.close().await;
+        if let Some(active) = self.active.take()
+            && let Err(error) = active.close().await
+        {
+            // The log is read at the next start instead.
+            tracing::warn!(%error, "the journal's log could not be brought into its file");
+        }
+    }
+
+    /// The segment this record goes to: the current one, the same opened again after an error, or a new one.
+    async fn active_for(&mut self, record: &Record, now: i64) -> Result<Active, CommitError> {
+        if self.active.is_none()
+            && let Some(segment) = self.newest.clone()
+        {
+            match Active::open(segment.path.clone(), segment.day, Some(segment)).await? {
+                Opened::Active(active) => self.active = Some(active),
+                // Nothing seals the newest segment, and its creation was complete.
+                _ => return Err(CommitError::failed("the journal segment was changed by somebody else")),
+            }
+        }
+        let day = day(record.received);
+        match self.active.take() {
+            Some(active) if active.bounds.rows < self.segment_rows && day <= active.segment.day => return Ok(active),
+            Some(active) => {
+                let day = day.max(active.segment.day);
+                self.roll(active, day).await?;
+                self.remove_expired(now.saturating_sub(self.retention_ms)).await?;
+            }
+            None => self.begin(day).await?,
+        }
+        self.active.take().ok_or_else(|| CommitError::failed("no journal segment could be begun"))
+    }
+
+    /// Begins the next segment and ends this one.
+    async fn roll(&mut self, active: Active, day: i64) -> Result<(), CommitError> {
+        self.begin(day).await?;
+        self.end(active).await;
+        Ok(())
+    }
+
+    /// Begins a new segment.
+    async fn begin(&mut self, day: i64) -> Result<(), CommitError> {
+        let names = self.reader.list().into_iter().filter_map(|segment| parse_name(&segment.path));
+        let number = names.chain([self.named]).filter(|(other, _)| *other == day).map(|(_, number)| number).max();
+        let number = number.map_or(1, |last| last + 1);
+        let path = self.dir.join(file_name(day, number));
+        if path.exists() {
+            // Left over from an attempt that failed, so it holds nothing.
+            match Active::open(path.clone(), day, None).await? {
+                Opened::Unborn => {}
+                Opened::Active(active) if active.bounds.rows == 0 => active.close().await?,
+                _ => return Err(CommitError::failed("a strange file has the name of the next journal segment")),
+            }
+            remove_files(&path)?;
+        }
+        let active = Active::create(path, day, self.next).await?;
+        tracing::info!(segment = %active.segment.path.display(), base = self.next, "the journal begins a segment");
+        self.named = (day, number);
+        self.reader.add(active.segment.clone());
+        self.newest = Some(active.segment.clone());
+        self.active = Some(active);
+        Ok(())
+    }
+
+    /// Has a segment sealed beside the writing, after the one before it.
+    async fn end(&mut self, active: Active) {
+        self.collect_seal(true).await;
+        // Already set when sealing is tried again.
+        let _ = active.segment.bounds.set(active.bounds);
+        self.ended.push(active.segment.clone());
+        self.sealing = Some(tokio::spawn(active.seal(self.reader.clone())));
+    }
+
+    /// Takes the result of a seal, when there is one or, if told to, once there is; true: one more segment is sealed.
+    async fn collect_seal(&mut self, wait: bool) -> bool {
+        let Some(task) = self.sealing.take_if(|task| wait || task.is_finished()) else { return false };
+        match task.await {
+            Ok(Ok((segment, filter))) => {
+                self.ended.retain(|other| !Arc::ptr_eq(other, &segment));
+                if !segment.removed.load(Ordering::Acquire) {
+                    self.filters.push((segment, filter));
+                    self.trim_filters();
+                }
+                return true;
+            }
+            // It stays readable and is tried again.
+            Ok(Err(error)) => tracing::warn!(%error, "a journal segment could not be sealed"),
+            Err(error) => tracing::error!(%error, "sealing a journal segment ended badly"),
+        }
         false
     }
 
-    fn add_filter(&mut self, segment: Arc<Segment>, filter: Filter) {
-        self.filters.push((segment, filter));
-        self.trim_filters();
+    /// Tries a seal that failed once more.
+    async fn seal_again(&mut self) {
+        if self.sealing.is_some() || self.ended.is_empty() {
+            return;
+        }
+        let segment = self.ended.remove(0);
+        match Active::open(segment.path.clone(), segment.day, Some(segment.clone())).await {
+            Ok(Opened::Active(active)) => self.end(active).await,
+            Ok(Opened::Sealed(segment, filter, _)) => {
+                self.filters.push((segment, filter));
+                self.trim_filters();
+            }
+            Ok(Opened::Unborn) => {
+                tracing::error!(segment = %segment.path.display(), "a journal segment lost its content")
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a journal segment could not be opened to be sealed");
+                self.ended.push(segment);
+            }
+        }
     }
 
+    /// Unlinks segments that have ended and whose newest record was received before `limit`. The newest segment stays: it
+    /// holds the mark from which positions go on.
+    async fn remove_expired(&mut self, limit: i64) -> Result<(), CommitError> {
+        let mut list = self.reader.list();
+        list.pop();
+        list.retain(|segment| segment.bounds.get().is_some_and(|bounds| bounds.received < limit));
+        if list.iter().any(|segment| self.ended.iter().any(|ended| Arc::ptr_eq(ended, segment))) {
+            // Its files go when nobody writes to them any more.
+            self.collect_seal(true).await;
+        }
+        for segment in list {
+            segment.unlink()?;
+            self.reader.remove(&segment);
+            self.ended.retain(|other| !Arc::ptr_eq(other, &segment));
+            self.filters.retain(|(other, _)| !Arc::ptr_eq(other, &segment));
+            tracing::info!(segment = %segment.path.display(), "the journal removed a segment after its retention");
+        }
+        Ok(())
+    }
+
+    /// Keeps the filters in order and within their memory.
     fn trim_filters(&mut self) {
+        self.filters.sort_by_key(|(segment, _)| segment.base);
         let mut bytes = 0;
         let kept = self
             .filters
@@ -339,12 +414,6 @@ fn segment_files(dir: &Path) -> Result<Vec<(PathBuf, i64)>, OpenError> {
         Ok(files)
     };
     list().map_err(|source| OpenError::Io { action: "list", path: dir.to_owned(), source })
-}
-
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// 80 % of the volume.

@@ -106,15 +106,23 @@ impl Writer {
     /// Serves the queue until asked to stop, then makes what is queued durable and closes the files.
     pub(super) async fn run(mut self) {
         let mut begun = None;
-        let mut retention = interval_at(Instant::now(), RETENTION_EVERY);
+        let mut retention = interval_at(Instant::now() + RETENTION_EVERY, RETENTION_EVERY);
         retention.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if self.retain().await {
+            retention.reset_immediately();
+        }
         let mut closing = false;
         while !closing {
             let shared = self.shared.clone();
             tokio::select! {
                 biased;
                 () = shared.stop.notified() => closing = true,
-                _ = retention.tick() => self.retain().await,
+                _ = retention.tick() => {
+                    if self.retain().await {
+                        // A part at a time, with commits in between.
+                        retention.reset_immediately();
+                    }
+                }
                 () = shared.queue.work() => {
                     closing = self.pause(begun).await;
                 }
@@ -233,17 +241,15 @@ impl Writer {
         gauge!("vestibule_journal_queue_records").set(self.shared.queue.records() as f64);
     }
 
-    async fn retain(&mut self) {
-        loop {
-            match self.backend.retain((self.now)()).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(CommitError::Failed(error)) => {
-                    tracing::warn!(%error, "the journal's retention failed and is tried again in an hour");
-                    return;
-                }
-                Err(CommitError::Full { .. }) => return,
+    /// Removes a part of what is too old; true: there is more.
+    async fn retain(&mut self) -> bool {
+        match self.backend.retain((self.now)()).await {
+            Ok(more) => more,
+            Err(CommitError::Failed(error)) => {
+                tracing::warn!(%error, "the journal's retention failed and is tried again in an hour");
+                false
             }
+            Err(CommitError::Full { .. }) => false,
         }
     }
 }

@@ -34,7 +34,7 @@ async fn records_come_back_as_they_were(bed: Bed) {
     let store = bed.open().await;
     let device = DeviceId::mint();
     let plain = bed.event(device, "e-1");
-    let mut rich = bed.event(device, "e-2");
+    let mut rich = bed.event(DeviceId::mint(), "e-2");
     rich.kind = RecordKind::Attribute;
     rich.path = path("Käse", "Fläche", "名前");
     rich.serial = "S/\"'%_".into();
@@ -102,7 +102,11 @@ async fn varied(bed: &Bed) -> (vestibule_store::Store, Vec<Record>, [DeviceId; 3
     for n in 0..240_i64 {
         let mut record = bed.event(devices[(n % 3) as usize], &format!("e{n}"));
         record.kind = if n % 5 == 0 { RecordKind::Attribute } else { RecordKind::Event };
-        record.path = path(["global", "video"][(n / 2 % 2) as usize], ["a", "b"][(n / 4 % 2) as usize], ["x", "y"][(n / 8 % 2) as usize]);
+        record.path = path(
+            ["global", "video"][(n / 2 % 2) as usize],
+            ["a", "b"][(n / 4 % 2) as usize],
+            ["x", "y"][(n / 8 % 2) as usize],
+        );
         // Device time runs backwards and forwards against receipt.
         record.time = NOON + (n * 37 % 240) * 1_000;
         all.push(record);

@@ -1,0 +1,284 @@
+//! The control database: devices and their credentials.
+
+use vestibule_store::{Credential, Credentials, DeviceId, DeviceRow, InsertError, Secret, Store, StoreError};
+
+use crate::bed::{Backend, Bed, NOON, on_both};
+use crate::meter::Meter;
+
+on_both!(
+    a_device_comes_back_as_it_was,
+    a_serial_is_registered_once,
+    devices_are_listed_by_id_in_pages,
+    changes_are_kept_across_a_restart,
+    what_does_not_exist_is_said_so,
+    credentials_are_replaced_whole,
+    removing_a_device_removes_its_credentials,
+    callers_at_the_same_time_share_commits,
+    one_bad_write_does_not_fail_its_neighbours,
+    a_sealed_value_opens_in_its_own_row_only,
+    a_closed_store_says_so,
+);
+
+pub fn row(serial: &str) -> DeviceRow {
+    DeviceRow {
+        id: DeviceId::mint(),
+        serial: serial.into(),
+        family: "osap".into(),
+        product: None,
+        name: None,
+        created: NOON,
+        enrol_until: 0,
+        last_failure: None,
+        presence: None,
+    }
+}
+
+pub fn credential(seed: u8) -> Credential {
+    Credential {
+        suite: "legacy".into(),
+        epoch: i64::from(seed),
+        dev_id: format!("{seed:032x}"),
+        master_key: Secret::new([seed; 16]),
+        session_key: None,
+        created: NOON + i64::from(seed),
+        code_case_lower: seed % 2 == 1,
+    }
+}
+
+async fn registered(store: &Store, serial: &str) -> DeviceRow {
+    let row = row(serial);
+    store.control.insert_device(&row, &Secret::new(*b"ABCDEF")).await.unwrap();
+    row
+}
+
+async fn a_device_comes_back_as_it_was(bed: Bed) {
+    let store = bed.open().await;
+    let bare = registered(&store, "S-1").await;
+    let mut full = row("S-2 'quoted\" ß");
+    full.product = Some("camera".into());
+    full.name = Some("Tür 🚪".into());
+    full.enrol_until = i64::MAX;
+    full.last_failure = Some(r#"{"step":"login"}"#.into());
+    full.presence = Some("{}".into());
+    store.control.insert_device(&full, &Secret::new(vec![0xff, 0, 1])).await.unwrap();
+    assert_eq!(store.control.devices(None, 10).await.unwrap(), [bare.clone(), full.clone()]);
+    assert_eq!(store.control.code(bare.id).await.unwrap(), Some(Secret::new(*b"ABCDEF")));
+    assert_eq!(store.control.code(full.id).await.unwrap(), Some(Secret::new(vec![0xff, 0, 1])));
+    store.close().await;
+}
+
+async fn a_serial_is_registered_once(bed: Bed) {
+    let store = bed.open().await;
+    let first = registered(&store, "S-1").await;
+    let again = store.control.insert_device(&row("S-1"), &Secret::new(*b"OTHER1")).await;
+    assert!(matches!(again, Err(InsertError::SerialTaken)), "{again:?}");
+    assert_eq!(store.control.devices(None, 10).await.unwrap(), std::slice::from_ref(&first));
+    assert_eq!(store.control.code(first.id).await.unwrap(), Some(Secret::new(*b"ABCDEF")));
+
+    // Of many at the same moment one wins.
+    let rows: Vec<DeviceRow> = (0..20).map(|_| row("S-2")).collect();
+    let mut inserts = tokio::task::JoinSet::new();
+    for row in rows {
+        let control = store.control.clone();
+        inserts.spawn(async move { control.insert_device(&row, &Secret::new(*b"ABCDEF")).await.is_ok() });
+    }
+    let won = inserts.join_all().await.into_iter().filter(|won| *won).count();
+    assert_eq!(won, 1);
+
+    // A removed device's serial is free again.
+    store.control.remove_device(first.id).await.unwrap();
+    registered(&store, "S-1").await;
+    store.close().await;
+}
+
+async fn devices_are_listed_by_id_in_pages(bed: Bed) {
+    let store = bed.open().await;
+    let mut expected = Vec::new();
+    for n in 0..25 {
+        expected.push(registered(&store, &format!("S-{n}")).await);
+    }
+    expected.sort_by_key(|row| row.id);
+    let mut listed: Vec<DeviceRow> = Vec::new();
+    loop {
+        let page = store.control.devices(listed.last().map(|row| row.id), 10).await.unwrap();
+        assert!(page.len() <= 10);
+        if page.is_empty() {
+            break;
+        }
+        listed.extend(page);
+    }
+    assert_eq!(listed, expected);
+    assert!(store.control.devices(None, -5).await.unwrap().is_empty());
+    store.close().await;
+}
+
+async fn changes_are_kept_across_a_restart(bed: Bed) {
+    let store = bed.open().await;
+    let mut device = registered(&store, "S-1").await;
+    let other = registered(&store, "S-2").await;
+    store.control.set_enrol_until(device.id, NOON + 600_000).await.unwrap();
+    store.control.set_last_failure(device.id, Some(r#"{"reason":"wrong code"}"#)).await.unwrap();
+    store.control.set_presence(device.id, Some(r#"{"state":"online"}"#)).await.unwrap();
+    store.close().await;
+
+    let store = bed.open().await;
+    device.enrol_until = NOON + 600_000;
+    device.last_failure = Some(r#"{"reason":"wrong code"}"#.into());
+    device.presence = Some(r#"{"state":"online"}"#.into());
+    assert_eq!(store.control.devices(None, 10).await.unwrap(), [device.clone(), other.clone()]);
+    store.control.set_last_failure(device.id, None).await.unwrap();
+    store.control.set_presence(device.id, None).await.unwrap();
+    (device.last_failure, device.presence) = (None, None);
+    assert_eq!(store.control.devices(None, 10).await.unwrap(), [device, other]);
+    store.close().await;
+}
+
+async fn what_does_not_exist_is_said_so(bed: Bed) {
+    let store = bed.open().await;
+    let nobody = DeviceId::mint();
+    let control = &store.control;
+    assert!(!control.remove_device(nobody).await.unwrap());
+    assert_eq!(control.code(nobody).await.unwrap(), None);
+    assert_eq!(control.credentials(nobody).await.unwrap(), Credentials::default());
+    let some = Credentials { committed: Some(credential(1)), candidate: None };
+    for result in [
+        control.set_enrol_until(nobody, 1).await,
+        control.set_last_failure(nobody, Some("{}")).await,
+        control.set_presence(nobody, None).await,
+        control.put_credentials(nobody, some).await,
+        control.put_credentials(nobody, Credentials::default()).await,
+    ] {
+        assert!(matches!(result, Err(StoreError::UnknownDevice)), "{result:?}");
+    }
+    store.close().await;
+}
+
+async fn credentials_are_replaced_whole(bed: Bed) {
+    let store = bed.open().await;
+    let device = registered(&store, "S-1").await.id;
+    let other = registered(&store, "S-2").await.id;
+    let with_session = Credential { session_key: Some(Secret::new([9; 16])), ..credential(2) };
+    let steps = [
+        Credentials { committed: None, candidate: Some(credential(1)) },
+        Credentials { committed: Some(credential(1)), candidate: Some(with_session.clone()) },
+        Credentials { committed: Some(with_session), candidate: None },
+        Credentials::default(),
+    ];
+    let untouched = Credentials { committed: Some(credential(7)), candidate: Some(credential(8)) };
+    store.control.put_credentials(other, untouched.clone()).await.unwrap();
+    for step in steps {
+        store.control.put_credentials(device, step.clone()).await.unwrap();
+        assert_eq!(store.control.credentials(device).await.unwrap(), step);
+    }
+    assert_eq!(store.control.credentials(other).await.unwrap(), untouched);
+    store.close().await;
+    let store = bed.open().await;
+    assert_eq!(store.control.credentials(other).await.unwrap(), untouched);
+    store.close().await;
+}
+
+async fn removing_a_device_removes_its_credentials(bed: Bed) {
+    let store = bed.open().await;
+    let gone = registered(&store, "S-1").await;
+    let kept = registered(&store, "S-2").await;
+    let both = Credentials { committed: Some(credential(1)), candidate: Some(credential(2)) };
+    store.control.put_credentials(gone.id, both.clone()).await.unwrap();
+    store.control.put_credentials(kept.id, both.clone()).await.unwrap();
+    assert!(store.control.remove_device(gone.id).await.unwrap());
+    assert!(!store.control.remove_device(gone.id).await.unwrap());
+    assert_eq!(store.control.credentials(gone.id).await.unwrap(), Credentials::default());
+    assert_eq!(store.control.code(gone.id).await.unwrap(), None);
+    assert_eq!(store.control.credentials(kept.id).await.unwrap(), both);
+    assert_eq!(store.control.devices(None, 10).await.unwrap(), [kept]);
+    store.close().await;
+}
+
+async fn callers_at_the_same_time_share_commits(bed: Bed) {
+    const CALLERS: u64 = 100;
+    std::thread::spawn(move || {
+        let meter = Meter::default();
+        meter.run(async {
+            let store = bed.open().await;
+            let mut devices = Vec::new();
+            for n in 0..CALLERS {
+                devices.push(registered(&store, &format!("S-{n}")).await.id);
+            }
+            let before = meter.count("vestibule_control_commits_total");
+            assert_eq!(before, CALLERS, "one caller at a time commits by itself");
+            let mut puts = tokio::task::JoinSet::new();
+            for (device, seed) in devices.iter().copied().zip(0..) {
+                let control = store.control.clone();
+                let credentials = Credentials { committed: Some(credential(seed)), candidate: None };
+                puts.spawn(async move { control.put_credentials(device, credentials).await });
+            }
+            assert!(puts.join_all().await.iter().all(Result::is_ok));
+            let commits = meter.count("vestibule_control_commits_total") - before;
+            assert!(commits <= 5, "{CALLERS} callers took {commits} commits");
+            assert_eq!(meter.count("vestibule_control_writes_total"), 2 * CALLERS);
+            for (device, seed) in devices.into_iter().zip(0..) {
+                let stored = store.control.credentials(device).await.unwrap();
+                assert_eq!(stored.committed, Some(credential(seed)));
+            }
+            store.close().await;
+        });
+    })
+    .join()
+    .unwrap();
+}
+
+async fn one_bad_write_does_not_fail_its_neighbours(bed: Bed) {
+    let store = bed.open().await;
+    let first = registered(&store, "S-0").await;
+    let mut inserts = tokio::task::JoinSet::new();
+    for n in 0..50 {
+        let control = store.control.clone();
+        let mut row = row(&format!("T-{n}"));
+        if n == 25 {
+            // Breaks the primary key, which no statement foresees.
+            row.id = first.id;
+        }
+        inserts.spawn(async move { (n, control.insert_device(&row, &Secret::new(*b"ABCDEF")).await) });
+    }
+    for (n, result) in inserts.join_all().await {
+        match n {
+            25 => assert!(matches!(result, Err(InsertError::Store(StoreError::Database(_)))), "{result:?}"),
+            _ => assert!(result.is_ok(), "{n}: {result:?}"),
+        }
+    }
+    assert_eq!(store.control.devices(None, 100).await.unwrap().len(), 50);
+    store.close().await;
+}
+
+async fn a_sealed_value_opens_in_its_own_row_only(bed: Bed) {
+    let store = bed.open().await;
+    let mine = registered(&store, "S-1").await.id;
+    let victim = registered(&store, "S-2").await.id;
+    store.close().await;
+    // Somebody who can write to the database gives one device the code of another.
+    const COPY: &str = "UPDATE device SET code = (SELECT code FROM device WHERE serial = 'S-1') WHERE serial = 'S-2'";
+    match bed.backend {
+        Backend::Sqlite => {
+            use sqlx::{ConnectOptions as _, Connection as _};
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(bed.dir().join("control.db"));
+            let mut connection = options.connect().await.unwrap();
+            assert_eq!(sqlx::query(COPY).execute(&mut connection).await.unwrap().rows_affected(), 1);
+            connection.close().await.unwrap();
+        }
+        Backend::Postgres => {
+            assert_eq!(sqlx::query(COPY).execute(&mut bed.pg().await).await.unwrap().rows_affected(), 1);
+        }
+    }
+    let store = bed.open().await;
+    assert!(matches!(store.control.code(victim).await, Err(StoreError::SealBroken)));
+    assert!(store.control.code(mine).await.unwrap().is_some());
+    store.close().await;
+}
+
+async fn a_closed_store_says_so(bed: Bed) {
+    let store = bed.open().await;
+    let device = registered(&store, "S-1").await;
+    let control = store.control.clone();
+    store.close().await;
+    assert!(matches!(control.set_enrol_until(device.id, 1).await, Err(StoreError::Closed)));
+    assert!(matches!(control.devices(None, 1).await, Err(StoreError::Closed)));
+}
