@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::running::Running;
@@ -22,6 +22,7 @@ const BLOCKING_THREADS: usize = 16;
 /// When it cannot start, or does not stop in order.
 pub fn run(config: Config, ready_file: Option<PathBuf>) -> anyhow::Result<()> {
     runtime()?.block_on(async {
+        let mut stop = StopSignals::catch()?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), data = %config.data.display(), "Vestibule starts");
         let running = Running::start(&config).await?;
         for line in running.lines() {
@@ -30,7 +31,7 @@ pub fn run(config: Config, ready_file: Option<PathBuf>) -> anyhow::Result<()> {
         if let Some(path) = &ready_file {
             write_ready_file(path, &running)?;
         }
-        let asked = asked_to_stop().await?;
+        let asked = stop.asked().await;
         tracing::info!(signal = asked, "Vestibule stops");
         if let Some(path) = &ready_file {
             // It says that everything listens, which is not true any more.
@@ -53,14 +54,27 @@ pub(crate) fn runtime() -> anyhow::Result<Runtime> {
         .context("the runtime cannot be started")
 }
 
-/// Waits for SIGINT or SIGTERM.
-pub(crate) async fn asked_to_stop() -> anyhow::Result<&'static str> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-    })
+/// SIGINT and SIGTERM, caught from the moment this exists: before anything is open that has to be closed in order.
+pub(crate) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    pub(crate) fn catch() -> anyhow::Result<StopSignals> {
+        Ok(StopSignals {
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?,
+            terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?,
+        })
+    }
+
+    /// Waits for either; one that has come already counts.
+    pub(crate) async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
 }
 
 /// Readers wait for the file to appear, so it appears whole.

@@ -4,14 +4,15 @@ mod check;
 pub mod child;
 mod site;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 
 use crate::config::{Config, Log};
 use crate::running::Running;
-use crate::up::{asked_to_stop, runtime};
+use crate::up::{StopSignals, runtime};
 
 /// Usual ports of the demonstration.
 const LBS_PORT: u16 = 8666;
@@ -38,18 +39,15 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let level = if options.check { "error" } else { "warn" };
     crate::logging::init(&Log { level: level.to_owned(), ..Log::default() })?;
     let directory = Directory::take(options.data.clone())?;
-    let mut config = Config { data: directory.path.clone(), ..Config::default() };
-    config.http.listen = usable(options.port);
-    config.lbs.legacy_listen = Some(usable(if options.check { 0 } else { LBS_PORT }));
-    config.das.legacy_listen = Some(usable(if options.check { 0 } else { DAS_PORT }));
     let runtime = runtime()?;
-    let running = runtime.block_on(Running::start(&config))?;
+    let mut stop = runtime.block_on(async { StopSignals::catch() })?;
+    let running = runtime.block_on(start(&options, &directory))?;
     let outcome = if options.check {
         let outcome = check::run(&running, &directory.path);
         runtime.block_on(running.stop());
         outcome
     } else {
-        runtime.block_on(show(running, &directory))
+        runtime.block_on(show(running, &directory, &mut stop))
     };
     drop(runtime);
     let report = outcome?;
@@ -60,7 +58,11 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// Runs the simulated site until somebody stops it.
-async fn show(running: Running, directory: &Directory) -> anyhow::Result<Option<check::Report>> {
+async fn show(
+    running: Running,
+    directory: &Directory,
+    stop: &mut StopSignals,
+) -> anyhow::Result<Option<check::Report>> {
     let lbs = running.listeners().lbs_legacy.context("the demonstration opens an LBS")?;
     let site = site::Site::start(running.platform(), lbs, &directory.path).await?;
     println!("Vestibule {}: a platform with {} simulated devices.\n", env!("CARGO_PKG_VERSION"), site.len());
@@ -72,20 +74,34 @@ async fn show(running: Running, directory: &Directory) -> anyhow::Result<Option<
         "\nCtrl-C stops it.{}",
         if directory.temporary { " Its data goes with it; --data DIR keeps it." } else { "" }
     );
-    asked_to_stop().await?;
+    stop.asked().await;
     println!("\nStopping.");
     site.stop().await;
     running.stop().await;
     Ok(None)
 }
 
-/// The wanted port on this machine, or a free one when somebody has it.
-fn usable(port: u16) -> SocketAddr {
-    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    match TcpListener::bind(wanted) {
-        Ok(_) => wanted,
-        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+/// Starts the platform on the usual ports, or on free ones when somebody has one of them.
+async fn start(options: &Options, directory: &Directory) -> anyhow::Result<Running> {
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut config = Config { data: directory.path.clone(), ..Config::default() };
+    config.http.listen = local(options.port);
+    if !options.check {
+        config.lbs.legacy_listen = Some(local(LBS_PORT));
+        config.das.legacy_listen = Some(local(DAS_PORT));
+        match Running::start(&config).await {
+            Err(error) if is_taken(&error) => {}
+            started => return started,
+        }
+        config.http.listen = local(0);
     }
+    config.lbs.legacy_listen = Some(local(0));
+    config.das.legacy_listen = Some(local(0));
+    Running::start(&config).await
+}
+
+fn is_taken(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// The data directory; removed at the end when nobody named one.
