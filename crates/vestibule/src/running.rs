@@ -1,5 +1,6 @@
 //! A running platform: the parts and how they are put together.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -104,7 +105,7 @@ impl Running {
         self.listen_lbs(config)?;
         let listener = TcpListener::bind(config.http.listen)
             .await
-            .with_context(|| format!("http.listen: {} cannot be listened on", config.http.listen))?;
+            .map_err(|error| not_listening("http.listen", config.http.listen, error))?;
         self.listeners.http = listener.local_addr().context("http.listen")?;
         let render = metrics.clone();
         let api_config = ApiConfig {
@@ -142,7 +143,7 @@ impl Running {
         let bound = self
             .broker
             .listen(address, listener, das)
-            .with_context(|| format!("das.legacy_listen: {address} cannot be listened on"))?;
+            .map_err(|error| not_listening("das.legacy_listen", address, error))?;
         self.listeners.das_legacy = Some(bound);
         Ok(())
     }
@@ -166,7 +167,7 @@ impl Running {
             .broker
             .shards()
             .listen(address, config.lbs.max_connections, "lbs_legacy", serve)
-            .with_context(|| format!("lbs.legacy_listen: {address} cannot be listened on"))?;
+            .map_err(|error| not_listening("lbs.legacy_listen", address, error))?;
         self.listeners.lbs_legacy = Some(bound);
         Ok(())
     }
@@ -190,7 +191,7 @@ impl Running {
         let bound = self
             .broker
             .listen(address, listener, Applications::new(Arc::clone(&self.platform)))
-            .with_context(|| format!("mqtt.listen: {address} cannot be listened on"))?;
+            .map_err(|error| not_listening("mqtt.listen", address, error))?;
         self.listeners.mqtt = Some(bound);
         Ok(())
     }
@@ -258,6 +259,16 @@ impl Running {
         }
         self.platform.close().await;
     }
+}
+
+/// Why an address cannot be listened on, and what to do about it.
+fn not_listening(key: &str, address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let cure = match error.kind() {
+        ErrorKind::AddrInUse => "another program listens there; stop it, or choose another address",
+        ErrorKind::AddrNotAvailable => "this machine does not have it; choose an address it has",
+        _ => "choose another address",
+    };
+    anyhow::Error::new(error).context(format!("{key}: {address} cannot be listened on ({cure})"))
 }
 
 fn store_config(config: &Config) -> anyhow::Result<StoreConfig> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
@@ -16,30 +17,53 @@ const WORKERS: usize = 2;
 /// Threads for blocking work, which is mostly key agreements.
 const BLOCKING_THREADS: usize = 16;
 
+/// The longest a stop in order may take: more than all its steps together, unless the disk hangs.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Runs the platform until it is told to stop; `ready_file` is written once everything listens.
 ///
 /// # Errors
 /// When it cannot start, or does not stop in order.
 pub fn run(config: Config, ready_file: Option<PathBuf>) -> anyhow::Result<()> {
-    runtime()?.block_on(async {
-        let mut stop = StopSignals::catch()?;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), data = %config.data.display(), "Vestibule starts");
-        let running = Running::start(&config).await?;
-        for line in running.lines() {
-            tracing::info!("{line}");
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(serve(&config, ready_file.as_deref()));
+    // After a stop in order nothing is left; after another one it is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(config: &Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
+    let mut signals = StopSignals::catch()?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), data = %config.data.display(), "Vestibule starts");
+    let running = tokio::select! {
+        running = Running::start(config) => running?,
+        signal = signals.asked() => {
+            tracing::info!(signal, "Vestibule stops before it has started");
+            return Ok(());
         }
-        if let Some(path) = &ready_file {
-            write_ready_file(path, &running)?;
-        }
-        let asked = stop.asked().await;
-        tracing::info!(signal = asked, "Vestibule stops");
-        if let Some(path) = &ready_file {
+    };
+    for line in running.lines() {
+        tracing::info!("{line}");
+    }
+    let served = ready_file.map_or(Ok(()), |path| write_ready_file(path, &running));
+    if served.is_ok() {
+        let signal = signals.asked().await;
+        tracing::info!(signal, "Vestibule stops");
+        if let Some(path) = ready_file {
             // It says that everything listens, which is not true any more.
             let _ = fs::remove_file(path);
         }
-        running.stop().await;
-        tracing::info!("Vestibule has stopped");
-        Ok(())
+    }
+    stop(running).await?;
+    tracing::info!("Vestibule has stopped");
+    served
+}
+
+/// Stops a platform in order, within a deadline.
+pub(crate) async fn stop(running: Running) -> anyhow::Result<()> {
+    tokio::time::timeout(STOP_DEADLINE, running.stop()).await.with_context(|| {
+        let seconds = STOP_DEADLINE.as_secs();
+        format!("the platform did not stop within {seconds} s and is cut off; what it has acknowledged is on the disk")
     })
 }
 
@@ -61,6 +85,7 @@ pub(crate) struct StopSignals {
 }
 
 impl StopSignals {
+    /// Catches them; to be called on a runtime.
     pub(crate) fn catch() -> anyhow::Result<StopSignals> {
         Ok(StopSignals {
             interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Out;
 use crate::demo;
 
 /// Run the platform with a small simulated site
@@ -25,7 +26,7 @@ pub(super) struct Args {
     port: Option<u16>,
 }
 
-pub(super) fn run(args: Args, json: bool) -> anyhow::Result<()> {
+pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     let port = args.port.unwrap_or(if args.check { 0 } else { 8080 });
-    demo::run(demo::Options { check: args.check, json, data: args.data, port })
+    demo::run(demo::Options { check: args.check, data: args.data, port }, out)
 }

@@ -61,8 +61,8 @@ enum Command {
 pub fn run(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(args) => up::run(args, cli.json),
-        Command::Demo(args) => demo::run(args, cli.json),
-        Command::DemoDevice(args) => crate::demo::child::run(args),
+        Command::Demo(args) => demo::run(args, out),
+        Command::DemoDevice(args) => crate::demo::child::run(args, out),
         Command::Device(args) => device::run(args, out),
         Command::Event(args) => event::run(args, out),
     }

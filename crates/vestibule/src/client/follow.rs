@@ -89,34 +89,45 @@ impl<'a> Follow<'a> {
     /// When the platform refuses (the token is gone, the device is removed) or sends what cannot be read: trying again would not help.
     pub fn wait(&mut self) -> Result<Followed, ClientError> {
         loop {
-            while let Some(message) = self.waiting.pop() {
-                if let Some(followed) = self.take(&message)? {
-                    return Ok(followed);
-                }
+            if let Some(followed) = self.step()? {
+                return Ok(followed);
             }
-            let Some(connection) = &mut self.connection else {
-                std::thread::sleep(self.pause);
-                self.pause = (self.pause * 2).min(MAX_PAUSE);
-                match self.connect() {
-                    Ok(()) => return Ok(Followed::Reconnected),
-                    Err(error @ ClientError::Unreachable { .. }) => return Ok(self.lost(error.to_string())),
-                    Err(ClientError::Refused(refusal)) if refusal.status >= 500 || refusal.status == 429 => {
-                        return Ok(self.lost(refusal.to_string()));
-                    }
-                    Err(error) => return Err(error),
+        }
+    }
+
+    /// As [`wait`](Self::wait), for one read at most: `None` when the platform only showed that it lives.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn step(&mut self) -> Result<Option<Followed>, ClientError> {
+        while let Some(message) = self.waiting.pop() {
+            if let Some(followed) = self.take(&message)? {
+                return Ok(Some(followed));
+            }
+        }
+        let Some(connection) = &mut self.connection else {
+            std::thread::sleep(self.pause);
+            self.pause = (self.pause * 2).min(MAX_PAUSE);
+            return match self.connect() {
+                Ok(()) => Ok(Some(Followed::Reconnected)),
+                Err(error @ ClientError::Unreachable { .. }) => Ok(Some(self.lost(error.to_string()))),
+                Err(ClientError::Refused(refusal)) if refusal.status >= 500 || refusal.status == 429 => {
+                    Ok(Some(self.lost(refusal.to_string())))
                 }
+                Err(error) => Err(error),
             };
-            let mut bytes = [0; 16 << 10];
-            match connection.body.read(&mut bytes) {
-                Ok(0) => return Ok(self.lost("the platform closed the stream".to_owned())),
-                Ok(length) => {
-                    self.pause = self.first_pause;
-                    let fed = connection.parser.feed(&bytes[..length], &mut self.waiting);
-                    self.waiting.reverse();
-                    fed.map_err(|error| self.client.strange(error.to_string()))?;
-                }
-                Err(error) => return Ok(self.lost(error.to_string())),
+        };
+        let mut bytes = [0; 16 << 10];
+        match connection.body.read(&mut bytes) {
+            Ok(0) => Ok(Some(self.lost("the platform closed the stream".to_owned()))),
+            Ok(length) => {
+                self.pause = self.first_pause;
+                let fed = connection.parser.feed(&bytes[..length], &mut self.waiting);
+                self.waiting.reverse();
+                fed.map_err(|error| self.client.strange(error.to_string()))?;
+                Ok(None)
             }
+            Err(error) => Ok(Some(self.lost(error.to_string()))),
         }
     }
 

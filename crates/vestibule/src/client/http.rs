@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use ureq::http::{Method, Request, Response, Uri};
 use ureq::{Agent, Body};
+use zeroize::Zeroizing;
 
 use super::problem::Refusal;
 use super::uri::Route;
@@ -23,7 +24,7 @@ const MAX_ANSWER: u64 = 64 << 20;
 
 /// The secret of a token. It has no `Debug`.
 #[derive(Clone)]
-pub struct Token(String);
+pub struct Token(Zeroizing<String>);
 
 impl Token {
     /// Takes the secret as it stands in a file or a variable, without the white space around it.
@@ -38,7 +39,7 @@ impl Token {
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("the token holds characters no token has; is it the right file?".to_owned());
         }
-        Ok(Token(text.to_owned()))
+        Ok(Token(Zeroizing::new(text.to_owned())))
     }
 
     /// Reads the secret from a file.
@@ -46,7 +47,7 @@ impl Token {
     /// # Errors
     /// A sentence with the path, when it cannot be read or holds no token.
     pub fn read(path: &Path) -> Result<Token, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::NotFound => "; the platform writes it into its data directory, name it with --token-file or VESTIBULE_TOKEN_FILE",
                 _ => "",
@@ -179,7 +180,7 @@ impl Client {
         Request::builder()
             .method(method)
             .uri(format!("{}{}", self.base, route.as_str()))
-            .header("authorization", format!("Bearer {}", self.token.0))
+            .header("authorization", format!("Bearer {}", self.token.0.as_str()))
     }
 
     /// A request that cannot be built has an address that cannot be one.
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_token_is_trimmed_and_must_fit_a_header() {
-        assert_eq!(token().0, "secret");
+        assert_eq!(token().0.as_str(), "secret");
         assert!(Token::new(" \n").is_err());
         assert!(Token::new("two words").is_err());
         let missing = Token::read(Path::new("/no/such/token")).err().expect("missing");

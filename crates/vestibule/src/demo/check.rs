@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::cli::Out;
 use crate::client::{Client, ClientError, Follow, Followed, Route, Token};
 use crate::running::Running;
 
@@ -35,20 +36,14 @@ pub(super) struct Report {
 
 impl Report {
     /// Prints the outcome; a failed check is an error.
-    pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
-        if json {
-            println!("{}", serde_json::to_string(self)?);
+    pub(super) fn print(&self, out: &mut Out<'_>) -> anyhow::Result<()> {
+        if out.is_json() {
+            out.json(&serde_json::to_value(self)?)?;
         } else {
-            for check in &self.checks {
-                println!(
-                    "{} {:<18} {:>6} ms  {}",
-                    if check.ok { "ok  " } else { "FAIL" },
-                    check.name,
-                    check.ms,
-                    check.detail
-                );
+            for Check { name, ok, detail, ms } in &self.checks {
+                out.line(format!("{} {name:<18} {ms:>6} ms  {detail}", if *ok { "ok  " } else { "FAIL" }))?;
             }
-            println!("{} passed, {} failed", self.passed, self.failed);
+            out.line(format!("{} passed, {} failed", self.passed, self.failed))?;
         }
         ensure!(self.failed == 0, "{} of {} checks failed", self.failed, self.checks.len());
         Ok(())
@@ -58,37 +53,8 @@ impl Report {
 /// One flow; says what it has seen.
 type Flow = fn(&Bench) -> anyhow::Result<String>;
 
-/// Runs all checks, each on what the ones before it have left.
-pub(super) fn run(running: &Running, data: &Path) -> anyhow::Result<Option<Report>> {
-    let bench = Bench::new(running, data)?;
-    let flows: [(&'static str, Flow); 9] = [
-        ("ready", Bench::ready),
-        ("stranger", Bench::stranger),
-        ("device add", Bench::add),
-        ("device comes in", Bench::comes_in),
-        ("device comes back", Bench::comes_back),
-        ("wrong code", Bench::wrong_code),
-        ("device enrol", Bench::enrol),
-        ("event list", Bench::list),
-        ("device remove", Bench::remove),
-    ];
-    let mut checks = Vec::new();
-    for (name, flow) in flows {
-        let begun = Instant::now();
-        let (ok, detail) = match flow(&bench) {
-            Ok(detail) => (true, detail),
-            Err(error) => (false, format!("{error:#}")),
-        };
-        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        checks.push(Check { name, ok, detail, ms });
-    }
-    let passed = checks.iter().filter(|check| check.ok).count();
-    let failed = checks.len() - passed;
-    Ok(Some(Report { checks, passed, failed }))
-}
-
 /// What the checks share: the platform's addresses, and ids nobody else can know.
-struct Bench {
+pub(super) struct Bench {
     binary: PathBuf,
     url: String,
     lbs: String,
@@ -100,7 +66,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(running: &Running, data: &Path) -> anyhow::Result<Bench> {
+    pub(super) fn new(running: &Running, data: &Path) -> anyhow::Result<Bench> {
         let url = format!("http://{}", running.listeners().http);
         let token = Token::read(running.token_file()).map_err(anyhow::Error::msg)?;
         let minted = uuid::Uuid::new_v4().simple().to_string();
@@ -114,6 +80,34 @@ impl Bench {
             serial: format!("CHECK-{}", &minted[..12]),
             code: minted[12..24].to_owned(),
         })
+    }
+
+    /// Runs all checks, each on what the ones before it have left.
+    pub(super) fn run(&self) -> Report {
+        let flows: [(&'static str, Flow); 9] = [
+            ("ready", Bench::ready),
+            ("stranger", Bench::stranger),
+            ("device add", Bench::add),
+            ("device comes in", Bench::comes_in),
+            ("device comes back", Bench::comes_back),
+            ("wrong code", Bench::wrong_code),
+            ("device enrol", Bench::enrol),
+            ("event list", Bench::list),
+            ("device remove", Bench::remove),
+        ];
+        let mut checks = Vec::new();
+        for (name, flow) in flows {
+            let begun = Instant::now();
+            let (ok, detail) = match flow(self) {
+                Ok(detail) => (true, detail),
+                Err(error) => (false, format!("{error:#}")),
+            };
+            let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            checks.push(Check { name, ok, detail, ms });
+        }
+        let passed = checks.iter().filter(|check| check.ok).count();
+        let failed = checks.len() - passed;
+        Report { checks, passed, failed }
     }
 
     fn ready(&self) -> anyhow::Result<String> {
@@ -145,8 +139,10 @@ impl Bench {
         let route = Route::new("/v1/events/stream").query("device", &self.serial);
         let mut stream = Follow::open(&self.client, route, None)?;
         let (id, mut device) = self.visit(&self.code, "state", "comes-in")?;
+        let begun = Instant::now();
         loop {
-            if let Followed::Event(event) = stream.wait()?
+            ensure!(begun.elapsed() < PATIENCE, "event {id} was not followed within {} s", PATIENCE.as_secs());
+            if let Some(Followed::Event(event)) = stream.step()?
                 && event["id"] == *id
             {
                 break;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 use vestibule_device::{Device, FileStorage};
+use zeroize::Zeroizing;
 
+use crate::cli::Out;
 use crate::up::runtime;
 
 /// A device that is not in after this long was refused.
@@ -37,8 +39,8 @@ pub struct Args {
 ///
 /// # Errors
 /// When the device is not let in, or its event is not acknowledged.
-pub fn run(args: Args) -> anyhow::Result<()> {
-    let mut code = String::new();
+pub fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let mut code = Zeroizing::new(String::with_capacity(128));
     std::io::stdin().lock().read_line(&mut code).context("no verification code on standard input")?;
     runtime()?.block_on(async {
         let device = Device::builder(&args.serial, code.trim())
@@ -49,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let event = device.event("Check", 0, "Check", "Ping");
         let body = json!({ "marker": args.marker });
         match tokio::time::timeout(PATIENCE, event.report(&body)).await {
-            Ok(receipt) => println!("{}", json!({ "reported": receipt?.id })),
+            Ok(receipt) => out.json(&json!({ "reported": receipt?.id }))?,
             Err(_) => bail!("the event was not acknowledged; the device is {:?}", device.state()),
         }
         let ended = tokio::task::spawn_blocking(|| std::io::stdin().lock().read_to_end(&mut Vec::new()));

@@ -8,11 +8,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
+use crate::cli::Out;
 use crate::config::{Config, Log};
 use crate::running::Running;
-use crate::up::{StopSignals, runtime};
+use crate::up::{StopSignals, runtime, stop};
 
 /// Usual ports of the demonstration.
 const LBS_PORT: u16 = 8666;
@@ -23,62 +24,78 @@ const DAS_PORT: u16 = 8668;
 pub struct Options {
     /// Drive every flow, report, and end.
     pub check: bool,
-    /// Say the outcome of the check as one JSON document.
-    pub json: bool,
     /// Data directory; a temporary one when absent.
     pub data: Option<PathBuf>,
     /// Port of the console on this machine; 0 picks a free one.
     pub port: u16,
 }
 
-/// Runs the demonstration.
+/// Runs the demonstration and prints what it shows, or has checked, to `out`.
 ///
 /// # Errors
-/// When it cannot start, or a check fails.
-pub fn run(options: Options) -> anyhow::Result<()> {
+/// When it cannot start, a check fails, or the check is interrupted.
+pub fn run(options: Options, out: &mut Out<'_>) -> anyhow::Result<()> {
     let level = if options.check { "error" } else { "warn" };
     crate::logging::init(&Log { level: level.to_owned(), ..Log::default() })?;
-    let directory = Directory::take(options.data.clone())?;
+    let directory = Directory::take(options.data.clone());
     let runtime = runtime()?;
-    let mut stop = runtime.block_on(async { StopSignals::catch() })?;
-    let running = runtime.block_on(start(&options, &directory))?;
-    let outcome = if options.check {
-        let outcome = check::run(&running, &directory.path);
-        runtime.block_on(running.stop());
-        outcome
-    } else {
-        runtime.block_on(show(running, &directory, &mut stop))
+    let outcome = runtime.block_on(demonstrate(&options, &directory, out));
+    // A check that was interrupted may still wait for something on its thread.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn demonstrate(options: &Options, directory: &Directory, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let mut signals = StopSignals::catch()?;
+    let running = tokio::select! {
+        running = start(options, directory) => running?,
+        signal = signals.asked() => bail!("{signal} came before the demonstration had started"),
     };
-    drop(runtime);
-    let report = outcome?;
-    match report {
-        Some(report) => report.print(options.json),
-        None => Ok(()),
+    if options.check {
+        let checked = check(&running, directory, &mut signals).await;
+        stop(running).await?;
+        checked?.print(out)
+    } else {
+        let shown = show(&running, directory, &mut signals, out).await;
+        stop(running).await?;
+        shown
+    }
+}
+
+/// Drives the checks from a thread of their own, so that a signal is heard meanwhile.
+async fn check(running: &Running, directory: &Directory, signals: &mut StopSignals) -> anyhow::Result<check::Report> {
+    let bench = check::Bench::new(running, &directory.path)?;
+    tokio::select! {
+        report = tokio::task::spawn_blocking(move || bench.run()) => report.context("the check itself failed"),
+        signal = signals.asked() => bail!("{signal} has ended the check"),
     }
 }
 
 /// Runs the simulated site until somebody stops it.
 async fn show(
-    running: Running,
+    running: &Running,
     directory: &Directory,
-    stop: &mut StopSignals,
-) -> anyhow::Result<Option<check::Report>> {
+    signals: &mut StopSignals,
+    out: &mut Out<'_>,
+) -> anyhow::Result<()> {
     let lbs = running.listeners().lbs_legacy.context("the demonstration opens an LBS")?;
     let site = site::Site::start(running.platform(), lbs, &directory.path).await?;
-    println!("Vestibule {}: a platform with {} simulated devices.\n", env!("CARGO_PKG_VERSION"), site.len());
-    println!("  live page  {}", running.console_url());
-    println!("  API        http://{}/v1/openapi.json", running.listeners().http);
-    println!("  token      {}", running.token_file().display());
-    println!("  LBS        {lbs} for devices of your own (legacy suites, not confidential)");
-    println!(
-        "\nCtrl-C stops it.{}",
-        if directory.temporary { " Its data goes with it; --data DIR keeps it." } else { "" }
-    );
-    stop.asked().await;
-    println!("\nStopping.");
+    let end = if directory.temporary { " Its data goes with it; --data DIR keeps it." } else { "" };
+    let lines = [
+        format!("Vestibule {}: a platform with {} simulated devices.\n", env!("CARGO_PKG_VERSION"), site.len()),
+        format!("  live page  {}", running.console_url()),
+        format!("  API        http://{}/v1/openapi.json", running.listeners().http),
+        format!("  token      {}", running.token_file().display()),
+        format!("  LBS        {lbs} for devices of your own (legacy suites, not confidential)"),
+        format!("\nCtrl-C stops it.{end}"),
+    ];
+    let mut shown = out.line(lines.join("\n"));
+    if shown.is_ok() {
+        signals.asked().await;
+        shown = out.line("\nStopping.");
+    }
     site.stop().await;
-    running.stop().await;
-    Ok(None)
+    shown
 }
 
 /// Starts the platform on the usual ports, or on free ones when somebody has one of them.
@@ -111,14 +128,11 @@ struct Directory {
 }
 
 impl Directory {
-    fn take(named: Option<PathBuf>) -> anyhow::Result<Directory> {
-        match named {
-            Some(path) => Ok(Directory { path, temporary: false }),
-            None => {
-                let path = std::env::temp_dir().join(format!("vestibule-demo-{}", uuid::Uuid::new_v4().simple()));
-                Ok(Directory { path, temporary: true })
-            }
-        }
+    fn take(named: Option<PathBuf>) -> Directory {
+        let temporary = named.is_none();
+        let path = named
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("vestibule-demo-{}", uuid::Uuid::new_v4().simple())));
+        Directory { path, temporary }
     }
 }
 

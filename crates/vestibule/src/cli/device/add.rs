@@ -6,6 +6,7 @@ use std::{fs, io};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::super::out::Out;
 use super::super::words;
@@ -47,9 +48,9 @@ struct Code {
 }
 
 impl Code {
-    fn read(self) -> anyhow::Result<String> {
+    fn read(self) -> anyhow::Result<Zeroizing<String>> {
         let code = match (self.code, self.code_file) {
-            (Some(code), _) => code,
+            (Some(code), _) => Zeroizing::new(code),
             (None, Some(path)) => {
                 from_file(&path).with_context(|| format!("the code file {} cannot be read", path.display()))?
             }
@@ -59,12 +60,13 @@ impl Code {
         if code.is_empty() {
             bail!("the verification code is empty");
         }
-        Ok(code.to_owned())
+        Ok(Zeroizing::new(code.to_owned()))
     }
 }
 
-fn from_file(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+fn from_file(path: &Path) -> io::Result<Zeroizing<String>> {
+    // As large as it can become: growing would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_CODE_FILE as usize));
     if path == Path::new("-") {
         io::stdin().lock().take(MAX_CODE_FILE).read_to_string(&mut text)?;
     } else {
@@ -74,7 +76,7 @@ fn from_file(path: &Path) -> io::Result<String> {
 }
 
 pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Result<()> {
-    let mut body = json!({ "serial": args.serial, "code": args.code.read()? });
+    let mut body = json!({ "serial": args.serial, "code": args.code.read()?.as_str() });
     for (member, value) in [("product", args.product), ("name", args.name)] {
         if let Some(value) = value {
             body[member] = Value::from(value);
@@ -95,12 +97,12 @@ mod tests {
     #[test]
     fn a_code_comes_from_the_flag_or_from_a_file_without_its_line_end() {
         let flag = Code { code: Some("ABCDEF".to_owned()), code_file: None };
-        assert_eq!(flag.read().expect("a code"), "ABCDEF");
+        assert_eq!(flag.read().expect("a code").as_str(), "ABCDEF");
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("code");
         fs::write(&path, "GHIJKL\r\n").expect("written");
         let file = Code { code: None, code_file: Some(path.clone()) };
-        assert_eq!(file.read().expect("a code"), "GHIJKL");
+        assert_eq!(file.read().expect("a code").as_str(), "GHIJKL");
         fs::write(&path, "\n").expect("written");
         assert!(Code { code: None, code_file: Some(path) }.read().is_err());
         let missing = Code { code: None, code_file: Some(dir.path().join("none")) };

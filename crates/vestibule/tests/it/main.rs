@@ -1,0 +1,10 @@
+//! The whole platform from outside: the real binary, talked to over its sockets.
+
+mod cli;
+mod durability;
+mod hostile;
+mod listen;
+mod mqtt;
+mod newcomer;
+mod second_device;
+mod support;

@@ -1,0 +1,118 @@
+//! What somebody sees who starts Vestibule for the first time.
+
+use serde_json::{Value, json};
+
+use crate::support::{Browser, Done, Platform, Program, SecondDevice, until, vestibule};
+
+/// A running demonstration; killed when dropped.
+struct Demo {
+    program: Program,
+    url: String,
+    data: tempfile::TempDir,
+}
+
+impl Demo {
+    fn start() -> Demo {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let mut command = vestibule();
+        command.args(["demo", "--port", "0", "--data"]).arg(data.path().join("site"));
+        let mut program = Program::of(command);
+        let line = program.line_with("live page");
+        let url = line.split_whitespace().last().expect("a URL").to_owned();
+        Demo { program, url, data }
+    }
+}
+
+#[test]
+fn the_demo_shows_its_devices_and_their_events_in_a_browser() {
+    let demo = Demo::start();
+    assert!(demo.url.starts_with("http://127.0.0.1:") && demo.url.contains("/#token="), "{}", demo.url);
+
+    let mut browser = Browser::open(&demo.url);
+    let names = "[...document.querySelectorAll('#devices .name')].map(name => name.textContent)";
+    let shown = until("the names of the devices in the page", || {
+        let shown = browser.evaluate(names);
+        let all = ["Entrance camera", "Yard camera", "Main door"];
+        all.iter().all(|name| shown.as_array().is_some_and(|shown| shown.iter().any(|it| it == name))).then_some(shown)
+    });
+    assert_eq!(shown.as_array().map(Vec::len), Some(3), "{shown}");
+    let rows = "[...document.querySelectorAll('#events li')].map(row => row.textContent)";
+    let first = until("a row of an event in the page", || {
+        let shown = browser.evaluate(rows);
+        shown.as_array().filter(|rows| !rows.is_empty()).map(Vec::len)
+    });
+    // The page is live: rows come without a reload.
+    until("a further row in the page", || {
+        browser.evaluate(rows).as_array().filter(|rows| rows.len() > first).map(drop)
+    });
+    // Devices of the broken suites are labelled wherever they show (osap-wire 13.2.9).
+    until("the label of the legacy suite in the page", || {
+        let label = "document.querySelector('#devices')?.textContent.includes('legacy, not confidential')";
+        (browser.evaluate(label) == true).then_some(())
+    });
+    assert_eq!(browser.complaints(), [] as [Value; 0], "the browser complains of the page");
+}
+
+#[test]
+fn the_page_without_its_token_shows_nothing_of_the_site() {
+    let demo = Demo::start();
+    let (address, _) = demo.url.split_once("/#").expect("a token");
+    let mut browser = Browser::open(address);
+    until("the form for the token", || {
+        (browser.evaluate("document.querySelector('#login')?.hidden === false") == true).then_some(())
+    });
+    let text = browser.evaluate("document.body.innerText");
+    assert!(!text.as_str().expect("text").contains("camera"), "{text}");
+}
+
+#[test]
+fn sigterm_ends_the_demo_and_keeps_a_data_directory_that_was_named() {
+    let demo = Demo::start();
+    let Demo { program, data, .. } = demo;
+    program.terminate();
+    let done = program.finish().expect(0);
+    assert!(done.stdout.contains("Stopping."), "{done:?}");
+    assert!(data.path().join("site/VERSION").exists());
+}
+
+#[test]
+fn the_check_of_the_demo_passes_and_reports_in_its_documented_shape() {
+    let mut command = vestibule();
+    command.args(["demo", "--check", "--json"]);
+    let done: Done = Program::of(command).finish().expect(0);
+    let report = done.json();
+    let members: Vec<&String> = report.as_object().expect("an object").keys().collect();
+    assert_eq!(members, ["checks", "failed", "passed"]);
+    let checks = report["checks"].as_array().expect("checks");
+    assert!(!checks.is_empty());
+    for check in checks {
+        let members: Vec<&String> = check.as_object().expect("an object").keys().collect();
+        assert_eq!(members, ["detail", "ms", "name", "ok"], "{check}");
+        assert!(check["ok"] == true && check["name"].is_string() && check["detail"].is_string(), "{check}");
+        assert!(check["ms"].is_u64(), "{check}");
+    }
+    assert_eq!(report["passed"], checks.len());
+    assert_eq!(report["failed"], 0);
+}
+
+#[test]
+fn what_devices_and_people_write_is_text_in_the_page_and_never_markup() {
+    const MARKUP: &str = "<img src=x onerror=document.title='gotcha'><b>bold</b>";
+    let platform = Platform::start();
+    let new = json!({ "serial": "SN-<b>", "code": "ABCDEF", "name": MARKUP, "product": MARKUP });
+    platform.http().post("/v1/devices", &new).ok();
+    let event = json!({ "text": MARKUP }).to_string();
+    let flags = ["--event", &event, "--path", "<i>L/0/<i>A/<i>S"];
+    SecondDevice::run(&platform, "SN-<b>", "ABCDEF", &flags).happened();
+
+    let mut browser = Browser::open(&format!("{}/#token={}", platform.url(), platform.token()));
+    for list in ["devices", "events"] {
+        let text = format!("document.querySelector('#{list}')?.textContent");
+        until(&format!("the markup as text among the {list}"), || {
+            browser.evaluate(&text).as_str().is_some_and(|text| text.contains("<b>bold</b>")).then_some(())
+        });
+    }
+    assert_eq!(browser.evaluate("document.querySelectorAll('main img, main b, main i').length"), 0);
+    assert_ne!(browser.evaluate("document.title"), "gotcha");
+    assert_eq!(browser.complaints(), [] as [Value; 0], "the browser complains of the page");
+}
