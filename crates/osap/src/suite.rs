@@ -39,12 +39,6 @@ impl Suite {
         }
     }
 
-    /// The suite of a protocol type, if it is one we run.
-    #[must_use]
-    pub fn from_protocol_type(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|suite| suite.protocol_type() == number)
-    }
-
     /// Whether bodies stay closed to somebody who listens.
     #[must_use]
     pub fn is_confidential(self) -> bool {
@@ -89,12 +83,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers_lead_back_to_the_suite() {
+    fn a_name_leads_back_to_its_suite() {
         for suite in Suite::ALL {
             assert_eq!(Suite::from_name(suite.as_str()), Some(suite));
-            assert_eq!(Suite::from_protocol_type(suite.protocol_type()), Some(suite));
         }
-        assert_eq!(Suite::from_protocol_type(0), None);
         assert_eq!(Suite::from_name("modern"), None);
     }
 }

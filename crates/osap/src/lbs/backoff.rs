@@ -34,13 +34,6 @@ pub fn delay(trouble: Trouble, failures: u32) -> Duration {
     }
 }
 
-/// Spreads a delay evenly over one half to one and a half of it, so that a fleet that lost its
-/// server at one moment does not come back at one moment. `draw` is any random number.
-#[must_use]
-pub fn spread(delay: Duration, draw: u32) -> Duration {
-    delay / 2 + delay.mul_f64(f64::from(draw) / (f64::from(u32::MAX) + 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,13 +51,5 @@ mod tests {
         for (failures, seconds) in [(0, 2), (1, 2), (2, 4), (11, 2048), (12, 3600), (u32::MAX, 3600)] {
             assert_eq!(delay(Trouble::NothingInCommon, failures), Duration::from_secs(seconds), "{failures}");
         }
-    }
-
-    #[test]
-    fn the_spread_stays_around_the_delay() {
-        let delay = Duration::from_secs(10);
-        assert_eq!(spread(delay, 0), Duration::from_secs(5));
-        assert_eq!(spread(delay, 1 << 31), delay);
-        assert!(spread(delay, u32::MAX) < Duration::from_secs(15));
     }
 }

@@ -8,6 +8,8 @@
 
 mod failure;
 
+use zeroize::Zeroizing;
+
 pub use failure::{Failure, Reaction, Trouble};
 
 use super::das_info::{DasInfo, Request};
@@ -297,7 +299,7 @@ impl Client {
 
     fn credentials(&mut self, frame: &Frame<'_>, master_key: MasterKey, signature: &Signature) -> Result<(), Trouble> {
         let expected = if self.run == Run::First { first::APPLIED } else { first::ECDH_REFRESHED };
-        let Issued { dev_id_tag, mut sealed_dev_id, session_key_tag, mut sealed_session_key, signature: theirs } =
+        let Issued { dev_id_tag, mut sealed_dev_id, session_key_tag, sealed_session_key, signature: theirs } =
             match Credentials::decode(frame, expected)? {
                 Credentials::Issued(issued) => issued,
                 Credentials::Refused(result) => return Err(Trouble::Refused(result)),
@@ -307,9 +309,10 @@ impl Client {
         }
         let key = master_key.as_bytes();
         l_gcm_open(key, &dev_id_tag, &mut sealed_dev_id).map_err(|_| Trouble::Undecryptable)?;
-        l_gcm_open(key, &session_key_tag, &mut sealed_session_key).map_err(|_| Trouble::Undecryptable)?;
+        let mut opened_session_key = Zeroizing::new(sealed_session_key);
+        l_gcm_open(key, &session_key_tag, &mut *opened_session_key).map_err(|_| Trouble::Undecryptable)?;
         let dev_id = DevId::parse(&sealed_dev_id).map_err(|_| Trouble::DevId)?;
-        let session_key = SessionKey::from_bytes(&sealed_session_key).map_err(|_| Trouble::Undecryptable)?;
+        let session_key = SessionKey::from_bytes(&*opened_session_key).map_err(|_| Trouble::Undecryptable)?;
         self.ask_for_service(Issue { dev_id, master_key, session_key });
         Ok(())
     }
@@ -318,10 +321,10 @@ impl Client {
     /// the second.
     fn refreshed(&mut self, frame: &Frame<'_>, dev_id: DevId, master_key: MasterKey, r1: u8) -> Result<(), Trouble> {
         let mut sealed = match RefreshIi::decode(frame)? {
-            RefreshIi::Issued(sealed) => sealed,
+            RefreshIi::Issued(sealed) => Zeroizing::new(sealed),
             RefreshIi::Refused(result) => return Err(Trouble::Refused(result)),
         };
-        let plaintext = l_cbc_open(master_key.as_bytes(), &mut sealed).map_err(|_| Trouble::Undecryptable)?;
+        let plaintext = l_cbc_open(master_key.as_bytes(), &mut *sealed).map_err(|_| Trouble::Undecryptable)?;
         let [ours, r2, session_key @ ..] = &*plaintext else { return Err(Trouble::Undecryptable) };
         if *ours != r1 {
             return Err(Trouble::Challenge);

@@ -2,9 +2,7 @@
 
 /// The flag bit that announces a variable header.
 const NEGOTIATION: u8 = 0x08;
-/// The flag bit of the ECDH message set.
-const ECDH: u8 = 0x02;
-/// Flag bits that are never set.
+/// Flag bits that are never set; the one that is left, 0x02, is that of the ECDH message set.
 const RESERVED: u8 = 0x05;
 /// The longest remaining length four bytes can carry.
 const MAX_LENGTH: usize = 0x0FFF_FFFF;
@@ -94,18 +92,6 @@ impl<'a> Frame<'a> {
         };
         Ok(Self { first, body })
     }
-
-    /// Whether a variable header precedes the payload.
-    #[must_use]
-    pub fn has_negotiation(&self) -> bool {
-        self.first & NEGOTIATION != 0
-    }
-
-    /// Whether the frame belongs to the ECDH message set.
-    #[must_use]
-    pub fn is_ecdh(&self) -> bool {
-        self.first & ECDH != 0
-    }
 }
 
 /// A frame with the body that `write` appends.
@@ -176,7 +162,6 @@ mod tests {
             prop_assert_eq!(frame_len(&frame, usize::MAX), Ok(Some(frame.len())));
             let decoded = Frame::decode(&frame).unwrap();
             prop_assert_eq!(decoded, Frame { first: 0x1A, body: &body });
-            prop_assert!(decoded.has_negotiation() && decoded.is_ecdh());
             prop_assert_eq!(Frame::decode(&frame[..frame.len() - 1]), Err(FrameError::NotOne));
         }
 

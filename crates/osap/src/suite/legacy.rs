@@ -166,22 +166,22 @@ impl std::fmt::Debug for ShareKey {
 /// Derives the share key (osap-wire 4.3).
 #[must_use]
 pub fn share_key(code: &Code, serial: &Serial, case: CodeCase) -> ShareKey {
-    let md5 = |parts: [&[u8]; 2]| -> [u8; 16] {
+    let md5 = |parts: [&[u8]; 2]| -> Zeroizing<[u8; 16]> {
         let mut hash = Md5::new();
         parts.iter().for_each(|part| hash.update(part));
-        hash.finalize().into()
+        Zeroizing::new(hash.finalize().into())
     };
     let d1 = md5([code.as_bytes(), serial.as_str().as_bytes()]);
     let d1: Zeroizing<[u8; 32]> = Zeroizing::new(match case {
-        CodeCase::Upper => hex_upper(&d1),
-        CodeCase::Lower => crate::wire::hex_lower(&d1),
+        CodeCase::Upper => hex_upper(&*d1),
+        CodeCase::Lower => crate::wire::hex_lower(&*d1),
     });
-    let d2: Zeroizing<[u8; 32]> = Zeroizing::new(hex_upper(&md5([&*d1, SALT])));
-    let s1: [u8; 32] = hex_upper(&md5([&*d2, &[]]));
+    let d2: Zeroizing<[u8; 32]> = Zeroizing::new(hex_upper(&*md5([&*d1, SALT])));
+    let s1: Zeroizing<[u8; 32]> = Zeroizing::new(hex_upper(&*md5([&*d2, &[]])));
     let mut p = Zeroizing::new([0; 32]);
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ITERATIONS, SALT, &s1, &mut *p);
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ITERATIONS, SALT, &*s1, &mut *p);
     // Characters 10..42 of the text are bytes 5..21.
-    ShareKey { s1, s2: hex_upper(&p[5..21]) }
+    ShareKey { s1: *s1, s2: hex_upper(&p[5..21]) }
 }
 
 /// One side's P-384 key pair, used for one agreement (osap-wire 4.4).
