@@ -126,7 +126,8 @@ impl Device {
 
     /// Stops the device: unsubscribes and disconnects when it is online (osap-wire 9.9), and ends
     /// its task. Unacknowledged events are given up: whoever awaits them gets
-    /// [`ReportError::Stopped`]. Returns at once when the device has stopped already.
+    /// [`ReportError::Stopped`]. Returns at once when the device has stopped already, and within 20 seconds however the
+    /// server behaves.
     ///
     /// # Errors
     /// [`StopError`]; the device is stopped nevertheless.

@@ -23,6 +23,9 @@ use crate::state::LinkFault;
 /// How long CONNACK, SUBACK and UNSUBACK are waited for (osap-wire 9.3, 9.4, 9.9).
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// How long a goodbye may take: two UNSUBACKs nobody sends, and the packets before them that a full socket holds back.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(18);
+
 /// The largest packet taken from the DAS: 16 KiB of body and its topic.
 pub(crate) const MAX_PACKET: usize = 18 * 1024;
 
@@ -44,6 +47,8 @@ pub(crate) struct Link {
     replies: VecDeque<Reply>,
     heard: Instant,
     ping_at: Instant,
+    /// The end of a goodbye, whatever the server does.
+    leave_by: Option<Instant>,
     /// Something went wrong on the way out: the server will find out by itself.
     orderly: bool,
 }
@@ -97,6 +102,7 @@ impl Link {
             replies: VecDeque::new(),
             heard: now,
             ping_at,
+            leave_by: None,
             orderly: true,
         }
     }
@@ -289,6 +295,9 @@ impl Link {
             }
             _ => {}
         }
+        if self.leave_by.is_some_and(|end| end <= now) {
+            return Err(LinkFault::NoAnswer);
+        }
         if self.silent_at() <= now { Err(LinkFault::Silent) } else { Ok(()) }
     }
 
@@ -302,7 +311,7 @@ impl Link {
         };
         let repeat = if self.stage == Stage::Online { outbox.deadline() } else { None };
         let send = [Some(self.ping_at), repeat].into_iter().flatten().filter(|_| writable);
-        send.chain(answer).fold(self.silent_at(), Instant::min)
+        send.chain(answer).chain(self.leave_by).fold(self.silent_at(), Instant::min)
     }
 
     /// Nothing for two keep-alive intervals is the end (9.9).
@@ -311,7 +320,8 @@ impl Link {
     }
 
     /// The program wants an end: goodbye in order, as far as the login got.
-    pub(crate) fn handle_stop(&mut self) {
+    pub(crate) fn handle_stop(&mut self, now: Instant) {
+        self.leave_by.get_or_insert(now + GOODBYE_TIMEOUT);
         self.stage = match self.stage {
             Stage::Connect | Stage::AwaitConnack { .. } => Stage::Closed,
             Stage::Online => Stage::Unsubscribe { filter: 0 },

@@ -56,6 +56,8 @@ struct Failures {
     storage: u32,
     full_login: u32,
     light_login: u32,
+    /// Turns to the LBS because of links that did not live long.
+    short_link: u32,
     session_unknown: u32,
     session_exists: u32,
 }
@@ -262,7 +264,6 @@ impl Session {
     /// CONNACK 0.
     pub(crate) fn handle_accepted(&mut self) {
         self.seen_login = true;
-        self.failures.session_unknown = 0;
         self.failures.session_exists = 0;
     }
 
@@ -276,6 +277,11 @@ impl Session {
     /// The DAS connection is over.
     pub(crate) fn handle_link_end(&mut self, now: Instant, end: LinkEnd, random: &mut dyn Random) {
         let online_since = self.online_since.take();
+        if online_since.is_some_and(|since| now.saturating_duration_since(since) >= STABLE) {
+            self.failures.light_login = 0;
+            self.failures.short_link = 0;
+            self.failures.session_unknown = 0;
+        }
         let Phase::Do(Task::Login { full }) = self.phase else { return };
         let reason = match end {
             LinkEnd::Refused(connack::BLACKLISTED) => {
@@ -299,15 +305,10 @@ impl Session {
                 return;
             }
         };
-        match online_since {
-            Some(since) => {
-                if now.saturating_duration_since(since) >= STABLE {
-                    self.failures.light_login = 0;
-                }
-                self.light_login(now, reason, random);
-            }
-            None if full => self.full_login(now, reason, random),
-            None => self.light_login(now, reason, random),
+        if full && online_since.is_none() {
+            self.full_login(now, reason, random);
+        } else {
+            self.light_login(now, reason, random);
         }
     }
 
@@ -335,7 +336,14 @@ impl Session {
         let row = self.failures.light_login;
         self.failures.light_login += 1;
         if row >= LIGHT_LOGINS {
-            self.phase = Phase::Do(Task::Authenticate);
+            // The first turn to the LBS is taken at once. A DAS that lets the device in and drops it, again and again, would
+            // otherwise be visited once a second for ever, by a whole fleet.
+            let delay = match self.failures.short_link {
+                0 => Duration::ZERO,
+                row => pause(row, random),
+            };
+            self.failures.short_link += 1;
+            self.wait(now, delay, reason, Task::Authenticate);
         } else {
             // The first one at once; the others spread over a second, because a server that
             // restarts loses all its devices in the same moment.

@@ -85,7 +85,7 @@ impl<'a> Talk<'a> {
                 },
                 () = self.shared.wake.notified() => {
                     if self.shared.stop_requested() {
-                        self.link.handle_stop();
+                        self.link.handle_stop(now());
                     }
                     Ok(None)
                 }

@@ -266,14 +266,14 @@ fn two_intervals_of_silence_are_the_end() {
 fn goodbye_unsubscribes_both_and_disconnects() {
     let mut bench = Bench::online();
     bench.outbox.push("t".into(), "{}".into(), 1).unwrap();
-    bench.link.handle_stop();
+    bench.link.handle_stop(bench.now);
     for (id, filter) in [(1, "/iot/SN0000001/#"), (2, "/SN0000001/#")] {
         let sent = bench.sent().unwrap();
         let Ok(Packet::Unsubscribe(unsubscribe)) = decode(&sent, &Rules::STRICT) else { panic!() };
         assert_eq!(unsubscribe.packet_id, id);
         assert_eq!(unsubscribe.filters.collect::<Vec<_>>(), [filter]);
         assert_eq!(bench.sent(), None, "no event goes out any more");
-        bench.link.handle_stop();
+        bench.link.handle_stop(bench.now);
         bench.got(&written_by(|out| encode::unsuback(id, out))).unwrap();
     }
     assert_eq!(bench.sent(), Some(vec![0xe0, 0]));
@@ -283,7 +283,7 @@ fn goodbye_unsubscribes_both_and_disconnects() {
 #[test]
 fn a_goodbye_nobody_answers_ends_after_six_seconds_each() {
     let mut bench = Bench::online();
-    bench.link.handle_stop();
+    bench.link.handle_stop(bench.now);
     for _ in 0..2 {
         bench.sent().unwrap();
         assert_eq!(bench.deadline(), 6);
@@ -294,10 +294,23 @@ fn a_goodbye_nobody_answers_ends_after_six_seconds_each() {
 }
 
 #[test]
+fn a_goodbye_that_cannot_be_written_ends_although_the_server_talks() {
+    let mut bench = Bench::online();
+    bench.link.handle_stop(bench.now);
+    // The socket takes nothing, so the UNSUBSCRIBE never leaves; the server is heard all the time.
+    for _ in 0..3 {
+        bench.elapse(5).unwrap();
+        bench.got(&[0xd0, 0]).unwrap();
+    }
+    assert_eq!(bench.link.poll_timeout(&bench.outbox, false), bench.now + Duration::from_secs(3));
+    assert_eq!(bench.elapse(3), Err(LinkFault::NoAnswer));
+}
+
+#[test]
 fn a_goodbye_during_the_login_is_short() {
     let mut bench = Bench::new(FULL);
     bench.sent();
-    bench.link.handle_stop();
+    bench.link.handle_stop(bench.now);
     assert!(bench.link.is_closed());
     assert_eq!(bench.sent(), None);
 
@@ -305,7 +318,7 @@ fn a_goodbye_during_the_login_is_short() {
     bench.sent();
     bench.connack(0).unwrap();
     bench.sent();
-    bench.link.handle_stop();
+    bench.link.handle_stop(bench.now);
     assert_eq!(bench.sent(), Some(vec![0xe0, 0]));
     assert!(bench.link.is_closed());
 }

@@ -253,7 +253,11 @@ fn session_unknown_is_followed_at_once_twice_and_then_slowly() {
         bench.authenticate(Ok(grant('1')));
     }
     bench.log_in();
-    bench.end(LOST);
+    bench.end(LinkEnd::Refused(11));
+    assert_eq!(bench.wait().0, 8.0, "let in and sent away is no success");
+    bench.authenticate(Ok(grant('1')));
+    bench.log_in();
+    bench.later(30);
     bench.end(LinkEnd::Refused(11));
     bench.expect_authentication(&both('1'), CodeCase::Upper);
 }
@@ -333,6 +337,35 @@ fn a_link_that_keeps_breaking_is_no_busy_loop() {
     bench.log_in();
     bench.later(29);
     bench.end(LOST);
+    bench.expect_authentication(&both('1'), CodeCase::Upper);
+}
+
+#[test]
+fn a_das_that_lets_in_and_drops_is_visited_ever_more_slowly() {
+    let mut bench = Bench::online();
+    let short_lives = |bench: &mut Bench| {
+        bench.end(LOST);
+        for _ in 0..3 {
+            bench.log_in();
+            bench.end(LOST);
+            bench.wait();
+        }
+        bench.log_in();
+        bench.end(LOST);
+    };
+    short_lives(&mut bench);
+    for delay in [2.0, 4.0, 6.0] {
+        bench.expect_authentication(&both('1'), CodeCase::Upper);
+        bench.authenticate(Ok(grant('1')));
+        bench.log_in();
+        short_lives(&mut bench);
+        assert_eq!(bench.wait().0, delay);
+    }
+    bench.expect_authentication(&both('1'), CodeCase::Upper);
+    bench.authenticate(Ok(grant('1')));
+    bench.log_in();
+    bench.later(30);
+    short_lives(&mut bench);
     bench.expect_authentication(&both('1'), CodeCase::Upper);
 }
 

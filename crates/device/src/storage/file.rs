@@ -30,10 +30,11 @@ pub struct FileStorage {
 #[serde(deny_unknown_fields)]
 struct Document<'a> {
     version: u32,
-    // A serial may contain characters JSON escapes, which cannot be borrowed.
+    // A serial and a DevID may contain characters JSON escapes, which cannot be borrowed.
     #[serde(borrow)]
     serial: Cow<'a, str>,
-    dev_id: &'a str,
+    #[serde(borrow)]
+    dev_id: Cow<'a, str>,
     master_key: &'a str,
 }
 
@@ -112,7 +113,7 @@ fn render(serial: &Serial, credentials: &Credentials) -> Result<Zeroizing<Vec<u8
     let master_key =
         std::str::from_utf8(credentials.master_key.as_bytes()).map_err(|_| "the master key is not text")?;
     let document =
-        Document { version: 1, serial: serial.as_str().into(), dev_id: credentials.dev_id.as_str(), master_key };
+        Document { version: 1, serial: serial.as_str().into(), dev_id: credentials.dev_id.as_str().into(), master_key };
     let mut text = Zeroizing::new(Vec::with_capacity(512));
     serde_json::to_writer(&mut *text, &document).map_err(|_| "the credentials are not text")?;
     text.push(b'\n');
@@ -174,6 +175,16 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::metadata(&storage.dir).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(std::fs::read_dir(&storage.dir).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_dev_id_with_characters_json_escapes_comes_back() {
+        let (_dir, storage) = storage();
+        let sn = serial(r#"quote"and\slash"#);
+        let dev_id = DevId::parse(br#"0123456789abcdef"\"\456789abcdef"#).unwrap();
+        let credentials = Credentials { dev_id, ..credentials('1') };
+        storage.store(&sn, &credentials).unwrap();
+        assert_eq!(storage.load(&sn).unwrap(), Some(credentials));
     }
 
     #[test]
