@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use osap::das::cipher::SessionCipher;
+use osap::suite::Suite;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::{self, error::RecvError};
 use vestibule_broker::codec::QoS;
@@ -17,10 +18,13 @@ use vestibule_broker::{
 use vestibule_platform::{Connection, ConnectionId, Device, DeviceId, DeviceLink, Platform};
 
 use crate::brake::Brake;
+use crate::explain;
 use crate::key_state::{KeyState, KeyStates};
-use crate::{LEGACY_SUITE, explain};
 
 pub(crate) use uplink::Grant;
+
+/// The suite of every session at a legacy listener.
+const SUITE: Suite = Suite::Legacy;
 
 /// The device access service.
 pub struct Das {
@@ -115,8 +119,8 @@ impl Service for Das {
     /// same moment could each close the other.
     fn opened(&self, session: &mut DasSession) {
         let connection = Connection {
-            suite: LEGACY_SUITE,
-            confidential: false,
+            suite: SUITE.as_str(),
+            confidential: SUITE.is_confidential(),
             peer: session.link.peer(),
             link: Arc::new(OsapLink(Arc::clone(&session.link))),
         };

@@ -17,6 +17,3 @@ pub use assignment::{Assignment, DasNode};
 pub use das::{Das, das_listener};
 pub use lbs::{Lbs, LbsConfig, RandomSource};
 pub use pool::ComputePool;
-
-/// What the console and the API call the legacy suite.
-pub const LEGACY_SUITE: &str = "legacy";

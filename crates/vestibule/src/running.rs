@@ -318,3 +318,19 @@ fn metrics_handle() -> anyhow::Result<PrometheusHandle> {
         .context("metrics cannot be collected")?;
     Ok(HANDLE.get_or_init(|| handle).clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_use_says_what_to_do_and_keeps_its_cause() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 8666));
+        let error = not_listening("lbs.legacy_listen", address, ErrorKind::AddrInUse.into());
+        let text = format!("{error:#}");
+        assert!(text.starts_with("lbs.legacy_listen: 127.0.0.1:8666 cannot be listened on"), "{text}");
+        assert!(text.contains("another program"), "{text}");
+        let cause = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+        assert_eq!(cause.map(io::Error::kind), Some(ErrorKind::AddrInUse));
+    }
+}

@@ -16,7 +16,6 @@ pub(super) struct Broken {
 pub(super) fn rules(config: &Config) -> Vec<Broken> {
     let mut broken = ranges(config);
     broken.extend(plain_http(config));
-    broken.extend(unreachable_das(config));
     broken.extend(empty_data(config));
     broken
 }
@@ -81,19 +80,6 @@ fn plain_http(config: &Config) -> Option<Broken> {
             "{} can be reached by other machines and plain HTTP shows them tokens; listen on 127.0.0.1 behind a proxy that speaks TLS, or \
              set http.insecure = true",
             listen.ip()
-        ),
-    })
-}
-
-/// A device is told where its DAS is; a wildcard address is no answer.
-fn unreachable_das(config: &Config) -> Option<Broken> {
-    let listen = config.das.legacy_listen?;
-    let needed = config.lbs.legacy_listen.is_some() && config.das.advertise.is_none();
-    (needed && listen.ip().is_unspecified()).then(|| Broken {
-        key: "das.advertise",
-        reads: vec!["das.legacy_listen", "das.advertise", "lbs.legacy_listen"],
-        message: format!(
-            "das.legacy_listen is {listen}, to which no device can connect; set das.advertise to the host devices reach this machine by"
         ),
     })
 }

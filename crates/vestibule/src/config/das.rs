@@ -15,7 +15,7 @@ pub struct Das {
     #[serde(with = "text::listen_or_off")]
     pub legacy_listen: Option<SocketAddr>,
     /// Host, or host and port, told to devices at the end of authentication (osap-wire 5.8); `None` tells the address of
-    /// `legacy_listen`.
+    /// `legacy_listen`, or, when that is a wildcard, the one the device reached the LBS at.
     #[serde(with = "text::advertise_or_auto")]
     pub advertise: Option<Advertise>,
     /// Devices connected at once.

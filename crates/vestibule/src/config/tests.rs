@@ -197,19 +197,6 @@ fn plain_http_stays_on_this_machine_unless_told_otherwise() {
 }
 
 #[test]
-fn devices_are_never_told_a_wildcard_address() {
-    let set = |more: &[&str]| {
-        let mut set = vec!["lbs.legacy_listen=0.0.0.0:8666".to_owned(), "das.legacy_listen=0.0.0.0:8668".to_owned()];
-        set.extend(more.iter().map(ToString::to_string));
-        Sources { set, ..nothing() }
-    };
-    let problems = without_file(&set(&[]));
-    assert!(problems[0].starts_with("default: das.advertise: das.legacy_listen is 0.0.0.0:8668"), "{problems:?}");
-    load(&set(&["das.advertise=hall.example"])).expect("told by name");
-    load(&set(&["das.legacy_listen=192.0.2.1:8668"])).expect("a specific address is its own");
-}
-
-#[test]
 fn limits_have_floors() {
     let problems = without_file(&Sources { set: vec!["das.max_connections=0".to_owned()], ..nothing() });
     assert_eq!(problems, ["--set das.max_connections: must be at least 1; it is 0"]);

@@ -47,10 +47,8 @@ pub fn run(options: Options, out: &mut Out<'_>) -> anyhow::Result<()> {
 
 async fn demonstrate(options: &Options, directory: &Directory, out: &mut Out<'_>) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch()?;
-    let running = tokio::select! {
-        running = start(options, directory) => running?,
-        signal = signals.asked() => bail!("{signal} came before the demonstration had started"),
-    };
+    // Not cut short by a signal, which is heard right after: what is half open could not be removed.
+    let running = start(options, directory).await?;
     if options.check {
         let checked = check(&running, directory, &mut signals).await;
         stop(running).await?;
