@@ -9,12 +9,15 @@ use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
-use vestibule_platform::{EventQuery, Position};
+use vestibule_platform::{EventQuery, Position, Record};
 
 use crate::api::Shared;
 use crate::extract::{Answer, LARGEST_PAGE, Params, cut, device_filter, page_size};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{EventList, EventShape};
+
+/// Reported data on one page, in bytes; a page of large events ends here, before its limit.
+const PAGE_BYTES: usize = 4 << 20;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -70,10 +73,21 @@ pub(crate) async fn list_events(
     };
     let mut records = shared.platform.events(query).await?;
     // The journal reads no more than the largest page at a time, so that one may turn out to be the last.
+    let size = size.min(fitting(&records));
     let more = cut(&mut records, size) || records.len() == LARGEST_PAGE;
     let next = records.last().filter(|_| more).map(|record| record.position.get().to_string());
     let items = records.iter().map(|record| EventShape::from(&**record)).collect();
     Ok(Json(EventList { items, next }).into_response())
+}
+
+/// How many of the records fit on a page, one at least: the answer is in memory for as long as its client takes over it.
+fn fitting(records: &[Arc<Record>]) -> usize {
+    let mut bytes = 0;
+    let fits = |record: &&Arc<Record>| {
+        bytes += record.data.len();
+        bytes <= PAGE_BYTES
+    };
+    records.iter().take_while(fits).count().max(1)
 }
 
 /// Reads a position from a parameter or header.

@@ -3,7 +3,7 @@
 //! A stream is a follower of the journal, not a queue: what a client has not taken yet stays in the journal. Only
 //! a handful of ready-made messages lie between the follower and the socket.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -128,30 +128,39 @@ struct Feed {
 
 impl Feed {
     /// Runs until the client is gone, the server shuts down or the store fails; the client comes back by itself.
-    async fn run(mut self, shared: Arc<Shared>) {
+    async fn run(self, shared: Arc<Shared>) {
+        let Feed { mut follow, mut presence, device, sender, _open } = self;
         let every = shared.config.keep_alive;
         let mut keep_alive = interval_at(Instant::now() + every, every);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut closing = shared.closing.subscribe();
         let mut message = Bytes::from_static(b"retry: 2000\n\n");
         loop {
-            tokio::select! {
-                sent = self.sender.send(message) => if sent.is_err() { return },
-                _ = closing.wait_for(|closing| *closing) => return,
-            }
-            message = tokio::select! {
-                () = self.sender.closed() => return,
-                _ = closing.wait_for(|closing| *closing) => return,
-                followed = self.follow.next() => match followed {
-                    Ok(Followed::Event(record)) => event_message(record.position, &EventShape::from(&*record)),
-                    Ok(Followed::Lagged { resume }) => lagged_message(resume),
-                    Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "an event stream ends: the journal cannot be read");
-                        return;
-                    }
-                },
-                changed = next_change(&mut self.presence, self.device) => changed,
-                _ = keep_alive.tick() => Bytes::from_static(b": keep-alive\n\n"),
+            // Kept until it is there: a reading of the journal that began anew with every other message might never end.
+            let mut followed = pin!(follow.next());
+            let next = loop {
+                tokio::select! {
+                    sent = sender.send(message) => if sent.is_err() { return },
+                    _ = closing.wait_for(|closing| *closing) => return,
+                }
+                message = tokio::select! {
+                    () = sender.closed() => return,
+                    _ = closing.wait_for(|closing| *closing) => return,
+                    next = &mut followed => break next,
+                    changed = next_change(&mut presence, device) => changed,
+                    _ = keep_alive.tick() => Bytes::from_static(b": keep-alive\n\n"),
+                };
+            };
+            message = match next {
+                Ok(Followed::Event(record)) => event_message(record.position, &EventShape::from(&*record)),
+                Ok(Followed::Lagged { resume }) => lagged_message(resume),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "an event stream ends: the journal cannot be read"
+                    );
+                    return;
+                }
             };
         }
     }

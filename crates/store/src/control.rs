@@ -270,12 +270,19 @@ impl Control {
     }
 }
 
-/// Runs a future on the store's runtime; a runtime that is gone means that the store is.
+/// Runs a future on the store's runtime, as long as the caller waits for it; a runtime that is gone means that the store
+/// is.
 pub(crate) async fn on_runtime<T: Send + 'static>(
     runtime: &Handle,
     future: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
-    match runtime.spawn(future).await {
+    struct Running<T>(JoinHandle<T>);
+    impl<T> Drop for Running<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+    match (&mut Running(runtime.spawn(future)).0).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(StoreError::Closed),

@@ -47,14 +47,14 @@ impl DataDir {
     }
 }
 
-/// Creates the directory and its parents with mode 0700, and makes the entry durable.
+/// Creates the directory and its parents with mode 0700, and makes every entry that is new durable: what is synced in a
+/// directory that a power cut takes away is lost with it.
 pub(crate) fn create_dir(path: &Path) -> Result<(), OpenError> {
     let create = || {
+        let new = path.ancestors().skip(1).take_while(|parent| !parent.as_os_str().is_empty() && !parent.exists());
+        let new: Vec<&Path> = new.collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-            _ => Ok(()),
-        }
+        [path].into_iter().chain(new).try_for_each(sync_entry)
     };
     create().map_err(|source| OpenError::Io { action: "create the directory", path: path.to_owned(), source })
 }
@@ -67,12 +67,18 @@ pub(crate) fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), Op
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&partial, path)?;
-        match path.parent() {
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
+        sync_entry(path)
     };
     write().map_err(|source| OpenError::Io { action: "write", path: path.to_owned(), source })
+}
+
+/// Makes durable that the path is in its directory.
+pub(crate) fn sync_entry(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {

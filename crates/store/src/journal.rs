@@ -3,6 +3,7 @@
 mod active;
 mod filter;
 mod live;
+mod name;
 mod postgres;
 mod queue;
 mod row;

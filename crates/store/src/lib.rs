@@ -15,7 +15,9 @@
 //!    ([`Journal::durable`], [`Journal::watch_durable`]) moves past them, repetitions included: the original is durable.
 //!    Only now may anybody acknowledge them.
 //! 5. When a commit fails the batch is kept and tried again with back-off; [`Journal::health`] says so, the watermark
-//!    stands still, and nothing is acknowledged or lost. At the size cap the same happens until retention frees space.
+//!    stands still, and nothing is acknowledged or lost. The segment is opened anew first: the mark in it says whether the
+//!    commit went through after all, and its log is brought into the file, because frames whose sync failed may be seen
+//!    and yet never reach the disk. At the size cap commits wait in the same way until retention frees space.
 //!
 //! Positions are contiguous in append order, begin at 1 and never go to a second record that became durable: the
 //! high-water mark is stored with every commit, so it also survives repetitions at the very end and the removal of every

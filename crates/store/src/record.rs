@@ -167,10 +167,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// Memory the record occupies while it waits, in bytes; paths and serials are shared and count with their length.
+    /// Memory the record occupies while it waits, in bytes. Path and serial count as if nothing shared them.
     pub(crate) fn size(&self) -> usize {
         const FIXED: usize = std::mem::size_of::<Record>() + 64;
-        FIXED + self.data.len() + self.id.as_ref().map_or(0, |id| id.len())
+        let DevicePath { resource, index, area, name } = &*self.path;
+        let path: usize = [resource, index, area, name].iter().map(|level| level.len()).sum();
+        FIXED + self.serial.len() + path + self.data.len() + self.id.as_ref().map_or(0, |id| id.len())
     }
 
     /// Makes the record one that every database takes, so that no device can send what would block the journal for all:

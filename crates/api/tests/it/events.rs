@@ -94,3 +94,26 @@ fn the_largest_page_knows_that_there_is_more() {
     let rest = site.get(&format!("/v1/events?limit=1000&cursor={}", page["next"].as_str().expect("a cursor"))).json();
     assert_eq!((rest["items"][0]["position"].as_i64(), &rest["next"]), (Some(1), &Value::Null));
 }
+
+#[test]
+fn a_page_of_large_events_is_bounded_and_loses_none() {
+    let site = Site::new();
+    let device = site.add("A");
+    let large = format!("\"{}\"", "x".repeat(60_000));
+    let report = |n: i64| site.append(&device, "Fire", "Smoke", Some(&n.to_string()), NOW, &large);
+    site.durable((1..=150).fold(Position::START, |_, n| report(n)));
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let answer = site.get(&format!("/v1/events?limit=1000{cursor}"));
+        assert!(answer.body.len() < 5 << 20, "{}", answer.body.len());
+        let page = answer.json();
+        seen.extend(page["items"].as_array().expect("items").iter().filter_map(|event| event["position"].as_i64()));
+        pages += 1;
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, (1..=150).rev().collect::<Vec<i64>>());
+    assert!(pages > 1);
+}

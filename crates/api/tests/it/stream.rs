@@ -169,6 +169,34 @@ fn presence_is_told_as_it_changes() {
 }
 
 #[test]
+fn changes_of_presence_do_not_keep_events_back() {
+    let site = Site::new();
+    let (device, restless) = (site.add("A"), site.add("B"));
+    // More than the journal has in memory, so that the stream reads files while presence changes all the time.
+    site.durable(
+        (1..=6_000).fold(Position::START, |_, n| site.append(&device, "Fire", "Smoke", None, NOW, &n.to_string())),
+    );
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Not for ever, so that a failure of the other side ends the test as well.
+            let began = std::time::Instant::now();
+            while !over.load(std::sync::atomic::Ordering::Relaxed) && began.elapsed() < Duration::from_secs(60) {
+                let id = site.platform.connected(&restless, connection());
+                site.platform.disconnected(&restless, id, "closed");
+            }
+        });
+        let mut client = Client::open(&site, "", Some(1));
+        let mut events = 0;
+        for _ in 0..20_000 {
+            events += usize::from(client.next().kind == "event");
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(events > 0);
+    });
+}
+
+#[test]
 fn line_breaks_in_a_devices_json_do_not_break_the_message() {
     let site = Site::new();
     let device = site.add("A");

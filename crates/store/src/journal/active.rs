@@ -12,6 +12,7 @@ use super::filter::{self, Filter};
 use super::live::Live;
 use super::segment::{Bounds, Segment};
 use super::segments::SegmentReader;
+use crate::directory::sync_entry;
 use crate::{DeviceId, DevicePath, OpenError, Record};
 
 /// The format of a segment file, its `user_version`. 0 is a file whose creation was interrupted.
@@ -100,9 +101,7 @@ impl Active {
         connection.execute(SCHEMA).await?;
         sqlx::query("INSERT INTO mark (base, next) VALUES ($1, $1)").bind(base).execute(&mut connection).await?;
         connection.execute("COMMIT").await?;
-        if let Some(parent) = path.parent() {
-            std::fs::File::open(parent)?.sync_all()?;
-        }
+        sync_entry(&path)?;
         let segment = Segment::new(path, day, base);
         segment.measure();
         *segment.live.write() = Some(Live::default());
@@ -140,6 +139,14 @@ impl Active {
         day: i64,
         known: Option<Arc<Segment>>,
     ) -> Result<Opened, sqlx::Error> {
+        if known.is_some() {
+            // After an error the log may hold frames that never reached the disk although the file system shows them.
+            if !settle(&mut connection).await? {
+                return Err(sqlx::Error::Protocol("the log of the segment is in use".into()));
+            }
+        } else {
+            sync_log(path)?;
+        }
         let (base, next): (i64, i64) = sqlx::query_as("SELECT base, next FROM mark").fetch_one(&mut connection).await?;
         let segment = known.unwrap_or_else(|| Arc::new(Segment::new(path.to_owned(), day, base)));
         let sealed: Option<(i64, i64, i64, i64, Vec<u8>)> =
@@ -188,8 +195,15 @@ impl Active {
         Ok(found.is_some())
     }
 
-    /// Stores records in one transaction together with the mark `next`. A record that is there already, from a commit
-    /// whose outcome was not known, stays as it is.
+    /// The positions from this one on that have a record.
+    pub(super) async fn positions(&mut self, from: i64) -> Result<Vec<i64>, sqlx::Error> {
+        sqlx::query_scalar("SELECT position FROM record WHERE position >= $1 ORDER BY position")
+            .bind(from)
+            .fetch_all(&mut self.connection)
+            .await
+    }
+
+    /// Stores records in one transaction together with the mark `next`.
     ///
     /// After an error the value must not be used again: what the file holds is not known before it is opened anew.
     pub(super) async fn store(&mut self, records: &[&Arc<Record>], next: i64) -> Result<(), sqlx::Error> {
@@ -201,30 +215,18 @@ impl Active {
             let path = self.path(&record.path).await?;
             rows.push(NumberedRecord { record, device, path });
         }
-        let mut stored = 0;
         let mut rest = rows.as_slice();
         while !rest.is_empty() {
             let insert = INSERTS.iter().find(|insert| insert.rows <= rest.len()).unwrap_or(&INSERTS[2]);
             let (now, later) = rest.split_at(insert.rows);
-            stored += sqlx::query_with(insert.sql.as_str(), arguments(now))
-                .execute(&mut self.connection)
-                .await?
-                .rows_affected();
+            sqlx::query_with(insert.sql.as_str(), arguments(now)).execute(&mut self.connection).await?;
             rest = later;
         }
         sqlx::query("UPDATE mark SET next = $1").bind(next).execute(&mut self.connection).await?;
         self.connection.execute("COMMIT").await?;
         self.next = next;
-        let rows = self.bounds.rows + i64::try_from(stored).unwrap_or(0);
         records.iter().for_each(|record| self.bounds.include(record));
-        self.bounds.rows = rows;
-        if stored == records.len() as u64 {
-            self.note(fresh, records);
-        } else {
-            // Some were there; only the file knows which.
-            let live = load_live(&mut self.connection).await?;
-            *self.segment.live.write() = Some(live);
-        }
+        self.note(fresh, records);
         self.segment.measure();
         Ok(())
     }
@@ -316,9 +318,20 @@ impl Active {
     }
 }
 
-/// Brings the log into the file as far as readers allow.
-async fn settle(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.map(drop)
+/// Brings the log into the file as far as readers allow, synced; true: all of it.
+async fn settle(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let (busy, ..): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await?;
+    Ok(busy == 0)
+}
+
+/// Makes durable what a process that was killed had written to the log and not synced yet: it is read, so it must stay.
+fn sync_log(path: &Path) -> std::io::Result<()> {
+    let [_, log, _] = Segment::files(path);
+    match std::fs::File::open(log) {
+        Ok(log) => log.sync_data(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 async fn connect(path: &Path, create: bool) -> Result<SqliteConnection, sqlx::Error> {
@@ -392,7 +405,7 @@ static INSERTS: LazyLock<[Insert; 3]> = LazyLock::new(|| {
         let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
         let sql = format!(
             "INSERT INTO record (position, device, path, kind, event_id, time, received, flags, data) \
-             VALUES {values} ON CONFLICT DO NOTHING"
+             VALUES {values}"
         );
         Insert { rows, sql }
     })

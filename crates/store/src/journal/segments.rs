@@ -25,7 +25,7 @@ const SCANS: usize = 8;
 pub(super) struct SegmentReader(Arc<Segments>);
 
 struct Segments {
-    /// By base.
+    /// In the order of their records.
     list: RwLock<Vec<Arc<Segment>>>,
     /// The open ones, most recently used last.
     open: Mutex<Vec<(Arc<Segment>, SqlitePool)>>,
@@ -33,9 +33,8 @@ struct Segments {
 }
 
 impl SegmentReader {
-    /// Over these segments.
-    pub(super) fn new(mut list: Vec<Arc<Segment>>) -> SegmentReader {
-        list.sort_by_key(|segment| segment.base);
+    /// Over these segments, in their order.
+    pub(super) fn new(list: Vec<Arc<Segment>>) -> SegmentReader {
         SegmentReader(Arc::new(Segments {
             list: RwLock::new(list),
             open: Mutex::new(Vec::new()),
@@ -43,7 +42,7 @@ impl SegmentReader {
         }))
     }
 
-    /// All segments, by base.
+    /// All segments, in the order of their records.
     pub(super) fn list(&self) -> Vec<Arc<Segment>> {
         self.0.list.read().clone()
     }
@@ -170,23 +169,28 @@ impl SegmentReader {
         key: u64,
         record: &Record,
     ) -> Result<bool, sqlx::Error> {
-        let place = segment.live.read().as_ref().map(|live| live.event(key));
-        let pool = self.pool(segment)?;
-        let query = match place {
-            Some(None) => return Ok(false),
-            Some(Some(position)) => {
-                sqlx::query("SELECT 1 FROM entry WHERE device = $1 AND event_id = $2 AND position = $3")
-                    .bind(record.device.as_bytes().as_slice())
-                    .bind(record.id.as_deref())
-                    .bind(position)
+        loop {
+            let place = segment.live.read().as_ref().map(|live| live.event(key));
+            let query = match place {
+                Some(None) => return Ok(false),
+                Some(Some(position)) => {
+                    sqlx::query("SELECT 1 FROM entry WHERE device = $1 AND event_id = $2 AND position = $3")
+                        .bind(record.device.as_bytes().as_slice())
+                        .bind(record.id.as_deref())
+                        .bind(position)
+                }
+                None => sqlx::query(
+                    "SELECT 1 FROM record WHERE device = (SELECT number FROM device WHERE id = $1) AND event_id = $2",
+                )
+                .bind(record.device.as_bytes().as_slice())
+                .bind(record.id.as_deref()),
+            };
+            match query.fetch_optional(&self.pool(segment)?).await {
+                // The segment was sealed at this moment; the next look finds another pool.
+                Err(sqlx::Error::PoolClosed) => {}
+                result => return Ok(result?.is_some()),
             }
-            None => sqlx::query(
-                "SELECT 1 FROM record WHERE device = (SELECT number FROM device WHERE id = $1) AND event_id = $2",
-            )
-            .bind(record.device.as_bytes().as_slice())
-            .bind(record.id.as_deref()),
-        };
-        Ok(query.fetch_optional(&pool).await?.is_some())
+        }
     }
 
     /// Closes what is open of a segment; the next reading opens it anew.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use jiff::Timestamp;
 use metrics::gauge;
 use tokio::task::JoinHandle;
 
 use super::active::{Active, Opened};
 use super::filter::{self, Filter};
+use super::name::{day, file_name, parse_name, segment_files};
 use super::segment::{Segment, remove_files};
 use super::segments::SegmentReader;
 use super::writer::{CommitError, Committed};
@@ -20,7 +20,6 @@ use crate::{OpenError, Position, Record, StoreConfig};
 /// Memory for the filters of sealed segments. 256 MiB recognise repetitions among the newest 134 million events; the
 /// filters of older segments are dropped.
 const FILTER_BYTES: usize = 256 << 20;
-const DAY_MS: i64 = 86_400_000;
 
 /// What sealing a segment gives.
 type SealResult = Result<(Arc<Segment>, Filter), sqlx::Error>;
@@ -58,15 +57,15 @@ impl SegmentWriter {
         };
         let mut actives = Vec::new();
         let mut filters = Vec::new();
-        let mut next = 1;
+        let mut found = Vec::new();
         for (path, day) in segment_files(&dir)? {
             match Active::open(path.clone(), day, None).await? {
                 Opened::Active(active) => {
-                    next = next.max(active.next);
+                    found.push((active.segment.clone(), active.next));
                     actives.push(active);
                 }
-                Opened::Sealed(segment, filter, after) => {
-                    next = next.max(after);
+                Opened::Sealed(segment, filter, next) => {
+                    found.push((segment.clone(), next));
                     filters.push((segment, filter));
                 }
                 Opened::Unborn => {
@@ -74,8 +73,12 @@ impl SegmentWriter {
                 }
             }
         }
-        let sealed = filters.iter().map(|(segment, _)| segment);
-        let segments = sealed.chain(actives.iter().map(|active| &active.segment)).cloned().collect();
+        // A segment that ended without a record has the base of the one after it.
+        found.sort_by_key(|(segment, next)| (segment.base, *next));
+        actives.sort_by_key(|active| (active.segment.base, active.next));
+        let next = found.iter().map(|(_, next)| *next).max().unwrap_or(1);
+        let segments: Vec<Arc<Segment>> = found.into_iter().map(|(segment, _)| segment).collect();
+        let last = segments.last().cloned();
         let mut writer = SegmentWriter {
             dir,
             segment_rows: i64::try_from(config.segment_rows.max(1)).unwrap_or(i64::MAX),
@@ -92,9 +95,8 @@ impl SegmentWriter {
         };
         writer.trim_filters();
         // All but the newest have ended, unless that one is sealed: then a crash came before the next was made.
-        let last = writer.reader.list().last().map(|segment| segment.base);
         for active in actives {
-            if Some(active.segment.base) == last {
+            if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &active.segment)) {
                 writer.newest = Some(active.segment.clone());
                 writer.active = Some(active);
             } else {
@@ -128,6 +130,9 @@ impl SegmentWriter {
         }
         if self.collect_seal(false).await {
             self.seal_again().await;
+        }
+        if let Some(committed) = self.reopen(batch).await? {
+            return Ok(committed);
         }
         let mut active = self.active_for(first, now).await?;
         let room = usize::try_from(self.segment_rows - active.bounds.rows).unwrap_or(0).max(1);
@@ -175,16 +180,15 @@ impl SegmentWriter {
 
     /// Whether the event was stored before this record.
     async fn was_journalled(&self, active: &mut Active, key: u64, record: &Record) -> Result<bool, sqlx::Error> {
-        let own = record.position.get();
-        let place = |segment: &Segment| segment.live.read().as_ref().and_then(|live| live.event(key));
-        // At its own position it is the record itself, from a commit whose outcome was not known.
-        if let Some(position) = place(&active.segment)
-            && position != own
+        let place = active.segment.live.read().as_ref().and_then(|live| live.event(key));
+        if let Some(position) = place
             && active.holds(position, record).await?
         {
             return Ok(true);
         }
-        let ended = self.ended.iter().filter(|segment| place(segment).is_some());
+        // One without an index in memory was sealed a moment ago, and its filter is still to be collected.
+        let may_hold = |segment: &Segment| segment.live.read().as_ref().is_none_or(|live| live.event(key).is_some());
+        let ended = self.ended.iter().filter(|segment| may_hold(segment));
         let sealed = self.filters.iter().filter(|(_, filter)| filter.may_contain(key)).map(|(segment, _)| segment);
         for segment in ended.chain(sealed.rev()) {
             match self.reader.contains(segment, key, record).await {
@@ -225,17 +229,26 @@ impl SegmentWriter {
         }
     }
 
-    /// The segment this record goes to: the current one, the same opened again after an error, or a new one.
+    /// Opens the newest segment again after an error. Some: the commit that failed went through nevertheless, and this is
+    /// what it did with the beginning of the batch.
+    async fn reopen(&mut self, batch: &[Arc<Record>]) -> Result<Option<Committed>, CommitError> {
+        let (None, Some(segment)) = (&self.active, self.newest.clone()) else { return Ok(None) };
+        let Opened::Active(mut active) = Active::open(segment.path.clone(), segment.day, Some(segment)).await? else {
+            // Nothing seals the newest segment, and its creation was complete.
+            return Err(CommitError::failed("the journal segment was changed by somebody else"));
+        };
+        let stored = active.positions(self.next).await?;
+        self.next = active.next;
+        self.active = Some(active);
+        // Records and mark are of one transaction: what the mark is beyond was stored or was a repetition.
+        let count = batch.iter().take_while(|record| record.position.get() < self.next).count();
+        let positions = batch[..count].iter().map(|record| record.position);
+        let dropped = positions.filter(|position| stored.binary_search(&position.get()).is_err()).collect();
+        Ok((count > 0).then_some(Committed { count, dropped }))
+    }
+
+    /// The segment this record goes to: the current one or a new one.
     async fn active_for(&mut self, record: &Record, now: i64) -> Result<Active, CommitError> {
-        if self.active.is_none()
-            && let Some(segment) = self.newest.clone()
-        {
-            match Active::open(segment.path.clone(), segment.day, Some(segment)).await? {
-                Opened::Active(active) => self.active = Some(active),
-                // Nothing seals the newest segment, and its creation was complete.
-                _ => return Err(CommitError::failed("the journal segment was changed by somebody else")),
-            }
-        }
         let day = day(record.received);
         match self.active.take() {
             Some(active) if active.bounds.rows < self.segment_rows && day <= active.segment.day => return Ok(active),
@@ -372,50 +385,6 @@ impl SegmentWriter {
     }
 }
 
-/// The UTC day of a time, counted from 1970.
-fn day(ms: i64) -> i64 {
-    ms.div_euclid(DAY_MS)
-}
-
-/// `2026-01-31-1.db`.
-fn file_name(day: i64, number: u64) -> String {
-    let date = Timestamp::from_millisecond(day.saturating_mul(DAY_MS))
-        .map(|time| time.strftime("%Y-%m-%d").to_string())
-        // A day no calendar has: the device of a test or a broken clock.
-        .unwrap_or_else(|_| format!("day{day}"));
-    format!("{date}-{number}.db")
-}
-
-/// The day and number of a segment file's name; None for any other file.
-fn parse_name(path: &Path) -> Option<(i64, u64)> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(".db")?;
-    let (date, number) = stem.rsplit_once('-')?;
-    let number = number.parse().ok()?;
-    let day = match date.strip_prefix("day") {
-        Some(day) => day.parse().ok()?,
-        None => {
-            let date: jiff::civil::Date = date.parse().ok()?;
-            let start = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
-            day(start.as_millisecond())
-        }
-    };
-    Some((day, number))
-}
-
-fn segment_files(dir: &Path) -> Result<Vec<(PathBuf, i64)>, OpenError> {
-    let list = || -> std::io::Result<Vec<(PathBuf, i64)>> {
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(dir)? {
-            let path = entry?.path();
-            if let Some((day, _)) = parse_name(&path) {
-                files.push((path, day));
-            }
-        }
-        Ok(files)
-    };
-    list().map_err(|source| OpenError::Io { action: "list", path: dir.to_owned(), source })
-}
-
 /// 80 % of the volume.
 fn default_cap(dir: &Path) -> Result<u64, OpenError> {
     let volume = rustix::fs::statvfs(dir).map_err(|error| OpenError::Io {
@@ -429,22 +398,93 @@ fn default_cap(dir: &Path) -> Result<u64, OpenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{DeviceId, DevicePath, Flags, RecordKind, Scan};
 
-    #[test]
-    fn names_carry_day_and_number() {
-        assert_eq!(file_name(0, 1), "1970-01-01-1.db");
-        for (day, number) in [(0, 1), (20_778, 12), (-1, 3), (i64::MAX / DAY_MS, 1)] {
-            assert_eq!(parse_name(Path::new(&file_name(day, number))), Some((day, number)));
-        }
-        for other in ["control.db", "2026-01-31-1.db-wal", "2026-01-31.db", "2026-13-01-1.db"] {
-            assert_eq!(parse_name(Path::new(other)), None, "{other}");
-        }
+    fn batch(ids: &[Option<&str>]) -> Vec<Arc<Record>> {
+        let device = DeviceId::mint();
+        let level = || Box::from("x");
+        let path = Arc::new(DevicePath { resource: level(), index: level(), area: level(), name: level() });
+        let record = |(id, position): (&Option<&str>, i64)| Record {
+            position: Position::new(position),
+            device,
+            serial: "S".into(),
+            kind: RecordKind::Event,
+            path: path.clone(),
+            id: id.map(Box::from),
+            time: 0,
+            received: 0,
+            flags: Flags::NONE,
+            data: "1".into(),
+        };
+        ids.iter().zip(1..).map(record).map(Arc::new).collect()
     }
 
-    #[test]
-    fn a_day_begins_at_midnight_utc() {
-        assert_eq!(day(DAY_MS - 1), 0);
-        assert_eq!(day(DAY_MS), 1);
-        assert_eq!(day(-1), -1);
+    async fn writer(dir: &Path, segment_rows: u64) -> SegmentWriter {
+        let config = StoreConfig { segment_rows, ..StoreConfig::new(dir) };
+        SegmentWriter::open(dir.join("journal"), &config).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_went_through_in_spite_of_an_error_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path(), 2).await;
+        let batch = batch(&[Some("a"), None, Some("a"), None, Some("b")]);
+        let mut rest = batch.as_slice();
+        let mut dropped = Vec::new();
+        while let Some(first) = rest.first() {
+            let told = writer.commit(rest, 0).await.ok().unwrap();
+            // As after an error: nothing is known but what the file says. Segments are full by now.
+            (writer.active, writer.next) = (None, first.position.get());
+            let again = writer.commit(rest, 0).await.ok().unwrap();
+            assert_eq!((told.count, &told.dropped), (again.count, &again.dropped));
+            rest = &rest[again.count..];
+            dropped.extend(again.dropped);
+        }
+        assert_eq!(dropped, [Position::new(3)]);
+        let scan = Scan { limit: 100, ..Scan::default() };
+        let stored = writer.reader().scan(&scan).await.unwrap();
+        assert_eq!(stored.iter().map(|record| record.position.get()).collect::<Vec<_>>(), [1, 2, 4, 5]);
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_repetition_is_recognised_between_the_seal_and_its_result() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path(), 1).await;
+        let batch = batch(&[Some("a"), Some("b")]);
+        for first in 0..2 {
+            assert!(writer.commit(&batch[first..], 0).await.is_ok());
+        }
+        while writer.ended[0].live.read().is_some() {
+            tokio::task::yield_now().await;
+        }
+        let mut active = writer.active.take().unwrap();
+        let (fresh, dropped) = writer.separate(&mut active, &batch).await.unwrap();
+        assert!(fresh.is_empty() && dropped == [1, 2].map(Position::new));
+        writer.active = Some(active);
+        writer.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_segment_is_probed_while_it_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path(), 10).await;
+        let batch = batch(&[Some("a")]);
+        assert!(writer.commit(&batch, 0).await.is_ok());
+        let (reader, segment) = (writer.reader(), writer.newest.clone().unwrap());
+        let again = {
+            let (reader, segment) = (reader.clone(), segment.clone());
+            tokio::spawn(async move {
+                for _ in 0..300 {
+                    reader.reopen(&segment).await;
+                }
+            })
+        };
+        let key = filter::key(&batch[0].device, "a");
+        while !again.is_finished() {
+            assert!(reader.contains(&segment, key, &batch[0]).await.unwrap());
+        }
+        again.await.unwrap();
+        writer.close().await;
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout, timeout_at};
 
 use super::postgres::PgWriter;
 use super::sqlite::SegmentWriter;
@@ -18,6 +18,8 @@ const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 /// The pause after a failed commit, doubled up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// After this PostgreSQL is taken as gone: a network may swallow a commit without a word.
+const POSTGRES_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a failing commit is tried when the store is being closed.
 const CLOSING_ATTEMPTS: u32 = 3;
 
@@ -73,7 +75,7 @@ impl Backend {
     async fn commit(&mut self, batch: &[Arc<Record>], now: i64) -> Result<Committed, CommitError> {
         match self {
             Backend::Sqlite(writer) => writer.commit(batch, now).await,
-            Backend::Postgres(writer) => writer.commit(batch).await,
+            Backend::Postgres(writer) => in_time(writer.commit(batch)).await,
         }
     }
 
@@ -81,7 +83,7 @@ impl Backend {
     async fn retain(&mut self, now: i64) -> Result<bool, CommitError> {
         match self {
             Backend::Sqlite(writer) => writer.retain(now).await.map(|()| false),
-            Backend::Postgres(writer) => writer.retain(now).await,
+            Backend::Postgres(writer) => in_time(writer.retain(now)).await,
         }
     }
 
@@ -91,6 +93,10 @@ impl Backend {
             Backend::Postgres(writer) => writer.close().await,
         }
     }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, CommitError>>) -> Result<T, CommitError> {
+    timeout(POSTGRES_PATIENCE, work).await.unwrap_or_else(|_| Err(CommitError::failed("PostgreSQL does not answer")))
 }
 
 /// The task.
@@ -128,7 +134,7 @@ impl Writer {
                 }
             }
             begun = Some(Instant::now());
-            if self.drain(&mut closing).await.is_err() {
+            if self.drain(&mut closing, &mut retention).await.is_err() {
                 break;
             }
         }
@@ -151,8 +157,9 @@ impl Writer {
         false
     }
 
-    /// Commits everything that waits. An error means that the store is closing and the database does not take it.
-    async fn drain(&mut self, closing: &mut bool) -> Result<(), ()> {
+    /// Commits everything that waits; what comes meanwhile too, when the store is closing. An error means that it is and
+    /// the database does not take it.
+    async fn drain(&mut self, closing: &mut bool, retention: &mut Interval) -> Result<(), ()> {
         loop {
             let mut batch: VecDeque<Arc<Record>> = self.shared.queue.take().into_iter().map(Arc::new).collect();
             if batch.is_empty() {
@@ -185,10 +192,17 @@ impl Writer {
                                 *closing = true;
                                 failures = 0;
                             }
+                            // What it removes may be what the disk is full of.
+                            _ = retention.tick(), if !*closing => {
+                                self.retain().await;
+                            }
                             () = sleep(pause) => {}
                         }
                     }
                 }
+            }
+            if !*closing {
+                return Ok(());
             }
         }
     }
