@@ -69,8 +69,7 @@ impl Platform {
         if let Some(secrets) = cached {
             return Ok(Arc::clone(secrets));
         }
-        let code = self.control().code(device.id).await?;
-        let credentials = self.control().credentials(device.id).await?;
+        let (code, credentials) = self.control().secrets(device.id).await?;
         let secrets = Arc::new(Secrets { code, credentials });
         *cached = Some(Arc::clone(&secrets));
         Ok(secrets)

@@ -173,52 +173,58 @@ impl Control {
         self.update(Write::Presence { id, json }).await
     }
 
-    /// The verification code of a device; None when there is no such device.
+    /// The verification code of a device; `None` when there is no such device.
     pub async fn code(&self, id: DeviceId) -> Result<Option<Secret>, StoreError> {
-        let sealed: Option<(Vec<u8>,)> = self
-            .read(move |db| async move {
-                Ok(on_db!(&db, pool => sqlx::query_as("SELECT code FROM device WHERE id = $1")
-                    .bind(id.as_bytes().to_vec())
-                    .fetch_optional(pool)
-                    .await?))
-            })
-            .await?;
-        sealed.map(|(sealed,)| self.0.envelope.open_sealed(&sealed, &code_place(&id))).transpose()
+        Ok(self.secrets(id).await?.0)
     }
 
     /// The credentials of a device; none for a device that has none or does not exist.
     pub async fn credentials(&self, id: DeviceId) -> Result<Credentials, StoreError> {
-        type Row = (String, String, i64, String, Vec<u8>, Option<Vec<u8>>, i64, i64);
+        Ok(self.secrets(id).await?.1)
+    }
+
+    /// Code and credentials of a device in one question: a device that comes in for the first time waits for both.
+    pub async fn secrets(&self, id: DeviceId) -> Result<(Option<Secret>, Credentials), StoreError> {
+        // A device without credentials has one row with nothing beside its code.
+        type Text = Option<String>;
+        type Number = Option<i64>;
+        type Sealed = Option<Vec<u8>>;
+        type Row = (Vec<u8>, Text, Text, Number, Text, Sealed, Sealed, Number, Number);
         let rows: Vec<Row> = self
             .read(move |db| async move {
                 Ok(on_db!(&db, pool => sqlx::query_as(
-                    "SELECT slot, suite, epoch, dev_id, master_key, session_key, created, code_case_lower \
-                     FROM credential WHERE device = $1",
+                    "SELECT device.code, slot, suite, epoch, dev_id, master_key, session_key, \
+                     credential.created AS made, code_case_lower \
+                     FROM device LEFT JOIN credential ON credential.device = device.id WHERE device.id = $1",
                 )
                 .bind(id.as_bytes().to_vec())
                 .fetch_all(pool)
                 .await?))
             })
             .await?;
+        let envelope = &self.0.envelope;
+        let code = rows.first().map(|(code, ..)| envelope.open_sealed(code, &code_place(&id))).transpose()?;
         let mut credentials = Credentials::default();
-        for (slot, suite, epoch, dev_id, master_key, session_key, created, lower) in rows {
+        for (_, slot, suite, epoch, dev_id, master_key, session_key, made, lower) in rows {
+            let Some(slot) = slot else { continue };
             let (slot, part) = match slot.as_str() {
                 writer::COMMITTED => (&mut credentials.committed, writer::COMMITTED),
                 writer::CANDIDATE => (&mut credentials.candidate, writer::CANDIDATE),
                 _ => return Err(StoreError::Corrupt("credential")),
             };
-            let open = |sealed: &[u8], column| self.0.envelope.open_sealed(sealed, &key_place(&id, column, part));
+            let open = |sealed: &[u8], column| envelope.open_sealed(sealed, &key_place(&id, column, part));
+            let missing = || StoreError::Corrupt("credential");
             *slot = Some(Credential {
-                suite,
-                epoch,
-                dev_id,
-                master_key: open(&master_key, MASTER_KEY)?,
+                suite: suite.ok_or_else(missing)?,
+                epoch: epoch.ok_or_else(missing)?,
+                dev_id: dev_id.ok_or_else(missing)?,
+                master_key: open(&master_key.ok_or_else(missing)?, MASTER_KEY)?,
                 session_key: session_key.map(|sealed| open(&sealed, SESSION_KEY)).transpose()?,
-                created,
-                code_case_lower: lower != 0,
+                created: made.ok_or_else(missing)?,
+                code_case_lower: lower.ok_or_else(missing)? != 0,
             });
         }
-        Ok(credentials)
+        Ok((code, credentials))
     }
 
     /// Replaces the credentials of a device; a slot that is None is emptied. Returns when durable; callers at the same

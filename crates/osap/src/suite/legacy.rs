@@ -208,6 +208,11 @@ impl AgreementKey {
     /// once in 2^190 draws.
     #[must_use]
     pub fn draw(random: &mut dyn Random) -> Self {
+        if random.is_system()
+            && let Some(key) = PrivateKey::generate(&ECDH_P384).ok().and_then(Self::of)
+        {
+            return key;
+        }
         let mut bytes = Zeroizing::new([0; 48]);
         loop {
             random.fill(&mut *bytes);
@@ -218,7 +223,10 @@ impl AgreementKey {
     }
 
     fn from_private(bytes: &[u8; 48]) -> Option<Self> {
-        let private = PrivateKey::from_private_key(&ECDH_P384, bytes).ok()?;
+        PrivateKey::from_private_key(&ECDH_P384, bytes).ok().and_then(Self::of)
+    }
+
+    fn of(private: PrivateKey) -> Option<Self> {
         let public = private.compute_public_key().ok()?.as_ref().try_into().ok()?;
         Some(Self { private, public })
     }
