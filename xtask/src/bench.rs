@@ -1,14 +1,24 @@
 //! `cargo xtask bench`
 
 use std::os::unix::process::CommandExt as _;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 
-use crate::workspace::cargo;
+use crate::workspace::{cargo, target};
 
-/// Becomes the load generators.
+/// Builds the platform and the load generators that start it, and becomes the latter.
 pub fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
-    let error = cargo().args(["run", "--release", "--package", "vestibule-bench", "--"]).args(arguments).exec();
-    Err(error).context("cargo cannot be started")
+    // One after the other: built together they would share features, and the platform measured would not be the one
+    // that is shipped.
+    for package in ["vestibule", "vestibule-bench"] {
+        let built =
+            cargo().args(["build", "--release", "--package", package]).status().context("cargo cannot be started")?;
+        if !built.success() {
+            anyhow::bail!("the build of {package} failed");
+        }
+    }
+    let binary = target().join("release/vestibule-bench");
+    let error = Command::new(&binary).args(arguments).exec();
+    Err(error).with_context(|| format!("{} cannot be started", binary.display()))
 }

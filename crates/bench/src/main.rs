@@ -1,0 +1,68 @@
+//! Load generators and side-by-side measurements: what a unit of work costs the platform, in CPU time of its
+//! process as the kernel accounts it. Linux only.
+
+mod affinity;
+mod cpu;
+mod device;
+mod fleet;
+mod http;
+mod machine;
+mod memory;
+mod metrics;
+mod osap_bench;
+mod p384;
+mod server;
+mod spread;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measure what the platform costs
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// OSAP devices: authentication, refresh, login, stored events, memory of idle devices
+    Osap(osap_bench::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Osap(args) => osap_bench::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+        let Command::Osap(args) =
+            Cli::try_parse_from(["bench", "osap", "--devices", "1,100", "--quick"]).expect("a command").command;
+        assert_eq!((args.devices, args.quick), (vec![1, 100], true));
+    }
+
+    #[test]
+    fn a_fleet_of_nobody_is_refused() {
+        assert!(Cli::try_parse_from(["bench", "osap", "--devices", "0"]).is_err());
+        assert!(Cli::try_parse_from(["bench", "osap", "--devices", "8001"]).is_err());
+    }
+}

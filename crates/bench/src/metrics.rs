@@ -1,0 +1,32 @@
+//! The platform's own counters, as `/metrics` tells them.
+
+/// One reading of `/metrics`.
+#[derive(Debug)]
+pub struct Metrics(String);
+
+impl Metrics {
+    /// From the text of the Prometheus format.
+    pub fn new(text: String) -> Metrics {
+        Metrics(text)
+    }
+
+    /// The sum of all samples of a metric, whatever their labels; 0 when there is none yet.
+    pub fn sum(&self, name: &str) -> f64 {
+        let samples = self.0.lines().filter_map(|line| line.strip_prefix(name));
+        let samples = samples.filter(|rest| rest.starts_with(['{', ' ']));
+        samples.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_one_name_are_added() {
+        let metrics = Metrics::new(
+            "# TYPE a counter\na{reason=\"x y\"} 3\na{reason=\"z\"} 4\na_total 100\n# TYPE b gauge\nb 1.5\n".to_owned(),
+        );
+        assert_eq!((metrics.sum("a"), metrics.sum("b"), metrics.sum("c")), (7.0, 1.5, 0.0));
+    }
+}

@@ -1,0 +1,263 @@
+//! One run: a fresh platform, a fleet, every phase once.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::affinity::Cores;
+use crate::cpu::Spent;
+use crate::device::{self, Plan};
+use crate::fleet::Fleet;
+use crate::memory::Memory;
+use crate::p384;
+use crate::server::Server;
+
+/// Devices that authenticate or log in at once.
+pub const LANES: usize = 32;
+/// Devices that come and go before anything is measured: threads, pools and statements are there then.
+const WARM_UP: usize = 64;
+/// Devices whose last event is read back over HTTP after each measurement.
+const READ_BACK: usize = 16;
+
+/// Where a run happens.
+#[derive(Debug, Clone, Copy)]
+pub struct Bed<'a> {
+    /// The platform's binary.
+    pub binary: &'a Path,
+    /// Where its data directory is made.
+    pub dir: &'a Path,
+    /// Which core does what.
+    pub cores: Option<Cores>,
+    /// Size of the fleet.
+    pub devices: usize,
+}
+
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Authentications, and refreshes, at least; each device does as many as the others.
+    pub authentications: usize,
+    /// Logins at least, likewise.
+    pub logins: usize,
+    /// Events.
+    pub events: u64,
+    /// Longest time in which new events are sent.
+    pub event_time: Duration,
+    /// How long the idle fleet is watched.
+    pub idle: Duration,
+}
+
+/// What a phase did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Phase {
+    /// Units of work.
+    pub units: u64,
+    /// What they cost, with what was written behind the last answer.
+    pub spent: Spent,
+    /// From the first request to the last answer.
+    pub wall: Duration,
+}
+
+/// What the events did.
+#[derive(Debug, Clone, Copy)]
+pub struct Events {
+    /// Unacknowledged events of a device.
+    pub window: u64,
+    /// The phase.
+    pub phase: Phase,
+    /// Commits of the journal.
+    pub commits: f64,
+}
+
+/// What came out of one run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// One P-384 exchange in µs: the mean of before and after the authentications.
+    pub exchange_us: f64,
+    /// First authentications.
+    pub authentication: Phase,
+    /// The CONNECT after each device's last one.
+    pub first_connect: Phase,
+    /// Plain refreshes.
+    pub refresh: Phase,
+    /// Logins with both subscriptions.
+    pub login: Phase,
+    /// Reports, for each window.
+    pub events: Vec<Events>,
+    /// CPU time of the platform while the fleet was connected and silent, for each second.
+    pub idle_us_per_second: f64,
+    /// With the fleet registered.
+    pub registered: Memory,
+    /// With the fleet authenticated.
+    pub authenticated: Memory,
+    /// With the fleet connected and silent.
+    pub connected: Memory,
+}
+
+/// Runs every phase.
+///
+/// # Errors
+/// When anything does not go as it should.
+pub fn run(bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> anyhow::Result<Run> {
+    let server = Server::start(bed.binary, bed.dir, bed.cores)?;
+    let measured = phases(&server, bed, effort, windows).with_context(|| server.log_end())?;
+    server.stop()?;
+    Ok(measured)
+}
+
+fn phases(server: &Server, bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> anyhow::Result<Run> {
+    let lbs = server.lbs();
+    let names: Vec<_> = (0..bed.devices + WARM_UP).map(|n| (device::serial(n), device::CODE)).collect();
+    progress("registration and warm-up, not measured");
+    server.http().register(&names)?;
+    warm_up(lbs, bed.devices)?;
+    server.cpu().settle()?;
+
+    let mut fleet = Fleet::new(0..bed.devices)?;
+    let registered = server.memory()?;
+    let core = bed.cores.map(|cores| cores.server);
+    let rounds = |units: usize| units.div_ceil(bed.devices);
+
+    let before = p384::exchange_us(core)?;
+    let authentication = measured(server, "first authentication", || {
+        let round = |_| fleet.each(LANES, async move |device| device.authenticate(lbs).await);
+        (0..rounds(effort.authentications)).map(round).sum()
+    })?;
+    let exchange_us = f64::midpoint(before, p384::exchange_us(core)?);
+    let first_connect =
+        measured(server, "first CONNECT", || fleet.each(LANES, async |device| device.first_connect().await))?;
+    let refresh = measured(server, "refresh", || {
+        let round = |_| fleet.each(LANES, async move |device| device.refresh(lbs).await);
+        (0..rounds(effort.authentications)).map(round).sum()
+    })?;
+
+    let authenticated = server.memory()?;
+    let mut login = log_in(server, &mut fleet)?;
+    let connected = server.memory()?;
+    let idle_us_per_second = idle(server, effort.idle)?;
+    let events = windows.iter().map(|&window| report(server, &mut fleet, effort, window)).collect::<Result<_, _>>()?;
+    // Further rounds come last: what earlier connections leave in the heap would hide what the first ones take.
+    for _ in 1..rounds(effort.logins) {
+        leave(server, &mut fleet)?;
+        login += log_in(server, &mut fleet)?;
+    }
+    leave(server, &mut fleet)?;
+    Ok(Run {
+        exchange_us,
+        authentication,
+        first_connect,
+        refresh,
+        login,
+        events,
+        idle_us_per_second,
+        registered,
+        authenticated,
+        connected,
+    })
+}
+
+/// The whole life of some devices, one event included, so that everything has happened once.
+fn warm_up(lbs: SocketAddr, first: usize) -> anyhow::Result<()> {
+    let mut visitors = Fleet::new(first..first + WARM_UP)?;
+    let plan = Rc::new(Plan::new(WARM_UP as u64, Duration::from_secs(10), 1));
+    visitors.each(LANES, async move |device| {
+        device.authenticate(lbs).await?;
+        device.first_connect().await?;
+        device.refresh(lbs).await?;
+        device.log_in().await?;
+        device.report(&plan).await?;
+        device.leave().await
+    })?;
+    Ok(())
+}
+
+fn log_in(server: &Server, fleet: &mut Fleet) -> anyhow::Result<Phase> {
+    measured(server, "login", || fleet.each(LANES, async |device| device.log_in().await))
+}
+
+/// Not measured, but over before anything else is.
+fn leave(server: &Server, fleet: &mut Fleet) -> anyhow::Result<()> {
+    fleet.each(LANES, async |device| device.leave().await)?;
+    server.cpu().settle()
+}
+
+/// All devices at once report as fast as they are acknowledged.
+fn report(server: &Server, fleet: &mut Fleet, effort: &Effort, window: u64) -> anyhow::Result<Events> {
+    let before = server.http().metrics()?;
+    let lanes = fleet.devices().len();
+    let phase = measured(server, &format!("events, window {window}"), || {
+        let plan = Rc::new(Plan::new(effort.events, effort.event_time, window));
+        let shared = Rc::clone(&plan);
+        fleet.each(lanes, async move |device| device.report(&shared).await)?;
+        Ok(plan.acknowledged())
+    })?;
+    let after = server.http().metrics()?;
+    let grown = |name| after.sum(name) - before.sum(name);
+    let committed = grown("vestibule_journal_committed_total");
+    if committed != phase.units as f64 {
+        bail!("{} events were acknowledged and {committed} committed", phase.units);
+    }
+    let dropped = grown("vestibule_das_messages_dropped_total");
+    if dropped != 0.0 {
+        bail!("{dropped} messages were dropped");
+    }
+    for device in fleet.devices().iter().filter(|device| device.last_event().is_some()).take(READ_BACK) {
+        let stored = server.http().last_event(device.serial())?;
+        if stored.as_deref() != device.last_event() {
+            bail!("the last event of {} is {:?}, stored is {stored:?}", device.serial(), device.last_event());
+        }
+    }
+    Ok(Events { window, phase, commits: grown("vestibule_journal_commit_seconds_count") })
+}
+
+/// CPU time in µs for each second in which nobody says anything.
+fn idle(server: &Server, time: Duration) -> anyhow::Result<f64> {
+    progress("idle");
+    let (before, begun) = (server.cpu().read()?, Instant::now());
+    sleep(time);
+    let spent = server.cpu().since(&before)?;
+    Ok(spent.cpu.as_secs_f64() * 1e6 / begun.elapsed().as_secs_f64())
+}
+
+fn measured(server: &Server, name: &str, work: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<Phase> {
+    progress(name);
+    let (before, begun) = (server.cpu().read()?, Instant::now());
+    let units = work()?;
+    let wall = begun.elapsed();
+    server.cpu().settle()?;
+    Ok(Phase { units, spent: server.cpu().since(&before)?, wall })
+}
+
+/// A measurement takes minutes; this says where it is.
+fn progress(what: &str) {
+    eprintln!("  {what}");
+}
+
+impl Phase {
+    /// CPU time of a unit in µs.
+    pub fn cpu_us(&self) -> f64 {
+        self.spent.cpu.as_secs_f64() * 1e6 / self.units as f64
+    }
+
+    /// The same by the other account.
+    pub fn ticks_us(&self) -> f64 {
+        self.spent.ticks.as_secs_f64() * 1e6 / self.units as f64
+    }
+
+    /// Units in a second.
+    pub fn rate(&self) -> f64 {
+        self.units as f64 / self.wall.as_secs_f64()
+    }
+}
+
+impl std::ops::AddAssign for Phase {
+    fn add_assign(&mut self, more: Phase) {
+        self.units += more.units;
+        self.spent += more.spent;
+        self.wall += more.wall;
+    }
+}
