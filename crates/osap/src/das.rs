@@ -8,7 +8,10 @@ pub mod connack;
 pub mod envelope;
 pub mod event;
 pub mod login;
+pub mod pending;
+pub mod reply;
 pub mod seq;
+pub mod service;
 pub mod topic;
 
 use crate::json;
