@@ -1,5 +1,6 @@
 //! Connection facts: what happened to a device lately, in words a technician understands.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
@@ -23,6 +24,8 @@ pub enum Step {
     Login,
     /// A report of an event or an attribute.
     Report,
+    /// An operation the device was asked for.
+    Operation,
     /// The connection itself: lost, replaced, ended.
     Connection,
 }
@@ -37,9 +40,9 @@ pub struct Fact {
     /// Whether the step went well.
     pub ok: bool,
     /// Short code, snake_case, for programs.
-    pub reason: std::borrow::Cow<'static, str>,
+    pub reason: Cow<'static, str>,
     /// One sentence for people: what happened and what to do.
-    pub text: std::borrow::Cow<'static, str>,
+    pub text: Cow<'static, str>,
     /// Where the device came from.
     pub peer: Option<IpAddr>,
     /// How often the same thing happened in a row.
@@ -61,8 +64,49 @@ impl Fact {
 /// The ring of one device. Repetitions are counted, so that one failing step cannot push the story out.
 #[derive(Default)]
 pub(crate) struct Facts {
-    ring: VecDeque<Fact>,
+    ring: VecDeque<Kept>,
     last_failure: Option<Box<Fact>>,
+}
+
+/// A fact as the ring keeps it: every idle device has some, so the words of the program are kept as pointers to it.
+struct Kept {
+    at: i64,
+    words: Words,
+    count: u32,
+    peer: Option<IpAddr>,
+    step: Step,
+    ok: bool,
+}
+
+/// Reason and text of a fact.
+enum Words {
+    Fixed(&'static str, &'static str),
+    Composed(Box<(Cow<'static, str>, Cow<'static, str>)>),
+}
+
+impl Kept {
+    fn new(fact: &Fact) -> Kept {
+        let words = match (&fact.reason, &fact.text) {
+            (&Cow::Borrowed(reason), &Cow::Borrowed(text)) => Words::Fixed(reason, text),
+            (reason, text) => Words::Composed(Box::new((reason.clone(), text.clone()))),
+        };
+        Kept { at: fact.at, words, count: fact.count, peer: fact.peer, step: fact.step, ok: fact.ok }
+    }
+
+    fn reason(&self) -> &str {
+        match &self.words {
+            Words::Fixed(reason, _) => reason,
+            Words::Composed(words) => &words.0,
+        }
+    }
+
+    fn fact(&self) -> Fact {
+        let (reason, text) = match &self.words {
+            Words::Fixed(reason, text) => (Cow::Borrowed(*reason), Cow::Borrowed(*text)),
+            Words::Composed(words) => (**words).clone(),
+        };
+        Fact { at: self.at, step: self.step, ok: self.ok, reason, text, peer: self.peer, count: self.count }
+    }
 }
 
 impl Facts {
@@ -74,16 +118,19 @@ impl Facts {
     pub(crate) fn push(&mut self, fact: Fact) {
         let mut fact = fact;
         match self.ring.back_mut() {
-            Some(last) if last.step == fact.step && last.reason == fact.reason && last.peer == fact.peer => {
+            Some(last) if last.step == fact.step && last.reason() == fact.reason && last.peer == fact.peer => {
                 fact.count = last.count.saturating_add(1);
                 // The text may tell more than the reason does: the latest counts.
-                *last = fact.clone();
+                *last = Kept::new(&fact);
             }
             _ => {
                 if self.ring.len() == RING {
                     self.ring.pop_front();
+                } else if self.ring.len() == self.ring.capacity() {
+                    // Most devices have five to seven facts, and never the room for as many again.
+                    self.ring.reserve_exact(2);
                 }
-                self.ring.push_back(fact.clone());
+                self.ring.push_back(Kept::new(&fact));
             }
         }
         if !fact.ok {
@@ -92,7 +139,7 @@ impl Facts {
     }
 
     pub(crate) fn recent(&self) -> Vec<Fact> {
-        self.ring.iter().cloned().collect()
+        self.ring.iter().map(Kept::fact).collect()
     }
 
     pub(crate) fn last_failure(&self) -> Option<Fact> {
@@ -119,6 +166,16 @@ mod tests {
         assert_eq!(recent.len(), 2);
         assert_eq!((recent[1].count, recent[1].at), (1_000, 999));
         assert_eq!(facts.last_failure().as_ref(), Some(&recent[1]));
+    }
+
+    #[test]
+    fn a_kept_fact_is_small_and_loses_nothing() {
+        assert!(size_of::<Kept>() <= 64, "{} bytes", size_of::<Kept>());
+        let mut facts = Facts::default();
+        let composed = Fact { text: "composed".to_owned().into(), peer: Some([10, 0, 0, 1].into()), ..fact("bad") };
+        facts.push(composed.clone());
+        facts.push(fact("fixed"));
+        assert_eq!(facts.recent(), [composed, fact("fixed")]);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use vestibule_store::{Control, DeviceId, StoreError};
 use crate::device::Device;
 
 const PAUSE: Duration = Duration::from_secs(1);
-/// Writes on their way at once.
-const BATCH: usize = 1_000;
+/// Writes on their way at once: enough to share a commit, few enough to leave no mark in the heap.
+const BATCH: usize = 128;
 
 /// Devices with something to write. Bounded by the number of registered devices.
 #[derive(Default)]
