@@ -1,19 +1,19 @@
 //! The device access service: OSAP over MQTT (osap-wire 9 and 10.1).
 
+mod link;
 mod login;
 mod uplink;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
-use osap::das::cipher::SessionCipher;
 use osap::suite::Suite;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::{self, error::RecvError};
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{
-    Admitted, Denied, Disposition, EndReason, Inbound, Link, ListenerConfig, Login, Profile, Refused, Service,
-    Subscription, Ticket,
+    Admitted, Denied, Disposition, EndReason, Inbound, ListenerConfig, Login, Profile, Refused, Service, Subscription,
+    Ticket,
 };
 use vestibule_platform::{Connection, ConnectionId, Device, DeviceId, DeviceLink, Platform};
 
@@ -21,6 +21,7 @@ use crate::brake::Brake;
 use crate::explain;
 use crate::key_state::{KeyState, KeyStates};
 
+use link::OsapLink;
 pub(crate) use uplink::Grant;
 
 /// The suite of every session at a legacy listener.
@@ -42,17 +43,16 @@ pub fn das_listener(name: &'static str) -> ListenerConfig {
 /// A device that is logged in. A connection keeps the key it logged in with until it ends (9.2).
 pub struct DasSession {
     device: Arc<Device>,
-    link: Arc<Link>,
+    line: Arc<OsapLink>,
     /// Once the session is the live one of its device.
     connection: Option<ConnectionId>,
-    cipher: SessionCipher,
     key: Arc<KeyState>,
     reporting: bool,
 }
 
 impl DasSession {
     fn peer(&self) -> Option<IpAddr> {
-        Some(self.link.peer().ip())
+        Some(self.line.peer().ip())
     }
 }
 
@@ -87,6 +87,7 @@ impl Das {
         Disposition::Close("too_many_errors")
     }
 
+    /// Counts a message that is not taken.
     fn dropped(&self, session: &DasSession, reason: &'static str) {
         metrics::counter!("vestibule_das_messages_dropped_total", "reason" => reason).increment(1);
         self.platform.fact(&session.device, explain::report_refused(reason, session.peer()));
@@ -121,8 +122,8 @@ impl Service for Das {
         let connection = Connection {
             suite: SUITE.as_str(),
             confidential: SUITE.is_confidential(),
-            peer: session.link.peer(),
-            link: Arc::new(OsapLink(Arc::clone(&session.link))),
+            peer: session.line.peer(),
+            link: Arc::clone(&session.line) as Arc<dyn DeviceLink>,
         };
         session.connection = Some(self.platform.connected(&session.device, connection));
     }
@@ -156,6 +157,7 @@ impl Service for Das {
     }
 
     fn ended(&self, session: DasSession, reason: EndReason) {
+        session.line.lost();
         self.platform.fact(&session.device, explain::ended(reason, session.peer()));
         if let Some(connection) = session.connection {
             self.platform.disconnected(&session.device, connection, reason.as_str());
@@ -171,14 +173,5 @@ impl Service for Das {
 
     fn durable(&self) -> Ticket {
         Ticket(self.platform.journal().durable().get())
-    }
-}
-
-/// The platform's way to a live connection.
-struct OsapLink(Arc<Link>);
-
-impl DeviceLink for OsapLink {
-    fn close(&self, reason: &'static str) {
-        self.0.close(reason);
     }
 }

@@ -84,6 +84,9 @@ pub(crate) fn report_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact
         "bad_topic" => "The device published to a topic that is not one of the protocol's; the message was dropped.",
         "not_opened" => "A message does not open under the session key, or is not what its topic says; it was dropped.",
         "not_handled" => "The device uses a channel that is not served yet; the message was acknowledged and dropped.",
+        "reply_to_nothing" => {
+            "The device answered an operation that it was not sent, or answered twice; it was dropped."
+        }
         "report_too_large" => "A report is longer than the platform takes; it was dropped.",
         "report_too_deep" => "A report is nested more than 32 levels deep; it was dropped.",
         "report_bad_path" => "A level of a report's path is empty or too long; it was dropped.",

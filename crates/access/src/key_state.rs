@@ -7,10 +7,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use osap::das::seq::SeqWindow;
 use osap::key::SessionKey;
+use osap::{Random as _, SystemRandom};
 use parking_lot::Mutex;
 use vestibule_platform::DeviceId;
 
@@ -24,6 +25,8 @@ pub(crate) struct KeyState {
     seen: Mutex<SeqWindow>,
     errors: Mutex<Errors>,
     given_up: AtomicBool,
+    ours: AtomicBool,
+    last_seq: AtomicU32,
 }
 
 /// Messages that did not open, and since when they are counted.
@@ -54,6 +57,27 @@ impl KeyState {
         true
     }
 
+    /// The number of our next request. Numbers count on over the connections of a key, because a device tells a
+    /// repetition by its number; and they begin anywhere, because the platform may have been restarted meanwhile.
+    /// 31 bits, never 0: the vendor's clients read a number as an `int`.
+    pub(crate) fn next_seq(&self) -> u64 {
+        loop {
+            let seq = self.last_seq.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & 0x7fff_ffff;
+            if seq != 0 {
+                return seq.into();
+            }
+        }
+    }
+
+    /// The device is made with our SDK, which its full login says.
+    pub(crate) fn set_ours(&self) {
+        self.ours.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.ours.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn key(&self) -> &SessionKey {
         &self.key
     }
@@ -78,11 +102,15 @@ impl KeyStates {
         {
             return (!state.is_given_up()).then(|| Arc::clone(state));
         }
+        let mut start = [0; 4];
+        SystemRandom.fill(&mut start);
         let state = Arc::new(KeyState {
             key: key.clone(),
             seen: Mutex::new(SeqWindow::new()),
             errors: Mutex::default(),
             given_up: AtomicBool::new(false),
+            ours: AtomicBool::new(false),
+            last_seq: AtomicU32::new(u32::from_be_bytes(start)),
         });
         by_device.insert(device, Arc::clone(&state));
         Some(state)

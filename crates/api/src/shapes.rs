@@ -80,10 +80,10 @@ impl From<&Device> for DeviceShape {
             presence: PresenceShape {
                 state: presence.state,
                 since: (presence.state != PresenceState::NeverSeen).then(|| rfc3339(presence.since)),
-                reason: presence.reason,
+                reason: presence.reason.into_owned(),
                 peer: presence.peer.map(|peer| peer.to_string()),
             },
-            suite: presence.suite,
+            suite: presence.suite.map(Cow::into_owned),
             confidential: seen.then_some(presence.confidential),
             parent: None,
             created: rfc3339(device.created),

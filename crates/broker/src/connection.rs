@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::broker::Shared;
 use crate::end::EndReason;
+use crate::inflight::Inflight;
 use crate::link::Link;
 use crate::listener::ListenerConfig;
 use crate::opening::Opening;
@@ -29,7 +30,8 @@ pub(crate) fn serve<S: Service>(
     service: Arc<S>,
     shared: Arc<Shared>,
 ) -> impl Future<Output = ()> + Send {
-    let link = Link::new(peer, config.max_out, config.max_inflight);
+    let inflight = Inflight::new(config.max_inflight, config.inflight_patience);
+    let link = Link::new(peer, config.max_out, inflight);
     link.set_deadline(shard.now() + seconds(config.connect_timeout) + 1);
     shard.watch(&link);
     if shard.is_closing() {

@@ -110,8 +110,8 @@ pub(crate) struct Appended {
 }
 
 impl Link {
-    pub(crate) fn new(peer: SocketAddr, max_out: usize, max_inflight: u16) -> Arc<Link> {
-        let state = State { inflight: Inflight::new(max_inflight), ..State::default() };
+    pub(crate) fn new(peer: SocketAddr, max_out: usize, inflight: Inflight) -> Arc<Link> {
+        let state = State { inflight, ..State::default() };
         Arc::new(Link {
             peer,
             deadline: AtomicU32::new(0),
@@ -123,7 +123,7 @@ impl Link {
 
     #[cfg(test)]
     pub(crate) fn for_test() -> Arc<Link> {
-        Link::new(SocketAddr::from(([127, 0, 0, 1], 1)), 1 << 16, 16)
+        Link::new(SocketAddr::from(([127, 0, 0, 1], 1)), 1 << 16, Inflight::new(16, None))
     }
 
     /// Where the peer is.
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_takes_nothing_is_held_to_its_mark_and_a_willing_one_is_spared_a_while() {
-        let link = Link::new(SocketAddr::from(([127, 0, 0, 1], 1)), 1_000, 1_000);
+        let link = Link::new(SocketAddr::from(([127, 0, 0, 1], 1)), 1_000, Inflight::new(1_000, None));
         let fill = || (0..1_000).take_while(|_| publish(&link, &[0; 100]).is_ok()).count();
         let willing = fill();
         assert!((30..=40).contains(&willing), "{willing}");

@@ -63,6 +63,9 @@ pub struct ListenerConfig {
     pub max_out: usize,
     /// Messages of QoS 1 to the peer that it has not acknowledged; past it, more are dropped and counted.
     pub max_inflight: u16,
+    /// When all of them are taken, those that have waited this long for their acknowledgement are given up and
+    /// counted; `None`: never.
+    pub inflight_patience: Option<Duration>,
     /// Messages of the peer that are not acknowledged yet; past it, the connection is not read.
     pub max_unacknowledged: usize,
     /// Messages of QoS 2 that the peer has not released yet; past it, the connection is closed.
@@ -74,10 +77,10 @@ pub struct ListenerConfig {
 impl ListenerConfig {
     /// The defaults of a profile.
     pub fn new(name: &'static str, profile: Profile) -> ListenerConfig {
-        let (max_frame, max_inflight) = match profile {
-            // 2.0.x reads at most 16 KiB and sends no more (osap-wire 3.4).
-            Profile::OsapLegacy => (16 * 1024, 32),
-            Profile::Strict => (256 * 1024, 1_024),
+        let (max_frame, max_inflight, inflight_patience) = match profile {
+            // 2.0.x reads at most 16 KiB and sends no more (osap-wire 3.4), and forgets what it read in part (9.10).
+            Profile::OsapLegacy => (16 * 1024, 32, Some(Duration::from_secs(30))),
+            Profile::Strict => (256 * 1024, 1_024, None),
         };
         ListenerConfig {
             name,
@@ -88,6 +91,7 @@ impl ListenerConfig {
             connect_timeout: Duration::from_secs(20),
             max_out: 256 * 1024,
             max_inflight,
+            inflight_patience,
             max_unacknowledged: 256,
             max_unreleased: 4_096,
             max_subscriptions: 64,

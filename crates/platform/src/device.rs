@@ -87,6 +87,13 @@ impl Device {
         self.facts.lock().last_failure()
     }
 
+    /// Drops the secrets from memory, unless they are being read or changed this very moment.
+    pub(crate) fn forget_secrets(&self) {
+        if let Ok(mut cached) = self.secrets.try_lock() {
+            *cached = None;
+        }
+    }
+
     /// End of the window in which the device may enrol again, in milliseconds since 1970; 0 when none was opened.
     pub fn enrol_until(&self) -> i64 {
         self.enrol_until.load(Ordering::Acquire)

@@ -1,8 +1,8 @@
 //! The device management platform: the heart that every family of devices meets in.
 //!
 //! It knows which devices exist ([`Device`]), whether they are there ([`Presence`]), what they reported
-//! ([`Platform::report`], [`Platform::events`], [`Platform::follow`]) and what their last steps were
-//! ([`Fact`]). It knows no wire format: an adapter translates its protocol into these calls, and
+//! ([`Platform::report`], [`Platform::events`], [`Platform::follow`]), has them carry out operations
+//! ([`Platform::invoke`]) and knows what their last steps were ([`Fact`]). It knows no wire format: an adapter translates its protocol into these calls, and
 //! implements [`DeviceLink`] where the platform has to reach a device.
 
 mod clock;
@@ -13,7 +13,11 @@ mod events;
 mod facts;
 mod follow;
 mod health;
+mod invoke;
+mod json;
+mod link;
 mod notebook;
+mod operation_log;
 mod permission;
 mod platform;
 mod presence;
@@ -28,9 +32,12 @@ pub use events::{EventQuery, Report, ReportError};
 pub use facts::{Fact, Step};
 pub use follow::{EventFilter, Follow, Followed};
 pub use health::Health;
+pub use invoke::{Invoke, InvokeError, Outcome};
+pub use link::{Answer, DeviceLink, NotSent, Operate, Reply, ReplyReceiver};
+pub use operation_log::OperationQuery;
 pub use permission::{Caller, Permission};
 pub use platform::{OpenError, Platform};
-pub use presence::{Connection, ConnectionId, DeviceLink, Presence, PresenceState};
+pub use presence::{Connection, ConnectionId, Presence, PresenceState};
 pub use registry::{AddDeviceError, NewDevice};
 pub use token::{TokenError, TokenFile};
 

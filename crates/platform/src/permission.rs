@@ -13,26 +13,42 @@ pub enum Permission {
     DevicesWrite,
     /// See what devices reported.
     EventsRead,
+    /// Have devices carry out operations.
+    OperationsInvoke,
+    /// See which operations were carried out, by whom, and how they ended.
+    OperationsRead,
     /// See metrics.
     MetricsRead,
 }
 
 impl Permission {
     /// Every permission there is.
-    pub const ALL: [Permission; 4] =
-        [Permission::DevicesRead, Permission::DevicesWrite, Permission::EventsRead, Permission::MetricsRead];
+    pub const ALL: [Permission; 6] = [
+        Permission::DevicesRead,
+        Permission::DevicesWrite,
+        Permission::EventsRead,
+        Permission::OperationsInvoke,
+        Permission::OperationsRead,
+        Permission::MetricsRead,
+    ];
 }
 
 /// Somebody whose token was recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
+    name: &'static str,
     permissions: &'static [Permission],
 }
 
 impl Caller {
     /// The holder of the data directory's token: may do everything.
     pub(crate) fn administrator() -> Caller {
-        Caller { permissions: &Permission::ALL }
+        Caller { name: "administrator", permissions: &Permission::ALL }
+    }
+
+    /// Who it is, as records of what was done name them.
+    pub fn name(&self) -> &str {
+        self.name
     }
 
     /// Whether the caller has this right.

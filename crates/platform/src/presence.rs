@@ -1,5 +1,6 @@
 //! Presence: whether a device is there, since when, and why not.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,16 +8,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::device::Device;
+use crate::link::DeviceLink;
 use crate::platform::Platform;
 
 /// The reason of a device whose connection ended with the process that held it.
 const RESTARTED: &str = "platform_restart";
-
-/// The adapter's end of a live connection, for what the platform wants of a device.
-pub trait DeviceLink: Send + Sync + 'static {
-    /// Ends the connection; `reason` is a short code such as `removed`.
-    fn close(&self, reason: &'static str);
-}
 
 /// Names one connection of one device, so that a late goodbye of an old connection does not end a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,9 +50,9 @@ pub struct Presence {
     /// Since when, in milliseconds since 1970; 0 when it never was there.
     pub since: i64,
     /// Why the state is what it is, a short code such as `login`, `keep_alive_timeout`, `disconnect`.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// The suite of the present or last session.
-    pub suite: Option<String>,
+    pub suite: Option<Cow<'static, str>>,
     /// Whether that suite keeps what is said confidential.
     pub confidential: bool,
     /// Address of the present or last connection.
@@ -81,7 +77,7 @@ impl PresenceCell {
         let never = Presence {
             state: PresenceState::NeverSeen,
             since: 0,
-            reason: "never_seen".to_owned(),
+            reason: "never_seen".into(),
             suite: None,
             confidential: false,
             peer: None,
@@ -91,7 +87,7 @@ impl PresenceCell {
             // No connection survives the process that held it.
             shown.state = PresenceState::Offline;
             shown.since = now;
-            shown.reason = RESTARTED.to_owned();
+            shown.reason = RESTARTED.into();
         }
         PresenceCell { shown, live: None }
     }
@@ -110,8 +106,8 @@ impl Platform {
             cell.shown = Presence {
                 state: PresenceState::Online,
                 since: self.clock().now_ms(),
-                reason: "login".to_owned(),
-                suite: Some(connection.suite.to_owned()),
+                reason: "login".into(),
+                suite: Some(connection.suite.into()),
                 confidential: connection.confidential,
                 peer: Some(connection.peer),
             };
@@ -121,6 +117,8 @@ impl Platform {
             Some((_, link)) => link.close("replaced"),
             None => metrics::gauge!("vestibule_devices_online").increment(1.0),
         }
+        // A device that is in needs its secrets no more until it comes again.
+        device.forget_secrets();
         // A device removed between its login check and here must not stay.
         if device.is_removed() {
             close_link(device, "removed");
@@ -131,7 +129,7 @@ impl Platform {
     }
 
     /// Notes that a connection has ended. Nothing happens when a newer one has taken its place.
-    pub fn disconnected(&self, device: &Arc<Device>, id: ConnectionId, reason: &str) {
+    pub fn disconnected(&self, device: &Arc<Device>, id: ConnectionId, reason: &'static str) {
         {
             let mut cell = device.presence.lock();
             if cell.live.as_ref().is_none_or(|(live, _)| *live != id) {
@@ -140,7 +138,7 @@ impl Platform {
             cell.live = None;
             cell.shown.state = PresenceState::Offline;
             cell.shown.since = self.clock().now_ms();
-            cell.shown.reason = reason.to_owned();
+            cell.shown.reason = reason.into();
         }
         metrics::gauge!("vestibule_devices_online").decrement(1.0);
         // A removed device has been announced as such: nothing comes after that.
@@ -161,10 +159,14 @@ impl Platform {
     }
 }
 
+/// The device's live connection, if it has one.
+pub(crate) fn live_link(device: &Device) -> Option<Arc<dyn DeviceLink>> {
+    device.presence.lock().live.as_ref().map(|(_, link)| Arc::clone(link))
+}
+
 /// Ends the device's connection, if it has one.
 pub(crate) fn close_link(device: &Device, reason: &'static str) {
-    let link = device.presence.lock().live.as_ref().map(|(_, link)| Arc::clone(link));
-    if let Some(link) = link {
+    if let Some(link) = live_link(device) {
         link.close(reason);
     }
 }

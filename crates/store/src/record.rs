@@ -1,4 +1,4 @@
-//! What the journal holds: one record for each event or attribute report.
+//! What the journal holds: one record for each event, attribute report and operation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub struct DevicePath {
     pub index: Box<str>,
     /// The functional area.
     pub area: Box<str>,
-    /// The name of the event or attribute.
+    /// The name of the event, attribute or operation.
     pub name: Box<str>,
 }
 
@@ -53,6 +53,8 @@ pub enum RecordKind {
     Event,
     /// The value of an attribute.
     Attribute,
+    /// How an operation ended: the platform's own record, not the device's.
+    Operation,
 }
 
 impl RecordKind {
@@ -61,6 +63,7 @@ impl RecordKind {
         match self {
             RecordKind::Event => "event",
             RecordKind::Attribute => "attribute",
+            RecordKind::Operation => "operation",
         }
     }
 
@@ -68,6 +71,7 @@ impl RecordKind {
         match self {
             RecordKind::Event => 1,
             RecordKind::Attribute => 2,
+            RecordKind::Operation => 3,
         }
     }
 
@@ -75,6 +79,7 @@ impl RecordKind {
         match number {
             1 => Some(RecordKind::Event),
             2 => Some(RecordKind::Attribute),
+            3 => Some(RecordKind::Operation),
             _ => None,
         }
     }

@@ -4,17 +4,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use osap::das::cipher::SessionCipher;
 use osap::das::connack;
-use osap::das::login::{self, LoginError};
+use osap::das::login::{self, LoginError, LoginRecord};
 use osap::key::SessionKey;
 use osap::lbs::{Credential, Record};
 use vestibule_broker::{Admitted, Login, Refused, SessionId};
 use vestibule_platform::{Device, Fact, Platform};
 
+use super::link::OsapLink;
 use super::{Das, DasSession};
 use crate::key_state::KeyState;
 use crate::{explain, record};
+
+/// How the version of our SDK begins in a login record.
+const OUR_SDK: &str = "vestibule";
 
 /// The realm of OSAP sessions; the principal is the serial.
 const REALM: &str = "osap";
@@ -38,8 +41,15 @@ impl Das {
         let mut reason = "no_session_key";
         if let Some((credential, key)) = usable(record.committed.as_ref()) {
             let proven = check(user, will, credential, key);
-            match proven.and_then(|()| self.keys.get(device.id, key).ok_or("no_session_key")) {
-                Ok(state) => return Ok(self.admit(&device, &login, key, state)),
+            let state = proven.and_then(|record| {
+                let state = self.keys.get(device.id, key).ok_or("no_session_key")?;
+                if record.details.is_some_and(|details| details.sdk_main_version.starts_with(OUR_SDK)) {
+                    state.set_ours();
+                }
+                Ok(state)
+            });
+            match state {
+                Ok(state) => return Ok(self.admit(&device, &login, state)),
                 Err(why) => reason = why,
             }
         }
@@ -50,7 +60,7 @@ impl Das {
             let shown = check(user, will, candidate, key);
             self.spend_candidate(&device, candidate, shown.is_ok()).await;
             match shown {
-                Ok(()) => {
+                Ok(_) => {
                     self.fact(&device, explain::sent_for_new_key(Some(ip)));
                     return Err(refuse("sent_for_new_key", Duration::ZERO));
                 }
@@ -60,13 +70,7 @@ impl Das {
         Err(self.refuse(&device, reason, ip))
     }
 
-    fn admit(
-        &self,
-        device: &Arc<Device>,
-        login: &Login<'_>,
-        key: &SessionKey,
-        state: Arc<KeyState>,
-    ) -> Admitted<DasSession> {
+    fn admit(&self, device: &Arc<Device>, login: &Login<'_>, state: Arc<KeyState>) -> Admitted<DasSession> {
         self.brake.accepted(device.id);
         metrics::counter!("vestibule_das_logins_total", "result" => "ok").increment(1);
         self.fact(device, explain::logged_in(Some(login.peer.ip())));
@@ -74,9 +78,8 @@ impl Das {
             id: SessionId { realm: REALM, principal: (&*device.serial).into() },
             session: DasSession {
                 device: Arc::clone(device),
-                link: Arc::clone(login.link),
+                line: Arc::new(OsapLink::new(Arc::clone(device), Arc::clone(login.link), Arc::clone(&state))),
                 connection: None,
-                cipher: SessionCipher::new(key.clone()),
                 key: state,
                 reporting: false,
             },
@@ -121,9 +124,14 @@ fn refuse(reason: &'static str, delay: Duration) -> Refused {
 }
 
 /// Whether the login record proves this key (9.2).
-fn check(user: &str, will: Option<&[u8]>, credential: &Credential, key: &SessionKey) -> Result<(), &'static str> {
+fn check(
+    user: &str,
+    will: Option<&[u8]>,
+    credential: &Credential,
+    key: &SessionKey,
+) -> Result<LoginRecord, &'static str> {
     match login::check(user, will.ok_or("no_login_record")?, key, &credential.dev_id) {
-        Ok(_) => Ok(()),
+        Ok(record) => Ok(record),
         Err(LoginError::Undecryptable) => Err("wrong_session_key"),
         Err(_) => Err("login_record_mismatch"),
     }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use osap::das::topic::Topic;
+use osap::das::pending::Take;
+use osap::das::reply::Reply;
+use osap::das::topic::{Topic, method};
 use osap::das::{attribute, envelope, event};
 use vestibule_broker::{Disposition, Ticket};
-use vestibule_platform::{DevicePath, RecordKind, Report};
+use vestibule_platform::{Answer, DevicePath, RecordKind, Report};
 
 use super::{Das, DasSession};
 use crate::explain;
@@ -17,6 +19,8 @@ pub enum Grant {
     Event(Arc<DevicePath>),
     /// The value of this attribute.
     Attribute(Arc<DevicePath>),
+    /// The answer to this operation.
+    OperateReply(Arc<DevicePath>),
     /// A channel of the protocol that is acknowledged and not served.
     NotHandled,
 }
@@ -35,8 +39,9 @@ impl Grant {
                     Arc::new(DevicePath { resource, index, area, name })
                 };
                 match (method, msg_type) {
-                    ("event", "report") => Ok(Grant::Event(path())),
-                    ("attribute", "report") => Ok(Grant::Attribute(path())),
+                    (method::EVENT, "report") => Ok(Grant::Event(path())),
+                    (method::ATTRIBUTE, "report") => Ok(Grant::Attribute(path())),
+                    (method::SERVICE, "operate_reply") => Ok(Grant::OperateReply(path())),
                     _ => Ok(Grant::NotHandled),
                 }
             }
@@ -52,12 +57,13 @@ impl Das {
         let (kind, path) = match grant {
             Grant::Event(path) => (RecordKind::Event, path),
             Grant::Attribute(path) => (RecordKind::Attribute, path),
+            Grant::OperateReply(path) => return self.operation_answered(session, path, payload),
             Grant::NotHandled => {
                 self.dropped(session, "not_handled");
                 return Disposition::Done;
             }
         };
-        let opened = match envelope::open(&session.cipher, payload) {
+        let opened = match envelope::open(&session.line.cipher(), payload) {
             Ok(opened) => opened,
             Err(_) => return self.not_opened(session, "envelope"),
         };
@@ -90,6 +96,32 @@ impl Das {
                 Disposition::Done
             }
         }
+    }
+}
+
+impl Das {
+    /// A reply to an operation. It belongs to the request whose number it repeats, if that was for the same operation
+    /// (9.8); what belongs to none is dropped.
+    fn operation_answered(&self, session: &DasSession, path: &DevicePath, payload: &mut [u8]) -> Disposition {
+        let Ok(opened) = envelope::open(&session.line.cipher(), payload) else {
+            return self.not_opened(session, "envelope");
+        };
+        let Ok(reply) = Reply::parse(opened.application) else { return self.not_opened(session, "body") };
+        let code = reply.code;
+        match session.line.take(opened.general.seq, path) {
+            Take::Found(waiting) => {
+                let answer = match reply.is_ok() {
+                    true => Answer::Done(reply.data.map(Into::into)),
+                    false => Answer::Failed { code, message: reply.message.map(|words| words.as_ref().into()) },
+                };
+                if !waiting.answer(answer) {
+                    self.platform.late_answer(&session.device, code);
+                }
+            }
+            Take::Late => self.platform.late_answer(&session.device, code),
+            Take::Unknown => self.dropped(session, "reply_to_nothing"),
+        }
+        Disposition::Done
     }
 }
 

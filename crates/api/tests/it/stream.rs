@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vestibule_api::ApiConfig;
-use vestibule_platform::{Connection, DeviceLink, Position};
+use vestibule_platform::{Connection, DeviceLink, NotSent, Operate, Position};
 
 use crate::site::{NOW, Site};
 
@@ -70,6 +70,10 @@ struct NoLink;
 
 impl DeviceLink for NoLink {
     fn close(&self, _: &'static str) {}
+
+    fn operate(&self, _: Operate<'_>) -> Result<(), NotSent> {
+        Err(NotSent::Ending)
+    }
 }
 
 fn connection() -> Connection {

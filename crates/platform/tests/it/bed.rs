@@ -1,5 +1,6 @@
 //! What a test stands on.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::broadcast;
 use vestibule_platform::{
-    Clock, Connection, ConnectionId, Device, DeviceLink, DevicePath, NewDevice, Platform, PlatformConfig, Position,
-    RecordKind, Report, Secret, TokenFile,
+    Clock, Connection, ConnectionId, Device, DeviceLink, DevicePath, NewDevice, NotSent, Operate, Platform,
+    PlatformConfig, Position, RecordKind, Reply, Report, Secret, TokenFile,
 };
 use vestibule_store::{Store, StoreConfig};
 
@@ -130,17 +131,51 @@ pub fn path(name: &str) -> Arc<DevicePath> {
 #[derive(Default)]
 pub struct Line {
     closed: Mutex<Vec<&'static str>>,
+    operations: Mutex<VecDeque<Sent>>,
+    refusal: Mutex<Option<NotSent>>,
+}
+
+/// An operation that reached the device.
+pub struct Sent {
+    pub path: DevicePath,
+    pub input: Option<String>,
+    pub reply: Reply,
 }
 
 impl Line {
     pub fn closed(&self) -> Vec<&'static str> {
         self.closed.lock().clone()
     }
+
+    /// From now on nothing can be sent.
+    pub fn refuse(&self, reason: NotSent) {
+        *self.refusal.lock() = Some(reason);
+    }
+
+    /// Operations sent and not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.operations.lock().len()
+    }
+
+    /// The next operation the device was sent.
+    pub async fn operation(&self) -> Sent {
+        eventually("an operation is sent", || self.waiting() > 0).await;
+        self.operations.lock().pop_front().expect("one is there")
+    }
 }
 
 impl DeviceLink for Line {
     fn close(&self, reason: &'static str) {
         self.closed.lock().push(reason);
+    }
+
+    fn operate(&self, operation: Operate<'_>) -> Result<(), NotSent> {
+        if let Some(reason) = *self.refusal.lock() {
+            return Err(reason);
+        }
+        let (path, input) = (operation.path.clone(), operation.input.map(str::to_owned));
+        self.operations.lock().push_back(Sent { path, input, reply: operation.reply });
+        Ok(())
     }
 }
 

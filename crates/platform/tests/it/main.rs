@@ -5,6 +5,7 @@ mod credentials;
 mod events;
 mod facts;
 mod follow;
+mod invoke;
 mod presence;
 mod registry;
 mod token;

@@ -14,14 +14,14 @@ async fn a_login_and_a_goodbye_are_told() {
     let (connection, line) = connect(&bed.platform, &device, 1);
     assert_eq!(changed(&mut changes).await.id, device.id);
     let there = device.presence();
-    assert_eq!((there.state, there.since, there.reason.as_str()), (PresenceState::Online, NOON, "login"));
+    assert_eq!((there.state, there.since, there.reason.as_ref()), (PresenceState::Online, NOON, "login"));
     assert_eq!((there.suite.as_deref(), there.confidential, there.peer), (Some("legacy"), false, Some(peer(1))));
     bed.advance(Duration::from_secs(5));
     bed.platform.disconnected(&device, connection, "keep_alive_timeout");
     assert_eq!(changed(&mut changes).await.id, device.id);
     let gone = device.presence();
     assert_eq!(
-        (gone.state, gone.since, gone.reason.as_str()),
+        (gone.state, gone.since, gone.reason.as_ref()),
         (PresenceState::Offline, NOON + 5_000, "keep_alive_timeout")
     );
     assert_eq!(gone.peer, Some(peer(1)), "where it was last");
@@ -59,10 +59,10 @@ async fn nobody_is_there_after_a_restart() {
     let bed = bed.restart().await;
     let presence = |bed: &Bed, serial| bed.platform.device(serial).expect("registered").presence();
     let restarted = presence(&bed, "SN1");
-    assert_eq!((restarted.state, restarted.reason.as_str()), (PresenceState::Offline, "platform_restart"));
+    assert_eq!((restarted.state, restarted.reason.as_ref()), (PresenceState::Offline, "platform_restart"));
     assert_eq!((restarted.since, restarted.peer), (NOON + 60_000, Some(peer(1))));
     let left = presence(&bed, "SN2");
-    assert_eq!((left.state, left.reason.as_str(), left.since), (PresenceState::Offline, "disconnect", NOON));
+    assert_eq!((left.state, left.reason.as_ref(), left.since), (PresenceState::Offline, "disconnect", NOON));
     assert_eq!(presence(&bed, "SN3").state, PresenceState::NeverSeen);
     // And another restart tells the same moment.
     bed.advance(Duration::from_secs(60));
@@ -88,6 +88,6 @@ async fn the_last_of_many_changes_is_what_stays() {
     let bed = bed.restart().await;
     for device in bed.platform.devices(None, 100) {
         let presence = device.presence();
-        assert_eq!((presence.reason.as_str(), presence.peer), ("disconnect", Some(peer(19))));
+        assert_eq!((presence.reason.as_ref(), presence.peer), ("disconnect", Some(peer(19))));
     }
 }

@@ -1,0 +1,85 @@
+//! How the platform reaches a device: the port that the adapters implement.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use vestibule_store::DevicePath;
+
+/// The adapter's end of a live connection, for what the platform wants of a device.
+///
+/// No call waits: it appends to what the connection has to say, or refuses.
+pub trait DeviceLink: Send + Sync + 'static {
+    /// Ends the connection; `reason` is a short code such as `removed`.
+    fn close(&self, reason: &'static str);
+
+    /// Sends an operation. How it went comes through its [`Reply`].
+    ///
+    /// # Errors
+    /// [`NotSent`]: nothing of it has left or will leave.
+    fn operate(&self, operation: Operate<'_>) -> Result<(), NotSent>;
+}
+
+/// An operation on its way to a device.
+pub struct Operate<'a> {
+    /// Which operation of which part of the device.
+    pub path: &'a DevicePath,
+    /// The input, JSON text of one value; `None` for an operation without.
+    pub input: Option<&'a str>,
+    /// How long somebody waits for the answer.
+    pub ttl: Duration,
+    /// Where the answer goes.
+    pub reply: Reply,
+}
+
+/// Why something was not sent to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotSent {
+    /// The connection is ending.
+    #[error("the connection is ending")]
+    Ending,
+    /// The device takes or answers too slowly: too much waits for it.
+    #[error("too much waits for the device already")]
+    Busy,
+    /// Larger than the device can take.
+    #[error("it is larger than the device can take")]
+    TooLarge,
+    /// The device's protocol cannot name this part of the device.
+    #[error("the device's protocol cannot address it: {0}")]
+    NotAddressable(&'static str),
+}
+
+/// How a device answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It did what it was asked; JSON text of its output, where there is one.
+    Done(Option<Box<str>>),
+    /// It did not.
+    Failed {
+        /// The device's own code, not 0.
+        code: i64,
+        /// Its words, where it sends some.
+        message: Option<Box<str>>,
+    },
+}
+
+/// The way back of one answer. Dropped without one, it says that the link was lost: what was sent may have arrived
+/// or not, and nobody can know.
+#[derive(Debug)]
+pub struct Reply(oneshot::Sender<Answer>);
+
+/// Where an answer arrives; an error is a link that was lost.
+pub type ReplyReceiver = oneshot::Receiver<Answer>;
+
+impl Reply {
+    /// Both ends.
+    pub fn new() -> (Reply, ReplyReceiver) {
+        let (sender, receiver) = oneshot::channel();
+        (Reply(sender), receiver)
+    }
+
+    /// Gives the answer. False: it is late, nobody waits for it any more.
+    pub fn answer(self, answer: Answer) -> bool {
+        self.0.send(answer).is_ok()
+    }
+}

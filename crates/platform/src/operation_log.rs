@@ -1,0 +1,108 @@
+//! The operation log: one record of the journal for each operation, written when it has ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+use vestibule_store::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
+
+use crate::device::Device;
+use crate::invoke::Outcome;
+use crate::platform::Platform;
+
+/// Which operations to read back, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct OperationQuery {
+    /// Only of this device.
+    pub device: Option<DeviceId>,
+    /// Only of this area.
+    pub area: Option<String>,
+    /// Only with this name.
+    pub name: Option<String>,
+    /// Ended at or after, milliseconds since 1970.
+    pub from: Option<i64>,
+    /// Ended before, milliseconds since 1970.
+    pub to: Option<i64>,
+    /// Only older than this position; the cursor of the previous page.
+    pub before: Option<Position>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// An operation that has ended.
+pub(crate) struct Ended<'a> {
+    pub id: Uuid,
+    pub path: &'a Arc<DevicePath>,
+    pub by: &'a str,
+    pub input: Option<&'a RawValue>,
+    pub outcome: &'a Outcome,
+    pub took: Duration,
+}
+
+/// What is kept of an operation; the record's `id` is the operation's.
+#[derive(Serialize)]
+struct Entry<'a> {
+    by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<&'a RawValue>,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    took_ms: u64,
+}
+
+impl Platform {
+    /// How operations ended, newest first. `data` of a record is an object with `by`, `outcome`, `took_ms` and,
+    /// where there are such, `input`, `output`, `code` and `message`.
+    pub async fn operations(&self, query: OperationQuery) -> Result<Vec<Arc<Record>>, StoreError> {
+        let scan = Scan {
+            device: query.device,
+            kind: Some(RecordKind::Operation),
+            area: query.area,
+            name: query.name,
+            time_from: query.from,
+            time_to: query.to,
+            before: query.before,
+            order: Order::Newest,
+            limit: query.limit,
+            ..Scan::default()
+        };
+        self.journal().scan(&scan).await
+    }
+
+    /// Writes down how an operation ended. Gives the position of the record.
+    pub(crate) fn log_operation(&self, device: &Device, ended: Ended<'_>) -> Position {
+        let Ended { id, path, by, input, outcome, took } = ended;
+        let (mut output, mut code, mut message) = (None, None, None);
+        match outcome {
+            Outcome::Done { output: text } => {
+                output = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            }
+            Outcome::Failed { code: number, message: words } => (code, message) = (Some(*number), words.as_deref()),
+            Outcome::TimedOut | Outcome::Offline | Outcome::Unknown => {}
+        }
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let entry = Entry { by, input, outcome: outcome.as_str(), output, code, message, took_ms };
+        let data = serde_json::to_string(&entry).expect("raw JSON, text and numbers are JSON");
+        let now = self.clock().now_ms();
+        metrics::counter!("vestibule_operations_total", "outcome" => outcome.as_str()).increment(1);
+        self.journal().append(Record {
+            position: Position::START,
+            device: device.id,
+            serial: Arc::clone(&device.serial),
+            kind: RecordKind::Operation,
+            path: Arc::clone(path),
+            id: Some(id.to_string().into()),
+            time: now,
+            received: now,
+            flags: Flags::NONE,
+            data: data.into(),
+        })
+    }
+}
