@@ -2,6 +2,7 @@
 
 mod device;
 mod mqtt;
+mod operations;
 mod recorded;
 mod rules;
 mod site;

@@ -78,6 +78,13 @@ impl Mqtt {
         assert_eq!(self.frame(), Some(puback), "PUBACK of {id}");
     }
 
+    #[track_caller]
+    pub fn puback(&mut self, id: u16) {
+        let mut puback = Vec::new();
+        encode::puback(id, &mut puback);
+        self.wire.send(&puback);
+    }
+
     /// Asks for a filter; the code of the SUBACK.
     #[track_caller]
     pub fn subscribe(&mut self, filter: &str) -> u8 {

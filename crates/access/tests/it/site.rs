@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use osap::{Random, SystemRandom};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use vestibule_access::{Assignment, ComputePool, Das, DasNode, Lbs, LbsConfig, RandomSource, das_listener};
 use vestibule_broker::{Broker, ShardsConfig};
 use vestibule_platform::{
@@ -120,6 +121,16 @@ impl Site {
 
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
+    }
+
+    pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.runtime.spawn(future)
+    }
+
+    /// The administrator's token.
+    pub fn token(&self) -> String {
+        let dir = self.dir.as_ref().expect("a site that runs has its directory");
+        std::fs::read_to_string(dir.path().join("token")).expect("readable").trim().to_owned()
     }
 
     pub fn add(&self, serial: &str) -> Arc<Device> {
