@@ -5,14 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use utoipa::IntoParams;
 use vestibule_platform::{EventQuery, Position, Record};
 
 use crate::api::Shared;
 use crate::extract::{Answer, LARGEST_PAGE, Params, cut, device_filter, page_size};
+use crate::moment::Moment;
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{EventList, EventShape};
 
@@ -81,7 +80,7 @@ pub(crate) async fn list_events(
 }
 
 /// How many of the records fit on a page, one at least: the answer is in memory for as long as its client takes over it.
-fn fitting(records: &[Arc<Record>]) -> usize {
+pub(crate) fn fitting(records: &[Arc<Record>]) -> usize {
     let mut bytes = 0;
     let fits = |record: &&Arc<Record>| {
         bytes += record.data.len();
@@ -98,37 +97,9 @@ pub(crate) fn position(field: &'static str, text: &str) -> Result<Position, Prob
     })
 }
 
-/// A moment in milliseconds since 1970, read from a query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moment(i64);
-
-impl<'de> Deserialize<'de> for Moment {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        moment(&text).map(Moment).ok_or_else(|| {
-            D::Error::custom("must be a moment: 2026-01-31T12:00:00Z (a + written as %2B) or milliseconds since 1970")
-        })
-    }
-}
-
-fn moment(text: &str) -> Option<i64> {
-    text.parse::<i64>().ok().or_else(|| text.parse::<Timestamp>().ok().map(|moment| moment.as_millisecond()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_moment_is_a_time_or_a_number() {
-        assert_eq!(moment("0"), Some(0));
-        assert_eq!(moment("-5"), Some(-5));
-        assert_eq!(moment("1970-01-01T00:00:01.5Z"), Some(1_500));
-        assert_eq!(moment("1970-01-01T01:00:00+01:00"), Some(0));
-        for wrong in ["", "yesterday", "2026-01-31", "2026-01-31T12:00:00", "1.5", "99999999999999999999"] {
-            assert_eq!(moment(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn a_position_is_not_negative() {

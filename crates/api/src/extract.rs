@@ -1,5 +1,7 @@
-//! What handlers take from a request: a JSON body, a query, the device of the path. Every mistake is a problem.
+//! What handlers take from a request: a JSON body, a query, the device and part of the path, who asks. Every mistake is a
+//! problem.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -7,8 +9,9 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
-use vestibule_platform::{Device, DeviceId, Platform};
+use vestibule_platform::{Caller, Device, DeviceId, DevicePath, Platform};
 
+use crate::access::bearer;
 use crate::api::Shared;
 use crate::fields;
 use crate::problem::{Kind, Problem};
@@ -68,9 +71,46 @@ impl FromRequestParts<Arc<Shared>> for TheDevice {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        let Path(key) =
-            Path::<String>::from_request_parts(parts, shared).await.map_err(|_| Problem::unknown_device())?;
+        let key = level(parts, shared, "d").await.ok_or_else(Problem::unknown_device)?;
         shared.platform.device(&key).map(TheDevice).ok_or_else(Problem::unknown_device)
+    }
+}
+
+/// The part of a device that `{resource}/{index}/{area}/{name}` of the path names.
+pub(crate) struct ThePart(pub(crate) DevicePath);
+
+impl FromRequestParts<Arc<Shared>> for ThePart {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        let mut levels = Vec::new();
+        for name in ["resource", "index", "area", "name"] {
+            let level = level(parts, shared, name).await;
+            let missing = || Problem::new(Kind::MalformedRequest, "The path is not percent-encoded UTF-8.");
+            levels.push(level.ok_or_else(missing)?.into_boxed_str());
+        }
+        let Ok([resource, index, area, name]) = <[Box<str>; 4]>::try_from(levels) else {
+            return Err(Problem::new(Kind::MalformedRequest, "The path does not name a part of a device."));
+        };
+        Ok(ThePart(DevicePath { resource, index, area, name }))
+    }
+}
+
+/// One parameter of the path, decoded.
+async fn level(parts: &mut Parts, shared: &Arc<Shared>, name: &str) -> Option<String> {
+    let Path(mut levels) = Path::<HashMap<String, String>>::from_request_parts(parts, shared).await.ok()?;
+    levels.remove(name)
+}
+
+/// Who asks. Routes that use it are guarded, so that the token has been recognised before.
+pub(crate) struct TheCaller(pub(crate) Caller);
+
+impl FromRequestParts<Arc<Shared>> for TheCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        let caller = bearer(&parts.headers).and_then(|token| shared.platform.authorize(token));
+        caller.map(TheCaller).ok_or_else(|| Problem::new(Kind::Unauthenticated, "Nobody has this token."))
     }
 }
 

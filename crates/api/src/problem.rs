@@ -38,6 +38,7 @@ pub(crate) enum Kind {
     TooManyConnections,
     TooManyStreams,
     RegistryFull,
+    DeviceBusy,
     ShuttingDown,
 }
 
@@ -72,6 +73,7 @@ impl Kind {
             Kind::TooManyConnections => ("too-many-connections", "Too many connections", S::SERVICE_UNAVAILABLE),
             Kind::TooManyStreams => ("too-many-streams", "Too many event streams", S::SERVICE_UNAVAILABLE),
             Kind::RegistryFull => ("registry-full", "Registry full", S::SERVICE_UNAVAILABLE),
+            Kind::DeviceBusy => ("device-busy", "Device busy", S::SERVICE_UNAVAILABLE),
             Kind::ShuttingDown => ("shutting-down", "Shutting down", S::SERVICE_UNAVAILABLE),
         }
     }

@@ -220,7 +220,7 @@ pub(crate) struct FactShape {
     /// When; of the latest repetition where `count` is above 1.
     #[schema(format = DateTime)]
     at: String,
-    /// `authentication`, `refresh`, `assignment`, `login`, `report` or `connection`.
+    /// `authentication`, `refresh`, `assignment`, `login`, `report`, `operation` or `connection`.
     #[schema(value_type = String, example = "login")]
     step: Step,
     /// Whether the step went well.

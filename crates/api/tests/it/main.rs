@@ -4,6 +4,7 @@ mod devices;
 mod errors;
 mod events;
 mod limits;
+mod operations;
 mod service;
 mod site;
 mod stream;

@@ -27,7 +27,7 @@ fn every_command_has_an_example() {
     }
     let mut seen = Vec::new();
     visit(&Cli::command(), &mut seen);
-    for name in ["up", "demo", "add", "enrol", "list", "show", "watch", "remove", "why", "follow"] {
+    for name in ["up", "demo", "add", "enrol", "list", "show", "invoke", "watch", "remove", "why", "follow"] {
         assert!(seen.iter().any(|seen| seen == name), "{name} is missing from {seen:?}");
     }
 }
@@ -44,6 +44,8 @@ fn command_lines_people_type() {
         "device enrol SN-1 --window 15m",
         "device list --json",
         "device show SN-1",
+        "device invoke SN-1 Lamp/0/Light/Blink {\"count\":3} --deadline 5s --json",
+        "device invoke SN-1 Light/Blink",
         "device watch SN-1 --json",
         "device why SN-1",
         "device remove SN-1",

@@ -2,19 +2,21 @@
 
 mod add;
 mod enrol;
+mod invoke;
 mod list;
 mod remove;
 mod show;
 mod watch;
 mod why;
 
+use anyhow::bail;
 use clap::Subcommand;
 
 use super::connect::Connect;
 use super::out::Out;
 use crate::client::Route;
 
-/// Register, list and watch devices
+/// Register, list, watch and operate devices
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vestibule device add SN-0001 --code-file code.txt
@@ -35,6 +37,7 @@ enum Command {
     Enrol(enrol::Args),
     List(list::Args),
     Show(show::Args),
+    Invoke(invoke::Args),
     Watch(watch::Args),
     Why(why::Args),
     Remove(remove::Args),
@@ -47,6 +50,7 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::Enrol(args) => enrol::run(args, client, out),
         Command::List(args) => list::run(args, client, out),
         Command::Show(args) => show::run(args, client, out),
+        Command::Invoke(args) => invoke::run(args, client, out),
         Command::Watch(args) => watch::run(args, client, out),
         Command::Why(args) => why::run(args, client, out),
         Command::Remove(args) => remove::run(args, client, out),
@@ -56,4 +60,34 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
 /// `/v1/devices/{device}`
 fn route_of(device: &str) -> Route {
     Route::new("/v1/devices").segment(device)
+}
+
+/// Adds a part of a device, written as `resource/index/area/name` or, for the device itself, as `area/name`.
+fn part_of(route: Route, part: &str) -> anyhow::Result<Route> {
+    let levels: Vec<&str> = part.trim_start_matches('/').split('/').collect();
+    let levels = match levels[..] {
+        [area, name] => ["global", "0", area, name],
+        [resource, index, area, name] => [resource, index, area, name],
+        _ => bail!("`{part}` is not a part of a device; write it as resource/index/area/name, or area/name"),
+    };
+    if levels.contains(&"") {
+        bail!("`{part}` has an empty level; write it as resource/index/area/name, or area/name");
+    }
+    Ok(levels.into_iter().fold(route, Route::segment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_written_with_four_levels_or_two() {
+        let route = |part: &str| part_of(Route::new("/v1"), part).map(|route| route.as_str().to_owned()).ok();
+        assert_eq!(route("Lamp/0/Light/Blink").as_deref(), Some("/v1/Lamp/0/Light/Blink"));
+        assert_eq!(route("/Lamp/0/Light/a b").as_deref(), Some("/v1/Lamp/0/Light/a%20b"));
+        assert_eq!(route("Light/Blink").as_deref(), Some("/v1/global/0/Light/Blink"));
+        for wrong in ["", "Blink", "a/b/c", "a/b/c/d/e", "a//b/c", "/"] {
+            assert_eq!(route(wrong), None, "{wrong}");
+        }
+    }
 }
