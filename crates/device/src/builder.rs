@@ -3,15 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
+use osap::das::topic::TopicError;
 use osap::id::SerialError;
 use osap::key::CodeError;
 use osap::{Code, Serial};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, SystemClock};
 use crate::device::Device;
+use crate::operation::{OperationError, OperationPath, Operations};
 use crate::outbox::Limits;
 use crate::profile::Profile;
+use crate::shared::Shared;
 use crate::storage::{Storage, StorageError};
 
 /// The shortest and the longest keep-alive, in seconds.
@@ -32,6 +37,7 @@ pub struct Builder {
     firmware: String,
     device_type: String,
     mac: String,
+    operations: Operations,
 }
 
 /// Why a device cannot start. All but [`StartError::Storage`] are the caller's to put right.
@@ -58,6 +64,14 @@ pub enum StartError {
         /// What it has to be.
         rule: &'static str,
     },
+    /// An operation's resource, area or name does not fit into a topic.
+    #[error("the operation {name} cannot be addressed")]
+    Operation {
+        /// `resource/index/area/name`.
+        name: String,
+        /// What is wrong with it.
+        source: TopicError,
+    },
     /// The storage cannot be read.
     #[error("the stored credentials cannot be read")]
     Storage(#[source] StorageError),
@@ -79,6 +93,7 @@ impl Builder {
             firmware: "0.0.0".to_owned(),
             device_type: "device".to_owned(),
             mac: String::new(),
+            operations: Operations::default(),
         }
     }
 
@@ -148,6 +163,28 @@ impl Builder {
         self
     }
 
+    /// Carries out an operation of this device when the platform asks for it: `handler` is given the input and answers
+    /// with the output, both JSON through serde. `()` and `Option` take an operation without input; an input of
+    /// another type is refused before the handler sees it.
+    ///
+    /// An operation is carried out once, also when it is sent twice. Up to 8 run at the same time and 32 wait; more
+    /// are refused. One that waited longer than its sender does is dropped. The answer is sent on the connection the
+    /// operation came in on; when that is lost, the handler goes on and the platform calls the outcome unknown. A
+    /// handler that panics is answered as a failure. A second handler for the same operation replaces the first.
+    #[must_use]
+    pub fn operation<In, Out, F, Fut>(mut self, resource: &str, index: u16, area: &str, name: &str, handler: F) -> Self
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + 'static,
+        F: Fn(In) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Out, OperationError>> + Send + 'static,
+    {
+        let index = index.to_string().into();
+        let path = OperationPath { resource: resource.into(), index, area: area.into(), name: name.into() };
+        self.operations.add(path, handler);
+        self
+    }
+
     /// Starts the device on the tokio runtime this is called in. From here on it works on its own;
     /// nothing has been sent yet when this returns.
     ///
@@ -175,7 +212,14 @@ impl Builder {
             device_type: self.device_type.into(),
             mac: self.mac.into(),
         };
-        Device::start(profile, code, storage, self.clock, limits)
+        for path in self.operations.paths() {
+            path.reply_topic(&profile.serial).map_err(|source| StartError::Operation {
+                name: format!("{}/{}/{}/{}", path.resource, path.index, path.area, path.name),
+                source,
+            })?;
+        }
+        let shared = Shared::new(profile, self.clock, Arc::new(self.operations), limits);
+        Device::start(shared, code, storage)
     }
 }
 
@@ -237,6 +281,8 @@ mod tests {
         }
         let error = Device::builder("a/b", "ABCDEF").start().unwrap_err();
         assert!(matches!(error, StartError::Serial(_)));
+        let error = builder().operation("Door", 0, "a/b", "Open", async |(): ()| Ok(())).start().unwrap_err();
+        assert!(matches!(error, StartError::Operation { .. }), "{error}");
         let error = Device::builder("SN1", "").start().unwrap_err();
         assert!(matches!(error, StartError::Code(_)));
         let error = Device::builder("SN1", "ABCDEF").storage(MemoryStorage::new()).start().unwrap_err();

@@ -8,11 +8,9 @@ use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 
 use crate::builder::{Builder, StartError};
-use crate::clock::Clock;
 use crate::driver::Driver;
 use crate::event::{Body, EventPath, InvalidEvent, Receipt, ReportError};
-use crate::outbox::{Limits, PushError};
-use crate::profile::Profile;
+use crate::outbox::PushError;
 use crate::shared::{Counters, Shared};
 use crate::state::{LinkFault, State, StopReason};
 use crate::storage::{Storage, StorageError};
@@ -56,23 +54,18 @@ impl Device {
         Builder::new(serial, code)
     }
 
-    pub(crate) fn start(
-        profile: Profile,
-        code: Code,
-        storage: Arc<dyn Storage>,
-        clock: Arc<dyn Clock>,
-        limits: Limits,
-    ) -> Result<Self, StartError> {
+    pub(crate) fn start(shared: Shared, code: Code, storage: Arc<dyn Storage>) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
-        let (credentials, damage) = match storage.load(&profile.serial) {
+        let serial = &shared.profile.serial;
+        let (credentials, damage) = match storage.load(serial) {
             Ok(credentials) => (credentials, None),
             Err(damage @ StorageError::Damaged { .. }) => {
-                tracing::warn!(serial = %profile.serial, %damage, "starting without credentials");
+                tracing::warn!(%serial, %damage, "starting without credentials");
                 (None, Some(damage))
             }
             Err(error) => return Err(StartError::Storage(error)),
         };
-        let shared = Arc::new(Shared::new(profile, clock, limits));
+        let shared = Arc::new(shared);
         let driver = Driver::new(Arc::clone(&shared), code, storage, credentials);
         runtime.spawn(driver.run());
         Ok(Self { handle: Arc::new(Handle { shared, damage }) })

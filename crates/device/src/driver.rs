@@ -8,6 +8,7 @@ use osap::lbs::client::Identity;
 use osap::{Code, SystemRandom};
 use tokio::time::sleep_until;
 
+use crate::calls::Calls;
 use crate::lbs;
 use crate::link::Link;
 use crate::session::{LinkEnd, Session, Step};
@@ -21,6 +22,8 @@ pub(crate) struct Driver {
     identity: Identity,
     storage: Arc<dyn Storage>,
     session: Session,
+    /// Operations of the present session key, once there was one.
+    calls: Option<Box<Calls>>,
 }
 
 /// Says how it ended, also when the task panics or its runtime goes away.
@@ -44,7 +47,7 @@ impl Driver {
         credentials: Option<Credentials>,
     ) -> Self {
         let identity = Identity::new(shared.profile.serial.clone(), code);
-        Self { shared, identity, storage, session: Session::new(credentials) }
+        Self { shared, identity, storage, session: Session::new(credentials), calls: None }
     }
 
     /// Runs until the device stops.
@@ -98,7 +101,7 @@ impl Driver {
                             let cipher = SessionCipher::new(access.session_key);
                             let profile = Arc::clone(&self.shared.profile);
                             let mut link = Link::new(now(), profile, cipher, dev_id, login);
-                            let mut talk = Talk::new(&self.shared, &mut self.session, &mut link);
+                            let mut talk = Talk::new(&self.shared, &mut self.session, &mut link, &mut self.calls);
                             talk.run(stream).await
                         }
                     };
@@ -195,7 +198,7 @@ mod tests {
             mac: "".into(),
         };
         let limits = Limits { events: 1, bytes: 1, window: 1 };
-        let shared = Arc::new(Shared::new(profile, Arc::new(SystemClock), limits));
+        let shared = Arc::new(Shared::new(profile, Arc::new(SystemClock), Arc::default(), limits));
         let code = Code::new("ABCDEF").unwrap();
         let driver = Driver::new(Arc::clone(&shared), code, Arc::new(MemoryStorage::new()), None);
         let task = size_of_val(&driver.run());

@@ -1,4 +1,4 @@
-//! Device SDK for the Open Service Access Protocol on Linux: enrol, stay connected, report events.
+//! Device SDK for the Open Service Access Protocol on Linux: enrol, stay connected, report events, carry out operations.
 //!
 //! ```no_run
 //! use serde_json::json;
@@ -44,6 +44,12 @@
 //!   over any number of connections, always under the same `basic.UUID`, by which the platform
 //!   tells a repetition from a new event.
 //!
+//! # Operations
+//!
+//! What the platform may ask for is said before the device starts, with [`Builder::operation`]. An operation is carried
+//! out at most once, and answered on the connection it came in on or not at all: what the platform cannot know it
+//! calls unknown, and never sends again by itself.
+//!
 //! # Errors
 //!
 //! [`StartError`] and [`InvalidEvent`] are the program's; [`StorageError`] the machine's;
@@ -56,12 +62,14 @@
 //! from the verification code. Codes and keys are not printed, and wiped from memory after use.
 
 mod builder;
+mod calls;
 mod clock;
 mod device;
 mod driver;
 mod event;
 mod lbs;
 mod link;
+mod operation;
 mod outbox;
 mod profile;
 mod session;
@@ -74,6 +82,7 @@ pub use builder::{Builder, StartError};
 pub use clock::{Clock, SystemClock};
 pub use device::{Device, Event, StopError};
 pub use event::{InvalidEvent, MAX_EVENT, Receipt, ReportError};
+pub use operation::OperationError;
 pub use shared::Counters;
 pub use state::{LinkFault, Reason, State, StopReason};
 pub use storage::{Credentials, FileStorage, MemoryStorage, Storage, StorageError};

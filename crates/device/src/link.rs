@@ -8,13 +8,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use osap::DevId;
 use osap::das::cipher::SessionCipher;
 use osap::das::connack;
 use osap::das::envelope::{self, General};
 use osap::das::login::{self, FirstOrBreak, LoginRecord};
+use osap::das::service::Operate;
+use osap::das::topic::{self, Topic, method};
+use osap::{DevId, SessionKey};
 use vestibule_mqtt_codec::{ConnAck, Connect, Packet, PublishHead, QoS, Rules, SubAck, Will, decode, encode};
 
+use crate::calls::{Answer, Call};
+use crate::operation::OperationPath;
 use crate::outbox::{Outbox, Outgoing};
 use crate::profile::Profile;
 use crate::session::Login;
@@ -45,6 +49,8 @@ pub(crate) struct Link {
     stage: Stage,
     /// Acknowledgements of downlinks, in the order these came.
     replies: VecDeque<Reply>,
+    /// Answers to operations; they go out before events.
+    answers: VecDeque<Answer>,
     heard: Instant,
     ping_at: Instant,
     /// The end of a goodbye, whatever the server does.
@@ -85,6 +91,8 @@ pub(crate) enum LinkEvent<T> {
     Ready,
     /// An event is stored; the token it was queued with.
     Acknowledged(T),
+    /// An operation is to be carried out.
+    Operate(Box<Call>),
     /// A downlink nobody here understands. It is acknowledged all the same.
     Ignored,
 }
@@ -100,6 +108,7 @@ impl Link {
             login,
             stage: Stage::Connect,
             replies: VecDeque::new(),
+            answers: VecDeque::new(),
             heard: now,
             ping_at,
             leave_by: None,
@@ -151,6 +160,14 @@ impl Link {
                     self.ping_at = now + self.profile.keep_alive();
                     encode::pingreq(out);
                 } else if self.stage == Stage::Online
+                    && let Some(answer) = self.answers.pop_front()
+                {
+                    if self.answers.is_empty() {
+                        self.answers = VecDeque::new();
+                    }
+                    let (packet_id, seq, dup) = (outbox.next_packet_id(), answer.seq, false);
+                    self.publish(&Outgoing { topic: &answer.topic, body: &answer.body, packet_id, seq, dup }, out);
+                } else if self.stage == Stage::Online
                     && let Some(event) = outbox.poll(now)
                 {
                     self.publish(&event, out);
@@ -195,7 +212,7 @@ impl Link {
             packet_id: Some(event.packet_id),
         };
         let general = General::bare(event.seq);
-        let body = event.body.as_bytes();
+        let body = event.body;
         let len = envelope::sealed_len(&general, body.len());
         let seal = |out: &mut Vec<u8>| {
             envelope::seal(&self.cipher, &general, body, out).expect("a number alone is short");
@@ -235,7 +252,7 @@ impl Link {
                     (QoS::ExactlyOnce, Some(id)) => self.replies.push_back(Reply::Received(id)),
                     _ => {}
                 }
-                return Ok(Some(LinkEvent::Ignored));
+                return Ok(Some(self.downlink(publish.head.topic, publish.payload)));
             }
             Packet::PubRel(id) => self.replies.push_back(Reply::Complete(id)),
             // Nothing here is sent at QoS 2, so these belong to nothing.
@@ -252,6 +269,44 @@ impl Link {
             | Packet::PingReq => return Err(LinkFault::Protocol),
         }
         Ok(None)
+    }
+
+    /// What a message from the platform wants. What does not open or is none of ours is ignored, and acknowledged
+    /// like everything else.
+    fn downlink<T>(&self, topic: &str, payload: &[u8]) -> LinkEvent<T> {
+        match self.operation(topic, payload) {
+            Some(call) => LinkEvent::Operate(Box::new(call)),
+            None => LinkEvent::Ignored,
+        }
+    }
+
+    fn operation(&self, topic: &str, payload: &[u8]) -> Option<Call> {
+        let serial = &self.profile.serial;
+        let Ok(Topic::Model { serial: named, sub: topic::GLOBAL, index, resource, method, msg_type, area, name }) =
+            Topic::parse(topic)
+        else {
+            return None;
+        };
+        if named != serial.as_str() || method != method::SERVICE || msg_type != "operate" {
+            return None;
+        }
+        let mut payload = payload.to_vec();
+        let opened = envelope::open(&self.cipher, &mut payload).ok()?;
+        let Operate { input, ttl_ms } = Operate::parse(opened.application).ok()?;
+        let path =
+            OperationPath { resource: resource.into(), index: index.into(), area: area.into(), name: name.into() };
+        let reply_topic = path.reply_topic(serial).ok()?;
+        Some(Call { seq: opened.general.seq, path, reply_topic, input: input.map(Into::into), ttl_ms })
+    }
+
+    /// The key of the session.
+    pub(crate) fn key(&self) -> &SessionKey {
+        self.cipher.key()
+    }
+
+    /// Sends an answer when it is its turn.
+    pub(crate) fn answer(&mut self, answer: Answer) {
+        self.answers.push_back(answer);
     }
 
     fn connack<T>(&mut self, code: u8) -> LinkEvent<T> {
@@ -340,9 +395,9 @@ impl Link {
         self.orderly
     }
 
-    /// Too many acknowledgements wait for the socket: do not read on.
+    /// Too many acknowledgements and answers wait for the socket: do not read on.
     pub(crate) fn is_congested(&self) -> bool {
-        self.replies.len() >= MAX_REPLIES
+        self.replies.len() + self.answers.len() >= MAX_REPLIES
     }
 
     fn filter(&self, index: u8) -> String {

@@ -56,11 +56,11 @@ enum Progress<T> {
     Acknowledged,
 }
 
-/// An event to put on the wire now.
+/// An event, or an answer, to put on the wire now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outgoing<'a> {
     pub topic: &'a str,
-    pub body: &'a str,
+    pub body: &'a [u8],
     pub packet_id: u16,
     pub seq: u64,
     pub dup: bool,
@@ -159,7 +159,7 @@ impl<T> Outbox<T> {
         let wait = (PUBACK_TIMEOUT * 2u32.pow(attempts.min(8))).min(MAX_PUBACK_TIMEOUT);
         event.progress =
             Progress::Sending { token, packet_id, seq, attempts: attempts + 1, repeat_at: Some(now + wait) };
-        Some(Outgoing { topic: &event.topic, body: &event.body, packet_id, seq, dup })
+        Some(Outgoing { topic: &event.topic, body: event.body.as_bytes(), packet_id, seq, dup })
     }
 
     /// When [`poll`](Self::poll) gives something without anything else happening.

@@ -37,7 +37,8 @@ impl Profile {
             status: WORKING,
             lbs_domain: self.lbs_host.to_string(),
             reg_mode: 1,
-            sdk_main_version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
+            // How the platform tells that the device understands more than the vendor's clients do.
+            sdk_main_version: concat!("vestibule-", env!("CARGO_PKG_VERSION")).to_owned(),
             ..Details::default()
         };
         LoginRecord::full(&self.serial, dev_id, details)

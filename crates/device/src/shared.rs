@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::clock::Clock;
+use crate::operation::Operations;
 use crate::outbox::{Limits, Outbox};
 use crate::profile::Profile;
 use crate::state::{LinkFault, State};
@@ -20,6 +21,7 @@ pub(crate) type Token = oneshot::Sender<()>;
 pub(crate) struct Shared {
     pub profile: Arc<Profile>,
     pub clock: Arc<dyn Clock>,
+    pub operations: Arc<Operations>,
     /// Held for the time of one call, never over an await.
     pub outbox: Mutex<Outbox<Token>>,
     /// Wakes the task: an event was queued, or the program wants an end.
@@ -37,6 +39,9 @@ pub(crate) struct Count {
     pub logins: AtomicU64,
     pub acknowledged: AtomicU64,
     pub ignored: AtomicU64,
+    pub operations: AtomicU64,
+    pub operations_refused: AtomicU64,
+    pub operations_dropped: AtomicU64,
 }
 
 /// What happened to a device since it started.
@@ -51,13 +56,20 @@ pub struct Counters {
     pub acknowledged: u64,
     /// Messages from the platform that were acknowledged and ignored.
     pub ignored: u64,
+    /// Operations that were handed to the program.
+    pub operations: u64,
+    /// Operations that were refused: the program does not know them, or too many were under way.
+    pub operations_refused: u64,
+    /// Operations that waited for their turn until it was too late or the connection was lost.
+    pub operations_dropped: u64,
 }
 
 impl Shared {
-    pub(crate) fn new(profile: Profile, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+    pub(crate) fn new(profile: Profile, clock: Arc<dyn Clock>, operations: Arc<Operations>, limits: Limits) -> Self {
         Self {
             profile: Arc::new(profile),
             clock,
+            operations,
             outbox: Mutex::new(Outbox::new(limits)),
             wake: Notify::new(),
             state: watch::Sender::new(State::Authenticating),
@@ -80,13 +92,20 @@ impl Shared {
         of(&self.count).fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn count_many(&self, of: impl FnOnce(&Count) -> &AtomicU64, number: usize) {
+        of(&self.count).fetch_add(number as u64, Relaxed);
+    }
+
     pub(crate) fn counters(&self) -> Counters {
-        let Count { authentications, logins, acknowledged, ignored } = &self.count;
+        let count = &self.count;
         Counters {
-            authentications: authentications.load(Relaxed),
-            logins: logins.load(Relaxed),
-            acknowledged: acknowledged.load(Relaxed),
-            ignored: ignored.load(Relaxed),
+            authentications: count.authentications.load(Relaxed),
+            logins: count.logins.load(Relaxed),
+            acknowledged: count.acknowledged.load(Relaxed),
+            ignored: count.ignored.load(Relaxed),
+            operations: count.operations.load(Relaxed),
+            operations_refused: count.operations_refused.load(Relaxed),
+            operations_dropped: count.operations_dropped.load(Relaxed),
         }
     }
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio::task;
 use tokio::time::{sleep_until, timeout};
 use vestibule_mqtt_codec::{encode, frame_len};
 
+use crate::calls::Calls;
 use crate::driver::{now, set_state};
 use crate::link::{Link, LinkEvent, MAX_PACKET};
 use crate::session::{LinkEnd, Session};
@@ -38,6 +40,7 @@ pub(crate) struct Talk<'a> {
     shared: &'a Shared,
     session: &'a mut Session,
     link: &'a mut Link,
+    calls: &'a mut Option<Box<Calls>>,
     /// The rest of a packet the socket did not take as a whole.
     unsent: Vec<u8>,
     /// The beginning of a packet that has not arrived as a whole.
@@ -45,8 +48,16 @@ pub(crate) struct Talk<'a> {
 }
 
 impl<'a> Talk<'a> {
-    pub(crate) fn new(shared: &'a Shared, session: &'a mut Session, link: &'a mut Link) -> Self {
-        Self { shared, session, link, unsent: Vec::new(), unread: Vec::new() }
+    pub(crate) fn new(
+        shared: &'a Shared,
+        session: &'a mut Session,
+        link: &'a mut Link,
+        calls: &'a mut Option<Box<Calls>>,
+    ) -> Self {
+        if let Some(calls) = calls {
+            calls.begin_connection(link.key(), shared);
+        }
+        Self { shared, session, link, calls, unsent: Vec::new(), unread: Vec::new() }
     }
 
     /// Runs the connection to its end. An orderly goodbye ends in [`LinkEnd::Left`].
@@ -86,6 +97,14 @@ impl<'a> Talk<'a> {
                 () = self.shared.wake.notified() => {
                     if self.shared.stop_requested() {
                         self.link.handle_stop(now());
+                    }
+                    Ok(None)
+                }
+                (id, body) = ended(self.calls) => {
+                    if let Some(calls) = self.calls
+                        && let Some(answer) = calls.finish(now(), id, body, self.shared)
+                    {
+                        self.link.answer(answer);
                     }
                     Ok(None)
                 }
@@ -188,6 +207,12 @@ impl<'a> Talk<'a> {
                 // Nobody may be waiting any more; the event is stored all the same.
                 let _ = token.send(());
             }
+            Some(LinkEvent::Operate(call)) => {
+                let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
+                if let Some(answer) = calls.take(now(), *call, self.shared) {
+                    self.link.answer(answer);
+                }
+            }
             Some(LinkEvent::Ignored) => self.shared.count(|count| &count.ignored),
         }
         Ok(None)
@@ -196,6 +221,14 @@ impl<'a> Talk<'a> {
     fn ready(&mut self) {
         self.session.handle_ready(now());
         set_state(self.shared, State::Online);
+    }
+}
+
+/// Waits until an operation has ended; for ever when none is under way.
+async fn ended(calls: &mut Option<Box<Calls>>) -> (task::Id, Box<[u8]>) {
+    match calls {
+        Some(calls) => calls.ended().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -273,13 +306,14 @@ mod tests {
             mac: "".into(),
         };
         let limits = Limits { events: EVENTS, bytes: usize::MAX, window: EVENTS };
-        let shared = Shared::new(profile, Arc::new(SystemClock), limits);
+        let shared = Shared::new(profile, Arc::new(SystemClock), Arc::default(), limits);
         let cipher = SessionCipher::new(SessionKey::from_bytes(&[7; 16]).unwrap());
         let dev_id = DevId::parse(&[b'1'; 32]).unwrap();
         let login = Login { full: false, subscribe: false, first: false };
         let mut link = Link::new(now(), Arc::clone(&shared.profile), cipher, dev_id, login);
         let mut session = Session::new(None);
-        let mut talk = Talk::new(&shared, &mut session, &mut link);
+        let mut calls = None;
+        let mut talk = Talk::new(&shared, &mut session, &mut link, &mut calls);
 
         talk.transmit(&stream).unwrap();
         talk.packets(&[0x20, 2, 0, 0]).unwrap();

@@ -7,6 +7,7 @@ pub mod cipher;
 pub mod connack;
 pub mod envelope;
 pub mod event;
+pub mod executor;
 pub mod login;
 pub mod pending;
 pub mod reply;
