@@ -101,6 +101,21 @@ def event_topic(serial: str, path: str) -> str:
     return f"/iot/{serial}/global/{index}-{resource}/model/event/report/{area}/{name}"
 
 
+def operation_of(topic: str) -> str | None:
+    """RESOURCE/INDEX/AREA/NAME of the operation a downlink asks for [10.1]."""
+    match topic.split("/"):
+        case ["", "iot", _, "global", place, "model", "service", "operate", area, name]:
+            index, _, resource = place.partition("-")
+            return f"{resource}/{index}/{area}/{name}"
+    return None
+
+
+def reply_topic(topic: str) -> str:
+    """A reply goes to the topic of its request, up instead of down [9.8]."""
+    head, _, tail = topic.rpartition("/model/service/operate/")
+    return f"{head}/model/service/operate_reply/{tail}"
+
+
 def with_basic(event: dict[str, Any]) -> dict[str, Any]:
     """The TSL library's addition to an event that has no `basic`."""
     if "basic" in event:
@@ -209,6 +224,10 @@ class Link:
         payload = seal(self._key, {"Seq": seq}, application)
         mid = self._mqtt.publish(topic, payload, qos=1, retain=True).mid
         return mid, self._turn(lambda: mid in self._acknowledged, READ_TIMEOUT)
+
+    def send(self, topic: str, application: str, seq: int) -> None:
+        """The same without waiting: for what is said while something else is waited for."""
+        self._mqtt.publish(topic, seal(self._key, {"Seq": seq}, application), qos=1, retain=True)
 
     def ping(self) -> None:
         self._mqtt.ping()

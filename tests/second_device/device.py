@@ -37,6 +37,7 @@ class Device:
         self._session: osap.Session
         self._link: das.Link
         self._seq = 0
+        self._answer: str | None = arguments.answer
 
     @property
     def run(self) -> str:
@@ -105,11 +106,34 @@ class Device:
             login=kind,
             first=first,
             record=record,
-            on_downlink=lambda message: emit("downlink", **message._asdict()),
+            on_downlink=self._heard,
         )
         code = self._link.connect(session.das.address, session.das.port)
         emit("connack", login=kind, first=first, code=code)
         return code
+
+    def _heard(self, message: das.Message) -> None:
+        emit("downlink", **message._asdict())
+        operation = das.operation_of(message.topic)
+        if operation is None or self._answer is None:
+            return
+        body = json.loads(message.application) if message.application else {}
+        given = body.get("data")
+        given = given["Value"] if isinstance(given, dict) and "Value" in given else given
+        seq, topic = message.general["Seq"], das.reply_topic(message.topic)
+        done = {"code": 0} if given is None else {"code": 0, "data": given}
+        model = {"status": 200, "code": "0x0", "errorMsg": "success", "data": given}
+        answers = {
+            "echo": [(topic, seq, done)],
+            "model": [(topic, seq, model)],
+            "fail": [(topic, seq, {"code": -1})],
+            "twice": [(topic, seq, done), (topic, seq, {"code": 9})],
+            "astray": [(topic, seq + 1, {"code": 9}), (topic + "X", seq, {"code": 9}), (topic, seq, done)],
+            "none": [],
+        }[self._answer]
+        for topic, seq, answer in answers:
+            self._link.send(topic, json.dumps(answer, separators=(",", ":"), ensure_ascii=False), seq)
+        emit("operation", operation=operation, input=given, answers=len(answers))
 
     def report(self, path: str, event: dict[str, Any], basic: bool) -> bool:
         event = das.with_basic(event) if basic else event
@@ -211,6 +235,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-uuid", dest="basic", action="store_false", help="send the event without `basic`")
     parser.add_argument("--login", choices=(das.FULL, das.LIGHT), default=das.FULL)
     parser.add_argument("--wrong-code", action="store_true", help="authenticate with another code than --code")
+    parser.add_argument(
+        "--answer",
+        choices=("echo", "model", "fail", "twice", "astray", "none"),
+        help="carry out operations, and answer so",
+    )
     parser.add_argument("--hold", type=float, default=0.0, metavar="SECONDS", help="stay connected")
     parser.add_argument("--disconnect", choices=("orderly", "drop"), default="orderly")
     arguments = parser.parse_args(argv)

@@ -18,6 +18,8 @@ use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
 
 const DEADLINES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(120);
+/// How long an answer waits for its record in the operation log.
+const LOGGED: Duration = Duration::from_secs(5);
 const MAX_INPUT: usize = 64 * 1024;
 const MAX_DEPTH: usize = 32;
 const MAX_NAME: usize = 128;
@@ -97,7 +99,7 @@ pub enum InvokeError {
 
 impl Platform {
     /// Has a device carry out an operation. It is sent at most once and never kept for later; it runs to its end also
-    /// when the caller goes away. How it ended is in the operation log under the id that is returned.
+    /// when the caller goes away. How it ended is in the operation log under the id that is returned, durably.
     ///
     /// # Errors
     /// [`InvokeError`]: nothing was sent, and nothing written down.
@@ -125,11 +127,18 @@ impl Platform {
             let outcome = carry_out(&device, &path, input.as_deref(), deadline).await?;
             let id = Uuid::now_v7();
             let (input, took) = (input.as_deref(), begun.elapsed());
-            platform.log_operation(&device, Ended { id, path: &path, by: &by, input, outcome: &outcome, took });
+            let logged =
+                platform.log_operation(&device, Ended { id, path: &path, by: &by, input, outcome: &outcome, took });
             if matches!(outcome, Outcome::TimedOut | Outcome::Unknown) {
                 let text =
                     "An operation was sent to the device and no answer came: whether it was carried out is not known.";
                 platform.fact(&device, Fact::failure(Step::Operation, outcome.as_str(), text, None));
+            }
+            // What the caller is told can be read back at once, unless the disk is in trouble: the device has done it all
+            // the same, and that is the more urgent news.
+            let mut durable = platform.journal().watch_durable();
+            if timeout(LOGGED, durable.wait_for(|durable| *durable >= logged)).await.is_err() {
+                tracing::warn!(serial = %device.serial, %id, "how an operation ended is not durable yet");
             }
             Ok((id, outcome))
         })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::Out;
 use crate::client::{Client, ClientError, Follow, Followed, Route, Token};
@@ -84,12 +84,13 @@ impl Bench {
 
     /// Runs all checks, each on what the ones before it have left.
     pub(super) fn run(&self) -> Report {
-        let flows: [(&'static str, Flow); 9] = [
+        let flows: [(&'static str, Flow); 10] = [
             ("ready", Bench::ready),
             ("stranger", Bench::stranger),
             ("device add", Bench::add),
             ("device comes in", Bench::comes_in),
             ("device comes back", Bench::comes_back),
+            ("device invoke", Bench::invoke),
             ("wrong code", Bench::wrong_code),
             ("device enrol", Bench::enrol),
             ("event list", Bench::list),
@@ -168,6 +169,32 @@ impl Bench {
         Ok("with the keys it was given".to_owned())
     }
 
+    fn invoke(&self) -> anyhow::Result<String> {
+        let operate = |name: &str, input: Option<&str>| {
+            let operation = format!("Check/0/Check/{name}");
+            let mut arguments = vec!["--json", "device", "invoke", &self.serial, &operation];
+            arguments.extend(input);
+            let done = self.command(&arguments).output()?;
+            let said = String::from_utf8_lossy(&done.stdout);
+            let end: Value = serde_json::from_str(&said).with_context(|| format!("device invoke said {said:?}"))?;
+            anyhow::Ok((done.status.code(), end))
+        };
+        let (status, end) = operate("Echo", None)?;
+        ensure!(status == Some(1) && end["outcome"] == "offline", "without a device, it ended {end}");
+        let (_, mut device) = self.visit(&self.code, "state", "operated")?;
+        let input = json!({ "marker": self.serial, "list": [1, null, "ä"] });
+        let (status, end) = operate("Echo", Some(&input.to_string()))?;
+        ensure!(status == Some(0) && end["outcome"] == "done" && end["output"] == input, "an echo ended {end}");
+        let (status, failed) = operate("Fail", None)?;
+        ensure!(status == Some(1) && failed["outcome"] == "failed" && failed["code"] == 7, "a failure ended {failed}");
+        device.leave()?;
+        let log: Value = self.client.get(&Route::new("/v1/operations").query("device", &self.serial))?;
+        let outcomes: Vec<&str> =
+            log["items"].as_array().context("no items")?.iter().filter_map(|item| item["outcome"].as_str()).collect();
+        ensure!(outcomes == ["failed", "done", "offline"], "the operation log holds {outcomes:?}");
+        Ok(format!("operation {} came back, a failure and an absence were told as such", end["operation_id"]))
+    }
+
     fn wrong_code(&self) -> anyhow::Result<String> {
         let mut device = self.start("not-it", "stranger-state", "stranger")?;
         self.until_why("wrong_code")?;
@@ -190,11 +217,11 @@ impl Bench {
     fn list(&self) -> anyhow::Result<String> {
         let done = self.command(&["--json", "event", "list", "--device", &self.serial]).output()?;
         let text = String::from_utf8_lossy(&done.stdout);
-        for marker in ["comes-in", "comes-back", "enrolled-again"] {
+        for marker in ["comes-in", "comes-back", "operated", "enrolled-again"] {
             ensure!(text.contains(marker), "the list lacks the event {marker}");
         }
         ensure!(!text.contains("stranger") && !text.contains("too-early"), "the list holds what was refused");
-        Ok("three events, nothing of those who were refused".to_owned())
+        Ok("four events, nothing of those who were refused".to_owned())
     }
 
     fn remove(&self) -> anyhow::Result<String> {

@@ -1,15 +1,15 @@
 //! The device process of the check: a device of its own, made with the SDK, that talks to the platform over sockets.
 //!
 //! It reads its verification code as the first line of standard input, comes in, reports one event, says so in a line of
-//! JSON, and leaves in order when its standard input ends.
+//! JSON, carries out operations until its standard input ends, and then leaves in order.
 
 use std::io::{BufRead as _, Read as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
-use vestibule_device::{Device, FileStorage};
+use serde_json::{Value, json};
+use vestibule_device::{Device, FileStorage, OperationError};
 use zeroize::Zeroizing;
 
 use crate::cli::Out;
@@ -47,6 +47,8 @@ pub fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
             .lbs(&args.lbs)
             .storage(FileStorage::new(&args.state)?)
             .device_type("check")
+            .operation("Check", 0, "Check", "Echo", async |input: Value| Ok(input))
+            .operation("Check", 0, "Check", "Fail", async |(): ()| Err::<(), _>(OperationError::new(7, "as asked")))
             .start()?;
         let event = device.event("Check", 0, "Check", "Ping");
         let body = json!({ "marker": args.marker });

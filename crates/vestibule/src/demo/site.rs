@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use vestibule_device::{Device, FileStorage};
+use vestibule_device::{Builder, Device, FileStorage, OperationError};
 use vestibule_platform::{AddDeviceError, NewDevice, Platform, Secret};
 
-/// One simulated device: what it is and what it keeps saying.
+/// One simulated device: what it is, what it keeps saying and what it can do.
 struct Plan {
     serial: &'static str,
     code: &'static str,
@@ -22,6 +23,29 @@ struct Plan {
     event: &'static str,
     every: Duration,
     data: fn(u64) -> Value,
+    operations: fn(Builder) -> Builder,
+}
+
+/// How long a door stays open.
+#[derive(Deserialize)]
+struct Open {
+    seconds: u64,
+}
+
+/// A door opens for up to a minute.
+fn door(builder: Builder) -> Builder {
+    builder.operation("AccessControl", 0, "Door", "Open", async |Open { seconds }| match seconds {
+        1..=60 => Ok(json!({ "open": true, "seconds": seconds })),
+        _ => Err(OperationError::new(22, "a door opens for 1 to 60 seconds")),
+    })
+}
+
+/// A camera turns to one of its positions.
+fn camera(builder: Builder) -> Builder {
+    builder.operation("Camera", 0, "Control", "Turn", async |position: u8| match position {
+        1..=8 => Ok(json!({ "position": position })),
+        _ => Err(OperationError::new(22, "there are the positions 1 to 8")),
+    })
 }
 
 const PLANS: [Plan; 3] = [
@@ -35,6 +59,7 @@ const PLANS: [Plan; 3] = [
         event: "Motion",
         every: Duration::from_secs(3),
         data: |n| json!({ "level": 1 + n % 5, "zone": pick(n, ["gate", "steps", "street"]) }),
+        operations: camera,
     },
     Plan {
         serial: "CAM-YARD",
@@ -46,6 +71,7 @@ const PLANS: [Plan; 3] = [
         event: "Vehicle",
         every: Duration::from_secs(5),
         data: |n| json!({ "direction": if n % 2 == 0 { "in" } else { "out" }, "confidence": 90 + n % 10 }),
+        operations: camera,
     },
     Plan {
         serial: "DOOR-MAIN",
@@ -57,6 +83,7 @@ const PLANS: [Plan; 3] = [
         event: "Opened",
         every: Duration::from_secs(4),
         data: |n| json!({ "door": 1, "by": pick(n, ["card", "button", "face"]) }),
+        operations: door,
     },
 ];
 
@@ -87,12 +114,9 @@ impl Site {
                 Err(error) => return Err(error).context("a simulated device cannot be registered"),
             }
             let storage = FileStorage::new(state.join(plan.serial)).context("a simulated device has no storage")?;
-            let device = Device::builder(plan.serial, plan.code)
-                .lbs(lbs.to_string())
-                .storage(storage)
-                .device_type(plan.product)
-                .start()
-                .context("a simulated device cannot start")?;
+            let builder =
+                Device::builder(plan.serial, plan.code).lbs(lbs.to_string()).storage(storage).device_type(plan.product);
+            let device = (plan.operations)(builder).start().context("a simulated device cannot start")?;
             let reporting = tokio::spawn(report(device.clone(), plan));
             devices.push((device, reporting));
         }

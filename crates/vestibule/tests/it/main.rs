@@ -6,5 +6,6 @@ mod hostile;
 mod listen;
 mod mqtt;
 mod newcomer;
+mod operations;
 mod second_device;
 mod support;
