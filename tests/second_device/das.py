@@ -116,6 +116,24 @@ def reply_topic(topic: str) -> str:
     return f"{head}/model/service/operate_reply/{tail}"
 
 
+def shadow_topic(serial: str, place: str, message: str) -> str:
+    """`place` is INDEX-RESOURCE [9.7, 10.2]."""
+    return f"/iot/{serial}/global/{place}/basic/shadow/{message}"
+
+
+def shadow_message(topic: str) -> tuple[str, str] | None:
+    """INDEX-RESOURCE and message of a downlink of state synchronisation [10.2]."""
+    match topic.split("/"):
+        case ["", "iot", _, "global", place, "basic", "shadow", message]:
+            return place, message
+    return None
+
+
+def shadow_report(area: str, name: str, value: Any, version: int) -> str:
+    reported = {"domain": area, "identifier": name, "value": value}
+    return _compact({"method": "report", "spv": 3, "state": {"reported": reported, "version": version}})
+
+
 def with_basic(event: dict[str, Any]) -> dict[str, Any]:
     """The TSL library's addition to an event that has no `basic`."""
     if "basic" in event:

@@ -38,6 +38,8 @@ class Device:
         self._link: das.Link
         self._seq = 0
         self._answer: str | None = arguments.answer
+        self._attributes: dict[str, Any] = dict(arguments.attribute)
+        self._versions: dict[str, int] = {}
 
     @property
     def run(self) -> str:
@@ -114,6 +116,9 @@ class Device:
 
     def _heard(self, message: das.Message) -> None:
         emit("downlink", **message._asdict())
+        if (shadow := das.shadow_message(message.topic)) is not None:
+            self._synchronise(*shadow, message)
+            return
         operation = das.operation_of(message.topic)
         if operation is None or self._answer is None:
             return
@@ -134,6 +139,45 @@ class Device:
         for topic, seq, answer in answers:
             self._link.send(topic, json.dumps(answer, separators=(",", ":"), ensure_ascii=False), seq)
         emit("operation", operation=operation, input=given, answers=len(answers))
+
+    # State synchronisation [10.2]
+
+    def report_attributes(self) -> None:
+        """All reports first, then one query for each resource [10.2]."""
+        for path in self._attributes:
+            topic, body = self._report_of(path)
+            _, acked = self._link.publish(topic, body, self._next_seq())
+            emit("attribute", path=path, acked=acked)
+        for place in sorted({das_place(path) for path in self._attributes}):
+            query = json.dumps({"method": "query", "windowsize": 16256}, separators=(",", ":"))
+            _, acked = self._link.publish(das.shadow_topic(self._serial, place, "query"), query, self._next_seq())
+            emit("query", place=place, acked=acked)
+
+    def _report_of(self, path: str) -> tuple[str, str]:
+        _, _, area, name = path.split("/")
+        self._versions[path] = self._versions.get(path, 0) + 1
+        body = das.shadow_report(area, name, self._attributes[path], self._versions[path])
+        return das.shadow_topic(self._serial, das_place(path), "report"), body
+
+    def _synchronise(self, place: str, message: str, downlink: das.Message) -> None:
+        state = json.loads(downlink.application)["state"]
+        wanted = state["desired"] if message == "query_reply" else [state["desired"]]
+        for desired in wanted:
+            index, _, resource = place.partition("-")
+            path = f"{resource}/{index}/{desired['domain']}/{desired['identifier']}"
+            known = path in self._attributes
+            if message == "set":
+                answer = {"method": "set_reply", "payload": {"code": 0 if known else -1}, "timestamp": 0}
+                topic = das.shadow_topic(self._serial, place, "set_reply")
+                self._link.send(topic, json.dumps(answer, separators=(",", ":")), downlink.general["Seq"])
+            if known:
+                self._attributes[path] = desired["value"]
+                self._link.send(*self._report_of(path), self._next_seq())
+            emit("set", path=path, value=desired["value"], known=known, by=message)
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
 
     def report(self, path: str, event: dict[str, Any], basic: bool) -> bool:
         event = das.with_basic(event) if basic else event
@@ -173,6 +217,8 @@ def play(arguments: argparse.Namespace) -> bool:
         device.leave("drop")
         device.login(das.LIGHT)
     complete = True
+    if arguments.attribute:
+        device.report_attributes()
     if arguments.event is not None:
         for _ in range(arguments.count):
             complete &= device.report(arguments.path, arguments.event, arguments.basic)
@@ -236,6 +282,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--login", choices=(das.FULL, das.LIGHT), default=das.FULL)
     parser.add_argument("--wrong-code", action="store_true", help="authenticate with another code than --code")
     parser.add_argument(
+        "--attribute",
+        type=attribute,
+        action="append",
+        default=[],
+        metavar="PATH=JSON",
+        help="an attribute that can be read and set; may be repeated",
+    )
+    parser.add_argument(
         "--answer",
         choices=("echo", "model", "fail", "twice", "astray", "none"),
         help="carry out operations, and answer so",
@@ -271,6 +325,18 @@ def _problem(arguments: argparse.Namespace) -> str | None:
     if arguments.wrong_code and arguments.master_key is not None:
         return "--wrong-code: the state holds a master key, so no code would be used"
     return None
+
+
+def das_place(path: str) -> str:
+    resource, index, _, _ = path.split("/")
+    return f"{index}-{resource}"
+
+
+def attribute(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals or path.count("/") != 3:
+        raise argparse.ArgumentTypeError("RESOURCE/INDEX/AREA/NAME=JSON")
+    return path, json.loads(value)
 
 
 def address(text: str) -> tuple[str, int]:

@@ -90,6 +90,9 @@ pub(crate) fn report_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact
         "report_too_large" => "A report is longer than the platform takes; it was dropped.",
         "report_too_deep" => "A report is nested more than 32 levels deep; it was dropped.",
         "report_bad_path" => "A level of a report's path is empty or too long; it was dropped.",
+        "report_too_many_attributes" => {
+            "The device has 4096 attributes, which is the limit; a report of one more was dropped."
+        }
         "report_bad_event_id" => "A report's UUID is empty or too long; it was dropped.",
         _ => "A message was not taken.",
     };

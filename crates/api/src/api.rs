@@ -14,7 +14,7 @@ use vestibule_platform::{Permission, Platform};
 use crate::access::Gate;
 use crate::config::ApiConfig;
 use crate::routes::Routes;
-use crate::{devices, events, health, openapi, operations, page, request, stream};
+use crate::{attributes, devices, events, health, openapi, operations, page, request, stream};
 
 /// What the handlers share.
 pub(crate) struct Shared {
@@ -69,7 +69,10 @@ impl Api {
 
 /// Every route with the permission it asks for, and the document that describes them.
 pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
-    use Permission::{DevicesRead, DevicesWrite, EventsRead, MetricsRead, OperationsInvoke, OperationsRead};
+    use Permission::{
+        AttributesRead, AttributesWrite, DevicesRead, DevicesWrite, EventsRead, MetricsRead, OperationsInvoke,
+        OperationsRead,
+    };
     Routes::new(openapi::base(), gate)
         .needs(DevicesRead, routes!(devices::list_devices))
         .needs(DevicesWrite, routes!(devices::register_device))
@@ -79,6 +82,9 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesRead, routes!(devices::explain_device))
         .needs(EventsRead, routes!(events::list_events))
         .needs(EventsRead, routes!(stream::stream_events))
+        .needs(AttributesRead, routes!(attributes::list_attributes))
+        .needs(AttributesRead, routes!(attributes::show_attribute))
+        .needs(AttributesWrite, routes!(attributes::set_attribute))
         .needs(OperationsInvoke, routes!(operations::invoke_operation))
         .needs(OperationsRead, routes!(operations::list_operations))
         .needs(MetricsRead, routes!(health::metrics))

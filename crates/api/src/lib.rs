@@ -10,6 +10,7 @@
 
 mod access;
 mod api;
+mod attributes;
 mod config;
 mod connection;
 mod devices;

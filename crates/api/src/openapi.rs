@@ -46,6 +46,7 @@ pub(crate) fn base() -> OpenApi {
     tags(
         (name = "devices", description = "Registration, presence, connection facts"),
         (name = "events", description = "What devices report"),
+        (name = "attributes", description = "What devices report of themselves, and what they are wished to be"),
         (name = "operations", description = "What devices are asked to do"),
         (name = "service", description = "The platform itself"),
     ),
@@ -119,7 +120,7 @@ mod tests {
                 assert_eq!(guarded, named != OPEN, "{path}");
             }
         }
-        assert_eq!(seen, 15, "operations in the document");
+        assert_eq!(seen, 18, "operations in the document");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod pending;
 pub mod reply;
 pub mod seq;
 pub mod service;
+pub mod shadow;
 pub mod topic;
 
 use crate::json;

@@ -10,6 +10,7 @@ use vestibule_store::{DeviceId, DeviceRow};
 use crate::credentials::Secrets;
 use crate::facts::{Fact, Facts};
 use crate::presence::{Presence, PresenceCell};
+use crate::twin::Twin;
 
 /// The family of protocols a device speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,6 +52,8 @@ pub struct Device {
     removed: AtomicBool,
     pub(crate) presence: Mutex<PresenceCell>,
     pub(crate) facts: Mutex<Facts>,
+    /// Most devices have attributes, some have none and own no memory for them.
+    pub(crate) twin: Mutex<Option<Box<Twin>>>,
     /// Read through [`crate::Platform::secrets`]; the lock also orders changes of one device's credentials.
     pub(crate) secrets: Arc<tokio::sync::Mutex<Option<Arc<Secrets>>>>,
 }
@@ -68,6 +71,7 @@ impl Device {
             removed: AtomicBool::new(false),
             presence: Mutex::new(PresenceCell::restore(row.presence.as_deref(), now)),
             facts: Mutex::new(Facts::restore(row.last_failure.as_deref())),
+            twin: Mutex::new(None),
             secrets: Arc::default(),
         })
     }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use vestibule_store::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
 
 use crate::device::Device;
 use crate::json::depth;
 use crate::platform::Platform;
+use crate::twin::MAX_VALUE;
 
 /// A device clock this far ahead of ours is suspect (milliseconds).
 const AHEAD: i64 = 5 * 60 * 1_000;
@@ -45,6 +47,12 @@ pub enum ReportError {
     /// The event identity is empty or too long.
     #[error("the event id is empty or longer than 64 bytes")]
     BadEventId,
+    /// The text is not JSON, which the adapter should have seen.
+    #[error("the report is not JSON")]
+    NotJson,
+    /// The device has as many attributes, or as much in them, as it may have.
+    #[error("the device has its limit of 4096 attributes or 4 MiB of values")]
+    TooManyAttributes,
 }
 
 impl ReportError {
@@ -55,6 +63,8 @@ impl ReportError {
             ReportError::TooDeep => "report_too_deep",
             ReportError::BadPath => "report_bad_path",
             ReportError::BadEventId => "report_bad_event_id",
+            ReportError::NotJson => "report_not_json",
+            ReportError::TooManyAttributes => "report_too_many_attributes",
         }
     }
 }
@@ -81,7 +91,7 @@ pub struct EventQuery {
 impl Platform {
     /// Takes a report into the journal. The report is durable, and may be acknowledged, once
     /// `journal().durable()` has reached the position returned. The caller has seen that the journal has room.
-    pub fn report(&self, device: &Device, report: Report<'_>) -> Result<Position, ReportError> {
+    pub fn report(&self, device: &Arc<Device>, report: Report<'_>) -> Result<Position, ReportError> {
         if report.data.len() > self.config().max_report_bytes {
             return Err(ReportError::TooLarge);
         }
@@ -105,18 +115,35 @@ impl Platform {
         if report.id.is_none() && report.kind == RecordKind::Event {
             flags |= Flags::AT_LEAST_ONCE;
         }
-        Ok(self.journal().append(Record {
+        let time = report.time.unwrap_or(received);
+        let record = Record {
             position: Position::START,
             device: device.id,
             serial: Arc::clone(&device.serial),
             kind: report.kind,
-            path: report.path,
+            path: Arc::clone(&report.path),
             id: report.id.map(Into::into),
-            time: report.time.unwrap_or(received),
+            time,
             received,
             flags,
             data: report.data.into(),
-        }))
+        };
+        if report.kind != RecordKind::Attribute {
+            return Ok(self.journal().append(record));
+        }
+        let value = RawValue::from_string(report.data.to_owned()).map_err(|_| ReportError::NotJson)?;
+        if report.data.len() > MAX_VALUE {
+            return Err(ReportError::TooLarge);
+        }
+        let mut twin = device.twin.lock();
+        let twin = twin.get_or_insert_default();
+        if !twin.has_room_for(&report.path, report.data.len()) {
+            return Err(ReportError::TooManyAttributes);
+        }
+        self.twins().note(device);
+        let position = self.journal().append(record);
+        twin.report(&report.path, position, value, time, received);
+        Ok(position)
     }
 
     /// Stored events, newest first.

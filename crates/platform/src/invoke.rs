@@ -10,7 +10,7 @@ use vestibule_store::DevicePath;
 
 use crate::device::Device;
 use crate::facts::{Fact, Step};
-use crate::json::depth;
+use crate::json::{depth, path_error};
 use crate::link::{Answer, NotSent, Operate, Reply};
 use crate::operation_log::Ended;
 use crate::permission::Caller;
@@ -22,7 +22,6 @@ const DEADLINES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)
 const LOGGED: Duration = Duration::from_secs(5);
 const MAX_INPUT: usize = 64 * 1024;
 const MAX_DEPTH: usize = 32;
-const MAX_NAME: usize = 128;
 
 /// An operation to be carried out by a device.
 #[derive(Debug, Clone)]
@@ -186,14 +185,8 @@ fn check(invoke: &Invoke<'_>) -> Result<(), InvokeError> {
     if !DEADLINES.contains(&invoke.deadline) {
         return invalid("deadline_ms", "must be between 100 and 120000");
     }
-    let DevicePath { resource, index, area, name } = &invoke.path;
-    for (field, level) in [("resource", resource), ("index", index), ("area", area), ("name", name)] {
-        if level.is_empty() || level.len() > MAX_NAME {
-            return invalid(field, "must have 1 to 128 bytes");
-        }
-        if level.chars().any(char::is_control) {
-            return invalid(field, "must not contain control characters");
-        }
+    if let Some((field, reason)) = path_error(&invoke.path) {
+        return invalid(field, reason);
     }
     match invoke.input {
         Some(input) if input.len() > MAX_INPUT => invalid("input", "is longer than 65536 bytes"),

@@ -1,4 +1,19 @@
-//! What has to be known of a JSON text without reading it into memory.
+//! What has to be known of what callers give: how deep a JSON text is, whether a path names a part of a device.
+
+use vestibule_store::DevicePath;
+
+const MAX_NAME: usize = 128;
+
+/// What is wrong with a path: which level, and how.
+pub(crate) fn path_error(path: &DevicePath) -> Option<(&'static str, &'static str)> {
+    let DevicePath { resource, index, area, name } = path;
+    [("resource", resource), ("index", index), ("area", area), ("name", name)].into_iter().find_map(|(field, level)| {
+        if level.is_empty() || level.len() > MAX_NAME {
+            return Some((field, "must have 1 to 128 bytes"));
+        }
+        level.chars().any(char::is_control).then_some((field, "must not contain control characters"))
+    })
+}
 
 /// How deeply arrays and objects are nested in a JSON text.
 pub(crate) fn depth(json: &[u8]) -> usize {

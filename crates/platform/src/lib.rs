@@ -2,7 +2,7 @@
 //!
 //! It knows which devices exist ([`Device`]), whether they are there ([`Presence`]), what they reported
 //! ([`Platform::report`], [`Platform::events`], [`Platform::follow`]), has them carry out operations
-//! ([`Platform::invoke`]) and knows what their last steps were ([`Fact`]). It knows no wire format: an adapter translates its protocol into these calls, and
+//! ([`Platform::invoke`]) and take values ([`Platform::set`]) and knows what their last steps were ([`Fact`]). It knows no wire format: an adapter translates its protocol into these calls, and
 //! implements [`DeviceLink`] where the platform has to reach a device.
 
 mod clock;
@@ -22,7 +22,9 @@ mod permission;
 mod platform;
 mod presence;
 mod registry;
+mod set;
 mod token;
+mod twin;
 
 pub use clock::{Clock, SystemClock};
 pub use config::PlatformConfig;
@@ -33,13 +35,15 @@ pub use facts::{Fact, Step};
 pub use follow::{EventFilter, Follow, Followed};
 pub use health::Health;
 pub use invoke::{Invoke, InvokeError, Outcome};
-pub use link::{Answer, DeviceLink, NotSent, Operate, Reply, ReplyReceiver};
+pub use link::{Answer, DeviceLink, NotSent, Operate, Reply, ReplyReceiver, SetAttribute};
 pub use operation_log::OperationQuery;
 pub use permission::{Caller, Permission};
 pub use platform::{OpenError, Platform};
 pub use presence::{Connection, ConnectionId, Presence, PresenceState};
 pub use registry::{AddDeviceError, NewDevice};
+pub use set::{Set, SetError};
 pub use token::{TokenError, TokenFile};
+pub use twin::{Desired, Leaf, Reported, SetOutcome};
 
 pub use vestibule_store::{
     Credential, Credentials, DeviceId, DevicePath, Flags, Journal, Position, Record, RecordKind, Secret, StoreError,

@@ -17,6 +17,26 @@ pub trait DeviceLink: Send + Sync + 'static {
     /// # Errors
     /// [`NotSent`]: nothing of it has left or will leave.
     fn operate(&self, operation: Operate<'_>) -> Result<(), NotSent>;
+
+    /// Sends the value that an attribute is wished to have. What the device says to it comes through its [`Reply`].
+    ///
+    /// # Errors
+    /// [`NotSent`]: nothing of it has left or will leave.
+    fn set(&self, set: SetAttribute<'_>) -> Result<(), NotSent>;
+}
+
+/// A desired value on its way to a device.
+pub struct SetAttribute<'a> {
+    /// Which attribute of which part of the device.
+    pub path: &'a DevicePath,
+    /// JSON text of one value.
+    pub value: &'a str,
+    /// The attribute's version with this wish.
+    pub version: u64,
+    /// How long an answer counts.
+    pub ttl: Duration,
+    /// Where the answer goes.
+    pub reply: Reply,
 }
 
 /// An operation on its way to a device.

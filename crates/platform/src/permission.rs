@@ -13,6 +13,10 @@ pub enum Permission {
     DevicesWrite,
     /// See what devices reported.
     EventsRead,
+    /// See the attributes of devices.
+    AttributesRead,
+    /// Wish attributes to have values.
+    AttributesWrite,
     /// Have devices carry out operations.
     OperationsInvoke,
     /// See which operations were carried out, by whom, and how they ended.
@@ -23,10 +27,12 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission there is.
-    pub const ALL: [Permission; 6] = [
+    pub const ALL: [Permission; 8] = [
         Permission::DevicesRead,
         Permission::DevicesWrite,
         Permission::EventsRead,
+        Permission::AttributesRead,
+        Permission::AttributesWrite,
         Permission::OperationsInvoke,
         Permission::OperationsRead,
         Permission::MetricsRead,

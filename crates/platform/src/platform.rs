@@ -13,6 +13,7 @@ use crate::device::Device;
 use crate::notebook::Notebook;
 use crate::registry::Registry;
 use crate::token::TokenFile;
+use crate::twin::Twins;
 
 /// Presence changes a slow listener may fall behind before it loses the oldest.
 const PRESENCE_BACKLOG: usize = 1_024;
@@ -43,11 +44,12 @@ pub struct Platform {
     notebook: Arc<Notebook>,
     presence: broadcast::Sender<Arc<Device>>,
     connections: AtomicU64,
-    writer: JoinHandle<()>,
+    twins: Arc<Twins>,
+    writers: [JoinHandle<()>; 2],
 }
 
 impl Platform {
-    /// Loads the registry and starts the notebook on the current runtime.
+    /// Loads registry and twins and starts what writes them on the current runtime.
     pub async fn open(
         store: Store,
         config: PlatformConfig,
@@ -62,7 +64,12 @@ impl Platform {
                 notebook.note(device);
             }
         });
-        let writer = tokio::spawn(Arc::clone(&notebook).keep(store.control.clone()));
+        let twins = Arc::new(Twins::default());
+        twins.load(&registry, &store.control, &store.journal).await?;
+        let writers = [
+            tokio::spawn(Arc::clone(&notebook).keep(store.control.clone())),
+            tokio::spawn(Arc::clone(&twins).keep(store.control.clone(), store.journal.clone())),
+        ];
         let (presence, _) = broadcast::channel(PRESENCE_BACKLOG);
         Ok(Arc::new(Platform {
             store,
@@ -73,15 +80,17 @@ impl Platform {
             notebook,
             presence,
             connections: AtomicU64::new(0),
-            writer,
+            twins,
+            writers,
         }))
     }
 
     /// Writes what is still in memory and closes the store. To be called after the last device is gone.
     pub async fn close(&self) {
-        // Before the writer is ended: what it has taken out of the notebook it writes to the end.
+        // Before the writers are ended: what they have taken they write to the end.
         self.notebook.flush(self.control()).await;
-        self.writer.abort();
+        self.twins.flush(self.control(), self.journal()).await;
+        self.writers.iter().for_each(JoinHandle::abort);
         self.store.close().await;
     }
 
@@ -106,6 +115,10 @@ impl Platform {
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    pub(crate) fn twins(&self) -> &Twins {
+        &self.twins
     }
 
     pub(crate) fn notebook(&self) -> &Notebook {

@@ -98,7 +98,7 @@ impl Registry {
         self.index.read().by_id.values().for_each(visit);
     }
 
-    fn by_id(&self, id: DeviceId) -> Option<Arc<Device>> {
+    pub(crate) fn by_id(&self, id: DeviceId) -> Option<Arc<Device>> {
         self.index.read().by_id.get(&id).map(Arc::clone)
     }
 

@@ -10,18 +10,9 @@ CREATE TABLE device (
     enrol_until  BIGINT   NOT NULL,
     last_failure TEXT,
     presence     TEXT,
-    code         {{blob}} NOT NULL
-);
-
-CREATE TABLE credential (
-    device          {{blob}} NOT NULL REFERENCES device (id) ON DELETE CASCADE,
-    slot            TEXT     NOT NULL CHECK (slot IN ('committed', 'candidate')),
-    suite           TEXT     NOT NULL,
-    epoch           BIGINT   NOT NULL,
-    dev_id          TEXT     NOT NULL,
-    master_key      {{blob}} NOT NULL,
-    session_key     {{blob}},
-    created         BIGINT   NOT NULL,
-    code_case_lower BIGINT   NOT NULL,
-    PRIMARY KEY (device, slot)
+    code         {{blob}} NOT NULL,
+    -- What the device authenticates with: proven by it, and given to it but not proven yet. In its own row, so that a
+    -- change is one statement.
+    committed    {{blob}},
+    candidate    {{blob}}
 );

@@ -1,6 +1,10 @@
 //! The control database: the registry of devices and what they authenticate with.
 
+mod credential;
+mod twin;
 mod writer;
+
+pub use twin::{LeafPart, LeafRow};
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::db::{Db, on_db};
 use crate::envelope::{Envelope, Place};
 use crate::{DeviceId, InsertError, Secret, StoreError};
-use writer::{Job, SealedCredential, Write};
+use writer::{Job, Write};
 
 /// Writes that wait for the writer; a caller beyond waits for room.
 const QUEUE: usize = 4_096;
@@ -110,7 +114,7 @@ impl Control {
 
     /// Registers a device with its verification code.
     pub async fn insert_device(&self, row: &DeviceRow, code: &Secret) -> Result<(), InsertError> {
-        let code = self.0.envelope.seal(code, &code_place(&row.id));
+        let code = self.0.envelope.seal(code, &place(&row.id, CODE));
         let row = Box::new(row.clone());
         match self.write(Write::Insert { row, code }).await? {
             true => Ok(()),
@@ -185,71 +189,40 @@ impl Control {
 
     /// Code and credentials of a device in one question: a device that comes in for the first time waits for both.
     pub async fn secrets(&self, id: DeviceId) -> Result<(Option<Secret>, Credentials), StoreError> {
-        // A device without credentials has one row with nothing beside its code.
-        type Text = Option<String>;
-        type Number = Option<i64>;
-        type Sealed = Option<Vec<u8>>;
-        type Row = (Vec<u8>, Text, Text, Number, Text, Sealed, Sealed, Number, Number);
-        let rows: Vec<Row> = self
+        type Row = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+        let row: Option<Row> = self
             .read(move |db| async move {
-                Ok(on_db!(&db, pool => sqlx::query_as(
-                    "SELECT device.code, slot, suite, epoch, dev_id, master_key, session_key, \
-                     credential.created AS made, code_case_lower \
-                     FROM device LEFT JOIN credential ON credential.device = device.id WHERE device.id = $1",
-                )
-                .bind(id.as_bytes().to_vec())
-                .fetch_all(pool)
-                .await?))
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as("SELECT code, committed, candidate FROM device WHERE id = $1")
+                        .bind(id.as_bytes().to_vec())
+                        .fetch_optional(pool)
+                        .await?
+                }))
             })
             .await?;
-        let envelope = &self.0.envelope;
-        let code = rows.first().map(|(code, ..)| envelope.open_sealed(code, &code_place(&id))).transpose()?;
-        let mut credentials = Credentials::default();
-        for (_, slot, suite, epoch, dev_id, master_key, session_key, made, lower) in rows {
-            let Some(slot) = slot else { continue };
-            let (slot, part) = match slot.as_str() {
-                writer::COMMITTED => (&mut credentials.committed, writer::COMMITTED),
-                writer::CANDIDATE => (&mut credentials.candidate, writer::CANDIDATE),
-                _ => return Err(StoreError::Corrupt("credential")),
-            };
-            let open = |sealed: &[u8], column| envelope.open_sealed(sealed, &key_place(&id, column, part));
-            let missing = || StoreError::Corrupt("credential");
-            *slot = Some(Credential {
-                suite: suite.ok_or_else(missing)?,
-                epoch: epoch.ok_or_else(missing)?,
-                dev_id: dev_id.ok_or_else(missing)?,
-                master_key: open(&master_key.ok_or_else(missing)?, MASTER_KEY)?,
-                session_key: session_key.map(|sealed| open(&sealed, SESSION_KEY)).transpose()?,
-                created: made.ok_or_else(missing)?,
-                code_case_lower: lower.ok_or_else(missing)? != 0,
-            });
-        }
-        Ok((code, credentials))
+        let Some((code, committed, candidate)) = row else {
+            return Ok((None, Credentials::default()));
+        };
+        let open = |sealed: Vec<u8>, column| self.0.envelope.open_sealed(&sealed, &place(&id, column));
+        let credential = |sealed: Option<Vec<u8>>, column| {
+            let Some(sealed) = sealed else { return Ok(None) };
+            let stored = open(sealed, column)?;
+            credential::decode(stored.expose()).map(Some).ok_or(StoreError::Corrupt("credential"))
+        };
+        let credentials =
+            Credentials { committed: credential(committed, COMMITTED)?, candidate: credential(candidate, CANDIDATE)? };
+        Ok((Some(open(code, CODE)?), credentials))
     }
 
     /// Replaces the credentials of a device; a slot that is None is emptied. Returns when durable; callers at the same
     /// time share a transaction.
     pub async fn put_credentials(&self, id: DeviceId, credentials: Credentials) -> Result<(), StoreError> {
-        let seal = |credential: Option<Credential>, part| credential.map(|credential| self.seal(&id, credential, part));
-        let write = Write::Credentials {
-            id,
-            committed: seal(credentials.committed, writer::COMMITTED).map(Box::new),
-            candidate: seal(credentials.candidate, writer::CANDIDATE).map(Box::new),
+        let seal = |credential: Option<Credential>, column| {
+            credential.map(|credential| self.0.envelope.seal(&credential::encode(&credential), &place(&id, column)))
         };
-        self.update(write).await
-    }
-
-    fn seal(&self, id: &DeviceId, credential: Credential, part: &'static str) -> SealedCredential {
-        let seal = |secret: &Secret, column| self.0.envelope.seal(secret, &key_place(id, column, part));
-        SealedCredential {
-            master_key: seal(&credential.master_key, MASTER_KEY),
-            session_key: credential.session_key.as_ref().map(|key| seal(key, SESSION_KEY)),
-            suite: credential.suite,
-            epoch: credential.epoch,
-            dev_id: credential.dev_id,
-            created: credential.created,
-            code_case_lower: credential.code_case_lower,
-        }
+        let committed = seal(credentials.committed, COMMITTED);
+        let candidate = seal(credentials.candidate, CANDIDATE);
+        self.update(Write::Credentials { id, committed, candidate }).await
     }
 
     /// Hands a write to the writer and waits until it is durable; false: there was nothing it applied to.
@@ -295,13 +268,10 @@ pub(crate) async fn on_runtime<T: Send + 'static>(
     }
 }
 
-const MASTER_KEY: &str = "credential/master_key";
-const SESSION_KEY: &str = "credential/session_key";
+const CODE: &str = "device/code";
+const COMMITTED: &str = "device/committed";
+const CANDIDATE: &str = "device/candidate";
 
-fn code_place(id: &DeviceId) -> Place<'_> {
-    Place { column: "device/code", row: id.as_bytes(), part: "" }
-}
-
-fn key_place<'a>(id: &'a DeviceId, column: &'static str, part: &'static str) -> Place<'a> {
-    Place { column, row: id.as_bytes(), part }
+fn place<'a>(id: &'a DeviceId, column: &'static str) -> Place<'a> {
+    Place { column, row: id.as_bytes() }
 }

@@ -5,9 +5,10 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, Executor as _, Postgres, SqlSafeStr as _, Sqlite};
 
 use crate::OpenError;
 
@@ -28,8 +29,21 @@ pub(crate) enum Db {
     Postgres(PgPool),
 }
 
-/// Evaluates the same body over the pool of either database; the types of the driver are inferred in each.
+/// One connection to the control database.
+pub(crate) enum Connection {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+/// Evaluates the same body over the pool of either database, or over a [`Connection`] to it when the first word says so;
+/// the types of the driver are inferred in each.
 macro_rules! on_db {
+    (Connection, $connection:expr, $inner:ident => $body:expr) => {
+        match $connection {
+            $crate::db::Connection::Sqlite($inner) => $body,
+            $crate::db::Connection::Postgres($inner) => $body,
+        }
+    };
     ($db:expr, $pool:ident => $body:expr) => {
         match $db {
             $crate::db::Db::Sqlite($pool) => $body,
@@ -54,6 +68,8 @@ impl Db {
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE)
+            // A file does not hang up: asking first costs every statement another trip to the connection's thread.
+            .test_before_acquire(false)
             .connect_with(options)
             .await
             .map_err(|error| database(WHAT, error))?;
@@ -74,6 +90,14 @@ impl Db {
             .map_err(|error| database(WHAT, error))?;
         migrator(Dialect::Postgres).run(&pool).await.map_err(|error| migrate(WHAT, error))?;
         Ok(Db::Postgres(pool))
+    }
+
+    /// A connection of the pool; back in it when dropped.
+    pub(crate) async fn connection(&self) -> Result<Connection, sqlx::Error> {
+        Ok(match self {
+            Db::Sqlite(pool) => Connection::Sqlite(pool.acquire().await?),
+            Db::Postgres(pool) => Connection::Postgres(pool.acquire().await?),
+        })
     }
 
     /// Closes every connection.
@@ -112,7 +136,7 @@ struct Step {
 }
 
 /// Every step ever released, oldest first. A released one never changes.
-const STEPS: [Step; 2] = [
+const STEPS: [Step; 3] = [
     Step { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql"), only: None },
     Step {
         version: 2,
@@ -120,6 +144,7 @@ const STEPS: [Step; 2] = [
         sql: include_str!("../migrations/0002_journal.sql"),
         only: Some(Dialect::Postgres),
     },
+    Step { version: 3, name: "twin", sql: include_str!("../migrations/0003_twin.sql"), only: None },
 ];
 
 fn migrator(dialect: Dialect) -> Migrator {

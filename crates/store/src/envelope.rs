@@ -29,16 +29,12 @@ pub(crate) struct Place<'a> {
     pub(crate) column: &'static str,
     /// What identifies the row.
     pub(crate) row: &'a [u8],
-    /// What tells several values of the row's owner apart, empty where there is one.
-    pub(crate) part: &'static str,
 }
 
 impl Place<'_> {
     fn aad(&self) -> Aad<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(self.column.len() + self.row.len() + self.part.len() + 2);
+        let mut bytes = Vec::with_capacity(self.column.len() + 1 + self.row.len());
         bytes.extend_from_slice(self.column.as_bytes());
-        bytes.push(0);
-        bytes.extend_from_slice(self.part.as_bytes());
         bytes.push(0);
         bytes.extend_from_slice(self.row);
         Aad::from(bytes)
@@ -138,7 +134,7 @@ fn read_key(path: &Path) -> Result<Zeroizing<[u8; KEY]>, OpenError> {
 mod tests {
     use super::*;
 
-    const HERE: Place<'_> = Place { column: "device/code", row: b"row", part: "" };
+    const HERE: Place<'_> = Place { column: "device/code", row: b"row" };
 
     #[test]
     fn what_is_sealed_opens_in_its_place_only() {
@@ -146,9 +142,7 @@ mod tests {
         let secret = Secret::new(*b"ABCDEF");
         let sealed = envelope.seal(&secret, &HERE);
         assert_eq!(envelope.open_sealed(&sealed, &HERE).unwrap(), secret);
-        for other in
-            [Place { column: "device/cod", ..HERE }, Place { row: b"roW", ..HERE }, Place { part: "candidate", ..HERE }]
-        {
+        for other in [Place { column: "device/cod", ..HERE }, Place { row: b"roW", ..HERE }] {
             assert!(matches!(envelope.open_sealed(&sealed, &other), Err(StoreError::SealBroken)));
         }
     }

@@ -34,7 +34,7 @@ impl fmt::Display for Position {
 }
 
 /// Where in a device something happened: `/{resource}/{index}/{area}/…/{name}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DevicePath {
     /// The resource, `global` for the device itself.
     pub resource: Box<str>,

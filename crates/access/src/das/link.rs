@@ -2,17 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use osap::das::cipher::SessionCipher;
 use osap::das::envelope::{self, General};
 use osap::das::pending::{Pending, Take};
-use osap::das::service;
+use osap::das::shadow::{self, State, Versioned};
 use osap::das::topic::{self, MAX_NAME, Topic, method};
+use osap::das::{attribute, service};
 use parking_lot::Mutex;
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{Link, SendError};
-use vestibule_platform::{Device, DeviceLink, DevicePath, NotSent, Operate, Reply};
+use vestibule_platform::{Answer, Device, DeviceLink, DevicePath, Leaf, NotSent, Operate, Reply, SetAttribute};
 
 use crate::key_state::KeyState;
 
@@ -29,6 +31,9 @@ pub(super) struct OsapLink {
     link: Arc<Link>,
     key: Arc<KeyState>,
     operations: Mutex<Operations>,
+    /// The device has spoken of its state through the shadow, so that is where it is told of it.
+    shadow: AtomicBool,
+    told: AtomicBool,
 }
 
 /// What was sent and not answered.
@@ -40,22 +45,41 @@ enum Operations {
     Closed,
 }
 
-/// An operation that waits for its answer.
+/// A request that waits for its answer.
 pub(super) struct Waiting {
-    path: DevicePath,
+    pub(super) kind: Kind,
+    pub(super) path: DevicePath,
     reply: Reply,
+}
+
+/// Which answer a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The reply to an operation.
+    Operate,
+    /// The reply to a value set through the model.
+    Set,
+    /// The reply to a value set through the shadow. It does not say of which attribute it speaks.
+    Shadow,
 }
 
 impl Waiting {
     /// False: the answer is late.
-    pub(super) fn answer(self, answer: vestibule_platform::Answer) -> bool {
+    pub(super) fn answer(self, answer: Answer) -> bool {
         self.reply.answer(answer)
     }
 }
 
 impl OsapLink {
     pub(super) fn new(device: Arc<Device>, link: Arc<Link>, key: Arc<KeyState>) -> OsapLink {
-        OsapLink { device, link, key, operations: Mutex::new(Operations::None) }
+        OsapLink {
+            device,
+            link,
+            key,
+            operations: Mutex::new(Operations::None),
+            shadow: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
@@ -67,16 +91,67 @@ impl OsapLink {
         SessionCipher::new(self.key.key().clone())
     }
 
-    /// The operation that a reply with this number belongs to, if it was this one.
-    pub(super) fn take(&self, seq: u64, path: &DevicePath) -> Take<Waiting> {
+    /// The request that a reply with this number belongs to, if it fits.
+    pub(super) fn take(&self, seq: u64, fits: impl FnOnce(&Waiting) -> bool) -> Take<Waiting> {
         match &mut *self.operations.lock() {
             Operations::Some(pending) => {
                 // First, so that what is late is known as such.
                 drop(pending.expire(Instant::now()));
-                pending.take(seq, |waiting| waiting.path == *path)
+                pending.take(seq, fits)
             }
             Operations::None | Operations::Closed => Take::Unknown,
         }
+    }
+
+    /// The device speaks through the shadow.
+    pub(super) fn uses_shadow(&self) {
+        self.shadow.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the device has to be told of what is pending now: one that reports through the model does not ask. True
+    /// once for each connection.
+    pub(super) fn is_to_be_told(&self) -> bool {
+        !self.shadow.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed)
+    }
+
+    /// Answers a query for what is desired of one part of the device, as far as it fits into `window` bytes.
+    pub(super) fn answer_query(
+        &self,
+        seq: u64,
+        place: (&str, &str),
+        desired: &[Leaf],
+        window: usize,
+    ) -> Result<(), NotSent> {
+        let (resource, index) = place;
+        let mut states = Vec::new();
+        let mut room = window.min(MAX_PACKET).saturating_sub(512);
+        for leaf in desired.iter().filter(|leaf| &*leaf.path.resource == resource && &*leaf.path.index == index) {
+            let Some(wish) = &leaf.desired else { continue };
+            let (area, name, value) = (&leaf.path.area, &leaf.path.name, wish.value.get());
+            let cost = area.len() + name.len() + value.len() + 64;
+            if area.len() > MAX_NAME || name.len() > MAX_NAME || cost > room {
+                continue;
+            }
+            room -= cost;
+            states.push(State { area: area.to_string(), name: name.to_string(), value });
+        }
+        let mut body = Vec::new();
+        shadow::write_query_reply(&states, &mut body).map_err(|_| NotSent::TooLarge)?;
+        let topic = self.shadow_topic(resource, index, "query_reply")?;
+        self.send(&topic, &General::response(seq, CMD_VER), &body)
+    }
+
+    fn shadow_topic(&self, resource: &str, index: &str, msg_type: &str) -> Result<String, NotSent> {
+        let (serial, sub) = (&*self.device.serial, topic::GLOBAL);
+        let (module, method) = (shadow::MODULE, shadow::METHOD);
+        Topic::Module { serial, sub, index, resource, module, method, msg_type }.encode().map_err(|_| UNADDRESSABLE)
+    }
+
+    /// Sends a request that is answered.
+    fn request(&self, waiting: Waiting, ttl: Duration, topic: &str, body: &[u8]) -> Result<(), NotSent> {
+        let seq = self.enter(waiting, ttl)?;
+        // Entered first: the answer may be faster than we are.
+        self.send(topic, &General::request(seq, CMD_VER), body).inspect_err(|_| self.withdraw(seq))
     }
 
     /// The connection is over: nobody can know what became of what was not answered.
@@ -130,35 +205,42 @@ impl DeviceLink for OsapLink {
     }
 
     fn operate(&self, operation: Operate<'_>) -> Result<(), NotSent> {
-        let topic = topic_of(&self.device.serial, operation.path)?;
+        let topic = topic_of(&self.device.serial, operation.path, method::SERVICE, "operate")?;
         // A vendor's client knows no such member beside `data`, and is shown none.
         let ttl_ms = self.key.is_ours().then(|| u64::try_from(operation.ttl.as_millis()).unwrap_or(u64::MAX));
         let mut body = Vec::new();
         let written = service::Operate { input: operation.input, ttl_ms }.write(&mut body);
         written.map_err(|_| NotSent::TooLarge)?;
-        let waiting = Waiting { path: operation.path.clone(), reply: operation.reply };
-        let seq = self.enter(waiting, operation.ttl)?;
-        // Entered first: the answer may be faster than we are.
-        self.send(&topic, &General::request(seq, CMD_VER), &body).inspect_err(|_| self.withdraw(seq))
+        let waiting = Waiting { kind: Kind::Operate, path: operation.path.clone(), reply: operation.reply };
+        self.request(waiting, operation.ttl, &topic, &body)
+    }
+
+    fn set(&self, set: SetAttribute<'_>) -> Result<(), NotSent> {
+        let mut topic = topic_of(&self.device.serial, set.path, method::ATTRIBUTE, "set")?;
+        let (mut kind, mut body) = (Kind::Set, Vec::new());
+        let written = if self.shadow.load(Ordering::Relaxed) {
+            kind = Kind::Shadow;
+            topic = self.shadow_topic(&set.path.resource, &set.path.index, "set")?;
+            let (area, name) = (set.path.area.to_string(), set.path.name.to_string());
+            let state = State { area, name, value: set.value };
+            shadow::write_set(&Versioned { state, version: set.version }, &mut body)
+        } else {
+            attribute::write_report(set.value, &mut body)
+        };
+        written.map_err(|_| NotSent::TooLarge)?;
+        self.request(Waiting { kind, path: set.path.clone(), reply: set.reply }, set.ttl, &topic, &body)
     }
 }
 
+const UNADDRESSABLE: NotSent =
+    NotSent::NotAddressable("a level is too long or has characters that an OSAP topic cannot carry");
+
 /// Identifiers that are too long would damage the memory of a legacy device (9.7): they never leave.
-fn topic_of(serial: &str, path: &DevicePath) -> Result<String, NotSent> {
+fn topic_of(serial: &str, path: &DevicePath, method: &str, msg_type: &str) -> Result<String, NotSent> {
     if path.area.len() > MAX_NAME || path.name.len() > MAX_NAME {
         return Err(NotSent::NotAddressable("an OSAP device takes areas and names of at most 31 bytes"));
     }
-    let topic = Topic::Model {
-        serial,
-        sub: topic::GLOBAL,
-        index: &path.index,
-        resource: &path.resource,
-        method: method::SERVICE,
-        msg_type: "operate",
-        area: &path.area,
-        name: &path.name,
-    };
-    topic
-        .encode()
-        .map_err(|_| NotSent::NotAddressable("a level is too long or has characters that an OSAP topic cannot carry"))
+    let DevicePath { resource, index, area, name } = path;
+    let topic = Topic::Model { serial, sub: topic::GLOBAL, index, resource, method, msg_type, area, name };
+    topic.encode().map_err(|_| UNADDRESSABLE)
 }

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use osap::das::envelope::Opened;
 use osap::das::pending::Take;
 use osap::das::reply::Reply;
+use osap::das::shadow::{self, State};
 use osap::das::topic::{Topic, method};
-use osap::das::{attribute, envelope, event};
+use osap::das::{BodyError, attribute, envelope, event};
 use vestibule_broker::{Disposition, Ticket};
-use vestibule_platform::{Answer, DevicePath, RecordKind, Report};
+use vestibule_platform::{Answer, Device, DevicePath, Platform, RecordKind, Report};
 
+use super::link::{Kind, Waiting};
 use super::{Das, DasSession};
 use crate::explain;
 
@@ -21,8 +24,30 @@ pub enum Grant {
     Attribute(Arc<DevicePath>),
     /// The answer to this operation.
     OperateReply(Arc<DevicePath>),
+    /// The answer to a value set through the model.
+    SetReply(Arc<DevicePath>),
+    /// State synchronisation (10.2) of this part of the device, and which message of it.
+    Shadow(Arc<Place>, Shadow),
     /// A channel of the protocol that is acknowledged and not served.
     NotHandled,
+}
+
+/// A resource and which one of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Place {
+    resource: Box<str>,
+    index: Box<str>,
+}
+
+/// A message of state synchronisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shadow {
+    /// The value of an attribute.
+    Report,
+    /// What is desired?
+    Query,
+    /// The answer to a value that was set.
+    SetReply,
 }
 
 impl Grant {
@@ -41,7 +66,17 @@ impl Grant {
                 match (method, msg_type) {
                     (method::EVENT, "report") => Ok(Grant::Event(path())),
                     (method::ATTRIBUTE, "report") => Ok(Grant::Attribute(path())),
+                    (method::ATTRIBUTE, "set_reply") => Ok(Grant::SetReply(path())),
                     (method::SERVICE, "operate_reply") => Ok(Grant::OperateReply(path())),
+                    _ => Ok(Grant::NotHandled),
+                }
+            }
+            Topic::Module { index, resource, module: shadow::MODULE, method: shadow::METHOD, msg_type, .. } => {
+                let place = || Arc::new(Place { resource: resource.into(), index: index.into() });
+                match msg_type {
+                    "report" => Ok(Grant::Shadow(place(), Shadow::Report)),
+                    "query" => Ok(Grant::Shadow(place(), Shadow::Query)),
+                    "set_reply" => Ok(Grant::Shadow(place(), Shadow::SetReply)),
                     _ => Ok(Grant::NotHandled),
                 }
             }
@@ -54,35 +89,48 @@ impl Grant {
 
 impl Das {
     pub(super) fn take(&self, session: &mut DasSession, grant: &Grant, payload: &mut [u8]) -> Disposition {
-        let (kind, path) = match grant {
-            Grant::Event(path) => (RecordKind::Event, path),
-            Grant::Attribute(path) => (RecordKind::Attribute, path),
-            Grant::OperateReply(path) => return self.operation_answered(session, path, payload),
-            Grant::NotHandled => {
-                self.dropped(session, "not_handled");
-                return Disposition::Done;
-            }
+        if let Grant::NotHandled = grant {
+            self.dropped(session, "not_handled");
+            return Disposition::Done;
+        }
+        let cipher = session.line.cipher();
+        let Ok(Opened { general, application }) = envelope::open(&cipher, payload) else {
+            return self.not_opened(session, "envelope");
         };
-        let opened = match envelope::open(&session.line.cipher(), payload) {
-            Ok(opened) => opened,
-            Err(_) => return self.not_opened(session, "envelope"),
+        let seq = general.seq;
+        let taken = match grant {
+            Grant::Event(path) => event::EventBody::parse(application).map(|body| {
+                let (path, id, time) = (Arc::clone(path), body.uuid, body.time_ms);
+                self.report(session, seq, Report { kind: RecordKind::Event, path, id, time, data: body.json })
+            }),
+            Grant::Attribute(path) => attribute::parse_report(application).map(|value| {
+                if session.line.is_to_be_told() {
+                    self.runtime.spawn(send_pending(Arc::clone(&self.platform), Arc::clone(&session.device)));
+                }
+                self.attribute(session, seq, Arc::clone(path), value)
+            }),
+            Grant::OperateReply(path) => Reply::parse(application).map(|reply| {
+                self.answered(session, seq, reply, |waiting| waiting.kind == Kind::Operate && waiting.path == **path)
+            }),
+            Grant::SetReply(path) => Reply::parse(application).map(|reply| {
+                self.answered(session, seq, reply, |waiting| waiting.kind == Kind::Set && waiting.path == **path)
+            }),
+            Grant::Shadow(place, message) => self.shadow(session, seq, place, *message, application),
+            Grant::NotHandled => Ok(Disposition::Done),
         };
-        let (id, time, data) = match kind {
-            RecordKind::Event => match event::EventBody::parse(opened.application) {
-                Ok(body) => (body.uuid, body.time_ms, body.json),
-                Err(_) => return self.not_opened(session, "body"),
-            },
-            _ => match attribute::parse_report(opened.application) {
-                Ok(value) => (None, None, value),
-                Err(_) => return self.not_opened(session, "body"),
-            },
-        };
-        if !session.key.is_new(opened.general.seq) {
+        taken.unwrap_or_else(|_| self.not_opened(session, "body"))
+    }
+
+    fn attribute(&self, session: &mut DasSession, seq: u64, path: Arc<DevicePath>, value: &str) -> Disposition {
+        self.report(session, seq, Report { kind: RecordKind::Attribute, path, id: None, time: None, data: value })
+    }
+
+    fn report(&self, session: &mut DasSession, seq: u64, report: Report<'_>) -> Disposition {
+        if !session.key.is_new(seq) {
             metrics::counter!("vestibule_das_messages_dropped_total", "reason" => "repeated").increment(1);
             // Acknowledged once the original is durable, which lies at or before the last position given out.
             return Disposition::After(Ticket(self.platform.journal().appended().get()));
         }
-        let report = Report { kind, path: Arc::clone(path), id, time, data };
         match self.platform.report(&session.device, report) {
             Ok(position) => {
                 if !session.reporting {
@@ -97,24 +145,63 @@ impl Das {
             }
         }
     }
-}
 
-impl Das {
-    /// A reply to an operation. It belongs to the request whose number it repeats, if that was for the same operation
-    /// (9.8); what belongs to none is dropped.
-    fn operation_answered(&self, session: &DasSession, path: &DevicePath, payload: &mut [u8]) -> Disposition {
-        let Ok(opened) = envelope::open(&session.line.cipher(), payload) else {
-            return self.not_opened(session, "envelope");
-        };
-        let Ok(reply) = Reply::parse(opened.application) else { return self.not_opened(session, "body") };
+    /// State synchronisation (10.2).
+    fn shadow(
+        &self,
+        session: &mut DasSession,
+        seq: u64,
+        place: &Place,
+        message: Shadow,
+        application: &[u8],
+    ) -> Result<Disposition, BodyError> {
+        session.line.uses_shadow();
+        let Place { resource, index } = place;
+        match message {
+            Shadow::Report => {
+                let State { area, name, value } = shadow::parse_report(application)?.state;
+                let (resource, index) = (resource.clone(), index.clone());
+                let path = DevicePath { resource, index, area: area.into(), name: name.into() };
+                Ok(self.attribute(session, seq, Arc::new(path), value))
+            }
+            Shadow::Query => {
+                let window = shadow::parse_query(application)?.unwrap_or(usize::MAX);
+                let desired = self.platform.desired(&session.device);
+                if let Err(error) = session.line.answer_query(seq, (resource, index), &desired, window) {
+                    // The device asks again (10.2).
+                    tracing::debug!(serial = %session.device.serial, %error, "a query of the shadow is not answered");
+                }
+                Ok(Disposition::Done)
+            }
+            Shadow::SetReply => {
+                let code = shadow::parse_set_reply(application)?;
+                let reply = Reply { code, message: None, data: None };
+                Ok(self.answered(session, seq, reply, |waiting| {
+                    let path = &waiting.path;
+                    waiting.kind == Kind::Shadow && path.resource == *resource && path.index == *index
+                }))
+            }
+        }
+    }
+
+    /// A reply belongs to the request whose number it repeats, if that was for the same part of the device (9.8); what
+    /// belongs to none is dropped.
+    fn answered(
+        &self,
+        session: &DasSession,
+        seq: u64,
+        reply: Reply<'_>,
+        fits: impl FnOnce(&Waiting) -> bool,
+    ) -> Disposition {
         let code = reply.code;
-        match session.line.take(opened.general.seq, path) {
+        match session.line.take(seq, fits) {
             Take::Found(waiting) => {
+                let is_operation = waiting.kind == Kind::Operate;
                 let answer = match reply.is_ok() {
                     true => Answer::Done(reply.data.map(Into::into)),
                     false => Answer::Failed { code, message: reply.message.map(|words| words.as_ref().into()) },
                 };
-                if !waiting.answer(answer) {
+                if !waiting.answer(answer) && is_operation {
                     self.platform.late_answer(&session.device, code);
                 }
             }
@@ -123,6 +210,10 @@ impl Das {
         }
         Disposition::Done
     }
+}
+
+async fn send_pending(platform: Arc<Platform>, device: Arc<Device>) {
+    platform.send_pending(&device);
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Operations on their way to a device and back (osap-wire 9.5 to 9.8, 10.1), with a device that behaves in every way.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,27 +19,30 @@ const OPERATE: &str = "/iot/SN0000001/global/0-Lamp/model/service/operate/Light/
 const REPLY: &str = "/iot/SN0000001/global/0-Lamp/model/service/operate_reply/Light/Blink";
 const LONG: Duration = Duration::from_secs(20);
 
-struct Logged {
-    site: Site,
-    device: TestDevice,
-    mqtt: Mqtt,
-    session: Success,
+pub struct Logged {
+    pub site: Site,
+    pub device: TestDevice,
+    pub mqtt: Mqtt,
+    pub session: Success,
+    /// Messages that came while an acknowledgement was waited for.
+    early: VecDeque<Vec<u8>>,
 }
 
-/// An operation as it arrived.
-struct Arrived {
-    topic: String,
-    packet_id: u16,
-    seq: u64,
-    body: String,
+/// A message as it arrived.
+pub struct Arrived {
+    pub topic: String,
+    pub packet_id: u16,
+    pub seq: u64,
+    pub msg_type: Option<MsgType>,
+    pub body: String,
 }
 
-fn logged_in() -> Logged {
+pub fn logged_in() -> Logged {
     let site = Site::new();
     site.add(SERIAL);
     let mut device = TestDevice::new();
     let (mqtt, session) = device.come_in(&site);
-    Logged { site, device, mqtt, session }
+    Logged { site, device, mqtt, session, early: VecDeque::new() }
 }
 
 fn blink() -> DevicePath {
@@ -68,8 +72,8 @@ impl Logged {
 
     /// The next message to the device, acknowledged.
     #[track_caller]
-    fn arrived(&mut self) -> Arrived {
-        let mut frame = self.mqtt.frame().expect("a message");
+    pub fn arrived(&mut self) -> Arrived {
+        let mut frame = self.early.pop_front().unwrap_or_else(|| self.mqtt.frame().expect("a message"));
         let Ok(Packet::Publish(publish)) = decode(&frame, &Rules::STRICT) else { panic!("no PUBLISH: {frame:02x?}") };
         assert_eq!((publish.head.qos, publish.head.dup, publish.head.retain), (QoS::AtLeastOnce, false, false));
         let (topic, packet_id) = (publish.head.topic.to_owned(), publish.head.packet_id.expect("a packet id"));
@@ -77,16 +81,23 @@ impl Logged {
         let cipher = SessionCipher::new(self.session.session_key.clone());
         let opened = envelope::open(&cipher, &mut frame[start..]).expect("under the session's key");
         assert_eq!(opened.general.cmd_ver.as_deref(), Some("v3.0.0"));
-        assert_eq!(opened.general.msg_type, Some(MsgType::Request));
+        let msg_type = opened.general.msg_type;
         let (seq, body) = (opened.general.seq, String::from_utf8(opened.application.to_vec()).expect("UTF-8"));
         self.mqtt.puback(packet_id);
-        Arrived { topic, packet_id, seq, body }
+        Arrived { topic, packet_id, seq, msg_type, body }
     }
 
     #[track_caller]
-    fn reply(&mut self, topic: &str, id: u16, seq: u64, body: &[u8]) {
+    pub fn reply(&mut self, topic: &str, id: u16, seq: u64, body: &[u8]) {
         self.mqtt.publish(&self.session.session_key, topic, id, seq, body);
-        self.mqtt.expect_puback(id);
+        loop {
+            let frame = self.mqtt.frame().expect("a PUBACK");
+            if frame[0] == 0x40 {
+                assert_eq!(frame[2..], id.to_be_bytes(), "the PUBACK of {id}");
+                return;
+            }
+            self.early.push_back(frame);
+        }
     }
 }
 
@@ -96,6 +107,7 @@ fn osap_10_1_an_operation_is_sent_as_devices_know_it_and_both_replies_are_unders
     let invoked = it.invoke(blink(), r#"{"count":3}"#, LONG);
     let first = it.arrived();
     assert_eq!((&*first.topic, &*first.body), (OPERATE, r#"{"data":{"count":3}}"#));
+    assert_eq!(first.msg_type, Some(MsgType::Request));
     it.reply(REPLY, 1, first.seq, br#"{"code":0,"data":{"done":true}}"#);
     assert_eq!(it.outcome(invoked), Outcome::Done { output: Some(r#"{"done":true}"#.into()) });
 
@@ -177,6 +189,7 @@ fn a_device_that_answers_nothing_is_asked_no_more_than_its_window() {
     for _ in 0..32 {
         it.arrived();
     }
+    assert!(it.mqtt.is_alive(), "and what it has acknowledged is known");
     let more: Vec<_> = (0..40).map(|_| it.invoke(blink(), "1", Duration::from_secs(1))).collect();
     let (mut busy, mut timed_out) = (0, 0);
     for invoked in more {

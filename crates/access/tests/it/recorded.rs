@@ -156,7 +156,7 @@ fn the_real_client_comes_in_and_its_event_is_stored() {
 }
 
 #[test]
-fn the_other_recorded_messages_are_acknowledged_and_not_stored() {
+fn the_recorded_state_is_the_twins_and_replies_to_nothing_are_dropped() {
     let site = recorded_site();
     site.add(SERIAL);
     let mut lbs = Wire::dial(site.lbs);
@@ -179,7 +179,13 @@ fn the_other_recorded_messages_are_acknowledged_and_not_stored() {
     mqtt.wire.send(&goodbye);
     site.expect_fact("disconnect");
     assert!(site.events().is_empty());
-    assert!(site.reasons().iter().any(|reason| reason == "not_handled"));
+    let leaves = site.platform.attributes(&site.device());
+    let [leaf] = &leaves[..] else { panic!("one attribute, not {}", leaves.len()) };
+    assert_eq!((&*leaf.path.resource, &*leaf.path.index), ("Lamp", "0"));
+    assert!(leaf.reported.is_some(), "as the device says");
+    let facts = site.device().facts();
+    let strays: u32 = facts.iter().filter(|fact| fact.reason == "reply_to_nothing").map(|fact| fact.count).sum();
+    assert_eq!(strays, 2, "nobody had asked for either");
     assert_eq!(site.device().presence().reason, "disconnect");
 }
 

@@ -1,5 +1,6 @@
 //! The API over real sockets and a real store.
 
+mod attributes;
 mod devices;
 mod errors;
 mod events;

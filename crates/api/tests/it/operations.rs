@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use vestibule_platform::{Answer, Connection, Device, DeviceLink, NotSent, Operate};
+use vestibule_platform::{Answer, Connection, Device, DeviceLink, NotSent, Operate, SetAttribute};
 
 use crate::site::Site;
 
@@ -18,7 +18,10 @@ impl DeviceLink for Echo {
         let answer = match &*operation.path.name {
             "Echo" => Answer::Done(operation.input.map(Into::into)),
             "Fail" => Answer::Failed { code: 7, message: Some("stuck".into()) },
-            "Lose" => return Ok(drop(operation.reply)),
+            "Lose" => {
+                drop(operation.reply);
+                return Ok(());
+            }
             "Busy" => return Err(NotSent::Busy),
             "Large" => return Err(NotSent::TooLarge),
             "Leave" => return Err(NotSent::Ending),
@@ -26,6 +29,10 @@ impl DeviceLink for Echo {
         };
         assert!(operation.reply.answer(answer));
         Ok(())
+    }
+
+    fn set(&self, _: SetAttribute<'_>) -> Result<(), NotSent> {
+        Err(NotSent::Ending)
     }
 }
 

@@ -133,7 +133,15 @@ impl Site {
     }
 
     /// Appends an event at this device time; it may not be durable yet.
-    pub fn append(&self, device: &Device, area: &str, name: &str, id: Option<&str>, time: i64, data: &str) -> Position {
+    pub fn append(
+        &self,
+        device: &Arc<Device>,
+        area: &str,
+        name: &str,
+        id: Option<&str>,
+        time: i64,
+        data: &str,
+    ) -> Position {
         let path = DevicePath { resource: "global".into(), index: "0".into(), area: area.into(), name: name.into() };
         let report = Report { kind: RecordKind::Event, path: Arc::new(path), id, time: Some(time), data };
         self.platform.report(device, report).expect("taken")

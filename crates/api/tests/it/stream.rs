@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vestibule_api::ApiConfig;
-use vestibule_platform::{Connection, DeviceLink, NotSent, Operate, Position};
+use vestibule_platform::{Connection, DeviceLink, NotSent, Operate, Position, SetAttribute};
 
 use crate::site::{NOW, Site};
 
@@ -72,6 +72,10 @@ impl DeviceLink for NoLink {
     fn close(&self, _: &'static str) {}
 
     fn operate(&self, _: Operate<'_>) -> Result<(), NotSent> {
+        Err(NotSent::Ending)
+    }
+
+    fn set(&self, _: SetAttribute<'_>) -> Result<(), NotSent> {
         Err(NotSent::Ending)
     }
 }

@@ -1,4 +1,4 @@
-//! The body of an attribute report (osap-wire 10.1).
+//! The bodies of an attribute report and of the order to set one (osap-wire 10.1). Both are the same.
 
 use super::{BodyError, object};
 use crate::json;
@@ -13,7 +13,7 @@ pub fn parse_report(body: &[u8]) -> Result<&str, BodyError> {
     member(data, "Value")?.ok_or(BodyError::Missing("Value"))
 }
 
-/// Appends the body of an attribute report to `out`.
+/// Appends the body of an attribute report, or of the order to set an attribute, to `out`.
 ///
 /// # Errors
 /// [`BodyError`] when `value` is not one JSON value within the limits.

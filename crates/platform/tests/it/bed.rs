@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::broadcast;
 use vestibule_platform::{
     Clock, Connection, ConnectionId, Device, DeviceLink, DevicePath, NewDevice, NotSent, Operate, Platform,
-    PlatformConfig, Position, RecordKind, Reply, Report, Secret, TokenFile,
+    PlatformConfig, Position, RecordKind, Reply, Report, Secret, SetAttribute, TokenFile,
 };
 use vestibule_store::{Store, StoreConfig};
 
@@ -69,6 +69,17 @@ impl Bed {
         Bed { platform, clock, dir }
     }
 
+    /// Opens another platform on what is on the disk now; the present one has no time to close.
+    pub async fn crash(self) -> Bed {
+        let Bed { platform, clock, dir } = self;
+        let copy = tempfile::tempdir().expect("a directory");
+        let done = std::process::Command::new("cp").arg("-a").arg(dir.path().join(".")).arg(copy.path()).status();
+        assert!(done.expect("cp runs").success());
+        drop((platform, dir));
+        let platform = open(copy.path(), &clock, Plan::default()).await;
+        Bed { platform, clock, dir: copy }
+    }
+
     /// The administrator's token, as it stands in its file.
     pub fn token(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("token")).expect("readable").trim().to_owned()
@@ -87,13 +98,13 @@ impl Bed {
     }
 
     /// Reports an event and waits until it is durable.
-    pub async fn event(&self, device: &Device, name: &str, id: Option<&str>) -> Position {
+    pub async fn event(&self, device: &Arc<Device>, name: &str, id: Option<&str>) -> Position {
         let position = self.report(device, name, id, Some(self.now()));
         self.durable(position).await;
         position
     }
 
-    pub fn report(&self, device: &Device, name: &str, id: Option<&str>, time: Option<i64>) -> Position {
+    pub fn report(&self, device: &Arc<Device>, name: &str, id: Option<&str>, time: Option<i64>) -> Position {
         let report = Report { kind: RecordKind::Event, path: path(name), id, time, data: r#"{"level":1}"# };
         self.platform.report(device, report).expect("taken")
     }
@@ -135,7 +146,7 @@ pub struct Line {
     refusal: Mutex<Option<NotSent>>,
 }
 
-/// An operation that reached the device.
+/// An operation or a desired value that reached the device.
 pub struct Sent {
     pub path: DevicePath,
     pub input: Option<String>,
@@ -176,6 +187,11 @@ impl DeviceLink for Line {
         let (path, input) = (operation.path.clone(), operation.input.map(str::to_owned));
         self.operations.lock().push_back(Sent { path, input, reply: operation.reply });
         Ok(())
+    }
+
+    fn set(&self, set: SetAttribute<'_>) -> Result<(), NotSent> {
+        let (path, input, ttl) = (set.path, Some(set.value), set.ttl);
+        self.operate(Operate { path, input, ttl, reply: set.reply })
     }
 }
 

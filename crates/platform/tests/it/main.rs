@@ -8,4 +8,5 @@ mod follow;
 mod invoke;
 mod presence;
 mod registry;
+mod set;
 mod token;

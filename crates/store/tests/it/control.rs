@@ -12,6 +12,7 @@ on_both!(
     changes_are_kept_across_a_restart,
     what_does_not_exist_is_said_so,
     credentials_are_replaced_whole,
+    credentials_written_together_reach_each_device_that_exists,
     removing_a_device_removes_its_credentials,
     callers_at_the_same_time_share_commits,
     one_bad_write_does_not_fail_its_neighbours,
@@ -174,6 +175,48 @@ async fn credentials_are_replaced_whole(bed: Bed) {
     store.close().await;
     let store = bed.open().await;
     assert_eq!(store.control.credentials(other).await.unwrap(), untouched);
+    store.close().await;
+}
+
+async fn credentials_written_together_reach_each_device_that_exists(bed: Bed) {
+    // More than one statement takes, and not a number that fills statements up.
+    const DEVICES: u8 = 150;
+    let of = |seed: u8| Credentials {
+        committed: Some(credential(seed)),
+        candidate: seed.is_multiple_of(3).then(|| credential(seed.wrapping_add(1))),
+    };
+    let store = bed.open().await;
+    let mut devices = Vec::new();
+    for n in 0..DEVICES {
+        devices.push(registered(&store, &format!("S-{n}")).await.id);
+    }
+    let mut gone = Vec::new();
+    for (round, goes) in [(1, None), (2, Some(7)), (3, Some(149))] {
+        if let Some(goes) = goes {
+            assert!(store.control.remove_device(devices[usize::from(goes)]).await.unwrap());
+            gone.push(goes);
+        }
+        let mut puts = tokio::task::JoinSet::new();
+        // The first device is written twice: it has one or the other, whole.
+        for (n, seed) in (0..DEVICES).map(|n| (n, n + round)).chain([(0, 200)]) {
+            let (control, device) = (store.control.clone(), devices[usize::from(n)]);
+            puts.spawn(async move { (n, control.put_credentials(device, of(seed)).await) });
+        }
+        for (n, result) in puts.join_all().await {
+            match gone.contains(&n) {
+                true => assert!(matches!(result, Err(StoreError::UnknownDevice)), "device {n}: {result:?}"),
+                false => assert!(result.is_ok(), "device {n}: {result:?}"),
+            }
+        }
+        for n in 0..DEVICES {
+            let stored = store.control.credentials(devices[usize::from(n)]).await.unwrap();
+            match n {
+                n if gone.contains(&n) => assert_eq!(stored, Credentials::default(), "device {n}"),
+                0 => assert!(stored == of(round) || stored == of(200), "{stored:?}"),
+                n => assert_eq!(stored, of(n + round), "device {n}"),
+            }
+        }
+    }
     store.close().await;
 }
 

@@ -9,3 +9,4 @@ mod kill;
 mod meter;
 mod postgres;
 mod segments;
+mod twin;

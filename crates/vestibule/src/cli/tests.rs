@@ -27,7 +27,9 @@ fn every_command_has_an_example() {
     }
     let mut seen = Vec::new();
     visit(&Cli::command(), &mut seen);
-    for name in ["up", "demo", "add", "enrol", "list", "show", "invoke", "watch", "remove", "why", "follow"] {
+    for name in
+        ["up", "demo", "add", "enrol", "list", "show", "get", "set", "invoke", "watch", "remove", "why", "follow"]
+    {
         assert!(seen.iter().any(|seen| seen == name), "{name} is missing from {seen:?}");
     }
 }
@@ -46,6 +48,9 @@ fn command_lines_people_type() {
         "device show SN-1",
         "device invoke SN-1 Lamp/0/Light/Blink {\"count\":3} --deadline 5s --json",
         "device invoke SN-1 Light/Blink",
+        "device get SN-1",
+        "device get SN-1 Lamp/0/Light/Power --json",
+        "device set SN-1 Light/Power true --wait 5s",
         "device watch SN-1 --json",
         "device why SN-1",
         "device remove SN-1",

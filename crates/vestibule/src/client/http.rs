@@ -135,6 +135,14 @@ impl Client {
         self.json(self.call(Method::POST, route, Some(body.to_string()))?)
     }
 
+    /// PUT of JSON, answered with JSON.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn put<T: DeserializeOwned>(&self, route: &Route, body: &serde_json::Value) -> Result<T, ClientError> {
+        self.json(self.call(Method::PUT, route, Some(body.to_string()))?)
+    }
+
     /// DELETE; the answer has no content of interest.
     ///
     /// # Errors

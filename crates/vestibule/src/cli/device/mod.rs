@@ -2,9 +2,11 @@
 
 mod add;
 mod enrol;
+mod get;
 mod invoke;
 mod list;
 mod remove;
+mod set;
 mod show;
 mod watch;
 mod why;
@@ -37,6 +39,8 @@ enum Command {
     Enrol(enrol::Args),
     List(list::Args),
     Show(show::Args),
+    Get(get::Args),
+    Set(set::Args),
     Invoke(invoke::Args),
     Watch(watch::Args),
     Why(why::Args),
@@ -50,6 +54,8 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::Enrol(args) => enrol::run(args, client, out),
         Command::List(args) => list::run(args, client, out),
         Command::Show(args) => show::run(args, client, out),
+        Command::Get(args) => get::run(args, client, out),
+        Command::Set(args) => set::run(args, client, out),
         Command::Invoke(args) => invoke::run(args, client, out),
         Command::Watch(args) => watch::run(args, client, out),
         Command::Why(args) => why::run(args, client, out),

@@ -1,0 +1,351 @@
+//! Attributes: what devices report of themselves, and what they are wished to be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use vestibule_platform::{DevicePath, Leaf, Set, SetError, SetOutcome};
+
+use crate::api::Shared;
+use crate::extract::{Answer, JsonBody, Nothing, Params, TheCaller, TheDevice, ThePart, cut, page_size};
+use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::shapes::rfc3339;
+
+const DEFAULT_WAIT_MS: u64 = 5_000;
+/// Shorter than the time in which an answer has to begin.
+const LONGEST_WAIT_MS: u64 = 25_000;
+/// Values on one page, in bytes; a page of large values ends here, before its limit.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// An attribute of a device.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Attribute)]
+pub(crate) struct AttributeShape {
+    /// The part of the device; `global` for the device itself.
+    #[schema(value_type = String, example = "global")]
+    resource: Box<str>,
+    /// Which of several such parts.
+    #[schema(value_type = String, example = "0")]
+    index: Box<str>,
+    /// The functional area.
+    #[schema(value_type = String)]
+    area: Box<str>,
+    /// The attribute's name.
+    #[schema(value_type = String)]
+    name: Box<str>,
+    /// Grows with every change; the ETag.
+    #[schema(minimum = 1)]
+    version: u64,
+    /// What the device last reported; null when it never did.
+    #[schema(required = true)]
+    reported: Option<ReportedShape>,
+    /// What somebody wished it to be; null when nobody did.
+    #[schema(required = true)]
+    desired: Option<DesiredShape>,
+}
+
+/// A reported value.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Reported)]
+pub(crate) struct ReportedShape {
+    /// Any JSON.
+    #[schema(value_type = Value)]
+    value: Box<RawValue>,
+    /// The device's time; that of receipt where it sends none.
+    #[schema(format = DateTime)]
+    time: String,
+    /// When the platform received it.
+    #[schema(format = DateTime)]
+    received: String,
+    /// The attribute's version with it.
+    version: u64,
+}
+
+/// A desired value.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Desired)]
+pub(crate) struct DesiredShape {
+    /// Any JSON.
+    #[schema(value_type = Value)]
+    value: Box<RawValue>,
+    /// When it was wished.
+    #[schema(format = DateTime)]
+    time: String,
+    /// The attribute's version with it.
+    version: u64,
+    /// Who wished it.
+    #[schema(value_type = String)]
+    by: Box<str>,
+    /// `pending`: the device is told when it comes, or has not answered; `applied`: it has taken it, or reports it;
+    /// `refused`: it does not take it.
+    #[schema(pattern = "^(pending|applied|refused)$", example = "applied")]
+    outcome: &'static str,
+    /// The device's own code of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<i64>,
+    /// The device's own words of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    message: Option<Box<str>>,
+}
+
+impl From<Leaf> for AttributeShape {
+    fn from(leaf: Leaf) -> AttributeShape {
+        let DevicePath { resource, index, area, name } = DevicePath::clone(&leaf.path);
+        let reported = leaf.reported.map(|reported| ReportedShape {
+            value: reported.value,
+            time: rfc3339(reported.time),
+            received: rfc3339(reported.received),
+            version: reported.version,
+        });
+        let desired = leaf.desired.map(|desired| {
+            let outcome = desired.outcome.as_str();
+            let (code, message) = match desired.outcome {
+                SetOutcome::Refused { code, message } => (Some(code), message),
+                SetOutcome::Pending | SetOutcome::Applied => (None, None),
+            };
+            let (value, time, version, by) = (desired.value, rfc3339(desired.time), desired.version, desired.by);
+            DesiredShape { value, time, version, by, outcome, code, message }
+        });
+        AttributeShape { resource, index, area, name, version: leaf.version, reported, desired }
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AttributeParams {
+    /// Most attributes on the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u64>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// One page of attributes, in the order of their paths.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AttributeList {
+    /// The attributes.
+    items: Vec<AttributeShape>,
+    /// The cursor of the next page; null on the last.
+    #[schema(required = true)]
+    next: Option<String>,
+}
+
+/// List the attributes of a device
+#[utoipa::path(
+    get,
+    path = "/v1/devices/{d}/attributes",
+    tag = "attributes",
+    params(("d" = String, Path, description = "Id or serial of the device"), AttributeParams),
+    responses(
+        (status = 200, description = "One page of attributes", body = AttributeList),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list_attributes(
+    State(shared): State<Arc<Shared>>,
+    TheDevice(device): TheDevice,
+    Params(params): Params<AttributeParams>,
+) -> Answer<Json<AttributeList>> {
+    let size = page_size(params.limit)?;
+    let after = params.cursor.as_deref().map(read_cursor).transpose()?;
+    let mut leaves = shared.platform.attributes(&device);
+    if let Some(after) = after {
+        leaves.retain(|leaf| *leaf.path > after);
+    }
+    let mut bytes = 0;
+    let fitting = leaves.iter().take_while(|leaf| {
+        bytes += leaf.reported.as_ref().map_or(0, |reported| reported.value.get().len());
+        bytes += leaf.desired.as_ref().map_or(0, |desired| desired.value.get().len());
+        bytes <= PAGE_BYTES
+    });
+    let size = size.min(fitting.count().max(1));
+    let more = cut(&mut leaves, size);
+    let next = leaves.last().filter(|_| more).map(|leaf| write_cursor(&leaf.path));
+    Ok(Json(AttributeList { items: leaves.into_iter().map(AttributeShape::from).collect(), next }))
+}
+
+/// The levels of a path, so that each may hold any character.
+fn write_cursor(path: &DevicePath) -> String {
+    serde_json::json!([path.resource, path.index, path.area, path.name]).to_string()
+}
+
+fn read_cursor(text: &str) -> Answer<DevicePath> {
+    let levels: Result<[Box<str>; 4], _> = serde_json::from_str(text);
+    let wrong =
+        |_| Problem::field(Kind::InvalidValue, "cursor", "cursor must be what \"next\" of the page before said.");
+    let [resource, index, area, name] = levels.map_err(wrong)?;
+    Ok(DevicePath { resource, index, area, name })
+}
+
+/// Show one attribute
+#[utoipa::path(
+    get,
+    path = "/v1/devices/{d}/attributes/{resource}/{index}/{area}/{name}",
+    tag = "attributes",
+    params(
+        ("d" = String, Path, description = "Id or serial of the device"),
+        ("resource" = String, Path, description = "The part of the device; `global` for the device itself"),
+        ("index" = String, Path, description = "Which of several such parts"),
+        ("area" = String, Path, description = "The functional area"),
+        ("name" = String, Path, description = "The attribute"),
+    ),
+    responses(
+        (status = 200, description = "The attribute", body = AttributeShape,
+            headers(("ETag" = String, description = "Its version"))),
+        (status = 404, description = "No device has this id or serial, or it has no such attribute",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn show_attribute(
+    State(shared): State<Arc<Shared>>,
+    TheDevice(device): TheDevice,
+    ThePart(path): ThePart,
+    _: Params<Nothing>,
+) -> Answer<Response> {
+    let leaf = shared.platform.attribute(&device, &path);
+    let unknown = || {
+        Problem::new(
+            Kind::UnknownAttribute,
+            "The device has never reported such an attribute, and nobody has wished it.",
+        )
+    };
+    Ok(answer(StatusCode::OK, leaf.ok_or_else(unknown)?))
+}
+
+/// A value that an attribute is wished to have.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ValueToSet {
+    /// Any JSON of at most 64 KiB.
+    value: Value,
+    /// How long to wait for what the device says, in milliseconds, while it is there.
+    #[schema(minimum = 0, maximum = 25000, default = 5000)]
+    wait_ms: Option<u64>,
+}
+
+/// Wish an attribute to have a value
+///
+/// The wish is durable. A device that is there is told at once, another when it comes back; a newer wish replaces an older
+/// one. With `If-Match`, only when the attribute is at that version still.
+#[utoipa::path(
+    put,
+    path = "/v1/devices/{d}/attributes/{resource}/{index}/{area}/{name}",
+    tag = "attributes",
+    params(
+        ("d" = String, Path, description = "Id or serial of the device"),
+        ("resource" = String, Path, description = "The part of the device; `global` for the device itself"),
+        ("index" = String, Path, description = "Which of several such parts"),
+        ("area" = String, Path, description = "The functional area"),
+        ("name" = String, Path, description = "The attribute"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of the attribute as it was read"),
+    ),
+    request_body = ValueToSet,
+    responses(
+        (status = 200, description = "What has become of it", body = AttributeShape,
+            headers(("ETag" = String, description = "The attribute's version"))),
+        (status = 202, description = "Taken; the device has not said anything yet", body = AttributeShape,
+            headers(("ETag" = String, description = "The attribute's version"))),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 412, description = "The attribute is at another version by now",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "The store does not answer",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn set_attribute(
+    State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
+    TheDevice(device): TheDevice,
+    ThePart(path): ThePart,
+    _: Params<Nothing>,
+    headers: HeaderMap,
+    JsonBody(set): JsonBody<ValueToSet>,
+) -> Answer<Response> {
+    let wait = set.wait_ms.unwrap_or(DEFAULT_WAIT_MS);
+    if wait > LONGEST_WAIT_MS {
+        return Err(Problem::field(Kind::InvalidValue, "wait_ms", "wait_ms must be between 0 and 25000."));
+    }
+    let value = set.value.to_string();
+    let if_match = if_match(&headers)?;
+    let set = Set { path, value: &value, if_match, wait: Duration::from_millis(wait), by: &caller };
+    let leaf = shared.platform.set(&device, set).await?;
+    let is_pending = leaf.desired.as_ref().is_some_and(|desired| desired.outcome == SetOutcome::Pending);
+    Ok(answer(if is_pending { StatusCode::ACCEPTED } else { StatusCode::OK }, leaf))
+}
+
+fn answer(status: StatusCode, leaf: Leaf) -> Response {
+    let tag = format!("\"{}\"", leaf.version);
+    (status, [(header::ETAG, tag)], Json(AttributeShape::from(leaf))).into_response()
+}
+
+/// The version that a request expects; none when it expects none, or any.
+fn if_match(headers: &HeaderMap) -> Answer<Option<u64>> {
+    let mut values = headers.get_all(header::IF_MATCH).iter();
+    let (value, more) = (values.next(), values.next());
+    let Some(value) = value else { return Ok(None) };
+    if value.as_bytes() == b"*" && more.is_none() {
+        return Ok(None);
+    }
+    let version = value.to_str().ok().and_then(|tag| tag.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok());
+    version.filter(|_| more.is_none()).map(Some).ok_or_else(|| {
+        let detail = "If-Match must be one ETag as the attribute was shown with, such as \"7\" with its quotes.";
+        Problem::field(Kind::InvalidValue, "If-Match", detail)
+    })
+}
+
+impl From<SetError> for Problem {
+    fn from(error: SetError) -> Problem {
+        match error {
+            SetError::Invalid { field, reason } => {
+                Problem::field(Kind::InvalidValue, field, format!("{field} {reason}."))
+            }
+            SetError::Stale { version } => Problem::new(
+                Kind::Stale,
+                format!("The attribute is at version {version} by now. Read it again and decide anew."),
+            ),
+            SetError::Full => Problem::new(
+                Kind::InvalidValue,
+                "The device has its limit of 4096 attributes or 4 MiB of values, and this would be more.",
+            ),
+            SetError::Store(error) => Problem::from(error),
+            _ => Problem::new(Kind::StoreUnavailable, "The value was not taken."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_expected_by_its_tag() {
+        let read = |tags: &[&'static str]| {
+            let tags = tags.iter().map(|tag| (header::IF_MATCH, tag.parse().expect("a value")));
+            if_match(&tags.collect()).map_err(|problem| problem.kind)
+        };
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["*"]), Ok(None));
+        assert_eq!(read(&["\"7\""]), Ok(Some(7)));
+        for wrong in [&["7"][..], &["W/\"7\""], &["\"7\", \"8\""], &["\"x\""], &["\"7\"", "\"7\""], &[""]] {
+            assert_eq!(read(wrong), Err(Kind::InvalidValue), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_holds_any_path() {
+        let path = DevicePath { resource: "a\"b".into(), index: "/".into(), area: "ä,".into(), name: "]".into() };
+        assert_eq!(read_cursor(&write_cursor(&path)).ok(), Some(path));
+        assert!(read_cursor("[1,2,3,4]").is_err() && read_cursor("x").is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! Attributes of a device none of our code is part of, read and set over HTTP and from the command line.
+
+use serde_json::{Value, json};
+
+use crate::support::{Platform, SecondDevice, minted, until};
+
+const CODE: &str = "ABCDEF";
+const POWER: &str = "Lamp/0/Light/Power";
+
+fn attribute(platform: &Platform, serial: &str) -> Value {
+    platform.http().get(&format!("/v1/devices/{serial}/attributes/{POWER}")).ok()
+}
+
+fn start(platform: &Platform, serial: &str, state: &std::path::Path) -> SecondDevice {
+    let state = state.to_str().expect("UTF-8");
+    let attribute = format!("{POWER}=false");
+    SecondDevice::start(platform, serial, CODE, &["--state", state, "--attribute", &attribute, "--hold", "60"])
+}
+
+#[test]
+fn osap_10_2_a_device_of_another_make_is_read_set_and_told_of_what_it_missed() {
+    let mut platform = Platform::start();
+    let serial = minted("SN");
+    platform.add(&serial, CODE);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let state = directory.path().join("state.json");
+
+    let mut device = start(&platform, &serial, &state);
+    device.until("ping");
+    assert_eq!(attribute(&platform, &serial)["reported"]["value"], json!(false));
+    let done = platform.cli(&["device", "set", &serial, POWER, "true"]).expect(0);
+    assert!(done.stdout.contains("has taken it"), "{done:?}");
+    let set = device.until("set");
+    assert_eq!((&set["value"], &set["by"]), (&json!(true), &json!("set")));
+    until("it reports what it was set to", || {
+        (attribute(&platform, &serial)["reported"]["value"] == json!(true)).then_some(())
+    });
+    let unknown = platform.cli(&["device", "set", &serial, "Lamp/0/Light/Colour", "\"red\""]).expect(1);
+    assert!(unknown.stderr.contains("does not take it: code -1"), "{unknown:?}");
+    device.kill();
+    platform.until_presence(&serial, "offline", "connection_lost");
+
+    let done = platform.cli(&["device", "set", &serial, POWER, "7"]).expect(0);
+    assert!(done.stdout.contains("told again when it comes"), "{done:?}");
+    // A wish that was taken survives the platform's death, like everything else.
+    platform.kill();
+    platform.restart();
+    assert_eq!(attribute(&platform, &serial)["desired"]["outcome"], "pending");
+    assert_eq!(attribute(&platform, &serial)["reported"]["value"], json!(true));
+    let mut device = start(&platform, &serial, &state);
+    let set = device.until("set");
+    assert_eq!((&set["value"], &set["by"]), (&json!(7), &json!("query_reply")));
+    until("it reports what it was told", || {
+        (attribute(&platform, &serial)["desired"]["outcome"] == "applied").then_some(())
+    });
+    let shown = platform.cli(&["device", "get", &serial]).expect(0).stdout;
+    assert!(shown.lines().any(|line| line.starts_with(POWER) && line.contains("applied")), "{shown}");
+    device.kill();
+    platform.assert_no_panic();
+}
