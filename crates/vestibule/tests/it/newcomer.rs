@@ -54,6 +54,41 @@ fn the_demo_shows_its_devices_and_their_events_in_a_browser() {
 }
 
 #[test]
+fn a_device_is_operated_and_its_attributes_are_set_from_the_page() {
+    let platform = Platform::start();
+    let serial = "SN-PAGE";
+    platform.add(serial, "ABCDEF");
+    let flags = ["--attribute", "Lamp/0/Light/Power=false", "--answer", "echo", "--hold", "60"];
+    let mut device = SecondDevice::start(&platform, serial, "ABCDEF", &flags);
+    device.until("ping");
+    let mut browser = Browser::open(&format!("{}/#token={}", platform.url(), platform.token()));
+    until("the device in the page", || {
+        (browser.evaluate("document.querySelector('#devices button.name')?.click() === undefined && opened !== null")
+            == true)
+            .then_some(())
+    });
+    let attributes = "document.querySelector('#attributes')?.textContent";
+    let shows = |browser: &mut Browser, place: &str, wanted: &str| {
+        until(wanted, || browser.evaluate(place).as_str().is_some_and(|text| text.contains(wanted)).then_some(()));
+    };
+    shows(&mut browser, attributes, "Lamp/0/Light/Powerfalse");
+    let outcome = "document.querySelector('#outcome')?.textContent";
+    for (part, given, button, said) in [
+        ("Lamp/0/Light/Blink", r#"{"n": 3}"#, "invoke", r#"done · {"n":3}"#),
+        ("Lamp/0/Light/Power", "true", "set", "applied"),
+        ("Lamp/0/Light/Colour", "1", "set", "refused · code -1"),
+        ("Blink", "1", "invoke", "Name it as"),
+        ("Lamp/0/Light/Power", "tru", "set", "That is not JSON"),
+    ] {
+        browser.evaluate(&format!("document.querySelector('#part').value = {part:?}; document.querySelector('#given').value = {given:?}; document.querySelector('#{button}').click()"));
+        shows(&mut browser, outcome, said);
+    }
+    shows(&mut browser, attributes, "Lamp/0/Light/Powertrue");
+    assert_eq!(browser.complaints(), [] as [Value; 0], "the browser complains of the page");
+    device.kill();
+}
+
+#[test]
 fn the_page_without_its_token_shows_nothing_of_the_site() {
     let demo = Demo::start();
     let (address, _) = demo.url.split_once("/#").expect("a token");
