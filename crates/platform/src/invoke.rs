@@ -121,7 +121,9 @@ impl Platform {
         let (platform, device) = (Arc::clone(self), Arc::clone(device));
         let (path, deadline) = (Arc::new(invoke.path), invoke.deadline);
         let by: Box<str> = invoke.by.name().into();
+        let underway = self.begin_operation();
         to_the_end(async move {
+            let _underway = underway;
             let begun = Instant::now();
             let outcome = carry_out(&device, &path, input.as_deref(), deadline).await?;
             let id = Uuid::now_v7();
@@ -163,7 +165,7 @@ async fn carry_out(
     deadline: Duration,
 ) -> Result<Outcome, InvokeError> {
     let Some(link) = live_link(device) else { return Ok(Outcome::Offline) };
-    let (reply, answer) = Reply::new();
+    let (reply, mut answer) = Reply::new();
     let input = input.map(RawValue::get);
     match link.operate(Operate { path, input, ttl: deadline, reply }) {
         Ok(()) => {}
@@ -172,11 +174,19 @@ async fn carry_out(
         Err(NotSent::TooLarge) => return Err(InvokeError::TooLarge),
         Err(NotSent::NotAddressable(reason)) => return Err(InvokeError::Invalid { field: "path", reason }),
     }
-    Ok(match timeout(deadline, answer).await {
-        Ok(Ok(Answer::Done(output))) => Outcome::Done { output },
-        Ok(Ok(Answer::Failed { code, message })) => Outcome::Failed { code, message },
-        Ok(Err(_)) => Outcome::Unknown,
-        Err(_) => Outcome::TimedOut,
+    let answered = match timeout(deadline, &mut answer).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(_)) => return Ok(Outcome::Unknown),
+        Err(_) => {
+            // Either it is here now, or its sender is told that it is late.
+            answer.close();
+            answer.try_recv().ok()
+        }
+    };
+    Ok(match answered {
+        Some(Answer::Done(output)) => Outcome::Done { output },
+        Some(Answer::Failed { code, message }) => Outcome::Failed { code, message },
+        None => Outcome::TimedOut,
     })
 }
 

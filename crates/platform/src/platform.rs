@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use vestibule_store::{Control, Journal, Store, StoreError};
 
@@ -17,6 +18,9 @@ use crate::twin::Twins;
 
 /// Presence changes a slow listener may fall behind before it loses the oldest.
 const PRESENCE_BACKLOG: usize = 1_024;
+
+/// How long the end waits for operations that have their outcome.
+const FAREWELL: Duration = Duration::from_secs(6);
 
 /// Why the platform cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +49,8 @@ pub struct Platform {
     presence: broadcast::Sender<Arc<Device>>,
     connections: AtomicU64,
     twins: Arc<Twins>,
+    /// How many operations have not been written down yet.
+    operations: Arc<watch::Sender<usize>>,
     writers: [JoinHandle<()>; 2],
 }
 
@@ -81,12 +87,18 @@ impl Platform {
             presence,
             connections: AtomicU64::new(0),
             twins,
+            operations: Arc::new(watch::Sender::new(0)),
             writers,
         }))
     }
 
     /// Writes what is still in memory and closes the store. To be called after the last device is gone.
     pub async fn close(&self) {
+        // The links are gone, so that every operation has its outcome and is about to be written down.
+        let mut operations = self.operations.subscribe();
+        if tokio::time::timeout(FAREWELL, operations.wait_for(|count| *count == 0)).await.is_err() {
+            tracing::warn!("operations are under way at the end; how they end is not written down");
+        }
         // Before the writers are ended: what they have taken they write to the end.
         self.notebook.flush(self.control()).await;
         self.twins.flush(self.control(), self.journal()).await;
@@ -117,6 +129,12 @@ impl Platform {
         &self.registry
     }
 
+    /// An operation is under way until the guard is dropped.
+    pub(crate) fn begin_operation(&self) -> Underway {
+        self.operations.send_modify(|count| *count += 1);
+        Underway(Arc::clone(&self.operations))
+    }
+
     pub(crate) fn twins(&self) -> &Twins {
         &self.twins
     }
@@ -135,6 +153,15 @@ impl Platform {
 
     pub(crate) fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// An operation that has not been written down yet.
+pub(crate) struct Underway(Arc<watch::Sender<usize>>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 

@@ -22,6 +22,9 @@ use crate::key_state::KeyState;
 const OPERATIONS: usize = 64;
 /// The largest payload that a device of the newer library takes, with its topic (3.4).
 const MAX_PACKET: usize = 16_000;
+/// How much longer than its caller a request is kept: who waits decides when it is too late, and given up here first it
+/// would look like a lost connection.
+const GRACE: Duration = Duration::from_secs(1);
 /// The version that downlinks on `/iot` topics carry; devices compare it nowhere (9.6).
 const CMD_VER: &str = "v3.0.0";
 
@@ -170,7 +173,7 @@ impl OsapLink {
         let Operations::Some(pending) = &mut *operations else { return Err(NotSent::Ending) };
         drop(pending.expire(now));
         let seq = self.key.next_seq();
-        pending.enter(seq, now + ttl, waiting).map_err(|_| NotSent::Busy)?;
+        pending.enter(seq, now + ttl + GRACE, waiting).map_err(|_| NotSent::Busy)?;
         Ok(seq)
     }
 

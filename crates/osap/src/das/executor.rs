@@ -59,7 +59,8 @@ pub enum Offer<C> {
     /// It is a repetition; this was the answer. Without one nothing is said: the first is under way,
     /// or its answer is no longer known.
     Repeated(Option<Box<[u8]>>),
-    /// Too many are under way: refuse it. It is not remembered, so it may be sent again.
+    /// Too many are under way: refuse it. A repetition of it is not carried out either, because the
+    /// server has been told that it was refused.
     Busy(C),
 }
 
@@ -97,6 +98,7 @@ impl<C> Executor<C> {
             self.remember(seq, Progress::Waiting);
             return Offer::Wait;
         }
+        self.remember(seq, Progress::Done(None));
         Offer::Busy(call)
     }
 
@@ -170,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { running: 1, waiting: 2, remembered: 2, remembered_bytes: 10 };
+    const LIMITS: Limits = Limits { running: 1, waiting: 2, remembered: 3, remembered_bytes: 10 };
 
     fn answer(text: &str) -> Box<[u8]> {
         text.as_bytes().into()
@@ -197,7 +199,8 @@ mod tests {
         assert_eq!(executor.offer(4, None, 4), Offer::Busy(4));
         assert_eq!(executor.finish(soon, 1, answer("1")), Next { begin: Some((3, 3)), expired: 1 });
         assert_eq!(executor.offer(2, None, 2), Offer::Repeated(None), "dropped, and not carried out after all");
-        assert_eq!(executor.offer(4, None, 4), Offer::Wait, "it was refused and may come again");
+        assert_eq!(executor.offer(4, None, 4), Offer::Repeated(None), "it was refused, and stays so");
+        assert_eq!(executor.offer(5, None, 5), Offer::Wait);
         assert_eq!(executor.connection_lost(), 1);
         assert_eq!(executor.finish(soon, 3, answer("3")), Next { begin: None, expired: 0 });
     }

@@ -2,6 +2,7 @@
 //! anything.
 
 mod bodies;
+mod commands;
 mod corpus;
 mod messages;
 mod pair;
