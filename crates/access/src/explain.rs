@@ -32,6 +32,12 @@ pub(crate) fn lbs_refusal(run: Option<Run>, reason: &CloseReason, peer: Option<I
     Fact { text: text.into(), ..Fact::failure(step, reason.as_str(), "", peer) }
 }
 
+/// A device that an operator has shut out.
+pub(crate) fn disabled(run: Option<Run>, peer: Option<IpAddr>) -> Fact {
+    let text = "The device is disabled, so that it was told to come later (result 6). Enable it to let it in.";
+    Fact::failure(step_of(run), "disabled", text, peer)
+}
+
 /// A run that broke off.
 pub(crate) fn lbs_broken(run: Option<Run>, reason: &'static str, peer: Option<IpAddr>) -> Fact {
     let text = match reason {
@@ -65,6 +71,7 @@ pub(crate) fn login_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact 
         "login_record_mismatch" => {
             "The login record names another serial or DevID; the device was sent back to the LBS (CONNACK 11)."
         }
+        "disabled" => "The device is disabled; it was sent back to the LBS, which refuses it, too (CONNACK 11).",
         "unavailable" => "The credentials could not be read; the device was sent back to the LBS (CONNACK 11).",
         _ => "The login was refused (CONNACK 11).",
     };
@@ -124,6 +131,7 @@ pub(crate) fn ended(reason: EndReason, peer: Option<IpAddr>) -> Fact {
             "Ten messages in a minute did not open; the connection was closed and its key dropped.",
             peer,
         ),
+        EndReason::Closed("disabled") => Fact::ok(Step::Connection, "disabled", "The device was disabled.", peer),
         EndReason::Closed("removed") => Fact::ok(Step::Connection, "removed", "The device was removed.", peer),
         other => Fact::failure(Step::Connection, other.as_str(), "The connection was closed.", peer),
     }

@@ -83,7 +83,7 @@ impl Lbs {
     pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let local = stream.local_addr().map_or(peer.ip(), |local| local.ip());
         let mut connection = Connection { stream, received: Vec::new() };
-        let mut visit = Visit { lbs: &self, peer, local, device: None, run: None };
+        let mut visit = Visit { lbs: &self, peer, local, device: None, run: None, refusal: None };
         let outcome = match tokio::time::timeout(self.config.run_timeout, visit.run(&mut connection)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut),
@@ -99,6 +99,8 @@ struct Visit<'a> {
     local: IpAddr,
     device: Option<Arc<Device>>,
     run: Option<Run>,
+    /// Why the platform refuses the device, whatever it proves.
+    refusal: Option<&'static str>,
 }
 
 impl Visit<'_> {
@@ -119,6 +121,11 @@ impl Visit<'_> {
                     self.device = self.lbs.platform.device_by_serial(serial.as_str());
                     match &self.device {
                         None => server.handle_record(None, &mut *random),
+                        // Result 6: it backs off, and forgets nothing of what it needs to come back (5.11).
+                        Some(device) if device.is_disabled() => {
+                            self.refusal = Some("disabled");
+                            server.handle_unavailable();
+                        }
                         Some(device) => match self.lbs.platform.secrets(device).await {
                             Ok(secrets) => {
                                 let now = self.lbs.platform.clock().now_ms();
@@ -216,6 +223,7 @@ impl Visit<'_> {
         let ip = Some(self.peer.ip());
         let fact = match outcome {
             Ok(()) => explain::authenticated(self.run, ip),
+            Err(Failure::Closed(_)) if self.refusal == Some("disabled") => explain::disabled(self.run, ip),
             Err(Failure::Closed(reason)) => explain::lbs_refusal(self.run, &reason, ip),
             Err(Failure::Lost) => explain::lbs_broken(self.run, "connection_lost", ip),
             Err(Failure::TimedOut) => explain::lbs_broken(self.run, "timeout", ip),

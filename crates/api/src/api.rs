@@ -79,6 +79,8 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesRead, routes!(devices::show_device))
         .needs(DevicesWrite, routes!(devices::remove_device))
         .needs(DevicesWrite, routes!(devices::open_enrolment))
+        .needs(DevicesWrite, routes!(devices::disable_device))
+        .needs(DevicesWrite, routes!(devices::enable_device))
         .needs(DevicesRead, routes!(devices::explain_device))
         .needs(EventsRead, routes!(events::list_events))
         .needs(EventsRead, routes!(stream::stream_events))

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use vestibule_platform::{AddDeviceError, DeviceId, NewDevice, Secret};
 
 use crate::api::Shared;
-use crate::extract::{Answer, JsonBody, Nothing, Params, TheDevice, cut, page_size};
+use crate::extract::{Answer, JsonBody, Nothing, Params, TheCaller, TheDevice, cut, page_size};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{DeviceList, DeviceShape, Why, rfc3339};
 
@@ -193,6 +193,52 @@ pub(crate) async fn open_enrolment(
     }
     let until = shared.platform.open_enrolment(&device, Duration::from_secs(window.window_seconds)).await?;
     Ok(Json(Enrolment { until: rfc3339(until) }))
+}
+
+/// Shut a device out
+///
+/// Its connection is ended, and it is refused until it is enabled again. What is known of it stays.
+#[utoipa::path(
+    post,
+    path = "/v1/devices/{d}/disable",
+    tag = "devices",
+    params(("d" = String, Path, description = "Id or serial of the device")),
+    responses(
+        (status = 200, description = "It is disabled, durably", body = DeviceShape),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn disable_device(
+    State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
+    TheDevice(device): TheDevice,
+    _: Params<Nothing>,
+) -> Answer<Json<DeviceShape>> {
+    shared.platform.set_disabled(&device, true, &caller).await?;
+    Ok(Json(DeviceShape::from(&*device)))
+}
+
+/// Let a device in again
+#[utoipa::path(
+    post,
+    path = "/v1/devices/{d}/enable",
+    tag = "devices",
+    params(("d" = String, Path, description = "Id or serial of the device")),
+    responses(
+        (status = 200, description = "It is enabled, durably", body = DeviceShape),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn enable_device(
+    State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
+    TheDevice(device): TheDevice,
+    _: Params<Nothing>,
+) -> Answer<Json<DeviceShape>> {
+    shared.platform.set_disabled(&device, false, &caller).await?;
+    Ok(Json(DeviceShape::from(&*device)))
 }
 
 /// Explain why a device is or is not there

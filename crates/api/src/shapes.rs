@@ -39,6 +39,8 @@ pub(crate) struct DeviceShape {
     /// A label to show wherever the device shows, when its suite is not confidential.
     #[schema(required = true, example = "legacy, not confidential")]
     security: Option<String>,
+    /// Whether an operator has shut it out.
+    disabled: bool,
     /// The device this one is a part of.
     #[schema(required = true)]
     parent: Option<String>,
@@ -85,6 +87,7 @@ impl From<&Device> for DeviceShape {
             },
             suite: presence.suite.map(Cow::into_owned),
             confidential: seen.then_some(presence.confidential),
+            disabled: device.is_disabled(),
             parent: None,
             created: rfc3339(device.created),
         }

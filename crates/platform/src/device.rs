@@ -49,6 +49,7 @@ pub struct Device {
     /// When it was registered, in milliseconds since 1970.
     pub created: i64,
     enrol_until: AtomicI64,
+    disabled: AtomicBool,
     removed: AtomicBool,
     pub(crate) presence: Mutex<PresenceCell>,
     pub(crate) facts: Mutex<Facts>,
@@ -68,6 +69,7 @@ impl Device {
             name: row.name,
             created: row.created,
             enrol_until: AtomicI64::new(row.enrol_until),
+            disabled: AtomicBool::new(row.disabled),
             removed: AtomicBool::new(false),
             presence: Mutex::new(PresenceCell::restore(row.presence.as_deref(), now)),
             facts: Mutex::new(Facts::restore(row.last_failure.as_deref())),
@@ -96,6 +98,15 @@ impl Device {
         if let Ok(mut cached) = self.secrets.try_lock() {
             *cached = None;
         }
+    }
+
+    /// Whether an operator has shut the device out.
+    pub fn is_disabled(&self) -> bool {
+        self.disabled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_disabled(&self, disabled: bool) {
+        self.disabled.store(disabled, Ordering::Release);
     }
 
     /// End of the window in which the device may enrol again, in milliseconds since 1970; 0 when none was opened.

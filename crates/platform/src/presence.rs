@@ -122,6 +122,9 @@ impl Platform {
         // A device removed between its login check and here must not stay.
         if device.is_removed() {
             close_link(device, "removed");
+        } else if device.is_disabled() {
+            close_link(device, "disabled");
+            self.presence_changed(device);
         } else {
             self.presence_changed(device);
         }

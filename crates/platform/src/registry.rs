@@ -10,6 +10,7 @@ use vestibule_store::{Control, DeviceId, DeviceRow, InsertError, Secret, StoreEr
 
 use crate::device::{Device, Family};
 use crate::facts::Fact;
+use crate::permission::Caller;
 use crate::platform::{OpenError, Platform, to_the_end};
 use crate::presence::{announce, close_link};
 
@@ -130,6 +131,7 @@ impl Platform {
             name: new.name,
             created: self.clock().now_ms(),
             enrol_until: 0,
+            disabled: false,
             last_failure: None,
             presence: None,
         };
@@ -189,6 +191,24 @@ impl Platform {
             registry.change(|index| index.remove(&device));
             announce(&changes, &device);
             close_link(&device, "removed");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Shuts a device out, durably, and ends its connection; or lets it in again. What is known of it stays.
+    pub async fn set_disabled(&self, device: &Device, disabled: bool, by: &Caller) -> Result<(), StoreError> {
+        let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
+        let (control, changes) = (self.control().clone(), self.presence_sender().clone());
+        let by = by.name().to_owned();
+        to_the_end(async move {
+            control.set_disabled(device.id, disabled).await?;
+            device.set_disabled(disabled);
+            tracing::info!(serial = %device.serial, by, disabled, "a device is shut out, or let in again");
+            announce(&changes, &device);
+            if disabled {
+                close_link(&device, "disabled");
+            }
             Ok(())
         })
         .await

@@ -40,6 +40,8 @@ pub struct DeviceRow {
     pub created: i64,
     /// Until when it may enrol again, Unix milliseconds; 0: no window was opened.
     pub enrol_until: i64,
+    /// Whether an operator has shut it out.
+    pub disabled: bool,
     /// The last failed connection fact, JSON.
     pub last_failure: Option<String>,
     /// The last known presence, JSON.
@@ -124,12 +126,13 @@ impl Control {
 
     /// Devices with an id beyond `after`, by id, at most `limit` (and never more than 10,000).
     pub async fn devices(&self, after: Option<DeviceId>, limit: i64) -> Result<Vec<DeviceRow>, StoreError> {
-        type Row = (Vec<u8>, String, String, Option<String>, Option<String>, i64, i64, Option<String>, Option<String>);
+        type Text = Option<String>;
+        type Row = (Vec<u8>, String, String, Text, Text, i64, i64, Text, Text, i64);
         let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         let limit = limit.clamp(0, MAX_DEVICES);
         self.read(move |db| async move {
             let rows: Vec<Row> = on_db!(&db, pool => sqlx::query_as(
-                "SELECT id, serial, family, product, name, created, enrol_until, last_failure, presence \
+                "SELECT id, serial, family, product, name, created, enrol_until, last_failure, presence, disabled \
                  FROM device WHERE id > $1 ORDER BY id LIMIT $2",
             )
             .bind(after)
@@ -146,6 +149,7 @@ impl Control {
                         name: row.4,
                         created: row.5,
                         enrol_until: row.6,
+                        disabled: row.9 != 0,
                         last_failure: row.7,
                         presence: row.8,
                     })
@@ -163,6 +167,11 @@ impl Control {
     /// Sets until when the device may enrol again, Unix milliseconds; 0 closes the window.
     pub async fn set_enrol_until(&self, id: DeviceId, until: i64) -> Result<(), StoreError> {
         self.update(Write::EnrolUntil { id, until }).await
+    }
+
+    /// Shuts the device out, or lets it in again.
+    pub async fn set_disabled(&self, id: DeviceId, disabled: bool) -> Result<(), StoreError> {
+        self.update(Write::Disabled { id, disabled }).await
     }
 
     /// Keeps the last failed connection fact, JSON.

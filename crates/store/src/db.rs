@@ -136,7 +136,7 @@ struct Step {
 }
 
 /// Every step ever released, oldest first. A released one never changes.
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     Step { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql"), only: None },
     Step {
         version: 2,
@@ -145,6 +145,7 @@ const STEPS: [Step; 3] = [
         only: Some(Dialect::Postgres),
     },
     Step { version: 3, name: "twin", sql: include_str!("../migrations/0003_twin.sql"), only: None },
+    Step { version: 4, name: "disabled", sql: include_str!("../migrations/0004_disabled.sql"), only: None },
 ];
 
 fn migrator(dialect: Dialect) -> Migrator {

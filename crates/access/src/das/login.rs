@@ -29,6 +29,9 @@ impl Das {
         let Some(device) = self.platform.device_by_serial(user) else {
             return Err(refuse("unknown_serial", Duration::ZERO));
         };
+        if device.is_disabled() {
+            return Err(self.refuse(&device, "disabled", ip));
+        }
         let will = login.connect.will.as_ref().map(|will| will.payload);
         let secrets = match self.platform.secrets(&device).await {
             Ok(secrets) => secrets,

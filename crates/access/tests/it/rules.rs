@@ -350,3 +350,24 @@ fn osap_4_3_a_device_that_hashes_in_lower_case_is_known_at_once() {
     visit.finish().expect("let in at the first attempt");
     assert!(site.credentials().candidate.expect("staged").code_case_lower);
 }
+
+#[test]
+fn a_disabled_device_is_refused_everywhere_until_it_is_enabled() {
+    let site = Site::new();
+    let device = site.add(SERIAL);
+    let mut known = TestDevice::new();
+    let (mut mqtt, session) = known.come_in(&site);
+    let caller = site.platform.authorize(&site.token()).expect("the administrator");
+    site.block_on(site.platform.set_disabled(&device, true, &caller)).expect("stored");
+    while mqtt.frame().is_some() {}
+    site.expect_fact("disabled");
+    assert_eq!(known.refused(&site), ResultCode::Unavailable);
+    assert_eq!(TestDevice::new().refused(&site), ResultCode::Unavailable);
+    assert_eq!(known.log_in(&site, &session).0, 11);
+    let site = site.restart();
+    assert_eq!(known.refused(&site), ResultCode::Unavailable, "also after a restart");
+    let caller = site.platform.authorize(&site.token()).expect("the administrator");
+    site.block_on(site.platform.set_disabled(&site.device(), false, &caller)).expect("stored");
+    let session = known.authenticate(&site);
+    assert_eq!(known.log_in(&site, &session).0, 0, "with the keys it had");
+}

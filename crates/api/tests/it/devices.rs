@@ -18,12 +18,24 @@ fn a_registered_device_is_shown_under_both_its_names() {
         json!({
             "id": id, "family": "osap", "serial": "SN-1", "product": "P1", "name": "Door",
             "presence": {"state": "never_seen", "since": null, "reason": "never_seen", "peer": null},
-            "suite": null, "confidential": null, "security": null, "parent": null,
+            "suite": null, "confidential": null, "security": null, "disabled": false, "parent": null,
             "created": "2026-01-01T00:00:00.000Z",
         })
     );
     assert_eq!(site.get(&format!("/v1/devices/{id}")).json(), device);
     assert_eq!(site.get("/v1/devices/SN-1").json(), device);
+}
+
+#[test]
+fn a_device_is_shut_out_and_let_in_again() {
+    let site = Site::new();
+    site.add("A");
+    for (verb, disabled) in [("disable", true), ("disable", true), ("enable", false)] {
+        let shown = site.request("POST", &format!("/v1/devices/A/{verb}"), &site.bearer(), "");
+        assert_eq!((shown.status, &shown.json()["disabled"]), (200, &json!(disabled)), "{}", shown.body);
+        assert_eq!(site.get("/v1/devices/A").json()["disabled"], disabled);
+    }
+    site.request("POST", "/v1/devices/B/disable", &site.bearer(), "").problem(404, "unknown-device");
 }
 
 #[test]

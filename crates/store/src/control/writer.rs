@@ -27,6 +27,7 @@ pub(super) enum Write {
     Insert { row: Box<DeviceRow>, code: Vec<u8> },
     Remove { id: DeviceId },
     EnrolUntil { id: DeviceId, until: i64 },
+    Disabled { id: DeviceId, disabled: bool },
     LastFailure { id: DeviceId, json: Option<String> },
     Presence { id: DeviceId, json: Option<String> },
     Leaves { leaves: Vec<LeafRow>, applied: Option<Position> },
@@ -201,8 +202,8 @@ async fn one_by_one<'a>(
             let rows = match write {
                 Write::Insert { row, code } => rows!(
                     connection,
-                    "INSERT INTO device (id, serial, family, product, name, created, enrol_until, last_failure, presence, code) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (serial) DO NOTHING",
+                    "INSERT INTO device (id, serial, family, product, name, created, enrol_until, last_failure, presence, code, disabled) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (serial) DO NOTHING",
                     row.id.as_bytes().to_vec(),
                     &row.serial,
                     &row.family,
@@ -212,13 +213,20 @@ async fn one_by_one<'a>(
                     row.enrol_until,
                     &row.last_failure,
                     &row.presence,
-                    code
+                    code,
+                    i64::from(row.disabled)
                 ),
                 Write::Remove { id } => rows!(connection, "DELETE FROM device WHERE id = $1", id.as_bytes().to_vec()),
                 Write::EnrolUntil { id, until } => rows!(
                     connection,
                     "UPDATE device SET enrol_until = $1 WHERE id = $2",
                     until,
+                    id.as_bytes().to_vec()
+                ),
+                Write::Disabled { id, disabled } => rows!(
+                    connection,
+                    "UPDATE device SET disabled = $1 WHERE id = $2",
+                    i64::from(*disabled),
                     id.as_bytes().to_vec()
                 ),
                 Write::LastFailure { id, json } => rows!(

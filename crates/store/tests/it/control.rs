@@ -29,6 +29,7 @@ pub fn row(serial: &str) -> DeviceRow {
         name: None,
         created: NOON,
         enrol_until: 0,
+        disabled: false,
         last_failure: None,
         presence: None,
     }
@@ -59,6 +60,7 @@ async fn a_device_comes_back_as_it_was(bed: Bed) {
     full.product = Some("camera".into());
     full.name = Some("Tür 🚪".into());
     full.enrol_until = i64::MAX;
+    full.disabled = true;
     full.last_failure = Some(r#"{"step":"login"}"#.into());
     full.presence = Some("{}".into());
     store.control.insert_device(&full, &Secret::new(vec![0xff, 0, 1])).await.unwrap();

@@ -1,6 +1,8 @@
 //! `vestibule device …`
 
 mod add;
+mod disable;
+mod enable;
 mod enrol;
 mod get;
 mod invoke;
@@ -37,6 +39,8 @@ pub(super) struct Args {
 enum Command {
     Add(add::Args),
     Enrol(enrol::Args),
+    Disable(disable::Args),
+    Enable(enable::Args),
     List(list::Args),
     Show(show::Args),
     Get(get::Args),
@@ -52,6 +56,8 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     match args.command {
         Command::Add(args) => add::run(args, client, out),
         Command::Enrol(args) => enrol::run(args, client, out),
+        Command::Disable(args) => disable::run(args, client, out),
+        Command::Enable(args) => enable::run(args, client, out),
         Command::List(args) => list::run(args, client, out),
         Command::Show(args) => show::run(args, client, out),
         Command::Get(args) => get::run(args, client, out),
