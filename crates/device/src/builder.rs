@@ -64,8 +64,8 @@ pub enum StartError {
         /// What it has to be.
         rule: &'static str,
     },
-    /// An operation's resource, area or name does not fit into a topic.
-    #[error("the operation {name} cannot be addressed")]
+    /// The resource, area or name of an operation or attribute does not fit into a topic.
+    #[error("the operation or attribute {name} cannot be addressed")]
     Operation {
         /// `resource/index/area/name`.
         name: String,
@@ -185,6 +185,22 @@ impl Builder {
         self
     }
 
+    /// Lets the platform set an attribute of this device: `handler` is given the value and takes or refuses it. A value
+    /// that was taken is reported by itself. What the platform wished while the device was away arrives after the
+    /// login. A second handler for the same attribute replaces the first. Bounds and repetitions are as for operations.
+    #[must_use]
+    pub fn attribute<In, F, Fut>(mut self, resource: &str, index: u16, area: &str, name: &str, handler: F) -> Self
+    where
+        In: DeserializeOwned + Send + 'static,
+        F: Fn(In) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), OperationError>> + Send + 'static,
+    {
+        let index = index.to_string().into();
+        let path = OperationPath { resource: resource.into(), index, area: area.into(), name: name.into() };
+        self.operations.add_attribute(path, handler);
+        self
+    }
+
     /// Starts the device on the tokio runtime this is called in. From here on it works on its own;
     /// nothing has been sent yet when this returns.
     ///
@@ -213,7 +229,7 @@ impl Builder {
             mac: self.mac.into(),
         };
         for path in self.operations.paths() {
-            path.reply_topic(&profile.serial).map_err(|source| StartError::Operation {
+            path.check(&profile.serial).map_err(|source| StartError::Operation {
                 name: format!("{}/{}/{}/{}", path.resource, path.index, path.area, path.name),
                 source,
             })?;

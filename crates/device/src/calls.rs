@@ -5,19 +5,54 @@ use std::time::{Duration, Instant};
 
 use osap::SessionKey;
 use osap::das::executor::{Executor, Limits, Offer};
+use osap::das::reply::{FAILED, Reply};
+use osap::das::shadow;
 use tokio::task::{self, JoinSet};
 
+use crate::attribute::{self, Wishes};
+use crate::clock::Clock;
 use crate::operation::{self, OperationPath};
 use crate::shared::Shared;
 
-/// An operation as it arrived.
+/// An operation, or an attribute to be set, as it arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub seq: u64,
     pub path: OperationPath,
-    pub reply_topic: Box<str>,
+    /// It sets an attribute, and the input is its value.
+    pub sets: bool,
+    pub reply: Option<ReplyTo>,
     pub input: Option<Box<str>>,
     pub ttl_ms: Option<u64>,
+}
+
+/// Where an answer goes, and in which of two shapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReplyTo {
+    pub topic: Box<str>,
+    /// As the shadow answers (osap-wire 10.2), not as the model does.
+    pub shadow: bool,
+}
+
+impl ReplyTo {
+    fn answer(self, seq: u64, body: Box<[u8]>) -> Answer {
+        Answer { topic: self.topic, seq, body }
+    }
+
+    /// What goes over the wire for what a handler gave.
+    fn body(&self, body: &[u8], clock: &dyn Clock) -> Box<[u8]> {
+        if !self.shadow {
+            return body.into();
+        }
+        let mut out = Vec::new();
+        shadow::write_set_reply(code(body), clock.now_ms(), &mut out);
+        out.into()
+    }
+}
+
+/// The code in what a handler gave.
+fn code(body: &[u8]) -> i64 {
+    Reply::parse(body).map_or(FAILED, |reply| reply.code)
 }
 
 /// An answer on its way out.
@@ -36,18 +71,33 @@ pub(crate) struct Calls {
     running: HashMap<task::Id, Running>,
     /// Counts the connections: an answer goes out on the one its operation came in on, or never.
     connection: u32,
+    own_seq: u64,
 }
+
+/// Where the numbers begin that are our own.
+const OWN: u64 = 1 << 40;
 
 struct Running {
     seq: u64,
-    topic: Box<str>,
+    reply: Option<ReplyTo>,
     connection: u32,
+    /// The attribute that is set, and its value.
+    sets: Option<(OperationPath, Box<str>)>,
+}
+
+/// An operation has ended, or an attribute is set.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// What is answered, if anything.
+    pub answer: Option<Answer>,
+    /// The attribute that has a new value now.
+    pub set: Option<(OperationPath, Box<str>)>,
 }
 
 impl Calls {
     pub(crate) fn new(key: SessionKey) -> Self {
         let executor = Executor::new(Limits::DEFAULT);
-        Self { key, executor, tasks: JoinSet::new(), running: HashMap::new(), connection: 0 }
+        Self { key, executor, tasks: JoinSet::new(), running: HashMap::new(), connection: 0, own_seq: 0 }
     }
 
     /// A connection begins. Under another key nothing that was sent before can come again; what runs goes on
@@ -58,15 +108,19 @@ impl Calls {
         self.connection = self.connection.wrapping_add(1);
         if self.key != *key {
             self.tasks.detach_all();
-            *self = Self { connection: self.connection, ..Self::new(key.clone()) };
+            *self = Self { connection: self.connection, own_seq: self.own_seq, ..Self::new(key.clone()) };
         }
     }
 
-    /// Takes an operation; gives the answer when there is one already.
+    /// Takes an operation or a value; gives the answer when there is one already.
     pub(crate) fn take(&mut self, now: Instant, call: Call, shared: &Shared) -> Option<Answer> {
-        let (seq, topic) = (call.seq, call.reply_topic.clone());
-        let answer = |body| Some(Answer { topic, seq, body });
-        if !shared.operations.knows(&call.path) {
+        let (seq, reply) = (call.seq, call.reply.clone());
+        let answer = |body: Box<[u8]>| {
+            let reply = reply.clone()?;
+            let body = reply.body(&body, &*shared.clock);
+            Some(reply.answer(seq, body))
+        };
+        if !shared.operations.knows(&call.path, call.sets) {
             shared.count(|count| &count.operations_refused);
             return answer(operation::unknown());
         }
@@ -74,7 +128,8 @@ impl Calls {
         match self.executor.offer(seq, until, call) {
             Offer::Begin(call) => self.begin(call, shared),
             Offer::Wait => {}
-            Offer::Repeated(body) => return body.and_then(answer),
+            // Remembered as it was sent.
+            Offer::Repeated(body) => return body.zip(reply).map(|(body, reply)| reply.answer(seq, body)),
             Offer::Busy(_) => {
                 shared.count(|count| &count.operations_refused);
                 return answer(operation::busy());
@@ -83,17 +138,38 @@ impl Calls {
         None
     }
 
+    /// Takes what the platform wishes. Each wish of an answer to a query has a number of its own, beyond those of the
+    /// platform, which have 31 bits.
+    pub(crate) fn take_wishes(&mut self, now: Instant, wishes: Wishes, shared: &Shared) -> Vec<Answer> {
+        let Wishes { resource, index, seq, wishes } = wishes;
+        let mut answers = Vec::new();
+        for (area, name, value) in wishes {
+            let path = OperationPath { resource: (&*resource).into(), index: (&*index).into(), area, name };
+            let topic = attribute::topic_of(&shared.profile.serial, &resource, &index, "set_reply");
+            let reply = seq.and_then(|_| Some(ReplyTo { topic: topic.ok()?, shadow: true }));
+            self.own_seq += 1;
+            let seq = seq.unwrap_or(OWN + self.own_seq);
+            answers.extend(self.take(
+                now,
+                Call { seq, path, sets: true, reply, input: Some(value), ttl_ms: None },
+                shared,
+            ));
+        }
+        answers
+    }
+
     fn begin(&mut self, call: Call, shared: &Shared) {
         shared.count(|count| &count.operations);
-        let Call { seq, path, reply_topic: topic, input, .. } = call;
-        let begun = shared.operations.begin(&path, input);
+        let Call { seq, path, sets, reply, input, .. } = call;
+        let begun = shared.operations.begin(&path, sets, input.clone());
         let task = self.tasks.spawn(async move {
             match begun {
                 Some(running) => running.await,
                 None => operation::unknown(),
             }
         });
-        self.running.insert(task.id(), Running { seq, topic, connection: self.connection });
+        let sets = input.filter(|_| sets).map(|value| (path, value));
+        self.running.insert(task.id(), Running { seq, reply, connection: self.connection, sets });
     }
 
     /// Waits until an operation has ended; for ever when none is under way. Cancel safe.
@@ -106,13 +182,16 @@ impl Calls {
     }
 
     /// Takes what [`Calls::ended`] gave. The answer goes out unless its connection is gone.
-    pub(crate) fn finish(&mut self, now: Instant, id: task::Id, body: Box<[u8]>, shared: &Shared) -> Option<Answer> {
-        let Running { seq, topic, connection } = self.running.remove(&id)?;
+    pub(crate) fn finish(&mut self, now: Instant, id: task::Id, body: Box<[u8]>, shared: &Shared) -> Ended {
+        let Some(Running { seq, reply, connection, sets }) = self.running.remove(&id) else { return Ended::default() };
+        let set = sets.filter(|_| code(&body) == 0);
+        let body = reply.as_ref().map_or_else(Box::default, |reply| reply.body(&body, &*shared.clock));
         let next = self.executor.finish(now, seq, body.clone());
         shared.count_many(|count| &count.operations_dropped, next.expired);
         if let Some((call, _)) = next.begin {
             self.begin(call, shared);
         }
-        (connection == self.connection).then_some(Answer { topic, seq, body })
+        let answer = reply.filter(|_| connection == self.connection).map(|reply| reply.answer(seq, body));
+        Ended { answer, set }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use crate::builder::{Builder, StartError};
 use crate::driver::Driver;
 use crate::event::{Body, EventPath, InvalidEvent, Receipt, ReportError};
+use crate::operation::OperationPath;
 use crate::outbox::PushError;
 use crate::shared::{Counters, Shared};
 use crate::state::{LinkFault, State, StopReason};
@@ -83,6 +84,13 @@ impl Device {
     pub fn event(&self, resource: &str, index: u16, area: &str, name: &str) -> Event<'_> {
         let path = EventPath { resource: resource.into(), index, area: area.into(), name: name.into() };
         Event { device: self, path }
+    }
+
+    /// An attribute of this device, to be reported.
+    #[must_use]
+    pub fn attribute(&self, resource: &str, index: u16, area: &str, name: &str) -> Attribute<'_> {
+        let path = EventPath { resource: resource.into(), index, area: area.into(), name: name.into() };
+        Attribute { device: self, path: path.into() }
     }
 
     /// What the device is doing.
@@ -181,6 +189,44 @@ impl Event<'_> {
         }
         shared.wake.notify_one();
         Ok((body.id, acknowledged))
+    }
+}
+
+/// An attribute to be reported. Made by [`Device::attribute`].
+#[derive(Debug, Clone)]
+pub struct Attribute<'a> {
+    device: &'a Device,
+    path: OperationPath,
+}
+
+impl Attribute<'_> {
+    /// Reports the attribute's value, any JSON, and waits until the platform has stored it. A value that is known to the
+    /// platform, or on its way, is not sent again, and the call returns at once. After a login under a new session key
+    /// the device reports all values by itself.
+    ///
+    /// # Errors
+    /// [`ReportError`].
+    pub async fn report<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), ReportError> {
+        let Some(acknowledged) = self.enqueue(value)? else { return Ok(()) };
+        acknowledged.await.map_err(|_| ReportError::Stopped)
+    }
+
+    fn enqueue<T: Serialize + ?Sized>(&self, value: &T) -> Result<Option<oneshot::Receiver<()>>, ReportError> {
+        let shared = self.device.shared();
+        let mut attributes = shared.attributes.lock();
+        let Some(message) = attributes.report(&shared.profile.serial, &self.path, value)? else { return Ok(None) };
+        let (token, acknowledged) = oneshot::channel();
+        let pushed = shared.outbox.lock().push(message.topic, message.body, token);
+        if let Err(error) = pushed {
+            attributes.not_queued(&self.path);
+            return Err(match error {
+                PushError::Full { events, bytes } => ReportError::Full { events, bytes },
+                PushError::Closed => ReportError::Stopped,
+            });
+        }
+        drop(attributes);
+        shared.wake.notify_one();
+        Ok(Some(acknowledged))
     }
 }
 

@@ -66,6 +66,9 @@ pub enum InvalidEvent {
     /// The body is JSON and still none the protocol carries, for example nested too deep.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// The device reports as many attributes as it may.
+    #[error("a device reports up to {0} attributes")]
+    TooManyAttributes(usize),
     /// The body is larger than [`MAX_EVENT`].
     #[error("the body has {0} bytes, more than {MAX_EVENT}")]
     TooLarge(usize),

@@ -50,6 +50,11 @@
 //! out at most once, and answered on the connection it came in on or not at all: what the platform cannot know it
 //! calls unknown, and never sends again by itself.
 //!
+//! # Attributes
+//!
+//! What the device is at the moment is reported with [`Device::attribute`], when it changes. What the platform may set is
+//! said before the start, with [`Builder::attribute`].
+//!
 //! # Errors
 //!
 //! [`StartError`] and [`InvalidEvent`] are the program's; [`StorageError`] the machine's;
@@ -61,6 +66,7 @@
 //! The suite is the legacy one (protocol type 1), which is **not confidential**: its keys follow
 //! from the verification code. Codes and keys are not printed, and wiped from memory after use.
 
+mod attribute;
 mod builder;
 mod calls;
 mod clock;
@@ -80,7 +86,7 @@ mod storage;
 
 pub use builder::{Builder, StartError};
 pub use clock::{Clock, SystemClock};
-pub use device::{Device, Event, StopError};
+pub use device::{Attribute, Device, Event, StopError};
 pub use event::{InvalidEvent, MAX_EVENT, Receipt, ReportError};
 pub use operation::OperationError;
 pub use shared::Counters;

@@ -8,16 +8,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use osap::das::attribute;
 use osap::das::cipher::SessionCipher;
 use osap::das::connack;
-use osap::das::envelope::{self, General};
+use osap::das::envelope::{self, General, Opened};
 use osap::das::login::{self, FirstOrBreak, LoginRecord};
 use osap::das::service::Operate;
+use osap::das::shadow;
 use osap::das::topic::{self, Topic, method};
 use osap::{DevId, SessionKey};
 use vestibule_mqtt_codec::{ConnAck, Connect, Packet, PublishHead, QoS, Rules, SubAck, Will, decode, encode};
 
-use crate::calls::{Answer, Call};
+use crate::attribute::Wishes;
+use crate::calls::{Answer, Call, ReplyTo};
 use crate::operation::OperationPath;
 use crate::outbox::{Outbox, Outgoing};
 use crate::profile::Profile;
@@ -91,8 +94,10 @@ pub(crate) enum LinkEvent<T> {
     Ready,
     /// An event is stored; the token it was queued with.
     Acknowledged(T),
-    /// An operation is to be carried out.
+    /// An operation is to be carried out, or an attribute set.
     Operate(Box<Call>),
+    /// Attributes are to be set through the shadow.
+    Wish(Box<Wishes>),
     /// A downlink nobody here understands. It is acknowledged all the same.
     Ignored,
 }
@@ -274,29 +279,57 @@ impl Link {
     /// What a message from the platform wants. What does not open or is none of ours is ignored, and acknowledged
     /// like everything else.
     fn downlink<T>(&self, topic: &str, payload: &[u8]) -> LinkEvent<T> {
-        match self.operation(topic, payload) {
-            Some(call) => LinkEvent::Operate(Box::new(call)),
-            None => LinkEvent::Ignored,
+        self.request(topic, payload).unwrap_or(LinkEvent::Ignored)
+    }
+
+    fn request<T>(&self, topic: &str, payload: &[u8]) -> Option<LinkEvent<T>> {
+        let serial = &self.profile.serial;
+        let topic = Topic::parse(topic).ok().filter(|topic| topic.serial() == Some(serial.as_str()))?;
+        let mut payload = payload.to_vec();
+        let Opened { general, application } = envelope::open(&self.cipher, &mut payload).ok()?;
+        let seq = general.seq;
+        match topic {
+            Topic::Module {
+                sub: topic::GLOBAL,
+                index,
+                resource,
+                module: shadow::MODULE,
+                method: shadow::METHOD,
+                msg_type,
+                ..
+            } => {
+                let wishes = Wishes::parse(resource, index, msg_type, seq, application)?;
+                Some(LinkEvent::Wish(Box::new(wishes)))
+            }
+            Topic::Model { sub: topic::GLOBAL, index, resource, method, msg_type, area, name, .. } => {
+                let path = OperationPath {
+                    resource: resource.into(),
+                    index: index.into(),
+                    area: area.into(),
+                    name: name.into(),
+                };
+                let (sets, answer, input, ttl_ms) = match (method, msg_type) {
+                    (method::SERVICE, "operate") => {
+                        let Operate { input, ttl_ms } = Operate::parse(application).ok()?;
+                        (false, "operate_reply", input, ttl_ms)
+                    }
+                    (method::ATTRIBUTE, "set") => {
+                        (true, "set_reply", Some(attribute::parse_report(application).ok()?), None)
+                    }
+                    _ => return None,
+                };
+                let method = if sets { method::ATTRIBUTE } else { method::SERVICE };
+                let reply = ReplyTo { topic: path.reply_topic(serial, method, answer).ok()?, shadow: false };
+                let call = Call { seq, path, sets, reply: Some(reply), input: input.map(Into::into), ttl_ms };
+                Some(LinkEvent::Operate(Box::new(call)))
+            }
+            _ => None,
         }
     }
 
-    fn operation(&self, topic: &str, payload: &[u8]) -> Option<Call> {
-        let serial = &self.profile.serial;
-        let Ok(Topic::Model { serial: named, sub: topic::GLOBAL, index, resource, method, msg_type, area, name }) =
-            Topic::parse(topic)
-        else {
-            return None;
-        };
-        if named != serial.as_str() || method != method::SERVICE || msg_type != "operate" {
-            return None;
-        }
-        let mut payload = payload.to_vec();
-        let opened = envelope::open(&self.cipher, &mut payload).ok()?;
-        let Operate { input, ttl_ms } = Operate::parse(opened.application).ok()?;
-        let path =
-            OperationPath { resource: resource.into(), index: index.into(), area: area.into(), name: name.into() };
-        let reply_topic = path.reply_topic(serial).ok()?;
-        Some(Call { seq: opened.general.seq, path, reply_topic, input: input.map(Into::into), ttl_ms })
+    /// Whether this connection began with a full login, under a session key that is new.
+    pub(crate) fn is_full_login(&self) -> bool {
+        self.login.full
     }
 
     /// The key of the session.

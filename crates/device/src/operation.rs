@@ -50,7 +50,7 @@ impl OperationError {
 }
 
 /// A part of the device, as operations name it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OperationPath {
     pub resource: Box<str>,
     pub index: Box<str>,
@@ -59,15 +59,25 @@ pub(crate) struct OperationPath {
 }
 
 impl OperationPath {
-    /// The topic of the answer (osap-wire 9.8).
-    pub(crate) fn reply_topic(&self, serial: &Serial) -> Result<Box<str>, TopicError> {
+    /// Whether topics can name it.
+    pub(crate) fn check(&self, serial: &Serial) -> Result<(), TopicError> {
+        self.reply_topic(serial, method::SERVICE, "operate_reply").map(drop)
+    }
+
+    /// The topic of the answer to a request of the model (osap-wire 9.8).
+    pub(crate) fn reply_topic(
+        &self,
+        serial: &Serial,
+        method: &'static str,
+        msg_type: &'static str,
+    ) -> Result<Box<str>, TopicError> {
         let topic = Topic::Model {
             serial: serial.as_str(),
             sub: topic::GLOBAL,
             index: &self.index,
             resource: &self.resource,
-            method: method::SERVICE,
-            msg_type: "operate_reply",
+            method,
+            msg_type,
             area: &self.area,
             name: &self.name,
         };
@@ -83,6 +93,8 @@ type Handler = dyn Fn(Option<Box<str>>) -> Running + Send + Sync;
 #[derive(Default)]
 pub(crate) struct Operations {
     handlers: HashMap<OperationPath, Arc<Handler>>,
+    /// Of attributes that the platform may set; they take the value and give nothing.
+    setters: HashMap<OperationPath, Arc<Handler>>,
 }
 
 impl Operations {
@@ -93,37 +105,67 @@ impl Operations {
         F: Fn(In) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Out, OperationError>> + Send + 'static,
     {
-        let handler = Arc::new(handler);
-        let run = move |input: Option<Box<str>>| -> Running {
-            let handler = Arc::clone(&handler);
-            Box::pin(async move {
-                let input = match serde_json::from_str::<In>(input.as_deref().unwrap_or("null")) {
-                    Ok(input) => input,
-                    Err(error) => return OperationError::new(FAILED, format!("the input is wrong: {error}")).body(),
-                };
-                match handler(input).await {
-                    Ok(output) => done(&output),
-                    Err(error) => error.body(),
-                }
-            })
-        };
-        self.handlers.insert(path, Arc::new(run));
+        self.handlers.insert(path, typed(handler));
+    }
+
+    pub(crate) fn add_attribute<In, F, Fut>(&mut self, path: OperationPath, handler: F)
+    where
+        In: DeserializeOwned + Send + 'static,
+        F: Fn(In) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), OperationError>> + Send + 'static,
+    {
+        self.setters.insert(path, typed(handler));
+    }
+
+    /// Attributes that the platform may set.
+    pub(crate) fn writable(&self) -> impl Iterator<Item = &OperationPath> {
+        self.setters.keys()
     }
 
     pub(crate) fn paths(&self) -> impl Iterator<Item = &OperationPath> {
-        self.handlers.keys()
+        self.handlers.keys().chain(self.setters.keys())
     }
 
-    /// Begins an operation; `None` when the program does not know it. The program's own code may panic already here.
-    pub(crate) fn begin(&self, path: &OperationPath, input: Option<Box<str>>) -> Option<Running> {
-        let handler = self.handlers.get(path)?;
+    fn handler(&self, path: &OperationPath, sets: bool) -> Option<&Arc<Handler>> {
+        if sets { self.setters.get(path) } else { self.handlers.get(path) }
+    }
+
+    /// Begins an operation, or sets an attribute; `None` when the program does not know it. The program's own code may
+    /// panic already here.
+    pub(crate) fn begin(&self, path: &OperationPath, sets: bool, input: Option<Box<str>>) -> Option<Running> {
+        let handler = self.handler(path, sets)?;
         let begun = catch_unwind(AssertUnwindSafe(|| handler(input)));
         Some(begun.unwrap_or_else(|_| Box::pin(std::future::ready(crashed()))))
     }
 
-    pub(crate) fn knows(&self, path: &OperationPath) -> bool {
-        self.handlers.contains_key(path)
+    pub(crate) fn knows(&self, path: &OperationPath, sets: bool) -> bool {
+        self.handler(path, sets).is_some()
     }
+}
+
+/// A handler between JSON and the program's types.
+fn typed<In, Out, F, Fut>(handler: F) -> Arc<Handler>
+where
+    In: DeserializeOwned + Send + 'static,
+    Out: Serialize + 'static,
+    F: Fn(In) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Out, OperationError>> + Send + 'static,
+{
+    let handler = Arc::new(handler);
+    let run = move |input: Option<Box<str>>| -> Running {
+        let handler = Arc::clone(&handler);
+        Box::pin(async move {
+            let input = match serde_json::from_str::<In>(input.as_deref().unwrap_or("null")) {
+                Ok(input) => input,
+                Err(error) => return OperationError::new(FAILED, format!("the input is wrong: {error}")).body(),
+            };
+            match handler(input).await {
+                Ok(output) => done(&output),
+                Err(error) => error.body(),
+            }
+        })
+    };
+    Arc::new(run)
 }
 
 impl fmt::Debug for Operations {
@@ -170,7 +212,7 @@ mod tests {
     }
 
     async fn run(operations: &Operations, name: &str, input: Option<&str>) -> String {
-        let body = operations.begin(&path(name), input.map(Into::into)).expect("known").await;
+        let body = operations.begin(&path(name), false, input.map(Into::into)).expect("known").await;
         String::from_utf8(body.into()).expect("JSON")
     }
 
@@ -189,7 +231,7 @@ mod tests {
             assert!(answer.starts_with(r#"{"code":-1,"errorMsg":"the input is wrong"#), "{answer}");
         }
         assert!(run(&operations, "Dump", Some("20000")).await.contains("too large"));
-        assert!(operations.begin(&path("Fly"), None).is_none());
+        assert!(operations.begin(&path("Fly"), false, None).is_none());
     }
 
     #[test]

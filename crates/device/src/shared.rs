@@ -9,8 +9,9 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::attribute::{Attributes, Message};
 use crate::clock::Clock;
-use crate::operation::Operations;
+use crate::operation::{OperationPath, Operations};
 use crate::outbox::{Limits, Outbox};
 use crate::profile::Profile;
 use crate::state::{LinkFault, State};
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub profile: Arc<Profile>,
     pub clock: Arc<dyn Clock>,
     pub operations: Arc<Operations>,
+    /// Never locked while the outbox is.
+    pub attributes: Mutex<Attributes>,
     /// Held for the time of one call, never over an await.
     pub outbox: Mutex<Outbox<Token>>,
     /// Wakes the task: an event was queued, or the program wants an end.
@@ -70,6 +73,7 @@ impl Shared {
             profile: Arc::new(profile),
             clock,
             operations,
+            attributes: Mutex::default(),
             outbox: Mutex::new(Outbox::new(limits)),
             wake: Notify::new(),
             state: watch::Sender::new(State::Authenticating),
@@ -77,6 +81,36 @@ impl Shared {
             stop: AtomicBool::new(false),
             count: Count::default(),
         }
+    }
+
+    /// The platform has set an attribute: its value is reported again (osap-wire 10.2).
+    pub(crate) fn report_set(&self, path: &OperationPath, value: Box<str>) {
+        let mut attributes = self.attributes.lock();
+        // The platform wants to hear it also when the device had this value before.
+        attributes.not_queued(path);
+        let queued = match attributes.take(&self.profile.serial, path, value) {
+            Ok(Some(message)) => self.queue(message),
+            Ok(None) => true,
+            // It was small enough to arrive.
+            Err(_) => false,
+        };
+        if !queued {
+            attributes.not_queued(path);
+        }
+    }
+
+    /// A login under a new session key: everything is reported again, and then asked for.
+    pub(crate) fn report_all(&self) {
+        let due = self.attributes.lock().after_login(&self.profile.serial, self.operations.writable());
+        // What finds no room is reported with its next change.
+        for message in due {
+            let _ = self.queue(message);
+        }
+    }
+
+    fn queue(&self, message: Message) -> bool {
+        let (token, _) = oneshot::channel();
+        self.outbox.lock().push(message.topic, message.body, token).is_ok()
     }
 
     pub(crate) fn request_stop(&self) {

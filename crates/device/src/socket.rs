@@ -9,7 +9,7 @@ use tokio::task;
 use tokio::time::{sleep_until, timeout};
 use vestibule_mqtt_codec::{encode, frame_len};
 
-use crate::calls::Calls;
+use crate::calls::{Calls, Ended};
 use crate::driver::{now, set_state};
 use crate::link::{Link, LinkEvent, MAX_PACKET};
 use crate::session::{LinkEnd, Session};
@@ -101,10 +101,14 @@ impl<'a> Talk<'a> {
                     Ok(None)
                 }
                 (id, body) = ended(self.calls) => {
-                    if let Some(calls) = self.calls
-                        && let Some(answer) = calls.finish(now(), id, body, self.shared)
-                    {
-                        self.link.answer(answer);
+                    if let Some(calls) = self.calls {
+                        let Ended { answer, set } = calls.finish(now(), id, body, self.shared);
+                        if let Some(answer) = answer {
+                            self.link.answer(answer);
+                        }
+                        if let Some((path, value)) = set {
+                            self.shared.report_set(&path, value);
+                        }
                     }
                     Ok(None)
                 }
@@ -213,6 +217,12 @@ impl<'a> Talk<'a> {
                     self.link.answer(answer);
                 }
             }
+            Some(LinkEvent::Wish(wishes)) => {
+                let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
+                for answer in calls.take_wishes(now(), *wishes, self.shared) {
+                    self.link.answer(answer);
+                }
+            }
             Some(LinkEvent::Ignored) => self.shared.count(|count| &count.ignored),
         }
         Ok(None)
@@ -220,6 +230,9 @@ impl<'a> Talk<'a> {
 
     fn ready(&mut self) {
         self.session.handle_ready(now());
+        if self.link.is_full_login() {
+            self.shared.report_all();
+        }
         set_state(self.shared, State::Online);
     }
 }

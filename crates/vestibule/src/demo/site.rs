@@ -23,7 +23,9 @@ struct Plan {
     event: &'static str,
     every: Duration,
     data: fn(u64) -> Value,
-    operations: fn(Builder) -> Builder,
+    abilities: fn(Builder) -> Builder,
+    /// Area, name and first value of its attribute.
+    attribute: (&'static str, &'static str, fn() -> Value),
 }
 
 /// How long a door stays open.
@@ -32,20 +34,31 @@ struct Open {
     seconds: u64,
 }
 
-/// A door opens for up to a minute.
+/// A door opens for up to a minute, and is locked or not.
 fn door(builder: Builder) -> Builder {
+    let builder = builder.attribute("AccessControl", 0, "Door", "Locked", async |_: bool| Ok(()));
     builder.operation("AccessControl", 0, "Door", "Open", async |Open { seconds }| match seconds {
         1..=60 => Ok(json!({ "open": true, "seconds": seconds })),
         _ => Err(OperationError::new(22, "a door opens for 1 to 60 seconds")),
     })
 }
 
-/// A camera turns to one of its positions.
+/// A camera turns to one of its positions, and has a name in its picture.
 fn camera(builder: Builder) -> Builder {
-    builder.operation("Camera", 0, "Control", "Turn", async |position: u8| match position {
-        1..=8 => Ok(json!({ "position": position })),
-        _ => Err(OperationError::new(22, "there are the positions 1 to 8")),
-    })
+    let title = async |title: String| match title.chars().count() {
+        0..=32 => Ok(()),
+        _ => Err(OperationError::new(22, "a title has up to 32 characters")),
+    };
+    builder.attribute("Camera", 0, "Overlay", "Title", title).operation(
+        "Camera",
+        0,
+        "Control",
+        "Turn",
+        async |position: u8| match position {
+            1..=8 => Ok(json!({ "position": position })),
+            _ => Err(OperationError::new(22, "there are the positions 1 to 8")),
+        },
+    )
 }
 
 const PLANS: [Plan; 3] = [
@@ -59,7 +72,8 @@ const PLANS: [Plan; 3] = [
         event: "Motion",
         every: Duration::from_secs(3),
         data: |n| json!({ "level": 1 + n % 5, "zone": pick(n, ["gate", "steps", "street"]) }),
-        operations: camera,
+        abilities: camera,
+        attribute: ("Overlay", "Title", || json!("Vestibule")),
     },
     Plan {
         serial: "CAM-YARD",
@@ -71,7 +85,8 @@ const PLANS: [Plan; 3] = [
         event: "Vehicle",
         every: Duration::from_secs(5),
         data: |n| json!({ "direction": if n % 2 == 0 { "in" } else { "out" }, "confidence": 90 + n % 10 }),
-        operations: camera,
+        abilities: camera,
+        attribute: ("Overlay", "Title", || json!("Vestibule")),
     },
     Plan {
         serial: "DOOR-MAIN",
@@ -83,7 +98,8 @@ const PLANS: [Plan; 3] = [
         event: "Opened",
         every: Duration::from_secs(4),
         data: |n| json!({ "door": 1, "by": pick(n, ["card", "button", "face"]) }),
-        operations: door,
+        abilities: door,
+        attribute: ("Door", "Locked", || json!(true)),
     },
 ];
 
@@ -116,7 +132,7 @@ impl Site {
             let storage = FileStorage::new(state.join(plan.serial)).context("a simulated device has no storage")?;
             let builder =
                 Device::builder(plan.serial, plan.code).lbs(lbs.to_string()).storage(storage).device_type(plan.product);
-            let device = (plan.operations)(builder).start().context("a simulated device cannot start")?;
+            let device = (plan.abilities)(builder).start().context("a simulated device cannot start")?;
             let reporting = tokio::spawn(report(device.clone(), plan));
             devices.push((device, reporting));
         }
@@ -139,6 +155,10 @@ impl Site {
 }
 
 async fn report(device: Device, plan: &'static Plan) {
+    let (area, name, value) = plan.attribute;
+    if let Err(error) = device.attribute(plan.resource, 0, area, name).report(&value()).await {
+        tracing::warn!(serial = plan.serial, %error, "a simulated attribute was not reported");
+    }
     let mut ticks = tokio::time::interval(plan.every);
     for number in 0.. {
         ticks.tick().await;

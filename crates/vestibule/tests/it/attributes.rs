@@ -1,10 +1,14 @@
 //! Attributes of a device none of our code is part of, read and set over HTTP and from the command line.
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use crate::support::{Platform, SecondDevice, minted, until};
+use serde_json::{Value, json};
+use vestibule_device::{Device, FileStorage, OperationError};
+
+use crate::support::{Listener, Platform, SecondDevice, minted, until};
 
 const CODE: &str = "ABCDEF";
+const PATIENCE: Duration = Duration::from_secs(20);
 const POWER: &str = "Lamp/0/Light/Power";
 
 fn attribute(platform: &Platform, serial: &str) -> Value {
@@ -62,5 +66,56 @@ fn osap_10_2_a_device_of_another_make_is_read_set_and_told_of_what_it_missed() {
     let shown = platform.cli(&["device", "get", &serial]).expect(0).stdout;
     assert!(shown.lines().any(|line| line.starts_with(POWER) && line.contains("applied")), "{shown}");
     device.kill();
+    platform.assert_no_panic();
+}
+
+#[test]
+fn a_device_made_with_the_sdk_reports_is_set_and_hears_what_it_missed() {
+    let platform = Platform::start();
+    let serial = minted("SN");
+    platform.add(&serial, CODE);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let storage = tempfile::tempdir().expect("a directory");
+    let start = || {
+        runtime.block_on(async {
+            Device::builder(&serial, CODE)
+                .lbs(platform.address(Listener::Lbs).to_string())
+                .storage(FileStorage::new(storage.path()).expect("a storage"))
+                .attribute("Lamp", 0, "Light", "Power", async |_: bool| Ok(()))
+                .attribute("Lamp", 0, "Light", "Level", async |level: u8| match level {
+                    0..=100 => Ok(()),
+                    _ => Err(OperationError::new(22, "too bright")),
+                })
+                .start()
+                .expect("started")
+        })
+    };
+    let report = |device: &Device, value: bool| {
+        let power = device.attribute("Lamp", 0, "Light", "Power");
+        let reported = runtime.block_on(async { tokio::time::timeout(PATIENCE, power.report(&value)).await });
+        reported.expect("in time").expect("stored");
+    };
+    let set = |name: &str, value: Value| {
+        let address = format!("/v1/devices/{serial}/attributes/Lamp/0/Light/{name}");
+        platform.http().put(&address, &json!({ "value": value })).ok()
+    };
+    let device = start();
+    report(&device, false);
+    assert_eq!(attribute(&platform, &serial)["reported"]["value"], json!(false));
+    assert_eq!(set("Power", json!(true))["desired"]["outcome"], "applied");
+    until("it reports what it was set to", || {
+        (attribute(&platform, &serial)["reported"]["value"] == json!(true)).then_some(())
+    });
+    for (name, value) in [("Level", json!(101)), ("Level", json!("x")), ("Colour", json!(1))] {
+        assert_eq!(set(name, value)["desired"]["outcome"], "refused", "{name}");
+    }
+    runtime.block_on(device.stop()).expect("in order");
+    assert_eq!(set("Power", json!(false))["desired"]["outcome"], "pending");
+    let device = start();
+    until("it is told, and says so", || {
+        let power = attribute(&platform, &serial);
+        (power["desired"]["outcome"] == "applied" && power["reported"]["value"] == json!(false)).then_some(())
+    });
+    runtime.block_on(device.stop()).expect("in order");
     platform.assert_no_panic();
 }

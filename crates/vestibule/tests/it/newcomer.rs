@@ -63,9 +63,8 @@ fn a_device_is_operated_and_its_attributes_are_set_from_the_page() {
     device.until("ping");
     let mut browser = Browser::open(&format!("{}/#token={}", platform.url(), platform.token()));
     until("the device in the page", || {
-        (browser.evaluate("document.querySelector('#devices button.name')?.click() === undefined && opened !== null")
-            == true)
-            .then_some(())
+        browser.evaluate("document.querySelector('#devices button.name')?.click()");
+        (browser.evaluate("document.querySelector('#detail')?.hidden === false") == true).then_some(())
     });
     let attributes = "document.querySelector('#attributes')?.textContent";
     let shows = |browser: &mut Browser, place: &str, wanted: &str| {

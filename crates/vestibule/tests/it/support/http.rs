@@ -58,6 +58,12 @@ impl Http {
         answer(path, request.send_json(body))
     }
 
+    #[track_caller]
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
+        let request = self.agent.put(self.url(path)).header("authorization", &self.bearer);
+        answer(path, request.send_json(body))
+    }
+
     /// An answer that is no JSON.
     #[track_caller]
     pub fn text(&self, path: &str) -> String {
