@@ -126,6 +126,10 @@ impl Service for Das {
             link: Arc::clone(&session.line) as Arc<dyn DeviceLink>,
         };
         session.connection = Some(self.platform.connected(&session.device, connection));
+        if session.key.uses_shadow() {
+            // It comes back under a key it has: by a light login, after which it does not ask.
+            self.runtime.spawn(uplink::send_pending(Arc::clone(&self.platform), Arc::clone(&session.device)));
+        }
     }
 
     fn authorize(&self, session: &mut DasSession, topic: &str) -> Result<Grant, Denied> {

@@ -26,6 +26,7 @@ pub(crate) struct KeyState {
     errors: Mutex<Errors>,
     given_up: AtomicBool,
     ours: AtomicBool,
+    shadow: AtomicBool,
     last_seq: AtomicU32,
 }
 
@@ -78,6 +79,16 @@ impl KeyState {
         self.ours.load(Ordering::Relaxed)
     }
 
+    /// The device has spoken of its state through the shadow (osap-wire 10.2), so that is where it is told of it; also
+    /// after a light login, which begins with neither reports nor a query.
+    pub(crate) fn set_shadow(&self) {
+        self.shadow.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn uses_shadow(&self) -> bool {
+        self.shadow.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn key(&self) -> &SessionKey {
         &self.key
     }
@@ -110,6 +121,7 @@ impl KeyStates {
             errors: Mutex::default(),
             given_up: AtomicBool::new(false),
             ours: AtomicBool::new(false),
+            shadow: AtomicBool::new(false),
             last_seq: AtomicU32::new(u32::from_be_bytes(start)),
         });
         by_device.insert(device, Arc::clone(&state));

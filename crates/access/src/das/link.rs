@@ -34,8 +34,6 @@ pub(super) struct OsapLink {
     link: Arc<Link>,
     key: Arc<KeyState>,
     operations: Mutex<Operations>,
-    /// The device has spoken of its state through the shadow, so that is where it is told of it.
-    shadow: AtomicBool,
     told: AtomicBool,
 }
 
@@ -75,14 +73,7 @@ impl Waiting {
 
 impl OsapLink {
     pub(super) fn new(device: Arc<Device>, link: Arc<Link>, key: Arc<KeyState>) -> OsapLink {
-        OsapLink {
-            device,
-            link,
-            key,
-            operations: Mutex::new(Operations::None),
-            shadow: AtomicBool::new(false),
-            told: AtomicBool::new(false),
-        }
+        OsapLink { device, link, key, operations: Mutex::new(Operations::None), told: AtomicBool::new(false) }
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
@@ -106,15 +97,10 @@ impl OsapLink {
         }
     }
 
-    /// The device speaks through the shadow.
-    pub(super) fn uses_shadow(&self) {
-        self.shadow.store(true, Ordering::Relaxed);
-    }
-
     /// Whether the device has to be told of what is pending now: one that reports through the model does not ask. True
     /// once for each connection.
     pub(super) fn is_to_be_told(&self) -> bool {
-        !self.shadow.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed)
+        !self.key.uses_shadow() && !self.told.swap(true, Ordering::Relaxed)
     }
 
     /// Answers a query for what is desired of one part of the device, as far as it fits into `window` bytes.
@@ -221,7 +207,7 @@ impl DeviceLink for OsapLink {
     fn set(&self, set: SetAttribute<'_>) -> Result<(), NotSent> {
         let mut topic = topic_of(&self.device.serial, set.path, method::ATTRIBUTE, "set")?;
         let (mut kind, mut body) = (Kind::Set, Vec::new());
-        let written = if self.shadow.load(Ordering::Relaxed) {
+        let written = if self.key.uses_shadow() {
             kind = Kind::Shadow;
             topic = self.shadow_topic(&set.path.resource, &set.path.index, "set")?;
             let (area, name) = (set.path.area.to_string(), set.path.name.to_string());

@@ -155,7 +155,7 @@ impl Das {
         message: Shadow,
         application: &[u8],
     ) -> Result<Disposition, BodyError> {
-        session.line.uses_shadow();
+        session.key.set_shadow();
         let Place { resource, index } = place;
         match message {
             Shadow::Report => {
@@ -212,7 +212,8 @@ impl Das {
     }
 }
 
-async fn send_pending(platform: Arc<Platform>, device: Arc<Device>) {
+/// Sends what is pending, from a runtime that may wait for the answers.
+pub(super) async fn send_pending(platform: Arc<Platform>, device: Arc<Device>) {
     platform.send_pending(&device);
 }
 

@@ -83,6 +83,28 @@ fn osap_10_2_a_device_of_the_shadow_reports_asks_and_is_set_through_it() {
 }
 
 #[test]
+fn osap_9_4_a_device_that_comes_back_by_a_light_login_is_told_what_it_missed() {
+    let mut it = logged_in();
+    it.shadow("report", 1, 1, &report("false"));
+    let session = it.session.clone();
+    drop(it.mqtt);
+    it.site.expect_fact("connection_lost");
+    let site = &it.site;
+    let (platform, device, token) = (Arc::clone(&site.platform), site.device(), site.token());
+    let caller = platform.authorize(&token).expect("the administrator");
+    let wish = Set { path: path(), value: "true", if_match: None, wait: LONG, by: &caller };
+    site.block_on(platform.set(&device, wish)).expect("taken");
+    let (code, mqtt) = it.device.log_in(&it.site, &session);
+    assert_eq!(code, 0);
+    it.mqtt = mqtt;
+    let set = it.arrived();
+    assert_eq!(set.topic, format!("{SHADOW}/set"));
+    it.shadow("set_reply", 2, set.seq, r#"{"payload":{"code":0}}"#);
+    it.shadow("report", 3, 2, &report("true"));
+    assert_eq!(it.leaf().desired.expect("a wish").outcome, SetOutcome::Applied);
+}
+
+#[test]
 fn osap_10_1_a_device_of_the_model_is_set_through_it_and_told_when_it_comes_back() {
     let mut it = logged_in();
     it.reply(&format!("{MODEL}/report/Light/Power"), 1, 1, br#"{"data":{"Value":1}}"#);
