@@ -11,8 +11,10 @@ use crate::das::cipher::SessionCipher;
 use crate::das::envelope;
 use crate::das::event::EventBody;
 use crate::das::login::{self, LoginRecord};
+use crate::das::reply::Reply;
+use crate::das::service::Operate;
 use crate::das::topic::Topic;
-use crate::das::{attribute, event};
+use crate::das::{attribute, event, shadow};
 use crate::lbs::client::{self, Client, Identity, Stored};
 use crate::lbs::frame::{Frame, frame_len};
 use crate::lbs::message::{
@@ -36,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("osap_envelope", envelope),
     ("osap_topic", topic),
     ("osap_event_body", event_body),
+    ("osap_bodies", bodies),
 ];
 
 const SESSION_KEY: [u8; 16] =
@@ -283,5 +286,59 @@ pub fn event_body(data: &[u8]) {
         let mut written = Vec::new();
         attribute::write_report(value, &mut written).expect("a value that was read can be written");
         assert_eq!(attribute::parse_report(&written), Ok(value));
+    }
+}
+
+/// The bodies of operations, replies and state synchronisation; the first byte says which. What is read and written
+/// again is read as the same.
+///
+/// # Panics
+/// When it is not.
+pub fn bodies(data: &[u8]) {
+    fn again<'a, T: PartialEq + std::fmt::Debug>(
+        first: &T,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), crate::das::BodyError>,
+        out: &'a mut Vec<u8>,
+        read: impl FnOnce(&'a [u8]) -> Result<T, crate::das::BodyError>,
+    ) {
+        // Escapes may make a text longer than it came, beyond what a body may have.
+        if write(out).is_ok() {
+            assert_eq!(read(out).as_ref(), Ok(first), "what was written is not what was read");
+        }
+    }
+    let Some((&which, body)) = data.split_first() else { return };
+    let out = &mut Vec::new();
+    match which % 7 {
+        0 => {
+            if let Ok(reply) = Reply::parse(body) {
+                again(&reply, |out| reply.write(out), out, Reply::parse);
+            }
+        }
+        1 => {
+            if let Ok(operate) = Operate::parse(body) {
+                again(&operate, |out| operate.write(out), out, Operate::parse);
+            }
+        }
+        2 => {
+            if let Ok(report) = shadow::parse_report(body) {
+                again(&report, |out| shadow::write_report(&report, out), out, shadow::parse_report);
+            }
+        }
+        3 => {
+            if let Ok(set) = shadow::parse_set(body) {
+                again(&set, |out| shadow::write_set(&set, out), out, shadow::parse_set);
+            }
+        }
+        4 => {
+            if let Ok(desired) = shadow::parse_query_reply(body) {
+                again(&desired, |out| shadow::write_query_reply(&desired, out), out, shadow::parse_query_reply);
+            }
+        }
+        5 => {
+            let _ = shadow::parse_query(body);
+        }
+        _ => {
+            let _ = shadow::parse_set_reply(body);
+        }
     }
 }
