@@ -132,6 +132,12 @@ pub(crate) fn ended(reason: EndReason, peer: Option<IpAddr>) -> Fact {
             peer,
         ),
         EndReason::Closed("disabled") => Fact::ok(Step::Connection, "disabled", "The device was disabled.", peer),
+        EndReason::Closed("rotated") => Fact::ok(
+            Step::Connection,
+            "rotated",
+            "The device was given another code; it has to come in with that.",
+            peer,
+        ),
         EndReason::Closed("removed") => Fact::ok(Step::Connection, "removed", "The device was removed.", peer),
         other => Fact::failure(Step::Connection, other.as_str(), "The connection was closed.", peer),
     }

@@ -81,6 +81,7 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesWrite, routes!(devices::open_enrolment))
         .needs(DevicesWrite, routes!(devices::disable_device))
         .needs(DevicesWrite, routes!(devices::enable_device))
+        .needs(DevicesWrite, routes!(devices::rotate_device))
         .needs(DevicesRead, routes!(devices::explain_device))
         .needs(EventsRead, routes!(events::list_events))
         .needs(EventsRead, routes!(stream::stream_events))

@@ -62,7 +62,14 @@ pub(crate) async fn register_device(
         product: new.product,
         name: new.name,
     };
-    let device = shared.platform.add_device(new).await.map_err(|error| match error {
+    let device = shared.platform.add_device(new).await.map_err(refused)?;
+    let location = format!("/v1/devices/{}", device.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(DeviceShape::from(&*device))))
+}
+
+/// Why a device, or its code, is not taken.
+fn refused(error: AddDeviceError) -> Problem {
+    match error {
         AddDeviceError::Invalid { field, reason } => {
             Problem::field(Kind::InvalidValue, field, format!("{field} {reason}."))
         }
@@ -73,9 +80,7 @@ pub(crate) async fn register_device(
             Problem::new(Kind::RegistryFull, format!("The registry holds its limit of {limit} devices."))
         }
         AddDeviceError::Store(error) => Problem::from(error),
-    })?;
-    let location = format!("/v1/devices/{}", device.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(DeviceShape::from(&*device))))
+    }
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -239,6 +244,52 @@ pub(crate) async fn enable_device(
 ) -> Answer<Json<DeviceShape>> {
     shared.platform.set_disabled(&device, false, &caller).await?;
     Ok(Json(DeviceShape::from(&*device)))
+}
+
+/// The next verification code of a device.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CodeToRotate {
+    /// Its new verification code: printable ASCII without spaces. Never shown again; made by the platform when absent.
+    #[schema(min_length = 1, max_length = 47, format = Password)]
+    code: Option<String>,
+}
+
+/// A new verification code.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Rotated {
+    /// The code, when the platform made it: shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+}
+
+/// Give a device another verification code
+///
+/// What was agreed with it is void and its connection ends: it comes in with the new code as if for the first time.
+#[utoipa::path(
+    post,
+    path = "/v1/devices/{d}/rotate",
+    tag = "devices",
+    params(("d" = String, Path, description = "Id or serial of the device")),
+    request_body = CodeToRotate,
+    responses(
+        (status = 200, description = "The new code is in force, durably", body = Rotated),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn rotate_device(
+    State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
+    TheDevice(device): TheDevice,
+    _: Params<Nothing>,
+    JsonBody(new): JsonBody<CodeToRotate>,
+) -> Answer<Json<Rotated>> {
+    let made = new.code.is_none().then(Secret::random_code);
+    let shown = made.as_ref().map(|code| String::from_utf8_lossy(code.expose()).into_owned());
+    let code = made.unwrap_or_else(|| Secret::new(new.code.unwrap_or_default().into_bytes()));
+    shared.platform.rotate_device(&device, code, &caller).await.map_err(refused)?;
+    Ok(Json(Rotated { code: shown }))
 }
 
 /// Explain why a device is or is not there

@@ -214,6 +214,28 @@ impl Platform {
         .await
     }
 
+    /// Gives a device another verification code, durably. What was agreed with it is void and its connection ends: it
+    /// comes back with the new code as if for the first time.
+    ///
+    /// # Errors
+    /// [`AddDeviceError::Invalid`] for a code that is none, [`AddDeviceError::Store`].
+    pub async fn rotate_device(&self, device: &Device, code: Secret, by: &Caller) -> Result<(), AddDeviceError> {
+        check_identity("code", code.expose(), MAX_CODE)?;
+        let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
+        let (control, by) = (self.control().clone(), by.name().to_owned());
+        to_the_end(async move {
+            // Holding the credentials' lock keeps a running handshake from writing the old ones again.
+            let mut secrets = device.secrets.lock().await;
+            *secrets = None;
+            control.rotate(device.id, &code).await?;
+            device.set_enrol_until(0);
+            tracing::info!(serial = %device.serial, by, "a device has another code");
+            close_link(&device, "rotated");
+            Ok(())
+        })
+        .await
+    }
+
     /// Opens a window in which a device that has enrolled before may do so again with its code (osap-wire
     /// 13.2.4). Returns its end in milliseconds since 1970.
     pub async fn open_enrolment(&self, device: &Device, window: Duration) -> Result<i64, StoreError> {

@@ -169,6 +169,12 @@ impl Control {
         self.update(Write::EnrolUntil { id, until }).await
     }
 
+    /// Gives the device another verification code and forgets what was agreed with it, at once.
+    pub async fn rotate(&self, id: DeviceId, code: &Secret) -> Result<(), StoreError> {
+        let code = self.0.envelope.seal(code, &place(&id, CODE));
+        self.update(Write::Rotate { id, code }).await
+    }
+
     /// Shuts the device out, or lets it in again.
     pub async fn set_disabled(&self, id: DeviceId, disabled: bool) -> Result<(), StoreError> {
         self.update(Write::Disabled { id, disabled }).await

@@ -371,3 +371,21 @@ fn a_disabled_device_is_refused_everywhere_until_it_is_enabled() {
     let session = known.authenticate(&site);
     assert_eq!(known.log_in(&site, &session).0, 0, "with the keys it had");
 }
+
+#[test]
+fn a_rotated_device_comes_in_with_its_new_code_and_nothing_of_the_old() {
+    let site = Site::new();
+    let device = site.add(SERIAL);
+    let mut known = TestDevice::new();
+    let (mut mqtt, session) = known.come_in(&site);
+    let caller = site.platform.authorize(&site.token()).expect("the administrator");
+    let code = vestibule_platform::Secret::new(*b"GHIJKL");
+    site.block_on(site.platform.rotate_device(&device, code, &caller)).expect("stored");
+    while mqtt.frame().is_some() {}
+    site.expect_fact("rotated");
+    assert_eq!(known.log_in(&site, &session).0, 11);
+    assert_eq!(known.refused(&site), ResultCode::DevIdMismatch);
+    assert_eq!(TestDevice::new().refused(&site), ResultCode::CodeRefused);
+    let mut renewed = TestDevice { code: "GHIJKL".into(), ..TestDevice::new() };
+    renewed.come_in(&site);
+}

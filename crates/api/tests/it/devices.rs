@@ -39,6 +39,19 @@ fn a_device_is_shut_out_and_let_in_again() {
 }
 
 #[test]
+fn a_new_code_is_shown_once_when_the_platform_made_it() {
+    let site = Site::new();
+    site.add("A");
+    let made = site.post("/v1/devices/A/rotate", "{}");
+    assert_eq!((made.status, made.json()["code"].as_str().map(str::len)), (200, Some(12)));
+    let given = site.post("/v1/devices/A/rotate", r#"{"code":"SECRETCODE"}"#);
+    assert_eq!((given.status, given.json()), (200, json!({})));
+    let wrong = site.post("/v1/devices/A/rotate", r#"{"code":"SECRET CODE"}"#);
+    assert_eq!(wrong.problem(422, "invalid-value")["field"], "code");
+    assert!(!wrong.body.contains("SECRET CODE"));
+}
+
+#[test]
 fn a_code_is_never_told_back() {
     let site = Site::new();
     for body in [

@@ -28,6 +28,7 @@ pub(super) enum Write {
     Remove { id: DeviceId },
     EnrolUntil { id: DeviceId, until: i64 },
     Disabled { id: DeviceId, disabled: bool },
+    Rotate { id: DeviceId, code: Vec<u8> },
     LastFailure { id: DeviceId, json: Option<String> },
     Presence { id: DeviceId, json: Option<String> },
     Leaves { leaves: Vec<LeafRow>, applied: Option<Position> },
@@ -221,6 +222,12 @@ async fn one_by_one<'a>(
                     connection,
                     "UPDATE device SET enrol_until = $1 WHERE id = $2",
                     until,
+                    id.as_bytes().to_vec()
+                ),
+                Write::Rotate { id, code } => rows!(
+                    connection,
+                    "UPDATE device SET code = $1, committed = NULL, candidate = NULL, enrol_until = 0 WHERE id = $2",
+                    code,
                     id.as_bytes().to_vec()
                 ),
                 Write::Disabled { id, disabled } => rows!(

@@ -12,6 +12,7 @@ on_both!(
     changes_are_kept_across_a_restart,
     what_does_not_exist_is_said_so,
     credentials_are_replaced_whole,
+    a_rotated_device_has_another_code_and_nothing_else,
     credentials_written_together_reach_each_device_that_exists,
     removing_a_device_removes_its_credentials,
     callers_at_the_same_time_share_commits,
@@ -326,4 +327,19 @@ async fn a_closed_store_says_so(bed: Bed) {
     store.close().await;
     assert!(matches!(control.set_enrol_until(device.id, 1).await, Err(StoreError::Closed)));
     assert!(matches!(control.devices(None, 1).await, Err(StoreError::Closed)));
+}
+
+async fn a_rotated_device_has_another_code_and_nothing_else(bed: Bed) {
+    let store = bed.open().await;
+    let device = registered(&store, "S-1").await;
+    let credentials = Credentials { committed: Some(credential(1)), candidate: Some(credential(2)) };
+    store.control.put_credentials(device.id, credentials).await.unwrap();
+    store.control.set_enrol_until(device.id, NOON).await.unwrap();
+    store.control.rotate(device.id, &Secret::new(*b"GHIJKL")).await.unwrap();
+    let (code, credentials) = store.control.secrets(device.id).await.unwrap();
+    assert_eq!((code, credentials), (Some(Secret::new(*b"GHIJKL")), Credentials::default()));
+    assert_eq!(store.control.devices(None, 10).await.unwrap()[0].enrol_until, 0);
+    let unknown = store.control.rotate(DeviceId::mint(), &Secret::new(*b"GHIJKL")).await;
+    assert!(matches!(unknown, Err(StoreError::UnknownDevice)));
+    store.close().await;
 }

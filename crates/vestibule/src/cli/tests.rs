@@ -46,6 +46,7 @@ fn command_lines_people_type() {
         "device enrol SN-1 --window 15m",
         "device list --json",
         "device show SN-1",
+        "device rotate SN-1 --code-file -",
         "device disable SN-1",
         "device enable SN-1 --json",
         "device invoke SN-1 Lamp/0/Light/Blink {\"count\":3} --deadline 5s --json",

@@ -64,6 +64,11 @@ impl Code {
     }
 }
 
+/// The verification code in a file; `-` is standard input.
+pub(super) fn read_code(file: PathBuf) -> anyhow::Result<Zeroizing<String>> {
+    Code { code: None, code_file: Some(file) }.read()
+}
+
 fn from_file(path: &Path) -> io::Result<Zeroizing<String>> {
     // As large as it can become: growing would leave copies behind.
     let mut text = Zeroizing::new(String::with_capacity(MAX_CODE_FILE as usize));

@@ -8,6 +8,7 @@ mod get;
 mod invoke;
 mod list;
 mod remove;
+mod rotate;
 mod set;
 mod show;
 mod watch;
@@ -39,6 +40,7 @@ pub(super) struct Args {
 enum Command {
     Add(add::Args),
     Enrol(enrol::Args),
+    Rotate(rotate::Args),
     Disable(disable::Args),
     Enable(enable::Args),
     List(list::Args),
@@ -56,6 +58,7 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     match args.command {
         Command::Add(args) => add::run(args, client, out),
         Command::Enrol(args) => enrol::run(args, client, out),
+        Command::Rotate(args) => rotate::run(args, client, out),
         Command::Disable(args) => disable::run(args, client, out),
         Command::Enable(args) => enable::run(args, client, out),
         Command::List(args) => list::run(args, client, out),
