@@ -52,3 +52,15 @@ fn object(body: &[u8]) -> Result<&str, BodyError> {
     }
     Ok(text.trim_matches([' ', '\t', '\n', '\r']))
 }
+
+/// The last member of that name.
+fn member<'a>(object: &'a str, wanted: &str) -> Result<Option<&'a str>, BodyError> {
+    let mut found = None;
+    json::for_each_member(object.as_bytes(), |name, value| {
+        if name == wanted {
+            found = Some(value.get());
+        }
+    })
+    .map_err(|_| BodyError::Malformed)?;
+    Ok(found)
+}

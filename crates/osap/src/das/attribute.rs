@@ -1,7 +1,6 @@
 //! The bodies of an attribute report and of the order to set one (osap-wire 10.1). Both are the same.
 
-use super::{BodyError, object};
-use crate::json;
+use super::{BodyError, member, object};
 
 /// The JSON text of the value a device reports: `Value` in `{"data":{"Value":<v>}}`.
 ///
@@ -30,16 +29,4 @@ pub fn write_report(value: &str, out: &mut Vec<u8>) -> Result<(), BodyError> {
     };
     out.truncate(start);
     Err(wrong)
-}
-
-/// The last member of that name.
-fn member<'a>(object: &'a str, wanted: &str) -> Result<Option<&'a str>, BodyError> {
-    let mut found = None;
-    json::for_each_member(object.as_bytes(), |name, value| {
-        if name == wanted {
-            found = Some(value.get());
-        }
-    })
-    .map_err(|_| BodyError::Malformed)?;
-    Ok(found)
 }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::reply::append;
 use super::topic::MAX_NAME;
-use super::{BodyError, object};
+use super::{BodyError, member, object};
 use crate::json;
 
 /// The module and the method of the topics.
@@ -202,18 +202,6 @@ pub fn write_set_reply(code: i64, time: i64, out: &mut Vec<u8>) {
     }
     let shape = Shape { method: "set_reply", payload: Payload { code }, timestamp: time };
     append(out, &shape).expect("words and numbers are a body");
-}
-
-/// The last member of that name.
-fn member<'a>(object: &'a str, wanted: &str) -> Result<Option<&'a str>, BodyError> {
-    let mut found = None;
-    json::for_each_member(object.as_bytes(), |name, value| {
-        if name == wanted {
-            found = Some(value.get());
-        }
-    })
-    .map_err(|_| BodyError::Malformed)?;
-    Ok(found)
 }
 
 #[cfg(test)]
