@@ -34,7 +34,7 @@ pub(crate) fn lbs_refusal(run: Option<Run>, reason: &CloseReason, peer: Option<I
 
 /// A device that an operator has shut out.
 pub(crate) fn disabled(run: Option<Run>, peer: Option<IpAddr>) -> Fact {
-    let text = "The device is disabled, so that it was told to come later (result 6). Enable it to let it in.";
+    let text = "The device is disabled, so that it was refused. Enable it to let it in.";
     Fact::failure(step_of(run), "disabled", text, peer)
 }
 

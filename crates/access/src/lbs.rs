@@ -121,10 +121,15 @@ impl Visit<'_> {
                     self.device = self.lbs.platform.device_by_serial(serial.as_str());
                     match &self.device {
                         None => server.handle_record(None, &mut *random),
-                        // Result 6: it backs off, and forgets nothing of what it needs to come back (5.11).
                         Some(device) if device.is_disabled() => {
                             self.refusal = Some("disabled");
-                            server.handle_unavailable();
+                            if server.run() == Some(Run::PlainRefresh) {
+                                // Result 6: it backs off, and forgets nothing of what it needs to come back (5.11).
+                                server.handle_unavailable();
+                            } else {
+                                // As an unknown serial: a stranger does not learn which ones exist (13.2.3).
+                                server.handle_record(None, &mut *random);
+                            }
                         }
                         Some(device) => match self.lbs.platform.secrets(device).await {
                             Ok(secrets) => {

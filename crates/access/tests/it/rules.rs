@@ -362,7 +362,7 @@ fn a_disabled_device_is_refused_everywhere_until_it_is_enabled() {
     while mqtt.frame().is_some() {}
     site.expect_fact("disabled");
     assert_eq!(known.refused(&site), ResultCode::Unavailable);
-    assert_eq!(TestDevice::new().refused(&site), ResultCode::Unavailable);
+    assert_eq!(TestDevice::new().refused(&site), ResultCode::CodeRefused, "as if nobody knew the serial (13.2.3)");
     assert_eq!(known.log_in(&site, &session).0, 11);
     let site = site.restart();
     assert_eq!(known.refused(&site), ResultCode::Unavailable, "also after a restart");
