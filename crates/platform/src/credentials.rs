@@ -1,8 +1,8 @@
-//! A device's secrets: read once, kept in memory, changed under a lock of the device's own.
+//! A device's secrets: read once, kept in memory while it comes in, changed under a lock of the device's own.
 
 use std::sync::Arc;
 
-use vestibule_store::{Credentials, Secret, StoreError};
+use vestibule_store::{Credentials, SealedCode, Secret, StoreError};
 
 use crate::device::Device;
 use crate::platform::{Platform, to_the_end};
@@ -13,6 +13,19 @@ pub struct Secrets {
     pub code: Option<Secret>,
     /// What was agreed with the device: the committed record and, beside it, a candidate (osap-wire 5.5).
     pub credentials: Credentials,
+}
+
+/// What is in memory of a device's secrets.
+#[derive(Default)]
+pub(crate) enum Held {
+    /// Nothing: they are in the store.
+    #[default]
+    Stored,
+    /// Nothing was agreed with the device yet, and this is its code: who comes in for the first time need not wait for
+    /// the store before the key agreement.
+    New(SealedCode),
+    /// All of them, as the store has them.
+    Read(Arc<Secrets>),
 }
 
 /// Why credentials were not changed.
@@ -32,8 +45,8 @@ pub enum UpdateError<E> {
 impl Platform {
     /// The device's secrets.
     pub async fn secrets(&self, device: &Device) -> Result<Arc<Secrets>, StoreError> {
-        let mut cached = device.secrets.lock().await;
-        self.load_secrets(device, &mut cached).await
+        let mut held = device.secrets.lock().await;
+        self.load_secrets(device, &mut held).await
     }
 
     /// Changes the device's credentials: `change` gets the present ones and returns the new ones. Changes of one
@@ -43,35 +56,34 @@ impl Platform {
         device: &Device,
         change: impl FnOnce(&Credentials) -> Result<Credentials, E>,
     ) -> Result<(), UpdateError<E>> {
-        let mut cached = Arc::clone(&device.secrets).lock_owned().await;
+        let mut held = Arc::clone(&device.secrets).lock_owned().await;
         if device.is_removed() {
             return Err(UpdateError::Removed);
         }
-        let present = self.load_secrets(device, &mut cached).await?;
+        let present = self.load_secrets(device, &mut held).await?;
         let credentials = change(&present.credentials).map_err(UpdateError::Refused)?;
         let (control, id) = (self.control().clone(), device.id);
         to_the_end(async move {
             // Read again next time, unless it is known what is stored now.
-            *cached = None;
+            *held = Held::Stored;
             control.put_credentials(id, credentials.clone()).await?;
-            *cached = Some(Arc::new(Secrets { code: present.code.clone(), credentials }));
+            *held = Held::Read(Arc::new(Secrets { code: present.code.clone(), credentials }));
             Ok(())
         })
         .await
         .map_err(UpdateError::Store)
     }
 
-    async fn load_secrets(
-        &self,
-        device: &Device,
-        cached: &mut Option<Arc<Secrets>>,
-    ) -> Result<Arc<Secrets>, StoreError> {
-        if let Some(secrets) = cached {
-            return Ok(Arc::clone(secrets));
-        }
-        let (code, credentials) = self.control().secrets(device.id).await?;
+    async fn load_secrets(&self, device: &Device, held: &mut Held) -> Result<Arc<Secrets>, StoreError> {
+        let (code, credentials) = match held {
+            Held::Read(secrets) => return Ok(Arc::clone(secrets)),
+            Held::New(code) => (Some(self.control().open_code(device.id, code)?), Credentials::default()),
+            Held::Stored => self.control().secrets(device.id).await?,
+        };
         let secrets = Arc::new(Secrets { code, credentials });
-        *cached = Some(Arc::clone(&secrets));
+        if matches!(held, Held::Stored) {
+            *held = Held::Read(Arc::clone(&secrets));
+        }
         Ok(secrets)
     }
 }

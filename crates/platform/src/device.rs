@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use vestibule_store::{DeviceId, DeviceRow};
+use vestibule_store::{DeviceId, DeviceRow, SealedCode};
 
-use crate::credentials::Secrets;
+use crate::credentials::Held;
 use crate::facts::{Fact, Facts};
 use crate::presence::{Presence, PresenceCell};
 use crate::twin::Twin;
@@ -56,11 +56,11 @@ pub struct Device {
     /// Most devices have attributes, some have none and own no memory for them.
     pub(crate) twin: Mutex<Option<Box<Twin>>>,
     /// Read through [`crate::Platform::secrets`]; the lock also orders changes of one device's credentials.
-    pub(crate) secrets: Arc<tokio::sync::Mutex<Option<Arc<Secrets>>>>,
+    pub(crate) secrets: Arc<tokio::sync::Mutex<Held>>,
 }
 
 impl Device {
-    pub(crate) fn from_row(row: DeviceRow, now: i64) -> Option<Device> {
+    pub(crate) fn from_row(row: DeviceRow, new_code: Option<SealedCode>, now: i64) -> Option<Device> {
         Some(Device {
             id: row.id,
             serial: row.serial.into(),
@@ -74,7 +74,7 @@ impl Device {
             presence: Mutex::new(PresenceCell::restore(row.presence.as_deref(), now)),
             facts: Mutex::new(Facts::restore(row.last_failure.as_deref())),
             twin: Mutex::new(None),
-            secrets: Arc::default(),
+            secrets: Arc::new(tokio::sync::Mutex::new(new_code.map_or(Held::Stored, Held::New))),
         })
     }
 
@@ -95,8 +95,8 @@ impl Device {
 
     /// Drops the secrets from memory, unless they are being read or changed this very moment.
     pub(crate) fn forget_secrets(&self) {
-        if let Ok(mut cached) = self.secrets.try_lock() {
-            *cached = None;
+        if let Ok(mut held) = self.secrets.try_lock() {
+            *held = Held::Stored;
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use vestibule_store::{Control, DeviceId, DeviceRow, InsertError, Secret, StoreError};
 
+use crate::credentials::Held;
 use crate::device::{Device, Family};
 use crate::facts::Fact;
 use crate::permission::Caller;
@@ -80,14 +81,16 @@ impl Index {
 impl Registry {
     pub(crate) async fn load(control: &Control, now: i64) -> Result<Registry, OpenError> {
         let mut index = Index::default();
+        let mut new_codes: HashMap<_, _> = control.new_codes().await?.into_iter().collect();
         let mut after = None;
         loop {
             let rows = control.devices(after, LOAD_PAGE).await?;
             let Some(last) = rows.last() else { break };
             after = Some(last.id);
             for row in rows {
-                let (serial, family) = (row.serial.clone(), row.family.clone());
-                let device = Device::from_row(row, now).ok_or(OpenError::UnknownFamily { serial, family })?;
+                let (id, serial, family) = (row.id, row.serial.clone(), row.family.clone());
+                let device = Device::from_row(row, new_codes.remove(&id), now)
+                    .ok_or(OpenError::UnknownFamily { serial, family })?;
                 index.insert(Arc::new(device));
             }
         }
@@ -138,13 +141,13 @@ impl Platform {
         let (registry, control) = (Arc::clone(self.registry()), self.control().clone());
         let changes = self.presence_sender().clone();
         to_the_end(async move {
-            control.insert_device(&row, &new.code).await.map_err(|error| match error {
+            let code = control.insert_device(&row, &new.code).await.map_err(|error| match error {
                 InsertError::SerialTaken => AddDeviceError::SerialTaken,
                 InsertError::Store(error) => AddDeviceError::Store(error),
                 _ => AddDeviceError::Store(StoreError::Closed),
             })?;
             let now = row.created;
-            let Some(device) = Device::from_row(row, now).map(Arc::new) else {
+            let Some(device) = Device::from_row(row, Some(code), now).map(Arc::new) else {
                 return Err(AddDeviceError::Invalid { field: "family", reason: "is not known" });
             };
             registry.change(|index| index.insert(Arc::clone(&device)));
@@ -187,7 +190,7 @@ impl Platform {
             }
             control.remove_device(device.id).await?;
             device.mark_removed();
-            *secrets = None;
+            *secrets = Held::Stored;
             registry.change(|index| index.remove(&device));
             announce(&changes, &device);
             close_link(&device, "removed");
@@ -226,7 +229,7 @@ impl Platform {
         to_the_end(async move {
             // Holding the credentials' lock keeps a running handshake from writing the old ones again.
             let mut secrets = device.secrets.lock().await;
-            *secrets = None;
+            *secrets = Held::Stored;
             control.rotate(device.id, &code).await?;
             device.set_enrol_until(0);
             tracing::info!(serial = %device.serial, by, "a device has another code");

@@ -48,6 +48,16 @@ pub struct DeviceRow {
     pub presence: Option<String>,
 }
 
+/// A device's verification code as it is stored: sealed, and of use to [`Control::open_code`] only.
+#[derive(Clone)]
+pub struct SealedCode(Box<[u8]>);
+
+impl fmt::Debug for SealedCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealedCode(..)")
+    }
+}
+
 /// What a device authenticates with after a first authentication.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -114,14 +124,38 @@ impl Control {
         self.0.db.close().await;
     }
 
-    /// Registers a device with its verification code.
-    pub async fn insert_device(&self, row: &DeviceRow, code: &Secret) -> Result<(), InsertError> {
+    /// Registers a device with its verification code, which is given back sealed.
+    pub async fn insert_device(&self, row: &DeviceRow, code: &Secret) -> Result<SealedCode, InsertError> {
         let code = self.0.envelope.seal(code, &place(&row.id, CODE));
+        let sealed = SealedCode(code.as_slice().into());
         let row = Box::new(row.clone());
         match self.write(Write::Insert { row, code }).await? {
-            true => Ok(()),
+            true => Ok(sealed),
             false => Err(InsertError::SerialTaken),
         }
+    }
+
+    /// The codes of the devices that nothing was agreed with yet.
+    pub async fn new_codes(&self) -> Result<Vec<(DeviceId, SealedCode)>, StoreError> {
+        self.read(move |db| async move {
+            let rows: Vec<(Vec<u8>, Vec<u8>)> = on_db!(&db, pool => sqlx::query_as(
+                "SELECT id, code FROM device WHERE committed IS NULL AND candidate IS NULL",
+            )
+            .fetch_all(pool)
+            .await?);
+            rows.into_iter()
+                .map(|(id, code)| {
+                    let id = DeviceId::from_stored(&id).ok_or(StoreError::Corrupt("device id"))?;
+                    Ok((id, SealedCode(code.into())))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Opens a code that was sealed for this device.
+    pub fn open_code(&self, id: DeviceId, code: &SealedCode) -> Result<Secret, StoreError> {
+        self.0.envelope.open_sealed(&code.0, &place(&id, CODE))
     }
 
     /// Devices with an id beyond `after`, by id, at most `limit` (and never more than 10,000).

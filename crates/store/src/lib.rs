@@ -51,7 +51,7 @@ mod secret;
 mod store;
 
 pub use config::{Clock, StoreConfig};
-pub use control::{Control, Credential, Credentials, DeviceRow, LeafPart, LeafRow};
+pub use control::{Control, Credential, Credentials, DeviceRow, LeafPart, LeafRow, SealedCode};
 pub use device::DeviceId;
 pub use error::{InsertError, OpenError, StoreError};
 pub use journal::{Journal, JournalHealth, Recent};

@@ -54,6 +54,23 @@ async fn a_hundred_changes_at_once_happen_one_after_another() {
 }
 
 #[tokio::test]
+async fn the_code_of_a_device_is_the_same_before_and_after_something_is_agreed() {
+    let mut bed = Bed::new().await;
+    bed.add("SN1").await;
+    for agreed in [false, false, true, true] {
+        let device = bed.platform.device("SN1").expect("registered");
+        if agreed {
+            bed.platform.update_credentials(&device, next).await.expect("changed");
+        }
+        let secrets = bed.platform.secrets(&device).await.expect("readable");
+        assert_eq!(secrets.code, Some(Secret::new("ABCDEF")));
+        assert_eq!(secrets.credentials.committed.is_some(), agreed);
+        drop(device);
+        bed = bed.restart().await;
+    }
+}
+
+#[tokio::test]
 async fn a_change_that_is_refused_changes_nothing() {
     let bed = Bed::new().await;
     let device = bed.add("SN1").await;

@@ -7,6 +7,7 @@ use crate::meter::Meter;
 
 on_both!(
     a_device_comes_back_as_it_was,
+    the_code_of_a_new_device_is_kept_sealed_until_something_is_agreed,
     a_serial_is_registered_once,
     devices_are_listed_by_id_in_pages,
     changes_are_kept_across_a_restart,
@@ -68,6 +69,24 @@ async fn a_device_comes_back_as_it_was(bed: Bed) {
     assert_eq!(store.control.devices(None, 10).await.unwrap(), [bare.clone(), full.clone()]);
     assert_eq!(store.control.code(bare.id).await.unwrap(), Some(Secret::new(*b"ABCDEF")));
     assert_eq!(store.control.code(full.id).await.unwrap(), Some(Secret::new(vec![0xff, 0, 1])));
+    store.close().await;
+}
+
+async fn the_code_of_a_new_device_is_kept_sealed_until_something_is_agreed(bed: Bed) {
+    let store = bed.open().await;
+    let new = row("S-1");
+    let sealed = store.control.insert_device(&new, &Secret::new(*b"ABCDEF")).await.unwrap();
+    assert_eq!(store.control.open_code(new.id, &sealed).unwrap(), Secret::new(*b"ABCDEF"));
+    assert!(store.control.open_code(DeviceId::mint(), &sealed).is_err(), "it is of use for its own device only");
+    for (serial, committed) in [("S-2", true), ("S-3", false)] {
+        let known = registered(&store, serial).await;
+        let (held, none) = (Some(credential(1)), None);
+        let (committed, candidate) = if committed { (held, none) } else { (none, held) };
+        store.control.put_credentials(known.id, Credentials { committed, candidate }).await.unwrap();
+    }
+    let codes = store.control.new_codes().await.unwrap();
+    assert_eq!(codes.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [new.id]);
+    assert_eq!(store.control.open_code(new.id, &codes[0].1).unwrap(), Secret::new(*b"ABCDEF"));
     store.close().await;
 }
 
