@@ -55,6 +55,8 @@ pub enum RecordKind {
     Attribute,
     /// How an operation ended: the platform's own record, not the device's.
     Operation,
+    /// A message in the device's own format, in either direction, as it went through.
+    Pass,
 }
 
 impl RecordKind {
@@ -64,6 +66,7 @@ impl RecordKind {
             RecordKind::Event => "event",
             RecordKind::Attribute => "attribute",
             RecordKind::Operation => "operation",
+            RecordKind::Pass => "pass",
         }
     }
 
@@ -72,6 +75,7 @@ impl RecordKind {
             RecordKind::Event => 1,
             RecordKind::Attribute => 2,
             RecordKind::Operation => 3,
+            RecordKind::Pass => 4,
         }
     }
 
@@ -80,6 +84,7 @@ impl RecordKind {
             1 => Some(RecordKind::Event),
             2 => Some(RecordKind::Attribute),
             3 => Some(RecordKind::Operation),
+            4 => Some(RecordKind::Pass),
             _ => None,
         }
     }
