@@ -135,6 +135,7 @@ impl Platform {
             created: self.clock().now_ms(),
             enrol_until: 0,
             disabled: false,
+            parent: None,
             last_failure: None,
             presence: None,
         };

@@ -8,7 +8,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Executor as _, Postgres, SqlSafeStr as _, Sqlite};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Postgres, SqlSafeStr as _, Sqlite};
 
 use crate::OpenError;
 
@@ -35,13 +35,25 @@ pub(crate) enum Connection {
     Postgres(PoolConnection<Postgres>),
 }
 
-/// Evaluates the same body over the pool of either database, or over a [`Connection`] to it when the first word says so;
-/// the types of the driver are inferred in each.
+/// One transaction on the control database; what was not committed when it is dropped did not happen.
+pub(crate) enum Transaction<'c> {
+    Sqlite(sqlx::Transaction<'c, Sqlite>),
+    Postgres(sqlx::Transaction<'c, Postgres>),
+}
+
+/// Evaluates the same body over the pool of either database, or over a [`Connection`] to it or a [`Transaction`] on it
+/// when the first word says so; the types of the driver are inferred in each.
 macro_rules! on_db {
     (Connection, $connection:expr, $inner:ident => $body:expr) => {
         match $connection {
             $crate::db::Connection::Sqlite($inner) => $body,
             $crate::db::Connection::Postgres($inner) => $body,
+        }
+    };
+    (Transaction, $transaction:expr, $inner:ident => $body:expr) => {
+        match $transaction {
+            $crate::db::Transaction::Sqlite($inner) => $body,
+            $crate::db::Transaction::Postgres($inner) => $body,
         }
     };
     ($db:expr, $pool:ident => $body:expr) => {
@@ -73,7 +85,7 @@ impl Db {
             .connect_with(options)
             .await
             .map_err(|error| database(WHAT, error))?;
-        migrator(Dialect::Sqlite).run(&pool).await.map_err(|error| migrate(WHAT, error))?;
+        migrator(Dialect::Sqlite, &STEPS).run(&pool).await.map_err(|error| migrate(WHAT, error))?;
         Ok(Db::Sqlite(pool))
     }
 
@@ -88,7 +100,7 @@ impl Db {
             .connect_with(options)
             .await
             .map_err(|error| database(WHAT, error))?;
-        migrator(Dialect::Postgres).run(&pool).await.map_err(|error| migrate(WHAT, error))?;
+        migrator(Dialect::Postgres, &STEPS).run(&pool).await.map_err(|error| migrate(WHAT, error))?;
         Ok(Db::Postgres(pool))
     }
 
@@ -103,6 +115,21 @@ impl Db {
     /// Closes every connection.
     pub(crate) async fn close(&self) {
         on_db!(self, pool => pool.close().await);
+    }
+}
+
+impl Connection {
+    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_>, sqlx::Error> {
+        Ok(match self {
+            Connection::Sqlite(connection) => Transaction::Sqlite(connection.begin().await?),
+            Connection::Postgres(connection) => Transaction::Postgres(connection.begin().await?),
+        })
+    }
+}
+
+impl Transaction<'_> {
+    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
+        on_db!(Transaction, self, transaction => transaction.commit().await)
     }
 }
 
@@ -127,7 +154,8 @@ enum Dialect {
     Postgres,
 }
 
-/// One step of the schema. The text is written once; `{{blob}}` is the only type that differs.
+/// One step of the schema. The text is written once; bytes (`{{blob}}`) and a key that the database counts up, never
+/// giving a number twice (`{{counted}}`), are all that differs.
 struct Step {
     version: i64,
     name: &'static str,
@@ -136,7 +164,7 @@ struct Step {
 }
 
 /// Every step ever released, oldest first. A released one never changes.
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     Step { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql"), only: None },
     Step {
         version: 2,
@@ -146,18 +174,19 @@ const STEPS: [Step; 4] = [
     },
     Step { version: 3, name: "twin", sql: include_str!("../migrations/0003_twin.sql"), only: None },
     Step { version: 4, name: "disabled", sql: include_str!("../migrations/0004_disabled.sql"), only: None },
+    Step { version: 5, name: "both ways", sql: include_str!("../migrations/0005_both_ways.sql"), only: None },
 ];
 
-fn migrator(dialect: Dialect) -> Migrator {
-    let blob = match dialect {
-        Dialect::Sqlite => "BLOB",
-        Dialect::Postgres => "BYTEA",
+fn migrator(dialect: Dialect, steps: &[Step]) -> Migrator {
+    let (blob, counted) = match dialect {
+        Dialect::Sqlite => ("BLOB", "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT"),
+        Dialect::Postgres => ("BYTEA", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
     };
-    let migrations = STEPS
+    let migrations = steps
         .iter()
         .filter(|step| step.only.is_none_or(|only| only == dialect))
         .map(|step| {
-            let sql = AssertSqlSafe(step.sql.replace("{{blob}}", blob)).into_sql_str();
+            let sql = AssertSqlSafe(step.sql.replace("{{blob}}", blob).replace("{{counted}}", counted)).into_sql_str();
             Migration::new(step.version, step.name.into(), MigrationType::Simple, sql, false)
         })
         .collect();
@@ -180,7 +209,7 @@ mod tests {
     #[test]
     fn steps_are_numbered_in_order_and_leave_no_token() {
         for dialect in [Dialect::Sqlite, Dialect::Postgres] {
-            for migration in migrator(dialect).iter() {
+            for migration in migrator(dialect, &STEPS).iter() {
                 assert!(!migration.sql.as_str().contains("{{"), "{}", migration.description);
             }
         }

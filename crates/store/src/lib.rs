@@ -33,7 +33,8 @@
 //!
 //! # The control database
 //!
-//! The control database holds the registry and its credentials. All its writes pass through one task which gathers what
+//! The control database holds the registry and its credentials, the twins, the operations that wait for their device, the
+//! idempotency keys and the audit. All its writes pass through one task which gathers what
 //! is queued into one transaction, so a thousand devices that authenticate at once share a handful of syncs. Secrets are
 //! sealed (AES-256-GCM) under the key in `keys/envelope.key` before they reach any database.
 
@@ -51,7 +52,10 @@ mod secret;
 mod store;
 
 pub use config::{Clock, StoreConfig};
-pub use control::{Control, Credential, Credentials, DeviceRow, LeafPart, LeafRow, SealedCode};
+pub use control::{
+    AuditQuery, AuditRow, Begun, Control, Credential, Credentials, DeviceRow, LeafPart, LeafRow, NewAudit,
+    QueuedOperation, SealedCode,
+};
 pub use device::DeviceId;
 pub use error::{InsertError, OpenError, StoreError};
 pub use journal::{Journal, JournalHealth, Recent};

@@ -1,122 +1,202 @@
-//! A credential as the bytes that are sealed: one value for each slot of a device.
-//!
-//! `format (1) | flags (1) | epoch (8) | created (8) | suite | dev_id | master_key | session_key`, numbers big-endian; each
-//! of the last four is a length (4) and that many bytes. Without a session key its field is missing.
+//! What devices authenticate with: verification codes and credentials, sealed before they reach the database.
 
-use crate::{Credential, Secret};
+mod encoding;
 
-const FORMAT: u8 = 1;
-const CODE_CASE_LOWER: u8 = 1;
-const SESSION_KEY: u8 = 2;
-const HEAD: usize = 18;
-const LENGTH: usize = 4;
+use std::fmt;
 
-/// What is to be sealed of a credential.
-pub(super) fn encode(credential: &Credential) -> Secret {
-    let session_key = credential.session_key.as_ref();
-    let fields = [credential.suite.as_bytes(), credential.dev_id.as_bytes(), credential.master_key.expose()]
-        .into_iter()
-        .chain(session_key.map(Secret::expose));
-    // Never grown: an outgrown buffer would leave keys behind in freed memory.
-    let mut bytes = Vec::with_capacity(fields.clone().fold(HEAD, |sum, field| sum + LENGTH + field.len()));
-    let lower = if credential.code_case_lower { CODE_CASE_LOWER } else { 0 };
-    let session = if session_key.is_some() { SESSION_KEY } else { 0 };
-    bytes.extend_from_slice(&[FORMAT, lower | session]);
-    bytes.extend_from_slice(&credential.epoch.to_be_bytes());
-    bytes.extend_from_slice(&credential.created.to_be_bytes());
-    for field in fields {
-        let length = u32::try_from(field.len()).expect("a name or a key is shorter than 4 GiB");
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(field);
+use sqlx::AssertSqlSafe;
+
+use super::Control;
+use super::device::stored_id;
+use super::writer::{Write, rows};
+use crate::db::{Connection, Transaction, on_db};
+use crate::envelope::Place;
+use crate::{DeviceId, Secret, StoreError};
+
+/// Credentials of one statement at most.
+const TOGETHER: usize = 64;
+
+const CODE: &str = "device/code";
+const COMMITTED: &str = "device/committed";
+const CANDIDATE: &str = "device/candidate";
+
+/// A device's verification code as it is stored: sealed, and of use to [`Control::open_code`] only.
+#[derive(Clone)]
+pub struct SealedCode(Box<[u8]>);
+
+impl fmt::Debug for SealedCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealedCode(..)")
     }
-    Secret::new(bytes)
 }
 
-/// The credential that was encoded; `None` when it was not by this format.
-pub(super) fn decode(bytes: &[u8]) -> Option<Credential> {
-    let (&[format, flags], rest) = bytes.split_first_chunk()?;
-    if format != FORMAT || flags & !(CODE_CASE_LOWER | SESSION_KEY) != 0 {
-        return None;
+impl SealedCode {
+    pub(super) fn new(sealed: &[u8]) -> SealedCode {
+        SealedCode(sealed.into())
     }
-    let (epoch, rest) = rest.split_first_chunk()?;
-    let (created, mut rest) = rest.split_first_chunk()?;
-    let mut field = || {
-        let (length, tail) = rest.split_first_chunk::<LENGTH>()?;
-        let (field, tail) = tail.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-        rest = tail;
-        Some(field)
-    };
-    let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
-    let credential = Credential {
-        suite: text(field()?)?,
-        epoch: i64::from_be_bytes(*epoch),
-        dev_id: text(field()?)?,
-        master_key: Secret::new(field()?),
-        session_key: if flags & SESSION_KEY != 0 { Some(Secret::new(field()?)) } else { None },
-        created: i64::from_be_bytes(*created),
-        code_case_lower: flags & CODE_CASE_LOWER != 0,
-    };
-    rest.is_empty().then_some(credential)
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// What a device authenticates with after a first authentication.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The suite it was agreed in.
+    pub suite: String,
+    /// Which first authentication of the device this is from.
+    pub epoch: i64,
+    /// The id the device was given.
+    pub dev_id: String,
+    /// The master key.
+    pub master_key: Secret,
+    /// The session key, once there is one.
+    pub session_key: Option<Secret>,
+    /// When it was made, Unix milliseconds.
+    pub created: i64,
+    /// Whether the device hashes its code in lower case.
+    pub code_case_lower: bool,
+}
 
-    use super::*;
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").field("suite", &self.suite).field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
 
-    fn full() -> Credential {
-        Credential {
-            suite: "legacy".into(),
-            epoch: 3,
-            dev_id: "0123456789abcdef".into(),
-            master_key: Secret::new([7; 16]),
-            session_key: Some(Secret::new([9; 16])),
-            created: 1_700_000_000_000,
-            code_case_lower: true,
-        }
+/// The credentials of a device: those in force and those on trial.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Proven by the device.
+    pub committed: Option<Credential>,
+    /// Given to the device, not proven by it yet.
+    pub candidate: Option<Credential>,
+}
+
+impl Control {
+    /// The verification code of a device; `None` when there is no such device.
+    pub async fn code(&self, id: DeviceId) -> Result<Option<Secret>, StoreError> {
+        Ok(self.secrets(id).await?.0)
     }
 
-    proptest! {
-        #[test]
-        fn what_was_encoded_comes_back(
-            suite in ".{0,20}", dev_id in ".{0,40}", epoch: i64, created: i64, code_case_lower: bool,
-            master_key: Vec<u8>, session_key: Option<Vec<u8>>,
-        ) {
-            let credential = Credential {
-                suite, epoch, dev_id, created, code_case_lower,
-                master_key: Secret::new(master_key),
-                session_key: session_key.map(Secret::new),
-            };
-            prop_assert_eq!(decode(encode(&credential).expose()), Some(credential));
-        }
+    /// The credentials of a device; none for a device that has none or does not exist.
+    pub async fn credentials(&self, id: DeviceId) -> Result<Credentials, StoreError> {
+        Ok(self.secrets(id).await?.1)
     }
 
-    #[test]
-    fn the_format_is_the_one_that_is_on_disk() {
-        let mut expected = vec![1, 3];
-        expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 3]);
-        expected.extend_from_slice(&1_700_000_000_000i64.to_be_bytes());
-        expected.extend_from_slice(b"\0\0\0\x06legacy\0\0\0\x100123456789abcdef\0\0\0\x10");
-        expected.extend_from_slice(&[7; 16]);
-        expected.extend_from_slice(b"\0\0\0\x10");
-        expected.extend_from_slice(&[9; 16]);
-        assert_eq!(encode(&full()).expose(), expected);
+    /// The codes of the devices that nothing was agreed with yet.
+    pub async fn new_codes(&self) -> Result<Vec<(DeviceId, SealedCode)>, StoreError> {
+        self.read(move |db| async move {
+            let rows: Vec<(Vec<u8>, Vec<u8>)> = on_db!(&db, pool => sqlx::query_as(
+                "SELECT id, code FROM device WHERE committed IS NULL AND candidate IS NULL",
+            )
+            .fetch_all(pool)
+            .await?);
+            rows.iter().map(|(id, code)| Ok((stored_id(id)?, SealedCode::new(code)))).collect()
+        })
+        .await
     }
 
-    #[test]
-    fn bytes_of_another_format_or_length_are_refused() {
-        let stored = encode(&full()).expose().to_vec();
-        assert_eq!(decode(&stored), Some(full()));
-        for length in 0..stored.len() {
-            assert_eq!(decode(&stored[..length]), None, "length {length}");
-        }
-        assert_eq!(decode(&[&stored[..], b"x"].concat()), None);
-        // Another format, an unknown flag, a session key that the flags deny, a length beyond the end.
-        for (at, value) in [(0, 2), (1, 7), (1, 1), (HEAD, 0xff)] {
-            let mut changed = stored.clone();
-            changed[at] = value;
-            assert_eq!(decode(&changed), None, "byte {at} as {value}");
+    /// Opens a code that was sealed for this device.
+    pub fn open_code(&self, id: DeviceId, code: &SealedCode) -> Result<Secret, StoreError> {
+        self.0.envelope.open_sealed(&code.0, &place(&id, CODE))
+    }
+
+    /// Code and credentials of a device in one question: a device that comes in for the first time waits for both.
+    pub async fn secrets(&self, id: DeviceId) -> Result<(Option<Secret>, Credentials), StoreError> {
+        type Row = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+        let row: Option<Row> = self
+            .read(move |db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as("SELECT code, committed, candidate FROM device WHERE id = $1")
+                        .bind(id.as_bytes().to_vec())
+                        .fetch_optional(pool)
+                        .await?
+                }))
+            })
+            .await?;
+        let Some((code, committed, candidate)) = row else {
+            return Ok((None, Credentials::default()));
+        };
+        let open = |sealed: Vec<u8>, column| self.0.envelope.open_sealed(&sealed, &place(&id, column));
+        let credential = |sealed: Option<Vec<u8>>, column| {
+            let Some(sealed) = sealed else { return Ok(None) };
+            let stored = open(sealed, column)?;
+            encoding::decode(stored.expose()).map(Some).ok_or(StoreError::Corrupt("credential"))
+        };
+        let credentials =
+            Credentials { committed: credential(committed, COMMITTED)?, candidate: credential(candidate, CANDIDATE)? };
+        Ok((Some(open(code, CODE)?), credentials))
+    }
+
+    /// Replaces the credentials of a device; a slot that is None is emptied. Returns when durable; callers at the same
+    /// time share a transaction.
+    pub async fn put_credentials(&self, id: DeviceId, credentials: Credentials) -> Result<(), StoreError> {
+        let seal = |credential: Option<Credential>, column| {
+            credential.map(|credential| self.0.envelope.seal(&encoding::encode(&credential), &place(&id, column)))
+        };
+        let committed = seal(credentials.committed, COMMITTED);
+        let candidate = seal(credentials.candidate, CANDIDATE);
+        self.update(Write::Credentials(CredentialsWrite { id, committed, candidate })).await
+    }
+
+    pub(super) fn seal_code(&self, id: &DeviceId, code: &Secret) -> Vec<u8> {
+        self.0.envelope.seal(code, &place(id, CODE))
+    }
+}
+
+fn place<'a>(id: &'a DeviceId, column: &'static str) -> Place<'a> {
+    Place { column, row: id.as_bytes() }
+}
+
+/// The sealed credentials of a device, to be written.
+pub(super) struct CredentialsWrite {
+    id: DeviceId,
+    committed: Option<Vec<u8>>,
+    candidate: Option<Vec<u8>>,
+}
+
+impl CredentialsWrite {
+    pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
+        rows!(
+            transaction,
+            "UPDATE device SET committed = $1, candidate = $2 WHERE id = $3",
+            &self.committed,
+            &self.candidate,
+            self.id.as_bytes().to_vec()
+        )
+    }
+}
+
+/// Writes credentials with as few statements as possible, each a commit of its own; false when some device does not exist
+/// or occurs twice, and then nothing is known of any of them. They may be written again.
+///
+/// Fleets that enrol wait for this: each statement of a transaction is a trip to the database and back, and so are its
+/// beginning and its end.
+pub(super) async fn put_together(
+    connection: &mut Connection,
+    credentials: &[&CredentialsWrite],
+) -> Result<bool, sqlx::Error> {
+    for some in credentials.chunks(TOGETHER) {
+        // Rows without an id fill it up and match nothing, so that there are few statements to prepare.
+        let rows = some.len().next_power_of_two();
+        let values: Vec<String> =
+            (0..rows).map(|row| format!("(${}, ${}, ${})", 3 * row + 1, 3 * row + 2, 3 * row + 3)).collect();
+        let sql = format!(
+            "UPDATE device SET committed = given.column2, candidate = given.column3 \
+             FROM (VALUES {}) AS given WHERE device.id = given.column1",
+            values.join(", ")
+        );
+        let written = on_db!(Connection, &mut *connection, connection => {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for write in some {
+                query = query.bind(write.id.as_bytes().to_vec()).bind(&write.committed).bind(&write.candidate);
+            }
+            for _ in some.len()..rows {
+                query = query.bind(None::<Vec<u8>>).bind(None::<Vec<u8>>).bind(None::<Vec<u8>>);
+            }
+            query.execute(&mut **connection).await?.rows_affected()
+        });
+        if written != some.len() as u64 {
+            return Ok(false);
         }
     }
+    Ok(true)
 }

@@ -1,14 +1,23 @@
 //! The twin: the last reported and the desired value of each attribute.
 
-use crate::control::Control;
-use crate::control::writer::Write;
-use crate::db::on_db;
+use std::collections::HashSet;
+
+use sqlx::AssertSqlSafe;
+
+use super::Control;
+use super::device::stored_id;
+use super::writer::{Write, rows};
+use crate::db::{Transaction, on_db};
 use crate::{DeviceId, DevicePath, Position, StoreError};
 
 /// The most rows one [`Control::leaves`] returns.
 const MAX_LEAVES: i64 = 10_000;
 /// Leaves of one write; a larger batch is several.
 const BATCH: usize = 1_000;
+/// Leaves of one statement at most.
+const TOGETHER: usize = 64;
+/// Parameters of a leaf in a statement.
+const COLUMNS: usize = 10;
 
 /// One attribute of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,11 +48,11 @@ impl LeafPart {
         json.map(|json| LeafPart { version, json })
     }
 
-    pub(super) fn version_of(part: Option<&LeafPart>) -> i64 {
+    fn version_of(part: Option<&LeafPart>) -> i64 {
         part.map_or(0, |part| part.version)
     }
 
-    pub(super) fn json_of(part: Option<&LeafPart>) -> Option<&str> {
+    fn json_of(part: Option<&LeafPart>) -> Option<&str> {
         part.map(|part| &*part.json)
     }
 }
@@ -82,7 +91,7 @@ impl Control {
                         area: area.into(),
                         name: name.into(),
                     };
-                    let device = DeviceId::from_stored(&device).ok_or(StoreError::Corrupt("device id"))?;
+                    let device = stored_id(&device)?;
                     let reported = LeafPart::from_stored(reported_at, reported);
                     let desired = LeafPart::from_stored(desired_at, desired);
                     Ok(LeafRow { device, path, version, reported, desired })
@@ -92,15 +101,16 @@ impl Control {
         .await
     }
 
-    /// Writes leaves, durably when this returns; a leaf of a device that is gone is ignored, and a side of
-    /// it that is stored in a newer version is left alone. `applied` says that all reports up to this position are in what was written so far.
+    /// Writes leaves, durably when this returns; a leaf of a device that is gone is ignored, and a side of it that is stored
+    /// in a newer version is left alone. `applied` says that all reports up to this position are in what was written so far;
+    /// it never goes back.
     pub async fn put_leaves(&self, mut leaves: Vec<LeafRow>, applied: Option<Position>) -> Result<(), StoreError> {
         while leaves.len() > BATCH {
             let rest = leaves.split_off(BATCH);
-            self.write(Write::Leaves { leaves, applied: None }).await?;
+            self.write(Write::Leaves(LeavesWrite { leaves, applied: None })).await?;
             leaves = rest;
         }
-        self.write(Write::Leaves { leaves, applied }).await.map(drop)
+        self.write(Write::Leaves(LeavesWrite { leaves, applied })).await.map(drop)
     }
 
     /// Up to which position of the journal reports are in the leaves.
@@ -113,4 +123,94 @@ impl Control {
         })
         .await
     }
+}
+
+/// Leaves to be written.
+pub(super) struct LeavesWrite {
+    leaves: Vec<LeafRow>,
+    applied: Option<Position>,
+}
+
+impl LeavesWrite {
+    /// How many rows these are, nearly.
+    pub(super) fn weight(&self) -> usize {
+        self.leaves.len().max(1)
+    }
+
+    pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
+        let mut leaves = self.leaves.as_slice();
+        while !leaves.is_empty() {
+            let (some, rest) = leaves.split_at(together(leaves));
+            put_together(transaction, some).await?;
+            leaves = rest;
+        }
+        if let Some(applied) = self.applied {
+            rows!(
+                transaction,
+                "INSERT INTO twin_applied (singleton, position) VALUES (1, $1) ON CONFLICT (singleton) \
+                 DO UPDATE SET position = excluded.position WHERE excluded.position > twin_applied.position",
+                applied.get()
+            )?;
+        }
+        Ok(1)
+    }
+}
+
+/// How many of the leaves from the first on one statement takes: it may not touch a row twice.
+fn together(leaves: &[LeafRow]) -> usize {
+    let mut seen = HashSet::with_capacity(TOGETHER);
+    leaves.iter().take(TOGETHER).take_while(|leaf| seen.insert((leaf.device, &leaf.path))).count()
+}
+
+/// Writes leaves in one statement.
+async fn put_together(transaction: &mut Transaction<'_>, leaves: &[LeafRow]) -> Result<(), sqlx::Error> {
+    // Rows without a device fill it up and match none, so that there are few statements to prepare.
+    let rows = leaves.len().next_power_of_two();
+    let values: Vec<String> = (0..rows)
+        .map(|row| {
+            let columns: Vec<String> = (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column)).collect();
+            format!("({})", columns.join(", "))
+        })
+        .collect();
+    let sql = format!(
+        "INSERT INTO leaf (device, resource, place, area, name, version, reported, reported_version, desired, \
+         desired_version) SELECT device.id, column2, column3, column4, column5, column6, column7, column8, column9, \
+         column10 FROM (VALUES {}) AS given JOIN device ON device.id = given.column1 WHERE TRUE \
+         ON CONFLICT (device, resource, place, area, name) DO UPDATE SET \
+         version = CASE WHEN excluded.version > leaf.version THEN excluded.version ELSE leaf.version END, \
+         reported = CASE WHEN excluded.reported_version >= leaf.reported_version \
+         THEN excluded.reported ELSE leaf.reported END, \
+         reported_version = CASE WHEN excluded.reported_version >= leaf.reported_version \
+         THEN excluded.reported_version ELSE leaf.reported_version END, \
+         desired = CASE WHEN excluded.desired_version >= leaf.desired_version \
+         THEN excluded.desired ELSE leaf.desired END, \
+         desired_version = CASE WHEN excluded.desired_version >= leaf.desired_version \
+         THEN excluded.desired_version ELSE leaf.desired_version END",
+        values.join(", ")
+    );
+    on_db!(Transaction, transaction, transaction => {
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for leaf in leaves {
+            query = query
+                .bind(leaf.device.as_bytes().to_vec())
+                .bind(&*leaf.path.resource)
+                .bind(&*leaf.path.index)
+                .bind(&*leaf.path.area)
+                .bind(&*leaf.path.name)
+                .bind(leaf.version)
+                .bind(LeafPart::json_of(leaf.reported.as_ref()))
+                .bind(LeafPart::version_of(leaf.reported.as_ref()))
+                .bind(LeafPart::json_of(leaf.desired.as_ref()))
+                .bind(LeafPart::version_of(leaf.desired.as_ref()));
+        }
+        for _ in leaves.len()..rows {
+            query = query.bind(None::<Vec<u8>>);
+            for _ in 1..5 {
+                query = query.bind("");
+            }
+            query = query.bind(0_i64).bind(None::<&str>).bind(0_i64).bind(None::<&str>).bind(0_i64);
+        }
+        query.execute(&mut **transaction).await?;
+    });
+    Ok(())
 }

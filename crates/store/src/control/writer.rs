@@ -1,38 +1,62 @@
 //! The one task that writes to the control database: what is queued shares a transaction.
 
 use metrics::counter;
-use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::db::{Connection, Db, on_db};
-use crate::{DeviceId, DeviceRow, LeafPart, LeafRow, Position, StoreError};
+use super::audit::AuditWrite;
+use super::credential::{CredentialsWrite, put_together};
+use super::device::DeviceWrite;
+use super::idempotency::KeyWrite;
+use super::queue::QueueWrite;
+use super::twin::LeavesWrite;
+use crate::StoreError;
+use crate::db::{Connection, Db, Transaction};
 
-/// Writes of one transaction at most.
+/// Rows of one transaction from which on it takes no more writes.
 const GROUP: usize = 1_000;
-/// Credentials of one statement at most.
-const TOGETHER: usize = 64;
+/// Rows that a write which removes what has expired removes at most.
+pub(super) const EXPIRED: i64 = 1_000;
 
 /// What the writer is asked.
 pub(super) enum Job {
-    /// A write, and where to say that it is durable and whether it applied to anything.
+    /// A write, and where to say that it is durable and what it answers.
     Write(Write, Reply),
     /// End after what was queued before.
     Stop,
 }
 
-type Reply = oneshot::Sender<Result<bool, StoreError>>;
+type Reply = oneshot::Sender<Result<i64, StoreError>>;
 
-/// One write. Secrets are sealed already.
+/// One write. It answers how many rows it touched; a new row of the audit, which id it was given.
 pub(super) enum Write {
-    Insert { row: Box<DeviceRow>, code: Vec<u8> },
-    Remove { id: DeviceId },
-    EnrolUntil { id: DeviceId, until: i64 },
-    Disabled { id: DeviceId, disabled: bool },
-    Rotate { id: DeviceId, code: Vec<u8> },
-    LastFailure { id: DeviceId, json: Option<String> },
-    Presence { id: DeviceId, json: Option<String> },
-    Leaves { leaves: Vec<LeafRow>, applied: Option<Position> },
-    Credentials { id: DeviceId, committed: Option<Vec<u8>>, candidate: Option<Vec<u8>> },
+    Device(DeviceWrite),
+    Credentials(CredentialsWrite),
+    Leaves(LeavesWrite),
+    Queue(QueueWrite),
+    Key(KeyWrite),
+    Audit(AuditWrite),
+}
+
+impl Write {
+    /// How many rows it touches at most, nearly.
+    fn weight(&self) -> usize {
+        match self {
+            Write::Leaves(leaves) => leaves.weight(),
+            Write::Key(KeyWrite::Expire { .. }) | Write::Audit(AuditWrite::Expire { .. }) => EXPIRED as usize,
+            _ => 1,
+        }
+    }
+
+    async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
+        match self {
+            Write::Device(write) => write.apply(transaction).await,
+            Write::Credentials(write) => write.apply(transaction).await,
+            Write::Leaves(write) => write.apply(transaction).await,
+            Write::Queue(write) => write.apply(transaction).await,
+            Write::Key(write) => write.apply(transaction).await,
+            Write::Audit(write) => write.apply(transaction).await,
+        }
+    }
 }
 
 /// Serves the queue until asked to stop or nobody can ask any more.
@@ -41,12 +65,16 @@ pub(super) async fn run(db: Db, mut jobs: mpsc::Receiver<Job>) {
     let mut group: Vec<(Write, Reply)> = Vec::new();
     let mut stop = false;
     while !stop && let Some(mut job) = jobs.recv().await {
+        let mut rows = 0;
         loop {
             match job {
-                Job::Write(write, reply) => group.push((write, reply)),
+                Job::Write(write, reply) => {
+                    rows += write.weight();
+                    group.push((write, reply));
+                }
                 Job::Stop => stop = true,
             }
-            if stop || group.len() >= GROUP {
+            if stop || rows >= GROUP {
                 break;
             }
             match jobs.try_recv() {
@@ -86,22 +114,24 @@ impl Link {
 /// Commits the group and answers everybody.
 async fn serve(link: &mut Link, group: &mut Vec<(Write, Reply)>) {
     match commit(link, group.iter().map(|(write, _)| write)).await {
-        Ok(applied) => {
-            for ((_, reply), applied) in group.drain(..).zip(applied) {
+        Ok(answers) => {
+            for ((_, reply), answer) in group.drain(..).zip(answers) {
                 // A caller that no longer waits does not need the answer.
-                let _ = reply.send(Ok(applied));
+                let _ = reply.send(Ok(answer));
             }
         }
-        // One write that breaks a constraint must not fail its neighbours: each by itself.
-        Err(error) if group.len() > 1 && is_constraint(&error) => {
+        // One write that the database does not take must not fail its neighbours: each by itself.
+        Err(error) if group.len() > 1 && is_of_one_write(&error) => {
             for (write, reply) in group.drain(..) {
                 let result = commit(link, [&write].into_iter()).await;
-                let _ = reply.send(result.map(|applied| applied == [true]).map_err(StoreError::from));
+                let _ = reply.send(result.map(|answers| answers.into_iter().sum()).map_err(refused));
             }
         }
         Err(error) => {
-            tracing::error!(error = %error, writes = group.len(), "the control database refused a commit");
-            let error = StoreError::from(error);
+            if !is_of_one_write(&error) {
+                tracing::error!(error = %error, writes = group.len(), "the control database refused a commit");
+            }
+            let error = refused(error);
             for (_, reply) in group.drain(..) {
                 let _ = reply.send(Err(error.clone()));
             }
@@ -109,194 +139,75 @@ async fn serve(link: &mut Link, group: &mut Vec<(Write, Reply)>) {
     }
 }
 
-fn is_constraint(error: &sqlx::Error) -> bool {
+/// Whether the error is about the values of one write: they break a constraint, or PostgreSQL cannot hold them (data
+/// exception, program limit exceeded).
+fn is_of_one_write(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| {
-        error.is_unique_violation() || error.is_foreign_key_violation() || error.is_check_violation()
+        let state = error.code().filter(|code| code.len() == 5);
+        error.is_unique_violation()
+            || error.is_foreign_key_violation()
+            || error.is_check_violation()
+            || state.is_some_and(|state| state.starts_with("22") || state.starts_with("54"))
     })
 }
 
-/// Executes one statement and says how many rows it touched.
-macro_rules! rows {
-    ($connection:expr, $sql:expr $(, $bind:expr)*) => {
-        sqlx::query($sql)
-            $(.bind($bind))*
-            .execute(&mut *$connection)
-            .await?
-            .rows_affected()
-    };
-}
-
-/// Credentials of one device, as [`Write::Credentials`] has them.
-type Sealed<'a> = (DeviceId, &'a Option<Vec<u8>>, &'a Option<Vec<u8>>);
-
-/// What the group writes when it writes nothing but credentials.
-fn only_credentials<'a>(writes: impl Iterator<Item = &'a Write>) -> Option<Vec<Sealed<'a>>> {
-    writes
-        .map(|write| match write {
-            Write::Credentials { id, committed, candidate } => Some((*id, committed, candidate)),
-            _ => None,
-        })
-        .collect()
-}
-
-/// Writes credentials with as few statements as possible, each a commit of its own; false when some device does not exist
-/// or occurs twice, and then nothing is known of any of them. They may be written again.
-///
-/// Fleets that enrol wait for this: each statement of a transaction is a trip to the database and back, and so are its
-/// beginning and its end.
-async fn put_together(connection: &mut Connection, credentials: &[Sealed<'_>]) -> Result<bool, sqlx::Error> {
-    for some in credentials.chunks(TOGETHER) {
-        // Rows without an id fill it up and match nothing, so that there are few statements to prepare.
-        let rows = some.len().next_power_of_two();
-        let values: Vec<String> =
-            (0..rows).map(|row| format!("(${}, ${}, ${})", 3 * row + 1, 3 * row + 2, 3 * row + 3)).collect();
-        let sql = format!(
-            "UPDATE device SET committed = given.column2, candidate = given.column3 \
-             FROM (VALUES {}) AS given WHERE device.id = given.column1",
-            values.join(", ")
-        );
-        let written = on_db!(Connection, &mut *connection, connection => {
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for (id, committed, candidate) in some {
-                query = query.bind(id.as_bytes().to_vec()).bind(*committed).bind(*candidate);
-            }
-            for _ in some.len()..rows {
-                query = query.bind(None::<Vec<u8>>).bind(None::<Vec<u8>>).bind(None::<Vec<u8>>);
-            }
-            query.execute(&mut **connection).await?.rows_affected()
-        });
-        if written != some.len() as u64 {
-            return Ok(false);
-        }
+fn refused(error: sqlx::Error) -> StoreError {
+    match error.as_database_error() {
+        // Whatever refers to another row refers to a device.
+        Some(violation) if violation.is_foreign_key_violation() => StoreError::UnknownDevice,
+        _ => error.into(),
     }
-    Ok(true)
 }
 
-/// Commits the writes; says of each whether it applied to anything.
+/// Commits the writes; returns what each answers.
 async fn commit<'a>(
     link: &mut Link,
     writes: impl ExactSizeIterator<Item = &'a Write> + Clone,
-) -> Result<Vec<bool>, sqlx::Error> {
+) -> Result<Vec<i64>, sqlx::Error> {
     let count = writes.len();
     let mut connection = link.take().await?;
     let together = match only_credentials(writes.clone()) {
         Some(credentials) => put_together(&mut connection, &credentials).await?,
         None => false,
     };
-    let applied = if together { vec![true; count] } else { one_by_one(&mut connection, writes).await? };
+    let answers = if together { vec![1; count] } else { one_by_one(&mut connection, writes).await? };
     link.keep(connection);
     counter!("vestibule_control_commits_total").increment(1);
     counter!("vestibule_control_writes_total").increment(count as u64);
-    Ok(applied)
+    Ok(answers)
+}
+
+/// What the group writes when it writes nothing but credentials.
+fn only_credentials<'a>(writes: impl Iterator<Item = &'a Write>) -> Option<Vec<&'a CredentialsWrite>> {
+    writes
+        .map(|write| match write {
+            Write::Credentials(credentials) => Some(credentials),
+            _ => None,
+        })
+        .collect()
 }
 
 /// One transaction with a statement or more for each write.
 async fn one_by_one<'a>(
     connection: &mut Connection,
     writes: impl ExactSizeIterator<Item = &'a Write>,
-) -> Result<Vec<bool>, sqlx::Error> {
-    let mut applied = Vec::with_capacity(writes.len());
-    on_db!(Connection, connection, connection => {
-        let mut transaction = connection.begin().await?;
-        for write in writes {
-            let connection = &mut *transaction;
-            let rows = match write {
-                Write::Insert { row, code } => rows!(
-                    connection,
-                    "INSERT INTO device (id, serial, family, product, name, created, enrol_until, last_failure, presence, code, disabled) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (serial) DO NOTHING",
-                    row.id.as_bytes().to_vec(),
-                    &row.serial,
-                    &row.family,
-                    &row.product,
-                    &row.name,
-                    row.created,
-                    row.enrol_until,
-                    &row.last_failure,
-                    &row.presence,
-                    code,
-                    i64::from(row.disabled)
-                ),
-                Write::Remove { id } => rows!(connection, "DELETE FROM device WHERE id = $1", id.as_bytes().to_vec()),
-                Write::EnrolUntil { id, until } => rows!(
-                    connection,
-                    "UPDATE device SET enrol_until = $1 WHERE id = $2",
-                    until,
-                    id.as_bytes().to_vec()
-                ),
-                Write::Rotate { id, code } => rows!(
-                    connection,
-                    "UPDATE device SET code = $1, committed = NULL, candidate = NULL, enrol_until = 0 WHERE id = $2",
-                    code,
-                    id.as_bytes().to_vec()
-                ),
-                Write::Disabled { id, disabled } => rows!(
-                    connection,
-                    "UPDATE device SET disabled = $1 WHERE id = $2",
-                    i64::from(*disabled),
-                    id.as_bytes().to_vec()
-                ),
-                Write::LastFailure { id, json } => rows!(
-                    connection,
-                    "UPDATE device SET last_failure = $1 WHERE id = $2",
-                    json,
-                    id.as_bytes().to_vec()
-                ),
-                Write::Presence { id, json } => rows!(
-                    connection,
-                    "UPDATE device SET presence = $1 WHERE id = $2",
-                    json,
-                    id.as_bytes().to_vec()
-                ),
-                Write::Leaves { leaves, applied } => {
-                    for leaf in leaves {
-                        rows!(
-                            connection,
-                            "INSERT INTO leaf (device, resource, place, area, name, version, reported, reported_version, \
-                             desired, desired_version) SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM device WHERE id = $1 \
-                             ON CONFLICT (device, resource, place, area, name) DO UPDATE SET \
-                             version = CASE WHEN excluded.version > leaf.version THEN excluded.version ELSE leaf.version END, \
-                             reported = CASE WHEN excluded.reported_version >= leaf.reported_version \
-                             THEN excluded.reported ELSE leaf.reported END, \
-                             reported_version = CASE WHEN excluded.reported_version >= leaf.reported_version \
-                             THEN excluded.reported_version ELSE leaf.reported_version END, \
-                             desired = CASE WHEN excluded.desired_version >= leaf.desired_version \
-                             THEN excluded.desired ELSE leaf.desired END, \
-                             desired_version = CASE WHEN excluded.desired_version >= leaf.desired_version \
-                             THEN excluded.desired_version ELSE leaf.desired_version END",
-                            leaf.device.as_bytes().to_vec(),
-                            &*leaf.path.resource,
-                            &*leaf.path.index,
-                            &*leaf.path.area,
-                            &*leaf.path.name,
-                            leaf.version,
-                            LeafPart::json_of(leaf.reported.as_ref()),
-                            LeafPart::version_of(leaf.reported.as_ref()),
-                            LeafPart::json_of(leaf.desired.as_ref()),
-                            LeafPart::version_of(leaf.desired.as_ref())
-                        );
-                    }
-                    if let Some(applied) = applied {
-                        rows!(
-                            connection,
-                            "INSERT INTO twin_applied (singleton, position) VALUES (1, $1) \
-                             ON CONFLICT (singleton) DO UPDATE SET position = excluded.position",
-                            applied.get()
-                        );
-                    }
-                    1
-                }
-                Write::Credentials { id, committed, candidate } => rows!(
-                    connection,
-                    "UPDATE device SET committed = $1, candidate = $2 WHERE id = $3",
-                    committed,
-                    candidate,
-                    id.as_bytes().to_vec()
-                ),
-            };
-            applied.push(rows > 0);
-        }
-        transaction.commit().await?;
-    });
-    Ok(applied)
+) -> Result<Vec<i64>, sqlx::Error> {
+    let mut answers = Vec::with_capacity(writes.len());
+    let mut transaction = connection.begin().await?;
+    for write in writes {
+        answers.push(write.apply(&mut transaction).await?);
+    }
+    transaction.commit().await?;
+    Ok(answers)
 }
+
+/// Executes one statement of a transaction and says how many rows it touched.
+macro_rules! rows {
+    ($transaction:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        $crate::db::on_db!(Transaction, $transaction, transaction => {
+            let done = sqlx::query($sql)$(.bind($bind))*.execute(&mut **transaction).await;
+            done.map(|done| i64::try_from(done.rows_affected()).unwrap_or(i64::MAX))
+        })
+    };
+}
+pub(super) use rows;

@@ -18,6 +18,7 @@ on_both!(
     removing_a_device_removes_its_credentials,
     callers_at_the_same_time_share_commits,
     one_bad_write_does_not_fail_its_neighbours,
+    one_text_that_a_database_does_not_take_fails_alone,
     a_sealed_value_opens_in_its_own_row_only,
     a_closed_store_says_so,
 );
@@ -32,6 +33,7 @@ pub fn row(serial: &str) -> DeviceRow {
         created: NOON,
         enrol_until: 0,
         disabled: false,
+        parent: None,
         last_failure: None,
         presence: None,
     }
@@ -49,7 +51,7 @@ pub fn credential(seed: u8) -> Credential {
     }
 }
 
-async fn registered(store: &Store, serial: &str) -> DeviceRow {
+pub async fn registered(store: &Store, serial: &str) -> DeviceRow {
     let row = row(serial);
     store.control.insert_device(&row, &Secret::new(*b"ABCDEF")).await.unwrap();
     row
@@ -311,6 +313,24 @@ async fn one_bad_write_does_not_fail_its_neighbours(bed: Bed) {
         }
     }
     assert_eq!(store.control.devices(None, 100).await.unwrap().len(), 50);
+    store.close().await;
+}
+
+async fn one_text_that_a_database_does_not_take_fails_alone(bed: Bed) {
+    let store = bed.open().await;
+    let mut inserts = tokio::task::JoinSet::new();
+    for n in 0..50 {
+        let control = store.control.clone();
+        let mut row = row(&format!("S-{n}"));
+        if n == 25 {
+            row.name = Some("a\0b".into());
+        }
+        inserts.spawn(async move { (n, control.insert_device(&row, &Secret::new(*b"ABCDEF")).await) });
+    }
+    for (n, result) in inserts.join_all().await {
+        let refused = n == 25 && bed.backend == Backend::Postgres;
+        assert_eq!(result.is_err(), refused, "{n}: {result:?}");
+    }
     store.close().await;
 }
 

@@ -3,13 +3,17 @@
 use vestibule_store::{DeviceId, DevicePath, LeafPart, LeafRow, Position, Secret};
 
 use crate::bed::{Bed, on_both};
-use crate::control::row;
+use crate::control::{registered, row};
+use crate::meter::Meter;
 
 on_both!(
     leaves_come_back_with_the_position_they_contain,
     an_older_version_replaces_nothing,
     a_removed_device_takes_its_leaves_along,
     many_leaves_are_read_in_pages,
+    a_leaf_that_comes_twice_at_once_is_written_twice,
+    the_position_the_twin_contains_never_goes_back,
+    a_transaction_takes_so_many_leaves_at_most,
 );
 
 fn leaf(device: DeviceId, name: &str, version: i64) -> LeafRow {
@@ -80,4 +84,62 @@ async fn many_leaves_are_read_in_pages(bed: Bed) {
     read.extend(store.control.leaves(after).await.unwrap());
     assert_eq!(read, leaves);
     store.close().await;
+}
+
+async fn a_leaf_that_comes_twice_at_once_is_written_twice(bed: Bed) {
+    let store = bed.open().await;
+    let device = registered(&store, "S-1").await.id;
+    let stranger = DeviceId::mint();
+    let wished = |version, json: &str| Some(LeafPart { version, json: json.to_owned() });
+    // More than one statement takes, with strangers and repetitions in between; the older one comes last.
+    let mut leaves = Vec::new();
+    for n in 0..150 {
+        leaves.push(leaf(device, &format!("{n:03}"), 5));
+        leaves.push(leaf(stranger, &format!("{n:03}"), 5));
+        if n % 40 == 0 {
+            leaves.push(LeafRow { reported: wished(9, "9"), ..leaf(device, &format!("{n:03}"), 9) });
+            leaves.push(LeafRow { reported: wished(7, "7"), ..leaf(device, &format!("{n:03}"), 7) });
+        }
+    }
+    store.control.put_leaves(leaves, None).await.unwrap();
+    let expected: Vec<LeafRow> = (0..150)
+        .map(|n| match n % 40 {
+            0 => LeafRow { reported: wished(9, "9"), ..leaf(device, &format!("{n:03}"), 9) },
+            _ => leaf(device, &format!("{n:03}"), 5),
+        })
+        .collect();
+    assert_eq!(store.control.leaves(None).await.unwrap(), expected);
+    store.close().await;
+}
+
+async fn the_position_the_twin_contains_never_goes_back(bed: Bed) {
+    let store = bed.open().await;
+    for (given, kept) in [(7, 7), (5, 7), (7, 7), (8, 8), (1, 8)] {
+        store.control.put_leaves(Vec::new(), Some(Position::new(given))).await.unwrap();
+        assert_eq!(store.control.twin_applied().await.unwrap(), Position::new(kept), "after {given}");
+    }
+    store.close().await;
+}
+
+async fn a_transaction_takes_so_many_leaves_at_most(bed: Bed) {
+    const CALLERS: u64 = 8;
+    std::thread::spawn(move || {
+        let meter = Meter::default();
+        meter.run(async {
+            let store = bed.open().await;
+            let device = registered(&store, "S-1").await.id;
+            let before = meter.count("vestibule_control_commits_total");
+            let mut puts = tokio::task::JoinSet::new();
+            for n in 0..CALLERS {
+                let control = store.control.clone();
+                let leaves = (0..1_000).map(|m| leaf(device, &format!("{n}-{m}"), 1)).collect();
+                puts.spawn(async move { control.put_leaves(leaves, None).await });
+            }
+            assert!(puts.join_all().await.iter().all(Result::is_ok));
+            assert_eq!(meter.count("vestibule_control_commits_total") - before, CALLERS);
+            store.close().await;
+        });
+    })
+    .join()
+    .unwrap();
 }

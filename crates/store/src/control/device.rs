@@ -1,0 +1,194 @@
+//! The registry: one row for each device.
+
+use super::Control;
+use super::credential::SealedCode;
+use super::writer::{Write, rows};
+use crate::db::{Transaction, on_db};
+use crate::{DeviceId, InsertError, Secret, StoreError};
+
+/// The most rows one [`Control::devices`] returns.
+const MAX_DEVICES: i64 = 10_000;
+
+/// A device of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRow {
+    /// Our id.
+    pub id: DeviceId,
+    /// The external identity, unique.
+    pub serial: String,
+    /// The family, `osap` for example.
+    pub family: String,
+    /// What kind of product it is.
+    pub product: Option<String>,
+    /// What people call it.
+    pub name: Option<String>,
+    /// When it was registered, Unix milliseconds.
+    pub created: i64,
+    /// Until when it may enrol again, Unix milliseconds; 0: no window was opened.
+    pub enrol_until: i64,
+    /// Whether an operator has shut it out.
+    pub disabled: bool,
+    /// The device it is a part of.
+    pub parent: Option<DeviceId>,
+    /// The last failed connection fact, JSON.
+    pub last_failure: Option<String>,
+    /// The last known presence, JSON.
+    pub presence: Option<String>,
+}
+
+impl Control {
+    /// Registers a device with its verification code, which is given back sealed. A parent that does not exist is
+    /// [`StoreError::UnknownDevice`].
+    pub async fn insert_device(&self, row: &DeviceRow, code: &Secret) -> Result<SealedCode, InsertError> {
+        let code = self.seal_code(&row.id, code);
+        let sealed = SealedCode::new(&code);
+        let row = Box::new(row.clone());
+        match self.write(Write::Device(DeviceWrite::Insert { row, code })).await? {
+            0 => Err(InsertError::SerialTaken),
+            _ => Ok(sealed),
+        }
+    }
+
+    /// Devices with an id beyond `after`, by id, at most `limit` (and never more than 10,000).
+    pub async fn devices(&self, after: Option<DeviceId>, limit: i64) -> Result<Vec<DeviceRow>, StoreError> {
+        type Text = Option<String>;
+        type Row = (Vec<u8>, String, String, Text, Text, i64, i64, Text, Text, i64, Option<Vec<u8>>);
+        let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+        let limit = limit.clamp(0, MAX_DEVICES);
+        self.read(move |db| async move {
+            let rows: Vec<Row> = on_db!(&db, pool => sqlx::query_as(
+                "SELECT id, serial, family, product, name, created, enrol_until, last_failure, presence, disabled, \
+                 parent FROM device WHERE id > $1 ORDER BY id LIMIT $2",
+            )
+            .bind(after)
+            .bind(limit)
+            .fetch_all(pool)
+            .await?);
+            rows.into_iter()
+                .map(|row| {
+                    Ok(DeviceRow {
+                        id: stored_id(&row.0)?,
+                        serial: row.1,
+                        family: row.2,
+                        product: row.3,
+                        name: row.4,
+                        created: row.5,
+                        enrol_until: row.6,
+                        disabled: row.9 != 0,
+                        parent: row.10.as_deref().map(stored_id).transpose()?,
+                        last_failure: row.7,
+                        presence: row.8,
+                    })
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Removes a device with its credentials, its twin and its queue; false when there is none. Its records stay in the
+    /// journal and in the audit until retention; its parts stay, without a parent.
+    pub async fn remove_device(&self, id: DeviceId) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Device(DeviceWrite::Remove { id })).await? > 0)
+    }
+
+    /// Makes the device a part of another, or of none. [`StoreError::UnknownDevice`] is said of either.
+    pub async fn set_parent(&self, id: DeviceId, parent: Option<DeviceId>) -> Result<(), StoreError> {
+        self.update(Write::Device(DeviceWrite::Parent { id, parent })).await
+    }
+
+    /// Sets until when the device may enrol again, Unix milliseconds; 0 closes the window.
+    pub async fn set_enrol_until(&self, id: DeviceId, until: i64) -> Result<(), StoreError> {
+        self.update(Write::Device(DeviceWrite::EnrolUntil { id, until })).await
+    }
+
+    /// Gives the device another verification code and forgets what was agreed with it, at once.
+    pub async fn rotate(&self, id: DeviceId, code: &Secret) -> Result<(), StoreError> {
+        let code = self.seal_code(&id, code);
+        self.update(Write::Device(DeviceWrite::Rotate { id, code })).await
+    }
+
+    /// Shuts the device out, or lets it in again.
+    pub async fn set_disabled(&self, id: DeviceId, disabled: bool) -> Result<(), StoreError> {
+        self.update(Write::Device(DeviceWrite::Disabled { id, disabled })).await
+    }
+
+    /// Keeps the last failed connection fact, JSON.
+    pub async fn set_last_failure(&self, id: DeviceId, json: Option<&str>) -> Result<(), StoreError> {
+        let json = json.map(str::to_owned);
+        self.update(Write::Device(DeviceWrite::LastFailure { id, json })).await
+    }
+
+    /// Keeps the last known presence, JSON.
+    pub async fn set_presence(&self, id: DeviceId, json: Option<&str>) -> Result<(), StoreError> {
+        let json = json.map(str::to_owned);
+        self.update(Write::Device(DeviceWrite::Presence { id, json })).await
+    }
+}
+
+/// The id of a device as a row has it.
+pub(super) fn stored_id(bytes: &[u8]) -> Result<DeviceId, StoreError> {
+    DeviceId::from_stored(bytes).ok_or(StoreError::Corrupt("device id"))
+}
+
+/// A change of the registry. The code is sealed already.
+pub(super) enum DeviceWrite {
+    Insert { row: Box<DeviceRow>, code: Vec<u8> },
+    Remove { id: DeviceId },
+    Parent { id: DeviceId, parent: Option<DeviceId> },
+    EnrolUntil { id: DeviceId, until: i64 },
+    Disabled { id: DeviceId, disabled: bool },
+    Rotate { id: DeviceId, code: Vec<u8> },
+    LastFailure { id: DeviceId, json: Option<String> },
+    Presence { id: DeviceId, json: Option<String> },
+}
+
+impl DeviceWrite {
+    pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
+        let stored = |id: &DeviceId| id.as_bytes().to_vec();
+        match self {
+            DeviceWrite::Insert { row, code } => rows!(
+                transaction,
+                "INSERT INTO device (id, serial, family, product, name, created, enrol_until, last_failure, presence, \
+                 code, disabled, parent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+                 ON CONFLICT (serial) DO NOTHING",
+                stored(&row.id),
+                &row.serial,
+                &row.family,
+                &row.product,
+                &row.name,
+                row.created,
+                row.enrol_until,
+                &row.last_failure,
+                &row.presence,
+                code,
+                i64::from(row.disabled),
+                row.parent.as_ref().map(stored)
+            ),
+            DeviceWrite::Remove { id } => rows!(transaction, "DELETE FROM device WHERE id = $1", stored(id)),
+            DeviceWrite::Parent { id, parent } => rows!(
+                transaction,
+                "UPDATE device SET parent = $1 WHERE id = $2",
+                parent.as_ref().map(stored),
+                stored(id)
+            ),
+            DeviceWrite::EnrolUntil { id, until } => {
+                rows!(transaction, "UPDATE device SET enrol_until = $1 WHERE id = $2", until, stored(id))
+            }
+            DeviceWrite::Rotate { id, code } => rows!(
+                transaction,
+                "UPDATE device SET code = $1, committed = NULL, candidate = NULL, enrol_until = 0 WHERE id = $2",
+                code,
+                stored(id)
+            ),
+            DeviceWrite::Disabled { id, disabled } => {
+                rows!(transaction, "UPDATE device SET disabled = $1 WHERE id = $2", i64::from(*disabled), stored(id))
+            }
+            DeviceWrite::LastFailure { id, json } => {
+                rows!(transaction, "UPDATE device SET last_failure = $1 WHERE id = $2", json, stored(id))
+            }
+            DeviceWrite::Presence { id, json } => {
+                rows!(transaction, "UPDATE device SET presence = $1 WHERE id = $2", json, stored(id))
+            }
+        }
+    }
+}
