@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::{Clock, SystemClock};
 use crate::device::Device;
+use crate::dial::{Dial, TcpDial};
 use crate::operation::{OperationError, OperationPath, Operations};
 use crate::outbox::Limits;
 use crate::profile::Profile;
@@ -32,6 +33,7 @@ pub struct Builder {
     lbs: Option<String>,
     storage: Option<Arc<dyn Storage>>,
     clock: Arc<dyn Clock>,
+    dial: Arc<dyn Dial>,
     keep_alive: u16,
     limits: Limits,
     firmware: String,
@@ -88,6 +90,7 @@ impl Builder {
             lbs: None,
             storage: None,
             clock: Arc::new(SystemClock),
+            dial: Arc::new(TcpDial),
             keep_alive: 30,
             limits: Limits { events: 1024, bytes: 1024 * 1024, window: 16 },
             firmware: "0.0.0".to_owned(),
@@ -115,6 +118,13 @@ impl Builder {
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How connections are opened; [`TcpDial`] unless set.
+    #[must_use]
+    pub fn dial(mut self, dial: impl Dial) -> Self {
+        self.dial = Arc::new(dial);
         self
     }
 
@@ -234,7 +244,8 @@ impl Builder {
                 source,
             })?;
         }
-        let shared = Shared::new(profile, self.clock, Arc::new(self.operations), limits);
+        let mut shared = Shared::new(profile, self.clock, Arc::new(self.operations), limits);
+        shared.dial = self.dial;
         Device::start(shared, code, storage)
     }
 }

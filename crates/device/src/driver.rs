@@ -74,7 +74,7 @@ impl Driver {
                 Step::Authenticate { stored, case } => {
                     self.set_state(State::Authenticating);
                     // Boxed like every state a device is rarely in: an idle one shall be small.
-                    let run = Box::pin(lbs::authenticate(&self.shared.profile, &self.identity, stored, case));
+                    let run = Box::pin(lbs::authenticate(&self.shared, &self.identity, stored, case));
                     let result = tokio::select! {
                         () = stopped(&self.shared) => continue,
                         result = run => result,
@@ -90,7 +90,7 @@ impl Driver {
                 }
                 Step::Login { login, access, dev_id } => {
                     self.set_state(State::Connecting);
-                    let connect = Box::pin(socket::connect(&access.address, access.port));
+                    let connect = Box::pin(socket::connect(&*self.shared.dial, &access.address, access.port));
                     let connected = tokio::select! {
                         () = stopped(&self.shared) => continue,
                         connected = connect => connected,

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::profile::Profile;
 use crate::session::{Access, Denied, Grant};
+use crate::shared::Shared;
 use crate::socket;
 use crate::state::Reason;
 
@@ -22,13 +22,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs one attempt. The key agreement runs on this task: a device does one at a time, in a
 /// fraction of a millisecond.
 pub(crate) async fn authenticate(
-    profile: &Profile,
+    shared: &Shared,
     identity: &Identity,
     stored: Stored,
     case: CodeCase,
 ) -> Result<Grant, Denied> {
+    let profile = &shared.profile;
     let mut client = Client::new(identity.clone(), stored, case);
-    let mut stream = socket::connect(&profile.lbs_host, profile.lbs_port).await.map_err(unreachable)?;
+    let mut stream = socket::connect(&*shared.dial, &profile.lbs_host, profile.lbs_port).await.map_err(unreachable)?;
     let mut buffer = Vec::new();
     loop {
         match client.poll() {

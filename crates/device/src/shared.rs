@@ -11,6 +11,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::attribute::{Attributes, Message};
 use crate::clock::Clock;
+use crate::dial::{Dial, TcpDial};
 use crate::operation::{OperationPath, Operations};
 use crate::outbox::{Limits, Outbox};
 use crate::profile::Profile;
@@ -22,6 +23,7 @@ pub(crate) type Token = oneshot::Sender<()>;
 pub(crate) struct Shared {
     pub profile: Arc<Profile>,
     pub clock: Arc<dyn Clock>,
+    pub dial: Arc<dyn Dial>,
     pub operations: Arc<Operations>,
     /// Never locked while the outbox is.
     pub attributes: Mutex<Attributes>,
@@ -72,6 +74,7 @@ impl Shared {
         Self {
             profile: Arc::new(profile),
             clock,
+            dial: Arc::new(TcpDial),
             operations,
             attributes: Mutex::default(),
             outbox: Mutex::new(Outbox::new(limits)),

@@ -10,6 +10,7 @@ use tokio::time::{sleep_until, timeout};
 use vestibule_mqtt_codec::{encode, frame_len};
 
 use crate::calls::{Calls, Ended};
+use crate::dial::Dial;
 use crate::driver::{now, set_state};
 use crate::link::{Link, LinkEvent, MAX_PACKET};
 use crate::session::{LinkEnd, Session};
@@ -26,8 +27,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const SCRATCH: usize = 4096;
 
 /// Opens a connection that does not hold small packets back.
-pub(crate) async fn connect(host: &str, port: u16) -> Result<TcpStream, ErrorKind> {
-    let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
+pub(crate) async fn connect(dial: &dyn Dial, host: &str, port: u16) -> Result<TcpStream, ErrorKind> {
+    let stream = match timeout(CONNECT_TIMEOUT, dial.dial(host, port)).await {
         Ok(connected) => connected.map_err(|error| error.kind())?,
         Err(_) => return Err(ErrorKind::TimedOut),
     };

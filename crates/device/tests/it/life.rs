@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use osap::das::login::FirstOrBreak::{Break, First};
 use osap::lbs::Run;
+use parking_lot::Mutex;
 use serde_json::json;
-use vestibule_device::{Device, FileStorage, MemoryStorage, ReportError, Serial, State, StopReason, Storage};
+use vestibule_device::{
+    Device, Dial, Dialing, FileStorage, MemoryStorage, ReportError, Serial, State, StopReason, Storage, TcpDial,
+};
 
 use crate::server::{CODE, SERIAL, Seen, Server};
 use crate::{reach, soon};
@@ -140,4 +143,29 @@ async fn a_message_nobody_understands_is_acknowledged() {
     server.downlink.notify_one();
     server.expect([Seen::PubAck(77)]).await;
     assert_eq!(device.counters().ignored, 1);
+}
+
+/// Connects as usual, and remembers where.
+#[derive(Clone, Default)]
+struct Noting(Arc<Mutex<Vec<u16>>>);
+
+impl Dial for Noting {
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialing<'a> {
+        self.0.lock().push(port);
+        TcpDial.dial(host, port)
+    }
+}
+
+#[tokio::test]
+async fn every_connection_is_opened_as_the_program_says() {
+    let mut server = Server::start().await;
+    let noting = Noting::default();
+    let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new());
+    let device = builder.dial(noting.clone()).start().unwrap();
+    server.expect(first_connection()).await;
+    reach(&device, |state| *state == State::Online).await;
+    soon(device.stop()).await.unwrap();
+    let ports = noting.0.lock().clone();
+    let lbs = server.lbs.port();
+    assert!(matches!(ports[..], [a, das, b, again] if a == lbs && b == lbs && das != lbs && again == das), "{ports:?}");
 }
