@@ -109,7 +109,7 @@ impl From<Leaf> for AttributeShape {
             let outcome = desired.outcome.as_str();
             let (code, message) = match desired.outcome {
                 SetOutcome::Refused { code, message } => (Some(code), message),
-                SetOutcome::Pending | SetOutcome::Applied => (None, None),
+                _ => (None, None),
             };
             let (value, time, version, by) = (desired.value, rfc3339(desired.time), desired.version, desired.by);
             DesiredShape { value, time, version, by, outcome, code, message }
@@ -278,7 +278,7 @@ pub(crate) async fn set_attribute(
     }
     let value = set.value.to_string();
     let if_match = if_match(&headers)?;
-    let set = Set { path, value: &value, if_match, wait: Duration::from_millis(wait), by: &caller };
+    let set = Set { path, value: &value, if_match, wait: Duration::from_millis(wait), expires_in: None, by: &caller };
     let leaf = shared.platform.set(&device, set).await?;
     let is_pending = leaf.desired.as_ref().is_some_and(|desired| desired.outcome == SetOutcome::Pending);
     Ok(answer(if is_pending { StatusCode::ACCEPTED } else { StatusCode::OK }, leaf))

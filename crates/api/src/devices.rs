@@ -53,6 +53,7 @@ pub(crate) struct DeviceToRegister {
 )]
 pub(crate) async fn register_device(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     _: Params<Nothing>,
     JsonBody(new): JsonBody<DeviceToRegister>,
 ) -> Answer<impl IntoResponse> {
@@ -61,8 +62,9 @@ pub(crate) async fn register_device(
         code: Secret::new(new.code.into_bytes()),
         product: new.product,
         name: new.name,
+        parent: None,
     };
-    let device = shared.platform.add_device(new).await.map_err(refused)?;
+    let device = shared.platform.add_device(new, &caller).await.map_err(refused)?;
     let location = format!("/v1/devices/{}", device.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(DeviceShape::from(&*device))))
 }
@@ -149,10 +151,11 @@ pub(crate) async fn show_device(TheDevice(device): TheDevice, _: Params<Nothing>
 )]
 pub(crate) async fn remove_device(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     TheDevice(device): TheDevice,
     _: Params<Nothing>,
 ) -> Answer<StatusCode> {
-    shared.platform.remove_device(&device).await?;
+    shared.platform.remove_device(&device, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -188,6 +191,7 @@ pub(crate) struct Enrolment {
 )]
 pub(crate) async fn open_enrolment(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     TheDevice(device): TheDevice,
     _: Params<Nothing>,
     JsonBody(window): JsonBody<EnrolmentToOpen>,
@@ -196,7 +200,7 @@ pub(crate) async fn open_enrolment(
         let detail = "window_seconds must be between 1 and 86400.";
         return Err(Problem::field(Kind::InvalidValue, "window_seconds", detail));
     }
-    let until = shared.platform.open_enrolment(&device, Duration::from_secs(window.window_seconds)).await?;
+    let until = shared.platform.open_enrolment(&device, Duration::from_secs(window.window_seconds), &caller).await?;
     Ok(Json(Enrolment { until: rfc3339(until) }))
 }
 

@@ -99,7 +99,7 @@ pub(crate) async fn invoke_operation(
     }
     let input = operation.input.map(|input| input.to_string());
     let deadline = Duration::from_millis(deadline);
-    let invoke = Invoke { path, input: input.as_deref(), deadline, by: &caller };
+    let invoke = Invoke { path, input: input.as_deref(), deadline, queue: None, idempotency_key: None, by: &caller };
     let (id, outcome) = shared.platform.invoke(&device, invoke).await?;
     let (name, mut end) = (outcome.as_str(), (None, None, None));
     match outcome {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use utoipa::IntoParams;
-use vestibule_platform::{Device, DeviceId, EventFilter, Follow, Followed, Position};
+use vestibule_platform::{Device, DeviceId, Filter, Follow, Followed, Position, RecordKind};
 
 use crate::api::Shared;
 use crate::events::position;
@@ -90,7 +90,8 @@ pub(crate) async fn stream_events(
     };
     // Both begin before the answer does, so that a client that has the answer misses nothing.
     let presence = shared.platform.presence_changes();
-    let follow = shared.platform.follow(after, EventFilter { device, area: params.area, name: params.kind });
+    let follow =
+        shared.platform.follow(after, Filter { kind: RecordKind::Event, device, area: params.area, name: params.kind });
     let (sender, messages) = mpsc::channel(READY);
     let feed = Feed { follow, presence, device, sender, _open: Open::new(permit) };
     tokio::spawn(feed.run(shared));
@@ -152,7 +153,7 @@ impl Feed {
                 };
             };
             message = match next {
-                Ok(Followed::Event(record)) => event_message(record.position, &EventShape::from(&*record)),
+                Ok(Followed::Record(record)) => event_message(record.position, &EventShape::from(&*record)),
                 Ok(Followed::Lagged { resume }) => lagged_message(resume),
                 Err(error) => {
                     tracing::warn!(

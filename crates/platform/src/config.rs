@@ -1,5 +1,7 @@
 //! Limits of the platform.
 
+use std::time::Duration;
+
 /// Limits the platform enforces, each from the configuration file.
 #[derive(Debug, Clone)]
 pub struct PlatformConfig {
@@ -7,10 +9,16 @@ pub struct PlatformConfig {
     pub max_devices: usize,
     /// Longest JSON text of one report, in bytes.
     pub max_report_bytes: usize,
+    /// How long the audit is kept.
+    pub audit_retention: Duration,
 }
 
 impl Default for PlatformConfig {
     fn default() -> Self {
-        PlatformConfig { max_devices: 100_000, max_report_bytes: 64 * 1024 }
+        PlatformConfig {
+            max_devices: 100_000,
+            max_report_bytes: 64 * 1024,
+            audit_retention: Duration::from_secs(400 * 24 * 3600),
+        }
     }
 }

@@ -50,6 +50,7 @@ pub struct Device {
     pub created: i64,
     enrol_until: AtomicI64,
     disabled: AtomicBool,
+    parent: Mutex<Option<DeviceId>>,
     removed: AtomicBool,
     pub(crate) presence: Mutex<PresenceCell>,
     pub(crate) facts: Mutex<Facts>,
@@ -70,6 +71,7 @@ impl Device {
             created: row.created,
             enrol_until: AtomicI64::new(row.enrol_until),
             disabled: AtomicBool::new(row.disabled),
+            parent: Mutex::new(row.parent),
             removed: AtomicBool::new(false),
             presence: Mutex::new(PresenceCell::restore(row.presence.as_deref(), now)),
             facts: Mutex::new(Facts::restore(row.last_failure.as_deref())),
@@ -107,6 +109,16 @@ impl Device {
 
     pub(crate) fn set_disabled(&self, disabled: bool) {
         self.disabled.store(disabled, Ordering::Release);
+    }
+
+    /// The hub or gateway it is reached through; [`crate::Platform::device_by_id`] has it.
+    pub fn parent(&self) -> Option<DeviceId> {
+        *self.parent.lock()
+    }
+
+    /// To be called by the registry, which keeps the way back.
+    pub(crate) fn set_parent(&self, parent: Option<DeviceId>) {
+        *self.parent.lock() = parent;
     }
 
     /// End of the window in which the device may enrol again, in milliseconds since 1970; 0 when none was opened.

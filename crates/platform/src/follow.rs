@@ -1,4 +1,4 @@
-//! Following events as they become durable: nothing missed, nothing twice.
+//! Following records as they become durable: nothing missed, nothing twice.
 //!
 //! A follower is a position in the journal, not a queue. It reads what is committed after its position from
 //! the journal's ring of recent records, and from the segments when it is further behind, so a slow follower
@@ -14,9 +14,11 @@ use crate::platform::Platform;
 
 const BATCH: usize = 256;
 
-/// Which events a follower wants.
-#[derive(Debug, Clone, Default)]
-pub struct EventFilter {
+/// Which records a follower wants.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    /// Only of this kind.
+    pub kind: RecordKind,
     /// Only of this device.
     pub device: Option<DeviceId>,
     /// Only of this area.
@@ -25,9 +27,14 @@ pub struct EventFilter {
     pub name: Option<String>,
 }
 
-impl EventFilter {
+impl Filter {
+    /// Every record of a kind.
+    pub fn all(kind: RecordKind) -> Filter {
+        Filter { kind, device: None, area: None, name: None }
+    }
+
     fn wants(&self, record: &Record) -> bool {
-        record.kind == RecordKind::Event
+        record.kind == self.kind
             && self.device.is_none_or(|device| device == record.device)
             && self.area.as_deref().is_none_or(|area| area == &*record.path.area)
             && self.name.as_deref().is_none_or(|name| name == &*record.path.name)
@@ -37,7 +44,7 @@ impl EventFilter {
     fn scan(&self, after: Position) -> Scan {
         Scan {
             device: self.device,
-            kind: Some(RecordKind::Event),
+            kind: Some(self.kind),
             area: self.area.clone(),
             name: self.name.clone(),
             after,
@@ -51,9 +58,9 @@ impl EventFilter {
 /// What a follower gets.
 #[derive(Debug, Clone)]
 pub enum Followed {
-    /// The next event.
-    Event(Arc<Record>),
-    /// Events after the follower's position are gone (retention), or its position was never reached. It goes on
+    /// The next record.
+    Record(Arc<Record>),
+    /// Records after the follower's position are gone (retention), or its position was never reached. It goes on
     /// after `resume`.
     Lagged {
         /// Where it goes on.
@@ -65,14 +72,14 @@ pub enum Followed {
 pub struct Follow {
     journal: Journal,
     durable: watch::Receiver<Position>,
-    filter: EventFilter,
+    filter: Filter,
     position: Position,
     buffered: VecDeque<Arc<Record>>,
 }
 
 impl Platform {
-    /// Follows events after a position; `None` starts with what becomes durable from now on.
-    pub fn follow(&self, after: Option<Position>, filter: EventFilter) -> Follow {
+    /// Follows records after a position; `None` starts with what becomes durable from now on.
+    pub fn follow(&self, after: Option<Position>, filter: Filter) -> Follow {
         let journal = self.journal().clone();
         let durable = journal.watch_durable();
         let position = after.unwrap_or_else(|| journal.durable());
@@ -81,11 +88,11 @@ impl Platform {
 }
 
 impl Follow {
-    /// The next event; waits for it. Cancel safe: an event not returned is returned by the next call.
+    /// The next record; waits for it. Cancel safe: one not returned is returned by the next call.
     pub async fn next(&mut self) -> Result<Followed, StoreError> {
         loop {
             if let Some(record) = self.buffered.pop_front() {
-                return Ok(Followed::Event(record));
+                return Ok(Followed::Record(record));
             }
             // Seen before reading, so that a commit in between wakes us again.
             let durable = *self.durable.borrow_and_update();

@@ -23,6 +23,54 @@ pub trait DeviceLink: Send + Sync + 'static {
     /// # Errors
     /// [`NotSent`]: nothing of it has left or will leave.
     fn set(&self, set: SetAttribute<'_>) -> Result<(), NotSent>;
+
+    /// Sends a message through as it is; a protocol without such messages has nothing to implement. That the device has it comes through its [`Reply`] as [`Answer::Done`].
+    ///
+    /// # Errors
+    /// [`NotSent`]: nothing of it has left or will leave.
+    fn pass(&self, _message: PassMessage<'_>) -> Result<(), NotSent> {
+        Err(NotSent::Unsupported)
+    }
+
+    /// Has the adapter change the connection itself, where the protocol knows how.
+    ///
+    /// # Errors
+    /// [`NotSent`]: nothing has changed.
+    fn direct(&self, _directive: &Directive) -> Result<(), NotSent> {
+        Err(NotSent::Unsupported)
+    }
+}
+
+/// A message on its way through to a device.
+pub struct PassMessage<'a> {
+    /// Which part of the device it is for.
+    pub path: &'a DevicePath,
+    /// What the body is, `type/subtype` with optional parameters.
+    pub media_type: &'a str,
+    /// The message.
+    pub body: &'a [u8],
+    /// How long somebody waits to hear that it arrived.
+    pub ttl: Duration,
+    /// Where that goes.
+    pub reply: Reply,
+}
+
+/// What an operator can have done to the connection of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Directive {
+    /// The device is to authenticate elsewhere: at this host, by its LBS's port.
+    Redirect {
+        /// Name or address.
+        host: String,
+    },
+    /// The device is to go, and stay away until it is started again.
+    ForceOffline,
+    /// The device is to show a sign of life every so many seconds.
+    KeepAlive {
+        /// 5 to 3,600.
+        seconds: u16,
+    },
 }
 
 /// A desired value on its way to a device.
@@ -67,6 +115,9 @@ pub enum NotSent {
     /// The device's protocol cannot name this part of the device.
     #[error("the device's protocol cannot address it: {0}")]
     NotAddressable(&'static str),
+    /// The device's protocol has nothing of the kind.
+    #[error("the device's protocol has nothing of the kind")]
+    Unsupported,
 }
 
 /// How a device answered.

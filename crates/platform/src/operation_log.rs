@@ -12,6 +12,9 @@ use crate::device::Device;
 use crate::invoke::Outcome;
 use crate::platform::Platform;
 
+/// How long an answer waits for its record.
+const LOGGED: Duration = Duration::from_secs(5);
+
 /// Which operations to read back, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct OperationQuery {
@@ -34,6 +37,8 @@ pub struct OperationQuery {
 /// An operation that has ended.
 pub(crate) struct Ended<'a> {
     pub id: Uuid,
+    /// Under which id it waited for its device, if it did.
+    pub queued: Option<Uuid>,
     pub path: &'a Arc<DevicePath>,
     pub by: &'a str,
     pub input: Option<&'a RawValue>,
@@ -45,6 +50,8 @@ pub(crate) struct Ended<'a> {
 #[derive(Serialize)]
 struct Entry<'a> {
     by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<&'a RawValue>,
     outcome: &'static str,
@@ -59,7 +66,8 @@ struct Entry<'a> {
 
 impl Platform {
     /// How operations ended, newest first. `data` of a record is an object with `by`, `outcome`, `took_ms` and,
-    /// where there are such, `input`, `output`, `code` and `message`.
+    /// where there are such, `input`, `output`, `code` and `message`; `queued` is the id under which one waited that has ended
+    /// now.
     pub async fn operations(&self, query: OperationQuery) -> Result<Vec<Arc<Record>>, StoreError> {
         let scan = Scan {
             device: query.device,
@@ -76,19 +84,28 @@ impl Platform {
         self.journal().scan(&scan).await
     }
 
+    /// Waits for a record to be durable: what a caller is told can be read back at once, unless the disk is in trouble.
+    /// The device has done it all the same then, and that is the more urgent news.
+    pub(crate) async fn logged(&self, position: Position) {
+        let mut durable = self.journal().watch_durable();
+        if tokio::time::timeout(LOGGED, durable.wait_for(|durable| *durable >= position)).await.is_err() {
+            tracing::warn!(%position, "what was done to a device is not durable yet");
+        }
+    }
+
     /// Writes down how an operation ended. Gives the position of the record.
     pub(crate) fn log_operation(&self, device: &Device, ended: Ended<'_>) -> Position {
-        let Ended { id, path, by, input, outcome, took } = ended;
+        let Ended { id, queued, path, by, input, outcome, took } = ended;
         let (mut output, mut code, mut message) = (None, None, None);
         match outcome {
             Outcome::Done { output: text } => {
                 output = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
             }
             Outcome::Failed { code: number, message: words } => (code, message) = (Some(*number), words.as_deref()),
-            Outcome::TimedOut | Outcome::Offline | Outcome::Unknown => {}
+            _ => {}
         }
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let entry = Entry { by, input, outcome: outcome.as_str(), output, code, message, took_ms };
+        let entry = Entry { by, queued, input, outcome: outcome.as_str(), output, code, message, took_ms };
         let data = serde_json::to_string(&entry).expect("raw JSON, text and numbers are JSON");
         let now = self.clock().now_ms();
         metrics::counter!("vestibule_operations_total", "outcome" => outcome.as_str()).increment(1);

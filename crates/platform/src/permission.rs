@@ -21,13 +21,17 @@ pub enum Permission {
     OperationsInvoke,
     /// See which operations were carried out, by whom, and how they ended.
     OperationsRead,
+    /// Send messages through to devices as they are, and see those that come.
+    PassUse,
+    /// See who did what.
+    AuditRead,
     /// See metrics.
     MetricsRead,
 }
 
 impl Permission {
     /// Every permission there is.
-    pub const ALL: [Permission; 8] = [
+    pub const ALL: [Permission; 10] = [
         Permission::DevicesRead,
         Permission::DevicesWrite,
         Permission::EventsRead,
@@ -35,6 +39,8 @@ impl Permission {
         Permission::AttributesWrite,
         Permission::OperationsInvoke,
         Permission::OperationsRead,
+        Permission::PassUse,
+        Permission::AuditRead,
         Permission::MetricsRead,
     ];
 }
@@ -50,6 +56,11 @@ impl Caller {
     /// The holder of the data directory's token: may do everything.
     pub(crate) fn administrator() -> Caller {
         Caller { name: "administrator", permissions: &Permission::ALL }
+    }
+
+    /// The program the platform runs in, for what it does of its own accord, such as to register the devices of a demo.
+    pub fn program() -> Caller {
+        Caller { name: "program", permissions: &Permission::ALL }
     }
 
     /// Who it is, as records of what was done name them.

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use vestibule_store::{Control, Journal, Store, StoreError};
 
+use crate::audit::Misdeeds;
 use crate::clock::Clock;
 use crate::config::PlatformConfig;
 use crate::device::Device;
 use crate::notebook::Notebook;
+use crate::once;
+use crate::queue::Queues;
 use crate::registry::Registry;
 use crate::token::TokenFile;
 use crate::twin::Twins;
@@ -21,6 +25,9 @@ const PRESENCE_BACKLOG: usize = 1_024;
 
 /// How long the end waits for operations that have their outcome.
 const FAREWELL: Duration = Duration::from_secs(6);
+
+/// How often what is kept for a time only is looked through.
+const EXPIRE: Duration = Duration::from_secs(60 * 60);
 
 /// Why the platform cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +58,10 @@ pub struct Platform {
     twins: Arc<Twins>,
     /// How many operations have not been written down yet.
     operations: Arc<watch::Sender<usize>>,
-    writers: [JoinHandle<()>; 2],
+    misdeeds: Misdeeds,
+    queues: Queues,
+    runtime: Handle,
+    keepers: [JoinHandle<()>; 3],
 }
 
 impl Platform {
@@ -72,12 +82,16 @@ impl Platform {
         });
         let twins = Arc::new(Twins::default());
         twins.load(&registry, &store.control, &store.journal).await?;
-        let writers = [
+        once::settle(&store.control).await?;
+        let queues = Queues::default();
+        queues.restore(store.control.queued_operations().await?);
+        let keepers = [
             tokio::spawn(Arc::clone(&notebook).keep(store.control.clone())),
             tokio::spawn(Arc::clone(&twins).keep(store.control.clone(), store.journal.clone())),
+            tokio::spawn(expire(store.control.clone(), Arc::clone(&clock), config.audit_retention)),
         ];
         let (presence, _) = broadcast::channel(PRESENCE_BACKLOG);
-        Ok(Arc::new(Platform {
+        let platform = Arc::new(Platform {
             store,
             config,
             clock,
@@ -88,8 +102,13 @@ impl Platform {
             connections: AtomicU64::new(0),
             twins,
             operations: Arc::new(watch::Sender::new(0)),
-            writers,
-        }))
+            misdeeds: Misdeeds::default(),
+            queues,
+            runtime: Handle::current(),
+            keepers,
+        });
+        tokio::spawn(Platform::sweep_queues(Arc::downgrade(&platform)));
+        Ok(platform)
     }
 
     /// Writes what is still in memory and closes the store. To be called after the last device is gone.
@@ -99,10 +118,10 @@ impl Platform {
         if tokio::time::timeout(FAREWELL, operations.wait_for(|count| *count == 0)).await.is_err() {
             tracing::warn!("operations are under way at the end; how they end is not written down");
         }
-        // Before the writers are ended: what they have taken they write to the end.
+        // Before the keepers are ended: what they have taken they write to the end.
         self.notebook.flush(self.control()).await;
         self.twins.flush(self.control(), self.journal()).await;
-        self.writers.iter().for_each(JoinHandle::abort);
+        self.keepers.iter().for_each(JoinHandle::abort);
         self.store.close().await;
     }
 
@@ -119,6 +138,23 @@ impl Platform {
     /// The limits in force.
     pub fn config(&self) -> &PlatformConfig {
         &self.config
+    }
+
+    pub(crate) fn clock_handle(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Where the platform's own tasks run; adapters call from other threads.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(crate) fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    pub(crate) fn misdeeds(&self) -> &Misdeeds {
+        &self.misdeeds
     }
 
     pub(crate) fn control(&self) -> &Control {
@@ -153,6 +189,24 @@ impl Platform {
 
     pub(crate) fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Removes what is kept for a time only, now and then: the audit, and keys of requests.
+async fn expire(control: Control, clock: Arc<dyn Clock>, audit: Duration) {
+    let audit = i64::try_from(audit.as_millis()).unwrap_or(i64::MAX);
+    loop {
+        let now = clock.now_ms();
+        let audits = control.expire_audits(now.saturating_sub(audit)).await;
+        let keys = control.expire_keys(now).await;
+        for (what, expired) in [("rows of the audit", audits), ("idempotency keys", keys)] {
+            match expired {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(what, count, "what had its time is removed"),
+                Err(error) => tracing::warn!(what, %error, "what had its time stays"),
+            }
+        }
+        tokio::time::sleep(EXPIRE).await;
     }
 }
 

@@ -99,7 +99,8 @@ impl PresenceCell {
 
 impl Platform {
     /// Notes that a device has logged in. A connection it had before is closed: the newest wins (osap-wire 9.9).
-    pub fn connected(&self, device: &Arc<Device>, connection: Connection) -> ConnectionId {
+    /// Operations that waited for it are sent.
+    pub fn connected(self: &Arc<Self>, device: &Arc<Device>, connection: Connection) -> ConnectionId {
         let id = ConnectionId(self.next_connection());
         let replaced = {
             let mut cell = device.presence.lock();
@@ -127,6 +128,7 @@ impl Platform {
             self.presence_changed(device);
         } else {
             self.presence_changed(device);
+            self.deliver(device);
         }
         id
     }

@@ -1,13 +1,17 @@
 //! The registry: which devices exist.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use serde_json::json;
+use uuid::Uuid;
 use vestibule_store::{Control, DeviceId, DeviceRow, InsertError, Secret, StoreError};
 
+use crate::audit::Deed;
 use crate::credentials::Held;
 use crate::device::{Device, Family};
 use crate::facts::Fact;
@@ -30,6 +34,8 @@ pub struct NewDevice {
     pub product: Option<String>,
     /// A name for people; at most 128 bytes.
     pub name: Option<String>,
+    /// The hub or gateway it is reached through, one that is no part of another itself.
+    pub parent: Option<Arc<Device>>,
 }
 
 /// Why a device cannot be registered.
@@ -64,17 +70,43 @@ pub(crate) struct Registry {
 struct Index {
     by_id: BTreeMap<DeviceId, Arc<Device>>,
     by_serial: HashMap<Arc<str>, Arc<Device>>,
+    /// The sub-devices of those that have some.
+    children: HashMap<DeviceId, BTreeSet<DeviceId>>,
 }
 
 impl Index {
     fn insert(&mut self, device: Arc<Device>) {
         self.by_serial.insert(Arc::clone(&device.serial), Arc::clone(&device));
+        if let Some(parent) = device.parent() {
+            self.children.entry(parent).or_default().insert(device.id);
+        }
         self.by_id.insert(device.id, device);
     }
 
     fn remove(&mut self, device: &Device) {
         self.by_id.remove(&device.id);
         self.by_serial.remove(&device.serial);
+        self.set_parent(device, None);
+        for child in self.children.remove(&device.id).unwrap_or_default() {
+            if let Some(child) = self.by_id.get(&child) {
+                child.set_parent(None);
+            }
+        }
+    }
+
+    fn set_parent(&mut self, device: &Device, parent: Option<DeviceId>) {
+        if let Some(former) = device.parent()
+            && let Entry::Occupied(mut siblings) = self.children.entry(former)
+        {
+            siblings.get_mut().remove(&device.id);
+            if siblings.get().is_empty() {
+                siblings.remove();
+            }
+        }
+        device.set_parent(parent);
+        if let Some(parent) = parent {
+            self.children.entry(parent).or_default().insert(device.id);
+        }
     }
 }
 
@@ -106,6 +138,17 @@ impl Registry {
         self.index.read().by_id.get(&id).map(Arc::clone)
     }
 
+    /// Sub-devices of this one, in the order of their registration.
+    pub(crate) fn children(&self, parent: DeviceId) -> Vec<Arc<Device>> {
+        let index = self.index.read();
+        let ids = index.children.get(&parent).into_iter().flatten();
+        ids.filter_map(|id| index.by_id.get(id)).map(Arc::clone).collect()
+    }
+
+    pub(crate) fn set_parent(&self, device: &Device, parent: Option<DeviceId>) {
+        self.index.write().set_parent(device, parent);
+    }
+
     fn change(&self, change: impl FnOnce(&mut Index)) {
         let mut index = self.index.write();
         change(&mut index);
@@ -115,7 +158,7 @@ impl Registry {
 
 impl Platform {
     /// Registers a device. It is durable when this returns.
-    pub async fn add_device(&self, new: NewDevice) -> Result<Arc<Device>, AddDeviceError> {
+    pub async fn add_device(&self, new: NewDevice, by: &Caller) -> Result<Arc<Device>, AddDeviceError> {
         check_identity("serial", new.serial.as_bytes(), MAX_SERIAL)?;
         if new.serial.bytes().any(|byte| matches!(byte, b'/' | b'+' | b'#')) {
             return Err(AddDeviceError::Invalid { field: "serial", reason: "must not contain '/', '+' or '#'" });
@@ -123,6 +166,10 @@ impl Platform {
         check_identity("code", new.code.expose(), MAX_CODE)?;
         check_label("product", new.product.as_deref())?;
         check_label("name", new.name.as_deref())?;
+        let parent = new.parent.as_ref().map(|parent| parent.id);
+        if new.parent.as_ref().is_some_and(|parent| parent.parent().is_some()) {
+            return Err(AddDeviceError::Invalid { field: "parent", reason: "is a sub-device itself" });
+        }
         if self.registry().index.read().by_id.len() >= self.config().max_devices {
             return Err(AddDeviceError::Full(self.config().max_devices));
         }
@@ -135,12 +182,12 @@ impl Platform {
             created: self.clock().now_ms(),
             enrol_until: 0,
             disabled: false,
-            parent: None,
+            parent,
             last_failure: None,
             presence: None,
         };
         let (registry, control) = (Arc::clone(self.registry()), self.control().clone());
-        let changes = self.presence_sender().clone();
+        let (changes, auditor, actor) = (self.presence_sender().clone(), self.auditor(), by.name().to_owned());
         to_the_end(async move {
             let code = control.insert_device(&row, &new.code).await.map_err(|error| match error {
                 InsertError::SerialTaken => AddDeviceError::SerialTaken,
@@ -153,6 +200,9 @@ impl Platform {
             };
             registry.change(|index| index.insert(Arc::clone(&device)));
             announce(&changes, &device);
+            let detail = json!({"product": device.product, "name": device.name, "parent": parent.map(Uuid::from)});
+            let (actor, device_of) = (&*actor, Some(&*device));
+            auditor.write(Deed { actor, action: "device.add", device: device_of, detail, ok: true }).await;
             Ok(device)
         })
         .await
@@ -178,11 +228,12 @@ impl Platform {
         index.by_id.range((from, Bound::Unbounded)).take(limit).map(|(_, device)| Arc::clone(device)).collect()
     }
 
-    /// Removes a device with its credentials and ends its connection. What it reported stays until retention.
-    pub async fn remove_device(&self, device: &Device) -> Result<(), StoreError> {
+    /// Removes a device with its credentials and ends its connection. What it reported stays until retention; its
+    /// sub-devices stay, without a parent.
+    pub async fn remove_device(&self, device: &Device, by: &Caller) -> Result<(), StoreError> {
         let Some(device) = self.registry().by_id(device.id) else { return Ok(()) };
         let (registry, control) = (Arc::clone(self.registry()), self.control().clone());
-        let changes = self.presence_sender().clone();
+        let (changes, auditor, actor) = (self.presence_sender().clone(), self.auditor(), by.name().to_owned());
         to_the_end(async move {
             // Holding the credentials' lock keeps a running handshake from writing them again behind the removal.
             let mut secrets = device.secrets.lock().await;
@@ -195,6 +246,10 @@ impl Platform {
             registry.change(|index| index.remove(&device));
             announce(&changes, &device);
             close_link(&device, "removed");
+            let (actor, device_of) = (&*actor, Some(&*device));
+            auditor
+                .write(Deed { actor, action: "device.remove", device: device_of, detail: json!({}), ok: true })
+                .await;
             Ok(())
         })
         .await
@@ -204,15 +259,17 @@ impl Platform {
     pub async fn set_disabled(&self, device: &Device, disabled: bool, by: &Caller) -> Result<(), StoreError> {
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, changes) = (self.control().clone(), self.presence_sender().clone());
-        let by = by.name().to_owned();
+        let (auditor, actor) = (self.auditor(), by.name().to_owned());
         to_the_end(async move {
             control.set_disabled(device.id, disabled).await?;
             device.set_disabled(disabled);
-            tracing::info!(serial = %device.serial, by, disabled, "a device is shut out, or let in again");
             announce(&changes, &device);
             if disabled {
                 close_link(&device, "disabled");
             }
+            let action = if disabled { "device.disable" } else { "device.enable" };
+            let (actor, device_of) = (&*actor, Some(&*device));
+            auditor.write(Deed { actor, action, device: device_of, detail: json!({}), ok: true }).await;
             Ok(())
         })
         .await
@@ -226,15 +283,19 @@ impl Platform {
     pub async fn rotate_device(&self, device: &Device, code: Secret, by: &Caller) -> Result<(), AddDeviceError> {
         check_identity("code", code.expose(), MAX_CODE)?;
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
-        let (control, by) = (self.control().clone(), by.name().to_owned());
+        let (control, auditor, actor) = (self.control().clone(), self.auditor(), by.name().to_owned());
         to_the_end(async move {
             // Holding the credentials' lock keeps a running handshake from writing the old ones again.
             let mut secrets = device.secrets.lock().await;
             *secrets = Held::Stored;
             control.rotate(device.id, &code).await?;
             device.set_enrol_until(0);
-            tracing::info!(serial = %device.serial, by, "a device has another code");
             close_link(&device, "rotated");
+            drop(secrets);
+            let (actor, device_of) = (&*actor, Some(&*device));
+            auditor
+                .write(Deed { actor, action: "device.rotate", device: device_of, detail: json!({}), ok: true })
+                .await;
             Ok(())
         })
         .await
@@ -242,14 +303,16 @@ impl Platform {
 
     /// Opens a window in which a device that has enrolled before may do so again with its code (osap-wire
     /// 13.2.4). Returns its end in milliseconds since 1970.
-    pub async fn open_enrolment(&self, device: &Device, window: Duration) -> Result<i64, StoreError> {
+    pub async fn open_enrolment(&self, device: &Device, window: Duration, by: &Caller) -> Result<i64, StoreError> {
         let length = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         let until = self.clock().now_ms().saturating_add(length);
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
-        let control = self.control().clone();
+        let (control, auditor, actor) = (self.control().clone(), self.auditor(), by.name().to_owned());
         to_the_end(async move {
             control.set_enrol_until(device.id, until).await?;
             device.set_enrol_until(until);
+            let (actor, device_of, detail) = (&*actor, Some(&*device), json!({"until": until}));
+            auditor.write(Deed { actor, action: "device.enrol", device: device_of, detail, ok: true }).await;
             Ok(until)
         })
         .await

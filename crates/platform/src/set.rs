@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
 use vestibule_store::{DevicePath, StoreError};
 
+use crate::audit::Deed;
 use crate::device::Device;
 use crate::json::{depth, path_error};
 use crate::link::{Answer, NotSent, Reply, SetAttribute};
@@ -16,6 +18,7 @@ use crate::presence::live_link;
 use crate::twin::{self, Desired, Leaf, MAX_VALUE, SetOutcome};
 
 const MAX_DEPTH: usize = 32;
+const LIFETIMES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
 /// How long a device's answer counts; after it the value is pending until the device comes again or reports it.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -30,8 +33,18 @@ pub struct Set<'a> {
     pub if_match: Option<u64>,
     /// How long to wait for what becomes of it, while the device is there.
     pub wait: Duration,
+    /// For how long the wish holds, 1 s to 366 d; `None`: until it is fulfilled, refused or replaced.
+    pub expires_in: Option<Duration>,
     /// Who wishes it.
     pub by: &'a Caller,
+}
+
+/// A wish on its way into the twin.
+struct Wish {
+    value: Box<RawValue>,
+    if_match: Option<u64>,
+    expires_in: Option<i64>,
+    by: Box<str>,
 }
 
 /// Why a value was not taken. Nothing has changed.
@@ -63,12 +76,17 @@ pub enum SetError {
 impl Platform {
     /// Every attribute of the device, by path.
     pub fn attributes(&self, device: &Device) -> Vec<Leaf> {
-        device.twin.lock().as_ref().map(|twin| twin.all()).unwrap_or_default()
+        let mut leaves = device.twin.lock().as_ref().map(|twin| twin.all()).unwrap_or_default();
+        let now = self.clock().now_ms();
+        leaves.iter_mut().for_each(|leaf| leaf.settle(now));
+        leaves
     }
 
     /// One attribute of the device.
     pub fn attribute(&self, device: &Device, path: &DevicePath) -> Option<Leaf> {
-        device.twin.lock().as_ref().and_then(|twin| twin.get(path))
+        let mut leaf = device.twin.lock().as_ref().and_then(|twin| twin.get(path))?;
+        leaf.settle(self.clock().now_ms());
+        Some(leaf)
     }
 
     /// Wishes an attribute to have a value. The wish is durable before it is sent; a device that is away is told when
@@ -82,20 +100,32 @@ impl Platform {
         let until = Instant::now() + set.wait;
         let path = Arc::new(set.path);
         let (platform, target, at) = (Arc::clone(self), Arc::clone(device), Arc::clone(&path));
-        let (if_match, by) = (set.if_match, set.by.name().into());
+        let (if_match, by): (_, Box<str>) = (set.if_match, set.by.name().into());
+        let expires_in = set.expires_in.map(|length| i64::try_from(length.as_millis()).unwrap_or(i64::MAX));
         let (wished, sent, mut changes) = to_the_end(async move {
             let changes = target.twin.lock().get_or_insert_default().watch();
-            let wished = platform.wish(&target, &at, value, if_match, by).await?;
+            let wish = Wish { value, if_match, expires_in, by: by.clone() };
+            let wished = platform.wish(&target, &at, wish).await?;
             let sent = platform.send_desired(&target, &wished);
+            let DevicePath { resource, index, area, name } = &*at;
+            let detail = json!({"resource": resource, "index": index, "area": area, "name": name});
+            let device = Some(&*target);
+            platform.auditor().write(Deed { actor: &by, action: "attribute.set", device, detail, ok: true }).await;
             Ok::<_, SetError>((wished, sent, changes))
         })
         .await?;
         loop {
             let leaf = self.attribute(device, &path).unwrap_or_else(|| wished.clone());
-            let is_pending = leaf
-                .desired
-                .as_ref()
-                .is_some_and(|desired| desired.version == wished.version && desired.outcome == SetOutcome::Pending);
+            let version = leaf.desired.as_ref().map_or(0, |desired| desired.version);
+            if version != wished.version {
+                // Somebody wished for something else meanwhile: what has become of that is another's business.
+                let mut mine = Leaf { desired: wished.desired, ..leaf };
+                if let Some(desired) = &mut mine.desired {
+                    desired.outcome = SetOutcome::Superseded;
+                }
+                return Ok(mine);
+            }
+            let is_pending = leaf.desired.as_ref().is_some_and(|desired| desired.outcome == SetOutcome::Pending);
             if !sent || !is_pending || !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
                 return Ok(leaf);
             }
@@ -116,14 +146,8 @@ impl Platform {
         }
     }
 
-    async fn wish(
-        &self,
-        device: &Arc<Device>,
-        path: &Arc<DevicePath>,
-        value: Box<RawValue>,
-        if_match: Option<u64>,
-        by: Box<str>,
-    ) -> Result<Leaf, SetError> {
+    async fn wish(&self, device: &Arc<Device>, path: &Arc<DevicePath>, wish: Wish) -> Result<Leaf, SetError> {
+        let Wish { value, if_match, expires_in, by } = wish;
         let wishes = Arc::clone(&device.twin.lock().get_or_insert_default().wishes);
         // One after the other, and in the twin only once it is durable: nobody sees, and no device is sent, what may be
         // gone after a power cut.
@@ -144,7 +168,8 @@ impl Platform {
                 return Err(SetError::Full);
             }
             let (version, after) = (version + 1, self.journal().appended().get());
-            let desired = Some(Desired { value, time, version, by, after, outcome: SetOutcome::Pending });
+            let expires = expires_in.map(|length| time.saturating_add(length));
+            let desired = Some(Desired { value, time, version, by, after, expires, outcome: SetOutcome::Pending });
             Leaf { path: Arc::clone(path), version, reported: None, desired }
         };
         self.control().put_leaves(vec![twin::row(device.id, &wished)], None).await?;
@@ -161,8 +186,6 @@ impl Platform {
         }
         .ok_or(SetError::Full)?;
         metrics::counter!("vestibule_desired_total").increment(1);
-        let DevicePath { resource, index, area, name } = &**path;
-        tracing::info!(serial = %device.serial, %resource, %index, %area, %name, "a value is desired");
         Ok(leaf)
     }
 
@@ -177,6 +200,11 @@ impl Platform {
             Err(NotSent::NotAddressable(reason)) => {
                 let refused = Answer::Failed { code: -1, message: Some(reason.into()) };
                 self.desired_answered(device, &leaf.path, desired.version, refused);
+                return false;
+            }
+            Err(NotSent::Unsupported) => {
+                let message = Some("the device's protocol cannot set attributes".into());
+                self.desired_answered(device, &leaf.path, desired.version, Answer::Failed { code: -1, message });
                 return false;
             }
             Err(NotSent::TooLarge) => {
@@ -221,6 +249,9 @@ fn check(set: &Set<'_>) -> Result<Box<RawValue>, SetError> {
     let invalid = |field, reason| Err(SetError::Invalid { field, reason });
     if let Some((field, reason)) = path_error(&set.path) {
         return invalid(field, reason);
+    }
+    if set.expires_in.is_some_and(|length| !LIFETIMES.contains(&length)) {
+        return invalid("expires_in", "must be between 1 and 31622400 seconds");
     }
     if set.value.len() > MAX_VALUE {
         return invalid("value", "is longer than 65536 bytes");

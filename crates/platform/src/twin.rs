@@ -71,6 +71,9 @@ pub struct Desired {
     pub by: Box<str>,
     /// The journal's end at that time: only a later report shows that the device has it.
     pub(crate) after: i64,
+    /// When it is no longer wished, if nothing has become of it by then; milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<i64>,
     /// What has become of it.
     #[serde(flatten)]
     pub outcome: SetOutcome,
@@ -91,6 +94,10 @@ pub enum SetOutcome {
         /// Its words, where it sends some.
         message: Option<Box<str>>,
     },
+    /// Another wish came before anything had become of it.
+    Superseded,
+    /// Its time was over before anything had become of it; the device is not told of it any more.
+    Expired,
 }
 
 impl SetOutcome {
@@ -100,6 +107,8 @@ impl SetOutcome {
             SetOutcome::Pending => "pending",
             SetOutcome::Applied => "applied",
             SetOutcome::Refused { .. } => "refused",
+            SetOutcome::Superseded => "superseded",
+            SetOutcome::Expired => "expired",
         }
     }
 }
@@ -205,6 +214,17 @@ impl Twin {
 }
 
 impl Leaf {
+    /// Shows a wish whose time is over as such. It stays as it is in the twin: a device that was told of it in time may
+    /// still report the value, and then it has it.
+    pub(crate) fn settle(&mut self, now: i64) {
+        if let Some(desired) = &mut self.desired
+            && desired.outcome == SetOutcome::Pending
+            && desired.expires.is_some_and(|expires| expires <= now)
+        {
+            desired.outcome = SetOutcome::Expired;
+        }
+    }
+
     fn bytes(&self) -> usize {
         let value = |value: &RawValue| value.get().len();
         self.reported.as_ref().map_or(0, |reported| value(&reported.value))
@@ -367,8 +387,15 @@ mod tests {
         let refused = SetOutcome::Refused { code: 7, message: Some("no".into()) };
         let leaf = twin.change(&path("Power"), |leaf| {
             let version = leaf.version;
-            leaf.desired =
-                Some(Desired { value: raw("2"), time: 3, version, by: "x".into(), after: 0, outcome: refused.clone() });
+            leaf.desired = Some(Desired {
+                value: raw("2"),
+                time: 3,
+                version,
+                by: "x".into(),
+                after: 0,
+                expires: Some(9),
+                outcome: refused.clone(),
+            });
         });
         let stored = row(DeviceId::mint(), &leaf.expect("room"));
         let mut read = Twin::default();

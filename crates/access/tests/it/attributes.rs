@@ -23,7 +23,9 @@ impl Logged {
         let (platform, device, token) = (Arc::clone(&self.site.platform), self.site.device(), self.site.token());
         self.site.spawn(async move {
             let caller = platform.authorize(&token).expect("the administrator");
-            platform.set(&device, Set { path: path(), value, if_match: None, wait, by: &caller }).await
+            platform
+                .set(&device, Set { path: path(), value, if_match: None, wait, expires_in: None, by: &caller })
+                .await
         })
     }
 
@@ -92,7 +94,7 @@ fn osap_9_4_a_device_that_comes_back_by_a_light_login_is_told_what_it_missed() {
     let site = &it.site;
     let (platform, device, token) = (Arc::clone(&site.platform), site.device(), site.token());
     let caller = platform.authorize(&token).expect("the administrator");
-    let wish = Set { path: path(), value: "true", if_match: None, wait: LONG, by: &caller };
+    let wish = Set { path: path(), value: "true", if_match: None, wait: LONG, expires_in: None, by: &caller };
     site.block_on(platform.set(&device, wish)).expect("taken");
     let (code, mqtt) = it.device.log_in(&it.site, &session);
     assert_eq!(code, 0);

@@ -7,7 +7,7 @@ use osap::das::login::LoginRecord;
 use osap::lbs::client::{Reaction, Stored};
 use osap::{DevId, Serial};
 use vestibule_access::{Assignment, LbsConfig};
-use vestibule_platform::PresenceState;
+use vestibule_platform::{Caller, PresenceState};
 
 use crate::device::{TestDevice, Wire, wrong_key};
 use crate::mqtt::Mqtt;
@@ -20,7 +20,8 @@ fn site_and_device() -> (Site, TestDevice) {
 }
 
 fn open_window(site: &Site) {
-    site.block_on(site.platform.open_enrolment(&site.device(), Duration::from_secs(600))).expect("opened");
+    site.block_on(site.platform.open_enrolment(&site.device(), Duration::from_secs(600), &Caller::program()))
+        .expect("opened");
 }
 
 fn enrolment_is_open(site: &Site) -> bool {
@@ -259,7 +260,7 @@ fn a_device_that_is_removed_in_the_middle_of_a_run_gets_no_credentials() {
     let (site, device) = site_and_device();
     let mut visit = device.visit(&site);
     visit.hold_before(0xA0);
-    site.block_on(site.platform.remove_device(&site.device())).expect("removed");
+    site.block_on(site.platform.remove_device(&site.device(), &Caller::program())).expect("removed");
     let refused = visit.finish().expect_err("nobody is there to be given anything");
     assert_eq!(refused.result(), Some(ResultCode::Unavailable));
     assert_eq!(device.refused(&site), ResultCode::CodeRefused);
@@ -302,7 +303,7 @@ fn a_removed_device_is_cut_off_and_does_not_come_back() {
     let (site, mut device) = site_and_device();
     let (mut mqtt, session) = device.come_in(&site);
     let registered = site.device();
-    site.block_on(site.platform.remove_device(&registered)).expect("removed");
+    site.block_on(site.platform.remove_device(&registered, &Caller::program())).expect("removed");
     mqtt.wire.expect_end();
     assert_eq!(device.log_in(&site, &session).0, 11);
     assert_eq!(device.refused(&site), ResultCode::DevIdMismatch, "its 0x70 names what nobody knows");

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use vestibule_access::{Assignment, ComputePool, Das, DasNode, Lbs, LbsConfig, RandomSource, das_listener};
 use vestibule_broker::{Broker, ShardsConfig};
 use vestibule_platform::{
-    Clock, Credentials, Device, EventQuery, NewDevice, Platform, PlatformConfig, Record, Secret, TokenFile,
+    Caller, Clock, Credentials, Device, EventQuery, NewDevice, Platform, PlatformConfig, Record, Secret, TokenFile,
 };
 use vestibule_store::{Store, StoreConfig};
 
@@ -134,8 +134,8 @@ impl Site {
     }
 
     pub fn add(&self, serial: &str) -> Arc<Device> {
-        let new = NewDevice { serial: serial.into(), code: Secret::new(CODE), product: None, name: None };
-        self.block_on(self.platform.add_device(new)).expect("registered")
+        let new = NewDevice { serial: serial.into(), code: Secret::new(CODE), product: None, name: None, parent: None };
+        self.block_on(self.platform.add_device(new, &Caller::program())).expect("registered")
     }
 
     pub fn device(&self) -> Arc<Device> {

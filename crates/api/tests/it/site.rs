@@ -11,7 +11,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use vestibule_api::{Api, ApiConfig, serve};
 use vestibule_platform::{
-    Clock, Device, DevicePath, NewDevice, Platform, PlatformConfig, Position, RecordKind, Report, Secret, TokenFile,
+    Caller, Clock, Device, DevicePath, NewDevice, Platform, PlatformConfig, Position, RecordKind, Report, Secret,
+    TokenFile,
 };
 use vestibule_store::{Store, StoreConfig};
 
@@ -128,8 +129,9 @@ impl Site {
     }
 
     pub fn add(&self, serial: &str) -> Arc<Device> {
-        let new = NewDevice { serial: serial.into(), code: Secret::new(*b"ABCDEF"), product: None, name: None };
-        self.runtime.block_on(self.platform.add_device(new)).expect("registered")
+        let new =
+            NewDevice { serial: serial.into(), code: Secret::new(*b"ABCDEF"), product: None, name: None, parent: None };
+        self.runtime.block_on(self.platform.add_device(new, &Caller::program())).expect("registered")
     }
 
     /// Appends an event at this device time; it may not be durable yet.

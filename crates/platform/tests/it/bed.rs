@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::broadcast;
 use vestibule_platform::{
-    Clock, Connection, ConnectionId, Device, DeviceLink, DevicePath, NewDevice, NotSent, Operate, Platform,
-    PlatformConfig, Position, RecordKind, Reply, Report, Secret, SetAttribute, TokenFile,
+    Caller, Clock, Connection, ConnectionId, Device, DeviceLink, DevicePath, Directive, NewDevice, NotSent, Operate,
+    PassMessage, Platform, PlatformConfig, Position, RecordKind, Reply, Report, Secret, SetAttribute, TokenFile,
 };
 use vestibule_store::{Store, StoreConfig};
 
@@ -85,6 +85,11 @@ impl Bed {
         std::fs::read_to_string(self.dir.path().join("token")).expect("readable").trim().to_owned()
     }
 
+    /// Who may do everything.
+    pub fn caller(&self) -> Caller {
+        self.platform.authorize(&self.token()).expect("the administrator")
+    }
+
     pub fn now(&self) -> i64 {
         self.clock.load(Ordering::SeqCst)
     }
@@ -94,7 +99,7 @@ impl Bed {
     }
 
     pub async fn add(&self, serial: &str) -> Arc<Device> {
-        self.platform.add_device(new_device(serial)).await.expect("registered")
+        self.platform.add_device(new_device(serial), &self.caller()).await.expect("registered")
     }
 
     /// Reports an event and waits until it is durable.
@@ -130,7 +135,7 @@ async fn open(dir: &Path, clock: &Arc<AtomicI64>, plan: Plan) -> Arc<Platform> {
 }
 
 pub fn new_device(serial: &str) -> NewDevice {
-    NewDevice { serial: serial.into(), code: Secret::new("ABCDEF"), product: None, name: None }
+    NewDevice { serial: serial.into(), code: Secret::new("ABCDEF"), product: None, name: None, parent: None }
 }
 
 pub fn path(name: &str) -> Arc<DevicePath> {
@@ -144,6 +149,7 @@ pub struct Line {
     closed: Mutex<Vec<&'static str>>,
     operations: Mutex<VecDeque<Sent>>,
     refusal: Mutex<Option<NotSent>>,
+    directives: Mutex<Vec<Directive>>,
 }
 
 /// An operation or a desired value that reached the device.
@@ -161,6 +167,11 @@ impl Line {
     /// From now on nothing can be sent.
     pub fn refuse(&self, reason: NotSent) {
         *self.refusal.lock() = Some(reason);
+    }
+
+    /// What the connection was directed to do.
+    pub fn directives(&self) -> Vec<Directive> {
+        self.directives.lock().clone()
     }
 
     /// Operations sent and not taken yet.
@@ -193,6 +204,20 @@ impl DeviceLink for Line {
         let (path, input, ttl) = (set.path, Some(set.value), set.ttl);
         self.operate(Operate { path, input, ttl, reply: set.reply })
     }
+
+    fn pass(&self, message: PassMessage<'_>) -> Result<(), NotSent> {
+        let body = String::from_utf8_lossy(message.body);
+        let input = format!("{} {body}", message.media_type);
+        self.operate(Operate { path: message.path, input: Some(&input), ttl: message.ttl, reply: message.reply })
+    }
+
+    fn direct(&self, directive: &Directive) -> Result<(), NotSent> {
+        if let Some(reason) = *self.refusal.lock() {
+            return Err(reason);
+        }
+        self.directives.lock().push(directive.clone());
+        Ok(())
+    }
 }
 
 pub fn peer(n: u8) -> SocketAddr {
@@ -200,7 +225,7 @@ pub fn peer(n: u8) -> SocketAddr {
 }
 
 /// The device logs in from this peer.
-pub fn connect(platform: &Platform, device: &Arc<Device>, n: u8) -> (ConnectionId, Arc<Line>) {
+pub fn connect(platform: &Arc<Platform>, device: &Arc<Device>, n: u8) -> (ConnectionId, Arc<Line>) {
     let line = Arc::new(Line::default());
     let connection = Connection {
         suite: "legacy",

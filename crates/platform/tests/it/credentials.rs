@@ -122,7 +122,7 @@ async fn a_removal_ends_the_changes_that_run() {
                 tokio::spawn(async move { platform.update_credentials(&device, next).await })
             })
             .collect();
-        bed.platform.remove_device(&device).await.expect("removed");
+        bed.platform.remove_device(&device, &bed.caller()).await.expect("removed");
         for change in changes {
             match change.await.expect("ended") {
                 Ok(()) | Err(UpdateError::Removed) => {}

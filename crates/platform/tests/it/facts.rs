@@ -47,7 +47,7 @@ async fn a_device_removed_with_something_to_write_holds_nobody_up() {
     let gone = bed.add("SN1").await;
     let stays = bed.add("SN2").await;
     bed.platform.fact(&gone, Fact::failure(Step::Login, "a", "text", None));
-    bed.platform.remove_device(&gone).await.expect("removed");
+    bed.platform.remove_device(&gone, &bed.caller()).await.expect("removed");
     bed.platform.fact(&gone, Fact::failure(Step::Login, "b", "text", None));
     bed.platform.fact(&stays, Fact::failure(Step::Login, "c", "text", None));
     drop((gone, stays));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vestibule_platform::{EventFilter, Follow, Followed, Position, RecordKind, Report};
+use vestibule_platform::{Filter, Follow, Followed, Position, RecordKind, Report};
 
 use crate::bed::{Bed, PATIENCE, Plan, path};
 
@@ -18,7 +18,7 @@ async fn next(follow: &mut Follow) -> Followed {
 /// The position of the next event.
 async fn event(follow: &mut Follow) -> i64 {
     match next(follow).await {
-        Followed::Event(record) => record.position.get(),
+        Followed::Record(record) => record.position.get(),
         Followed::Lagged { resume } => panic!("lagged to {resume}"),
     }
 }
@@ -26,7 +26,7 @@ async fn event(follow: &mut Follow) -> i64 {
 async fn lag(follow: &mut Follow) -> i64 {
     match next(follow).await {
         Followed::Lagged { resume } => resume.get(),
-        Followed::Event(record) => panic!("event {}", record.position),
+        Followed::Record(record) => panic!("event {}", record.position),
     }
 }
 
@@ -37,7 +37,7 @@ async fn nothing_is_missed_or_doubled_while_a_writer_appends() {
     let device = bed.add("SN1").await;
     let mut followers = Vec::new();
     for n in 0..4 {
-        let mut follow = bed.platform.follow(Some(Position::START), EventFilter::default());
+        let mut follow = bed.platform.follow(Some(Position::START), Filter::all(RecordKind::Event));
         followers.push(tokio::spawn(async move {
             for expected in 1..=COUNT {
                 assert_eq!(event(&mut follow).await, expected);
@@ -73,13 +73,13 @@ async fn a_follower_resumes_where_it_was_also_after_a_restart() {
         bed.report(&device, "Smoke", None, None);
     }
     bed.event(&device, "Smoke", None).await;
-    let mut follow = bed.platform.follow(Some(Position::new(10)), EventFilter::default());
+    let mut follow = bed.platform.follow(Some(Position::new(10)), Filter::all(RecordKind::Event));
     for expected in 11..=301 {
         assert_eq!(event(&mut follow).await, expected);
     }
     drop((follow, device));
     let bed = bed.restart_with(tiny_ring()).await;
-    let mut follow = bed.platform.follow(Some(Position::new(299)), EventFilter::default());
+    let mut follow = bed.platform.follow(Some(Position::new(299)), Filter::all(RecordKind::Event));
     assert_eq!((event(&mut follow).await, event(&mut follow).await), (300, 301));
     let device = bed.platform.device("SN1").expect("registered");
     bed.event(&device, "Smoke", None).await;
@@ -91,7 +91,7 @@ async fn from_now_means_what_becomes_durable_from_now_on() {
     let bed = Bed::new().await;
     let device = bed.add("SN1").await;
     bed.event(&device, "Smoke", None).await;
-    let mut follow = bed.platform.follow(None, EventFilter::default());
+    let mut follow = bed.platform.follow(None, Filter::all(RecordKind::Event));
     bed.event(&device, "Smoke", None).await;
     assert_eq!(event(&mut follow).await, 2);
 }
@@ -100,7 +100,12 @@ async fn from_now_means_what_becomes_durable_from_now_on() {
 async fn a_filter_lets_through_what_it_names_from_memory_and_from_disk() {
     let bed = Bed::with(tiny_ring()).await;
     let (one, two) = (bed.add("SN1").await, bed.add("SN2").await);
-    let filter = EventFilter { device: Some(two.id), area: Some("Alarm".into()), name: Some("Motion".into()) };
+    let filter = Filter {
+        kind: RecordKind::Event,
+        device: Some(two.id),
+        area: Some("Alarm".into()),
+        name: Some("Motion".into()),
+    };
     let mut live = bed.platform.follow(None, filter.clone());
     let mut wanted = Vec::new();
     for n in 0..600 {
@@ -127,13 +132,13 @@ async fn repetitions_do_not_stop_a_follower() {
     let bed = Bed::with(tiny_ring()).await;
     let device = bed.add("SN1").await;
     bed.event(&device, "Smoke", Some("first")).await;
-    let mut follow = bed.platform.follow(None, EventFilter::default());
+    let mut follow = bed.platform.follow(None, Filter::all(RecordKind::Event));
     for _ in 0..20 {
         bed.event(&device, "Smoke", Some("first")).await;
     }
     let new = bed.event(&device, "Smoke", Some("second")).await;
     assert_eq!(event(&mut follow).await, new.get());
-    let mut again = bed.platform.follow(Some(Position::new(1)), EventFilter::default());
+    let mut again = bed.platform.follow(Some(Position::new(1)), Filter::all(RecordKind::Event));
     assert_eq!(event(&mut again).await, new.get());
 }
 
@@ -142,11 +147,11 @@ async fn a_position_that_was_never_reached_is_a_lag_to_the_present() {
     let bed = Bed::new().await;
     let device = bed.add("SN1").await;
     let last = bed.event(&device, "Smoke", None).await;
-    let mut follow = bed.platform.follow(Some(Position::new(1_000)), EventFilter::default());
+    let mut follow = bed.platform.follow(Some(Position::new(1_000)), Filter::all(RecordKind::Event));
     assert_eq!(lag(&mut follow).await, last.get());
     bed.event(&device, "Smoke", None).await;
     assert_eq!(event(&mut follow).await, last.get() + 1);
-    let mut at_the_end = bed.platform.follow(Some(Position::new(2)), EventFilter::default());
+    let mut at_the_end = bed.platform.follow(Some(Position::new(2)), Filter::all(RecordKind::Event));
     bed.event(&device, "Smoke", None).await;
     assert_eq!(event(&mut at_the_end).await, 3, "the last position is none");
 }
@@ -168,10 +173,10 @@ async fn what_retention_has_taken_is_a_lag_to_the_oldest_that_is_left() {
     let bed = bed.restart_with(plan()).await;
     let oldest = bed.platform.journal().oldest().await.expect("readable").expect("one is left").get();
     assert!(oldest > 11, "something was taken: {oldest}");
-    let mut follow = bed.platform.follow(Some(Position::new(10)), EventFilter::default());
+    let mut follow = bed.platform.follow(Some(Position::new(10)), Filter::all(RecordKind::Event));
     assert_eq!(lag(&mut follow).await, oldest - 1);
     assert_eq!(event(&mut follow).await, oldest);
-    let mut all = bed.platform.follow(Some(Position::START), EventFilter::default());
+    let mut all = bed.platform.follow(Some(Position::START), Filter::all(RecordKind::Event));
     assert_eq!(event(&mut all).await, oldest, "from the beginning is from the oldest that is left");
 }
 
@@ -179,7 +184,7 @@ async fn what_retention_has_taken_is_a_lag_to_the_oldest_that_is_left() {
 async fn a_next_that_is_given_up_loses_nothing() {
     let bed = Bed::with(tiny_ring()).await;
     let device = bed.add("SN1").await;
-    let mut follow = bed.platform.follow(Some(Position::START), EventFilter::default());
+    let mut follow = bed.platform.follow(Some(Position::START), Filter::all(RecordKind::Event));
     let mut expected = 1;
     for _ in 0..200 {
         bed.report(&device, "Smoke", None, None);
@@ -187,7 +192,7 @@ async fn a_next_that_is_given_up_loses_nothing() {
         tokio::select! {
             biased;
             followed = follow.next() => match followed.expect("readable") {
-                Followed::Event(record) => {
+                Followed::Record(record) => {
                     assert_eq!(record.position.get(), expected);
                     expected += 1;
                 }

@@ -1,12 +1,17 @@
 //! The platform over a store in a temporary directory, on a clock that only the test moves.
 
+mod audit;
 mod bed;
+mod children;
 mod credentials;
 mod events;
 mod facts;
 mod follow;
 mod invoke;
+mod once;
+mod pass;
 mod presence;
+mod queue;
 mod registry;
 mod set;
 mod token;

@@ -21,17 +21,17 @@ fn field(refused: Result<impl Sized, AddDeviceError>) -> &'static str {
 async fn what_cannot_be_a_device_is_refused_by_field() {
     let bed = Bed::new().await;
     for serial in ["", "a/b", "a+b", "a#b", "a b", "gerät", "a\u{7f}", &"s".repeat(72)] {
-        assert_eq!(field(bed.platform.add_device(new_device(serial)).await), "serial", "{serial:?}");
+        assert_eq!(field(bed.platform.add_device(new_device(serial), &bed.caller()).await), "serial", "{serial:?}");
     }
     for code in ["", "AB CD", &"C".repeat(48)] {
         let new = NewDevice { code: Secret::new(code), ..new_device("S1") };
-        assert_eq!(field(bed.platform.add_device(new).await), "code", "{code:?}");
+        assert_eq!(field(bed.platform.add_device(new, &bed.caller()).await), "code", "{code:?}");
     }
     for label in ["x".repeat(129), "line\nbreak".to_owned()] {
         let new = NewDevice { product: Some(label.clone()), ..new_device("S1") };
-        assert_eq!(field(bed.platform.add_device(new).await), "product");
+        assert_eq!(field(bed.platform.add_device(new, &bed.caller()).await), "product");
         let new = NewDevice { name: Some(label), ..new_device("S1") };
-        assert_eq!(field(bed.platform.add_device(new).await), "name");
+        assert_eq!(field(bed.platform.add_device(new, &bed.caller()).await), "name");
     }
     assert!(bed.platform.devices(None, 10).is_empty());
     let longest = NewDevice {
@@ -40,7 +40,7 @@ async fn what_cannot_be_a_device_is_refused_by_field() {
         name: Some("Gerät im Flur".to_owned()),
         ..new_device(&"s".repeat(71))
     };
-    bed.platform.add_device(longest).await.expect("at its limits");
+    bed.platform.add_device(longest, &bed.caller()).await.expect("at its limits");
 }
 
 #[tokio::test]
@@ -60,14 +60,14 @@ async fn a_device_is_found_by_both_its_identities() {
 async fn a_serial_is_taken_once_and_free_again_after_removal() {
     let bed = Bed::new().await;
     let first = bed.add("SN1").await;
-    let refused = bed.platform.add_device(new_device("SN1")).await;
+    let refused = bed.platform.add_device(new_device("SN1"), &bed.caller()).await;
     assert!(matches!(refused, Err(AddDeviceError::SerialTaken)));
-    bed.platform.remove_device(&first).await.expect("removed");
+    bed.platform.remove_device(&first, &bed.caller()).await.expect("removed");
     assert!(bed.platform.device("SN1").is_none() && bed.platform.device(&first.id.to_string()).is_none());
     let second = bed.add("SN1").await;
     assert_ne!(first.id, second.id);
     // Whoever holds on to the first does not take the second away.
-    bed.platform.remove_device(&first).await.expect("there is nothing to do");
+    bed.platform.remove_device(&first, &bed.caller()).await.expect("there is nothing to do");
     assert_eq!(bed.platform.device("SN1").expect("there").id, second.id);
 }
 
@@ -77,8 +77,8 @@ async fn a_full_registry_takes_no_more() {
     let bed = Bed::with(Plan { platform, ..Plan::default() }).await;
     let first = bed.add("SN1").await;
     bed.add("SN2").await;
-    assert!(matches!(bed.platform.add_device(new_device("SN3")).await, Err(AddDeviceError::Full(2))));
-    bed.platform.remove_device(&first).await.expect("removed");
+    assert!(matches!(bed.platform.add_device(new_device("SN3"), &bed.caller()).await, Err(AddDeviceError::Full(2))));
+    bed.platform.remove_device(&first, &bed.caller()).await.expect("removed");
     bed.add("SN3").await;
 }
 
@@ -104,11 +104,11 @@ async fn pages_hold_every_device_once_in_the_order_of_registration() {
 async fn the_registry_survives_a_restart() {
     let bed = Bed::new().await;
     let new = NewDevice { product: Some("cam".into()), name: Some("Hall".into()), ..new_device("SN1") };
-    let device = bed.platform.add_device(new).await.expect("registered");
+    let device = bed.platform.add_device(new, &bed.caller()).await.expect("registered");
     let gone = bed.add("SN2").await;
-    let until = bed.platform.open_enrolment(&device, Duration::from_secs(60)).await.expect("opened");
+    let until = bed.platform.open_enrolment(&device, Duration::from_secs(60), &bed.caller()).await.expect("opened");
     assert_eq!(until, NOON + 60_000);
-    bed.platform.remove_device(&gone).await.expect("removed");
+    bed.platform.remove_device(&gone, &bed.caller()).await.expect("removed");
     let id = device.id;
     drop((device, gone));
     let bed = bed.restart().await;
@@ -132,7 +132,7 @@ async fn registration_and_removal_are_announced() {
     let told = changed(&mut changes).await;
     assert_eq!((told.id, told.is_removed()), (device.id, false));
     // It never was online: nothing but its removal tells that it is gone.
-    bed.platform.remove_device(&device).await.expect("removed");
+    bed.platform.remove_device(&device, &bed.caller()).await.expect("removed");
     let told = changed(&mut changes).await;
     assert_eq!((told.id, told.is_removed()), (device.id, true));
     assert!(bed.platform.device("SN1").is_none(), "told after the registry knows");
@@ -144,7 +144,7 @@ async fn a_device_that_is_removed_while_it_is_there_is_cut_off_and_announced_onc
     let device = bed.add("SN1").await;
     let (connection, line) = connect(&bed.platform, &device, 1);
     let mut changes = bed.platform.presence_changes();
-    bed.platform.remove_device(&device).await.expect("removed");
+    bed.platform.remove_device(&device, &bed.caller()).await.expect("removed");
     assert_eq!(line.closed(), ["removed"]);
     bed.platform.disconnected(&device, connection, "removed");
     assert_eq!(device.presence().state, PresenceState::Offline);
@@ -161,13 +161,15 @@ async fn what_was_begun_is_finished_when_the_caller_goes_away() {
     let bed = Bed::new().await;
     let mut context = Context::from_waker(Waker::noop());
     {
-        let mut adding = pin!(bed.platform.add_device(new_device("SN1")));
+        let caller = bed.caller();
+        let mut adding = pin!(bed.platform.add_device(new_device("SN1"), &caller));
         assert!(adding.as_mut().poll(&mut context).is_pending());
     }
     eventually("registered", || bed.platform.device("SN1").is_some()).await;
     let device = bed.platform.device("SN1").expect("there");
     {
-        let mut removing = pin!(bed.platform.remove_device(&device));
+        let caller = bed.caller();
+        let mut removing = pin!(bed.platform.remove_device(&device, &caller));
         assert!(removing.as_mut().poll(&mut context).is_pending());
     }
     eventually("removed", || bed.platform.device("SN1").is_none()).await;
@@ -179,8 +181,8 @@ async fn what_was_begun_is_finished_when_the_caller_goes_away() {
 async fn a_removed_device_has_no_enrolment() {
     let bed = Bed::new().await;
     let device = bed.add("SN1").await;
-    bed.platform.remove_device(&device).await.expect("removed");
-    let refused = bed.platform.open_enrolment(&device, Duration::from_secs(60)).await;
+    bed.platform.remove_device(&device, &bed.caller()).await.expect("removed");
+    let refused = bed.platform.open_enrolment(&device, Duration::from_secs(60), &bed.caller()).await;
     assert!(matches!(refused, Err(StoreError::UnknownDevice)));
     assert_eq!(device.enrol_until(), 0);
 }

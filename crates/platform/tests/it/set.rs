@@ -24,7 +24,7 @@ async fn set(
     wait: Duration,
 ) -> Result<Leaf, SetError> {
     let caller = bed.platform.authorize(&bed.token()).expect("the administrator");
-    let set = Set { path: (*path("Power")).clone(), value, if_match, wait, by: &caller };
+    let set = Set { path: (*path("Power")).clone(), value, if_match, wait, expires_in: None, by: &caller };
     bed.platform.set(device, set).await
 }
 
@@ -181,7 +181,51 @@ async fn a_lying_device_fills_its_own_twin_only() {
     }
     let caller = bed.platform.authorize(&bed.token()).expect("the administrator");
     let nowhere = DevicePath { area: "".into(), ..(*path("Power")).clone() };
-    let refused =
-        bed.platform.set(&other, Set { path: nowhere, value: "1", if_match: None, wait: LONG, by: &caller }).await;
+    let refused = bed
+        .platform
+        .set(&other, Set { path: nowhere, value: "1", if_match: None, wait: LONG, expires_in: None, by: &caller })
+        .await;
     assert!(matches!(refused, Err(SetError::Invalid { field: "area", .. })));
+}
+
+#[tokio::test]
+async fn a_wish_that_another_one_replaces_is_superseded() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let (_, line) = connect(&bed.platform, &device, 1);
+    let (first, second) = tokio::join!(set(&bed, &device, "1", None, LONG), async {
+        let told = line.operation().await;
+        let second = set(&bed, &device, "2", None, Duration::ZERO).await.expect("taken");
+        drop(told);
+        second
+    });
+    let first = first.expect("taken");
+    assert_eq!(outcome(&first), &SetOutcome::Superseded);
+    assert_eq!(first.desired.expect("its own").value.get(), "1");
+    assert_eq!(outcome(&second), &SetOutcome::Pending);
+    assert_eq!(power(&bed, &device).desired.expect("the newer").value.get(), "2");
+}
+
+#[tokio::test]
+async fn a_wish_whose_time_is_over_is_not_told_any_more_but_a_report_still_fulfils_it() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let caller = bed.caller();
+    let expires_in = Some(Duration::from_secs(60));
+    let path = (*path("Power")).clone();
+    let wish = Set { path, value: "1", if_match: None, wait: Duration::ZERO, expires_in, by: &caller };
+    let leaf = bed.platform.set(&device, wish.clone()).await.expect("taken");
+    assert_eq!(leaf.desired.expect("a wish").expires, Some(bed.now() + 60_000));
+    bed.advance(Duration::from_secs(59));
+    assert_eq!(bed.platform.desired(&device).len(), 1);
+    bed.advance(Duration::from_secs(1));
+    assert_eq!(outcome(&power(&bed, &device)), &SetOutcome::Expired);
+    assert!(bed.platform.desired(&device).is_empty());
+    let bed = bed.restart().await;
+    let device = bed.platform.device("A").expect("registered");
+    assert_eq!(outcome(&power(&bed, &device)), &SetOutcome::Expired);
+    report(&bed, &device, "Power", "1").expect("taken");
+    assert_eq!(outcome(&power(&bed, &device)), &SetOutcome::Applied);
+    let forever = Set { expires_in: Some(Duration::from_secs(367 * 86_400)), ..wish };
+    assert!(matches!(bed.platform.set(&device, forever).await, Err(SetError::Invalid { field: "expires_in", .. })));
 }

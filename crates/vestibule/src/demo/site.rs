@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use vestibule_device::{Builder, Device, FileStorage, OperationError};
-use vestibule_platform::{AddDeviceError, NewDevice, Platform, Secret};
+use vestibule_platform::{AddDeviceError, Caller, NewDevice, Platform, Secret};
 
 /// One simulated device: what it is, what it keeps saying and what it can do.
 struct Plan {
@@ -124,8 +124,9 @@ impl Site {
                 code: Secret::new(plan.code.as_bytes()),
                 product: Some(plan.product.to_owned()),
                 name: Some(plan.name.to_owned()),
+                parent: None,
             };
-            match platform.add_device(new).await {
+            match platform.add_device(new, &Caller::program()).await {
                 Ok(_) | Err(AddDeviceError::SerialTaken) => {}
                 Err(error) => return Err(error).context("a simulated device cannot be registered"),
             }

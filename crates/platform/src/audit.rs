@@ -1,0 +1,131 @@
+//! The audit: who did what to which device and whether it worked, and what devices did that they may not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use vestibule_store::{AuditQuery, AuditRow, Control, DeviceId, NewAudit, StoreError};
+
+use crate::clock::Clock;
+use crate::device::Device;
+use crate::platform::Platform;
+
+/// Who is named where a device did something by itself.
+pub(crate) const DEVICE: &str = "device";
+/// A device that goes on doing what it may not is written down once in this time for each kind of thing.
+const AGAIN: i64 = 60 * 60 * 1_000;
+/// Devices and kinds remembered for that.
+const REMEMBERED: usize = 16_384;
+
+/// Something done, to be written down.
+pub(crate) struct Deed<'a> {
+    pub(crate) actor: &'a str,
+    /// Noun and verb, `device.disable` for example.
+    pub(crate) action: &'static str,
+    pub(crate) device: Option<&'a Device>,
+    /// An object; never a secret.
+    pub(crate) detail: Value,
+    pub(crate) ok: bool,
+}
+
+/// When a device was last written down for something it may not do.
+#[derive(Default)]
+pub(crate) struct Misdeeds {
+    last: Mutex<HashMap<(DeviceId, &'static str), i64>>,
+}
+
+impl Misdeeds {
+    /// Whether it is to be written down now.
+    fn is_due(&self, device: DeviceId, action: &'static str, now: i64) -> bool {
+        let mut last = self.last.lock();
+        if last.len() >= REMEMBERED {
+            last.retain(|_, at| now.saturating_sub(*at) < AGAIN);
+        }
+        match last.get(&(device, action)) {
+            Some(at) if now.saturating_sub(*at) < AGAIN => false,
+            // A flood by ever new devices is no reason to forget others; it is counted all the same.
+            None if last.len() >= REMEMBERED => false,
+            _ => {
+                last.insert((device, action), now);
+                true
+            }
+        }
+    }
+}
+
+impl Platform {
+    /// What was done, newest first.
+    pub async fn audits(&self, query: &AuditQuery) -> Result<Vec<AuditRow>, StoreError> {
+        self.control().audits(query).await
+    }
+
+    /// A device did something that it may not, such as to speak for another one. Written down once an hour for each
+    /// kind of thing, counted every time. To be called within the platform's runtime.
+    pub fn misdeed(&self, device: &Arc<Device>, action: &'static str, detail: Value) {
+        metrics::counter!("vestibule_device_misdeeds_total", "action" => action).increment(1);
+        if !self.misdeeds().is_due(device.id, action, self.clock().now_ms()) {
+            return;
+        }
+        let (auditor, device) = (self.auditor(), Arc::clone(device));
+        self.runtime().spawn(async move {
+            auditor.write(Deed { actor: DEVICE, action, device: Some(&device), detail, ok: false }).await;
+        });
+    }
+
+    pub(crate) fn auditor(&self) -> Auditor {
+        Auditor { control: self.control().clone(), clock: self.clock_handle() }
+    }
+}
+
+/// Writes the audit.
+#[derive(Clone)]
+pub(crate) struct Auditor {
+    control: Control,
+    clock: Arc<dyn Clock>,
+}
+
+impl Auditor {
+    /// Writes a deed down, durably when this returns. That one cannot be written down is said and counted, and fails
+    /// nobody: what was done is done.
+    pub(crate) async fn write(&self, deed: Deed<'_>) {
+        let Deed { actor, action, device, detail, ok } = deed;
+        let row = NewAudit {
+            time: self.clock.now_ms(),
+            actor: actor.to_owned(),
+            action: action.to_owned(),
+            device: device.map(|device| device.id),
+            serial: device.map(|device| device.serial.to_string()),
+            detail: detail.to_string(),
+            ok,
+        };
+        if let Err(error) = self.control.add_audit(row).await {
+            metrics::counter!("vestibule_audit_lost_total").increment(1);
+            tracing::error!(%error, actor, action, "what was done is not in the audit");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misdeed_is_written_down_once_an_hour_for_each_device_and_kind() {
+        let (misdeeds, one, other) = (Misdeeds::default(), DeviceId::mint(), DeviceId::mint());
+        assert!(misdeeds.is_due(one, "a", 0) && !misdeeds.is_due(one, "a", AGAIN - 1));
+        assert!(misdeeds.is_due(one, "b", 5) && misdeeds.is_due(other, "a", 5));
+        assert!(misdeeds.is_due(one, "a", AGAIN));
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_bound_and_comes_back_to_it() {
+        let misdeeds = Misdeeds::default();
+        for _ in 0..REMEMBERED {
+            assert!(misdeeds.is_due(DeviceId::mint(), "a", 0));
+        }
+        assert!(!misdeeds.is_due(DeviceId::mint(), "a", 1));
+        assert!(misdeeds.is_due(DeviceId::mint(), "a", AGAIN + 1));
+        assert_eq!(misdeeds.last.lock().len(), 1);
+    }
+}

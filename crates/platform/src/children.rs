@@ -1,0 +1,118 @@
+//! Sub-devices: devices that are reached through another one, a hub or a gateway.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use vestibule_store::{DeviceId, Secret, StoreError};
+
+use crate::audit::{DEVICE, Deed};
+use crate::device::Device;
+use crate::platform::{Platform, to_the_end};
+
+/// Why a hub may not bring a sub-device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChildRefused {
+    /// It is not registered, or the hub does not know its code: to the hub both look alike.
+    #[error("there is no such device, or its code is another one")]
+    Unproven,
+    /// It belongs to another hub, or has a connection of its own, or sub-devices.
+    #[error("the device is in another place already")]
+    Elsewhere,
+    /// An operator has shut it out.
+    #[error("the device is disabled")]
+    Disabled,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ChildRefused {
+    /// Short code for facts, counters and the audit.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            ChildRefused::Unproven => "child_unproven",
+            ChildRefused::Elsewhere => "child_elsewhere",
+            ChildRefused::Disabled => "child_disabled",
+            ChildRefused::Store(_) => "child_unavailable",
+        }
+    }
+}
+
+impl Platform {
+    /// The sub-devices of a device, in the order of their registration.
+    pub fn children(&self, device: &Device) -> Vec<Arc<Device>> {
+        self.registry().children(device.id)
+    }
+
+    /// The device with this id.
+    pub fn device_by_id(&self, id: DeviceId) -> Option<Arc<Device>> {
+        self.registry().by_id(id)
+    }
+
+    /// A hub brings a device: `proves` says whether what the hub showed proves that it has this code. A device that had
+    /// no parent is the hub's from now on, durably. The caller is the hub's adapter; it tells of the child's coming and
+    /// going by [`Platform::connected`] and [`Platform::disconnected`].
+    ///
+    /// # Errors
+    /// [`ChildRefused`]; every refusal but those of the store is in the audit.
+    pub async fn admit_child(
+        &self,
+        hub: &Arc<Device>,
+        serial: &str,
+        proves: impl FnOnce(&Secret) -> bool,
+    ) -> Result<Arc<Device>, ChildRefused> {
+        let refused = match self.judge_child(hub, serial, proves).await {
+            Ok(child) => return Ok(child),
+            Err(refused) => refused,
+        };
+        if !matches!(refused, ChildRefused::Store(_)) {
+            self.misdeed(hub, "hub.child_refused", json!({"child": serial, "reason": refused.as_str()}));
+        }
+        Err(refused)
+    }
+
+    async fn judge_child(
+        &self,
+        hub: &Arc<Device>,
+        serial: &str,
+        proves: impl FnOnce(&Secret) -> bool,
+    ) -> Result<Arc<Device>, ChildRefused> {
+        let child = self.device_by_serial(serial).filter(|child| child.id != hub.id).ok_or(ChildRefused::Unproven)?;
+        let secrets = self.secrets(&child).await?;
+        let proven = secrets.code.as_ref().is_some_and(proves);
+        // The rest is told only to who knows the code.
+        if !proven {
+            return Err(ChildRefused::Unproven);
+        }
+        if child.is_disabled() {
+            return Err(ChildRefused::Disabled);
+        }
+        if child.parent() == Some(hub.id) {
+            return Ok(child);
+        }
+        let is_parent = !self.children(&child).is_empty();
+        if child.parent().is_some() || is_parent || hub.parent().is_some() || secrets.credentials.committed.is_some() {
+            return Err(ChildRefused::Elsewhere);
+        }
+        let (control, registry, auditor) = (self.control().clone(), Arc::clone(self.registry()), self.auditor());
+        let hub = Arc::clone(hub);
+        to_the_end(async move {
+            // Two hubs may bring it at the same moment: the lock of its secrets lets one come first.
+            let _turn = child.secrets.lock().await;
+            match child.parent() {
+                Some(parent) if parent == hub.id => {}
+                Some(_) => return Err(ChildRefused::Elsewhere),
+                None => {
+                    control.set_parent(child.id, Some(hub.id)).await?;
+                    registry.set_parent(&child, Some(hub.id));
+                    let detail = json!({"parent": hub.serial});
+                    let device = Some(&*child);
+                    auditor.write(Deed { actor: DEVICE, action: "device.parent", device, detail, ok: true }).await;
+                }
+            }
+            Ok(Arc::clone(&child))
+        })
+        .await
+    }
+}

@@ -1,0 +1,93 @@
+//! Requests that are carried out once however often they come: idempotency keys.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+use vestibule_store::{Begun, Control, StoreError};
+
+use crate::invoke::{InvokeError, Outcome, Request};
+use crate::platform::Platform;
+
+/// How long a key is remembered, in milliseconds.
+const REMEMBERED: i64 = 24 * 60 * 60 * 1_000;
+
+/// What a caller calls one of his requests to a device.
+pub(crate) struct Key {
+    /// Callers and devices do not share keys.
+    scope: String,
+    name: String,
+    /// Of all that was asked.
+    digest: [u8; 32],
+}
+
+/// What is kept of an answer.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    id: Uuid,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+impl Key {
+    pub(crate) fn of(name: &str, request: &Request) -> Key {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let path = &request.path;
+        let input = request.input.as_deref().map_or("", RawValue::get);
+        for part in [&*path.resource, &*path.index, &*path.area, &*path.name, input] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        context.update(&request.deadline.as_millis().to_be_bytes());
+        context.update(&request.queue.map_or(0, |length| length.as_millis()).to_be_bytes());
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.finish().as_ref());
+        Key { scope: format!("invoke {} {}", request.device.id, request.by), name: name.to_owned(), digest }
+    }
+}
+
+impl Platform {
+    /// Performs the request, unless one with this key came before: then it is answered as that one was.
+    pub(crate) async fn once(self: &Arc<Self>, key: Key, request: Request) -> Result<(Uuid, Outcome), InvokeError> {
+        let Key { scope, name, digest } = key;
+        let now = self.clock().now_ms();
+        match self.control().begin_key(&scope, &name, digest, now, now + REMEMBERED).await? {
+            Begun::New => {}
+            Begun::Running { digest: first } | Begun::Done { digest: first, .. } if first != digest => {
+                return Err(InvokeError::KeyTaken);
+            }
+            Begun::Running { .. } => return Err(InvokeError::KeyUnderWay),
+            Begun::Done { answer, .. } => {
+                let kept: Kept = serde_json::from_str(&answer).map_err(|_| StoreError::Corrupt("kept answer"))?;
+                return Ok((kept.id, kept.outcome));
+            }
+        }
+        let performed = self.perform(request).await;
+        let kept = match &performed {
+            // Nothing was sent, so the caller may try again.
+            Ok((_, Outcome::Offline)) | Err(_) => self.control().forget_key(&scope, &name).await,
+            Ok((id, outcome)) => {
+                let answer = answer(*id, outcome.clone());
+                self.control().finish_key(&scope, &name, &answer).await
+            }
+        };
+        if let Err(error) = kept {
+            tracing::error!(%error, "the answer to a request with an idempotency key is not kept");
+        }
+        performed
+    }
+}
+
+fn answer(id: Uuid, outcome: Outcome) -> String {
+    serde_json::to_string(&Kept { id, outcome }).expect("text and numbers are JSON")
+}
+
+/// Answers what the last process left unanswered: whether it was carried out, nobody can know.
+pub(crate) async fn settle(control: &Control) -> Result<(), StoreError> {
+    for (scope, key) in control.running_keys().await? {
+        control.finish_key(&scope, &key, &answer(Uuid::now_v7(), Outcome::Unknown)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Operations that wait for their device: sent once, in order, in time or not at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use uuid::Uuid;
+use vestibule_platform::{Answer, Device, Invoke, InvokeError, NotSent, OperationQuery, Outcome};
+
+use crate::bed::{Bed, connect, eventually, path};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn queue(bed: &Bed, device: &Arc<Device>, input: &str) -> Result<(Uuid, Outcome), InvokeError> {
+    let caller = bed.caller();
+    let invoke = Invoke {
+        path: (*path("Open")).clone(),
+        input: Some(input),
+        deadline: Duration::from_secs(20),
+        queue: Some(MINUTE),
+        idempotency_key: None,
+        by: &caller,
+    };
+    bed.platform.invoke(device, invoke).await
+}
+
+/// Outcomes and what they are the end of, oldest first.
+async fn logged(bed: &Bed) -> Vec<(String, Option<String>)> {
+    bed.durable(bed.platform.journal().appended()).await;
+    let query = OperationQuery { limit: 100, ..OperationQuery::default() };
+    let records = bed.platform.operations(query).await.expect("readable");
+    let entry = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let of = |entry: Value| (text(&entry["outcome"]).expect("an outcome"), text(&entry["queued"]));
+    records.iter().rev().map(|record| of(entry(&record.data))).collect()
+}
+
+#[tokio::test]
+async fn what_waits_is_sent_in_order_when_the_device_comes_also_after_a_restart() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let mut ids = Vec::new();
+    for input in ["1", "2", "3"] {
+        let (id, outcome) = queue(&bed, &device, input).await.expect("queued");
+        assert_eq!(outcome, Outcome::Queued { expires: bed.now() + 60_000 });
+        ids.push(id);
+    }
+    let bed = bed.crash().await;
+    let device = bed.platform.device("A").expect("known");
+    let waiting: Vec<_> = bed.platform.waiting(&device).into_iter().map(|one| (one.id, one.input)).collect();
+    assert_eq!(waiting, [(ids[0], Some("1".into())), (ids[1], Some("2".into())), (ids[2], Some("3".into()))]);
+    let (_, line) = connect(&bed.platform, &device, 1);
+    for input in ["1", "2", "3"] {
+        let sent = line.operation().await;
+        assert_eq!((sent.input.as_deref(), line.waiting()), (Some(input), 0), "one after the other");
+        assert!(sent.reply.answer(Answer::Done(None)));
+    }
+    eventually("none waits", || bed.platform.waiting(&device).is_empty()).await;
+    let expected: Vec<_> = ids.iter().map(|id| ("done".to_owned(), Some(id.to_string()))).collect();
+    while logged(&bed).await.len() < 6 {}
+    assert_eq!(logged(&bed).await[3..], expected);
+    let bed = bed.restart().await;
+    assert!(bed.platform.waiting(&bed.platform.device("A").expect("known")).is_empty());
+}
+
+#[tokio::test]
+async fn what_has_had_its_time_is_not_sent() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let (id, _) = queue(&bed, &device, "1").await.expect("queued");
+    bed.advance(MINUTE);
+    let (_, line) = connect(&bed.platform, &device, 1);
+    eventually("it is given up", || bed.platform.waiting(&device).is_empty()).await;
+    while logged(&bed).await.len() < 2 {}
+    let expected = [("queued".to_owned(), None), ("expired".to_owned(), Some(id.to_string()))];
+    assert_eq!((logged(&bed).await.as_slice(), line.waiting()), (&expected[..], 0));
+}
+
+#[tokio::test]
+async fn what_was_taken_and_not_sent_goes_on_waiting_in_front() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    for input in ["1", "2"] {
+        queue(&bed, &device, input).await.expect("queued");
+    }
+    let (_, busy) = {
+        let (id, line) = connect(&bed.platform, &device, 1);
+        line.refuse(NotSent::Busy);
+        (id, line)
+    };
+    let bed = bed.restart().await;
+    let device = bed.platform.device("A").expect("known");
+    assert_eq!(busy.waiting(), 0);
+    let (_, line) = connect(&bed.platform, &device, 1);
+    for input in ["1", "2"] {
+        let sent = line.operation().await;
+        assert_eq!(sent.input.as_deref(), Some(input));
+        assert!(sent.reply.answer(Answer::Done(None)));
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_taken_back_and_has_a_limit() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let (id, _) = queue(&bed, &device, "1").await.expect("queued");
+    assert!(bed.platform.cancel(&device, id, &bed.caller()).await.expect("stored"));
+    assert!(!bed.platform.cancel(&device, id, &bed.caller()).await.expect("stored"));
+    let expected = [("queued".to_owned(), None), ("cancelled".to_owned(), Some(id.to_string()))];
+    assert_eq!(logged(&bed).await, expected);
+    for _ in 0..256 {
+        queue(&bed, &device, "1").await.expect("queued");
+    }
+    assert!(matches!(queue(&bed, &device, "1").await, Err(InvokeError::QueueFull)));
+    assert_eq!(bed.platform.waiting(&device).len(), 256);
+    // A device that is removed takes its queue along.
+    bed.platform.remove_device(&device, &bed.caller()).await.expect("removed");
+    eventually("none waits", || bed.platform.waiting(&device).is_empty()).await;
+}
