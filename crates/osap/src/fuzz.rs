@@ -18,8 +18,8 @@ use crate::das::{attribute, event, shadow};
 use crate::lbs::client::{self, Client, Identity, Stored};
 use crate::lbs::frame::{Frame, frame_len};
 use crate::lbs::message::{
-    Apply, AuthI, AuthIi, Confirm, Credentials, EcdhRefresh, RefreshI, RefreshIi, RefreshIii, ServiceRequest,
-    ServiceResponse, first,
+    Apply, AuthI, AuthIi, Confirm, Credentials, EcdhRefresh, Purpose, RefreshI, RefreshIi, RefreshIii, ServiceRequest,
+    ServiceResponse, first, g0, g1,
 };
 use crate::lbs::server::{Output, Server, ServerPolicy};
 use crate::lbs::{Credential, DasInfo, Record};
@@ -46,10 +46,10 @@ const SESSION_KEY: [u8; 16] =
 const DEV_ID: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 
 /// Answers each draw by its length: a private key that counts up, the session key and then the
-/// bits of the DevID, a challenge.
+/// bits of the DevID, single bytes in turn, the last of them for ever.
 struct Fixed {
     private_from: u8,
-    challenge: u8,
+    bytes: &'static [u8],
     keys_drawn: u8,
 }
 
@@ -61,7 +61,13 @@ impl Random for Fixed {
                 self.keys_drawn = 1;
                 out.copy_from_slice(&SESSION_KEY);
             }
-            1 => out[0] = self.challenge,
+            1 => {
+                let Some((first, rest)) = self.bytes.split_first() else { return };
+                out[0] = *first;
+                if !rest.is_empty() {
+                    self.bytes = rest;
+                }
+            }
             _ => {
                 let bits = [0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF];
                 bits.into_iter().cycle().zip(out).for_each(|(value, byte)| *byte = value);
@@ -100,30 +106,37 @@ pub fn lbs_frame(data: &[u8]) {
     let Ok(frame) = Frame::decode(data) else { return };
     assert_eq!(frame_len(data, data.len()), Ok(Some(data.len())));
     macro_rules! again {
-        ($message:ident $(, $argument:expr)?) => {
-            if let Ok(message) = $message::decode(&frame $(, $argument)?) {
-                let written = message.encode();
+        ($message:ty $(, $argument:expr)? $(; $form:expr)?) => {
+            if let Ok(message) = <$message>::decode(&frame $(, $argument)? $(, $form)?) {
+                let written = message.encode($($form)?);
                 let frame = Frame::decode(&written).expect("what is written is a frame");
-                assert_eq!($message::decode(&frame $(, $argument)?), Ok(message));
+                assert_eq!(<$message>::decode(&frame $(, $argument)? $(, $form)?), Ok(message));
             }
         };
     }
     again!(AuthI);
     again!(AuthIi, 1);
+    again!(g1::AuthI);
+    again!(g1::AuthIi);
+    again!(g0::AuthI);
+    again!(g0::AuthIi);
+    again!(g0::Create);
+    again!(g0::Created);
+    again!(g0::Keep);
+    again!(g0::Kept);
     again!(Apply);
     again!(Confirm);
     again!(EcdhRefresh);
-    again!(RefreshI);
-    again!(RefreshIi);
-    again!(RefreshIii);
     again!(ServiceRequest);
     again!(ServiceResponse);
     for first in [first::APPLIED, first::ECDH_REFRESHED] {
-        if let Ok(message) = Credentials::decode(&frame, first) {
-            let written = message.encode(first);
-            let frame = Frame::decode(&written).expect("what is written is a frame");
-            assert_eq!(Credentials::decode(&frame, first), Ok(message));
-        }
+        again!(Credentials; first);
+        again!(g1::Credentials; first);
+    }
+    for purpose in [Purpose::Das, Purpose::Stun] {
+        again!(RefreshI; purpose);
+        again!(RefreshIi; purpose);
+        again!(RefreshIii; purpose);
     }
 }
 
@@ -135,7 +148,7 @@ fn next_frame<'a>(stream: &mut &'a [u8], max: usize) -> Option<&'a [u8]> {
     Some(frame)
 }
 
-/// A byte stream into the server machine, for one registered device.
+/// A byte stream into the server machine, of any generation, for one registered device.
 pub fn lbs_server(data: &[u8]) {
     let credential = Credential {
         suite: Suite::Legacy,
@@ -152,8 +165,10 @@ pub fn lbs_server(data: &[u8]) {
         domain: "das.local".into(),
         server_id: "das1".into(),
     };
-    let mut random = Fixed { private_from: 0x30, challenge: 0x9F, keys_drawn: 0 };
-    let mut server = Server::new(ServerPolicy::legacy());
+    // r2 of osap-wire 12.5; n2 and n4 of 12.7, where a first byte of 0x10 asks for them.
+    let bytes: &[u8] = if data.first() == Some(&first::AUTH_I_G0) { &[0x22, 0x44] } else { &[0x9F] };
+    let mut random = Fixed { private_from: 0x30, bytes, keys_drawn: 0 };
+    let mut server = Server::new(ServerPolicy { g0: true, ..ServerPolicy::legacy() });
     let mut stream = data;
     let mut sent_result = None;
     // The longest way is AUTH-I, 0x72, 0x92, 0xA0 with three steps each at most.
@@ -206,7 +221,7 @@ pub fn lbs_client(data: &[u8]) {
         _ => Stored::Both { dev_id: dev_id(), master_key: master_key(b"C45938929A7F2133") },
     };
     let case = if choice & 0x80 == 0 { CodeCase::Upper } else { CodeCase::Lower };
-    let mut random = Fixed { private_from: 0, challenge: 0x11, keys_drawn: 0 };
+    let mut random = Fixed { private_from: 0, bytes: &[0x11], keys_drawn: 0 };
     let mut client = Client::new(Identity::new(serial(), code()), stored, case);
     for _ in 0..16 {
         match client.poll() {

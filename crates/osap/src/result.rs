@@ -63,34 +63,37 @@ result_codes! {
     /// 0.
     Success = 0, "success",
         "The request was accepted.";
-    /// 1: also the answer to an unknown serial, so that nobody can list serials.
+    /// 1: a code or a proof of it is wrong; also the answer to an unknown serial, so that nobody can
+    /// list serials.
     CodeRefused = 1, "code_refused",
         "The serial is not registered or the verification code does not fit it.";
-    /// 2.
+    /// 2: not sent by us; a message out of order closes the connection.
     OutOfOrder = 2, "out_of_order",
         "A message came at a point where it does not belong.";
-    /// 3.
+    /// 3: a protocol type or a service that is not served, a public key that is none.
     InvalidData = 3, "invalid_data",
         "A message was well formed but its content cannot be used.";
-    /// 4: the device forgets its DevID and authenticates from the beginning.
+    /// 4: the DevID is unknown or another device's. The device forgets its DevID and authenticates from the beginning.
     DevIdMismatch = 4, "dev_id_mismatch",
         "The DevID of the device is not the one on record; the device will authenticate from the beginning.";
-    /// 5.
+    /// 5: the device is known and may not enrol again, its code cannot be read, or it asks for a
+    /// secret key.
     Refused = 5, "refused",
         "The device may not authenticate now: it already has a DevID and no enrolment window is open, or its code is not available.";
-    /// 6.
+    /// 6: the store is down, or the serial has used up its attempts.
     Unavailable = 6, "unavailable",
         "The credentials cannot be read or written just now, or there were too many attempts; try again later.";
-    /// 7.
+    /// 7: not sent by us, like every number that is not named above or below with a cause.
     DecryptionFailed = 7, "decryption_failed",
         "The server could not decrypt the message.";
     /// 8.
     EncryptionFailed = 8, "encryption_failed",
         "The server could not encrypt its answer.";
-    /// 9.
+    /// 9: no DAS, or a STUN server was asked for.
     NoDas = 9, "no_das",
-        "No access server is available for the device.";
-    /// 10: the device forgets its master key and refreshes it.
+        "No access server, or no STUN server, is available for the device.";
+    /// 10: r1 does not open under the master key on record. The device forgets its master key and
+    /// refreshes it.
     MasterKeyInvalid = 10, "master_key_invalid",
         "The master key of the device is not the one on record; the device will agree on a new one.";
     /// 11.

@@ -1,5 +1,6 @@
 //! Which cryptography a connection speaks (osap-wire 3.2, 13.3).
 
+pub mod g0;
 pub mod legacy;
 
 use std::fmt;
@@ -8,8 +9,8 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Suite {
-    /// Protocol type 1: ECDH P-384 under a key derived from the code (generation G2). Broken by
-    /// design, not confidential.
+    /// Protocol type 1 and the generations before there were types: keys derived from the code
+    /// alone or by ECDH P-384 under it. Broken by design, not confidential.
     Legacy,
 }
 
@@ -51,6 +52,32 @@ impl Suite {
 impl fmt::Display for Suite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// A generation of the legacy suite (osap-wire 0), as the first byte of an authentication tells it.
+///
+/// It is a property of one run: what a device is given is the same in all three, so that a device
+/// whose firmware changes generation stays the device it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Generation {
+    /// The original one: four one-byte randoms, no key agreement.
+    G0,
+    /// Key agreement without negotiation.
+    G1,
+    /// Key agreement with negotiation; what the draft describes.
+    G2,
+}
+
+impl Generation {
+    /// A short name for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::G0 => "g0",
+            Self::G1 => "g1",
+            Self::G2 => "g2",
+        }
     }
 }
 

@@ -15,8 +15,8 @@ pub use failure::{Failure, Reaction, Trouble};
 use super::das_info::{DasInfo, Request};
 use super::frame::Frame;
 use super::message::{
-    Apply, AuthI, AuthIi, AuthMode, Credentials, EcdhRefresh, Group, Issued, Offer, RefreshI, RefreshIi, RefreshIii,
-    ServiceRequest, ServiceResponse, first,
+    Apply, AuthI, AuthIi, AuthMode, Credentials, EcdhRefresh, Group, Issued, Offer, Purpose, RefreshI, RefreshIi,
+    RefreshIii, ServiceRequest, ServiceResponse, first,
 };
 use super::record::Run;
 use crate::id::{DevId, Serial};
@@ -254,7 +254,7 @@ impl Client {
             dev_id: *dev_id.as_bytes(),
             challenge: seal_challenge(&master_key, r1[0]),
         };
-        self.outbox.push(refresh.encode());
+        self.outbox.push(refresh.encode(Purpose::Das));
         self.state = State::WaitRefresh { dev_id, master_key, r1: r1[0] };
     }
 
@@ -320,7 +320,7 @@ impl Client {
     /// 0x80 is answered with two frames at once; the server checks the first before it honours
     /// the second.
     fn refreshed(&mut self, frame: &Frame<'_>, dev_id: DevId, master_key: MasterKey, r1: u8) -> Result<(), Trouble> {
-        let mut sealed = match RefreshIi::decode(frame)? {
+        let mut sealed = match RefreshIi::decode(frame, Purpose::Das)? {
             RefreshIi::Issued(sealed) => Zeroizing::new(sealed),
             RefreshIi::Refused(result) => return Err(Trouble::Refused(result)),
         };
@@ -331,7 +331,7 @@ impl Client {
         }
         let session_key = SessionKey::from_bytes(session_key).map_err(|_| Trouble::Undecryptable)?;
         let challenge = seal_challenge(&master_key, *r2);
-        self.outbox.push(RefreshIii { challenge }.encode());
+        self.outbox.push(RefreshIii { challenge }.encode(Purpose::Das));
         self.ask_for_service(Issue { dev_id, master_key, session_key });
         Ok(())
     }

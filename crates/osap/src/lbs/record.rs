@@ -51,6 +51,20 @@ impl Record {
         }
     }
 
+    /// Whether the device may be given a DevID: it has shown none yet, or may replace it
+    /// (osap-wire 13.2.4).
+    #[must_use]
+    pub fn may_enrol(&self) -> bool {
+        self.committed.is_none() || self.may_enrol_again
+    }
+
+    /// The DevID of one of the device's credentials, if these bytes are one.
+    #[must_use]
+    pub fn own_dev_id(&self, named: &[u8; DevId::LEN]) -> Option<DevId> {
+        let held = self.committed.iter().chain(&self.candidate);
+        held.map(|credential| credential.dev_id).find(|dev_id| dev_id.as_bytes() == named)
+    }
+
     /// The epoch of the next credential.
     #[must_use]
     pub fn next_epoch(&self) -> u64 {
@@ -76,9 +90,10 @@ impl Slot {
 /// The three ways through the LBS (osap-wire 5.12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Run {
-    /// No DevID: code and agreement, then a new DevID.
+    /// No DevID: the code, then a new DevID.
     First,
-    /// DevID without a master key: code and agreement, the DevID stays.
+    /// DevID without a master key: the code again, the DevID stays. In generation G0, which
+    /// agrees on nothing, it is 0x30.
     EcdhRefresh,
     /// DevID and master key: a new session key.
     PlainRefresh,

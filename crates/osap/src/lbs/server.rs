@@ -6,40 +6,49 @@
 //! counts the attempts of a serial (osap-wire 13.2.3).
 //!
 //! ```text
-//! Start ─ 0x1A ─ Lookup ─ Compute ─ Send 0x2A ─ Read ─ 0x72|0x42 ─ Send 0x82|0x62 ┐
-//!   └──── 0x70 ─ Lookup ─ Send 0x80 ─ Read ─ 0x90 ───────────────────────────────┤
-//!                 Done ─ Send 0xB0 ─ Stage ─ Assign ─ 0xA0 ─ Read (0x92: Stage) ──┘
+//! Start ─ 0x1A|0x12 ─ Lookup ─ Compute ─ Send 0x2A|0x22 ─ Read ─ 0x72|0x42 ─ Send 0x82|0x62 ┐
+//!   ├──── 0x10 ────── Lookup ─────────── Send 0x20 ────── Read ─ 0x40|0x30 ─ Send 0x60|0x50 ┤
+//!   └──── 0x70|0xC0 ─ Lookup ─────────── Send 0x80|0xD0 ─ Read ─ 0x90|0xE0 ─────────────────┤
+//!                           Done ─ Send 0xB0 ─ Stage ─ Assign ─ 0xA0 ─ Read (0x92: Stage) ──┘
 //! ```
+//!
+//! The first byte tells the generation (osap-wire 8), and each keeps to its own row: G2 and G1 the
+//! first, G0 the second, all of them the third. A refresh for STUN (0xC0) ends at 0xA0.
 //!
 //! Every refusal the protocol has a result for is sent before the connection is closed. Whatever
 //! has none, such as a message out of order, closes it without an answer.
 
+mod agreement;
 mod close;
-mod steps;
+mod code;
+mod frames;
+mod original;
+mod refresh;
 
-pub use close::{CloseReason, Generation};
+pub use close::CloseReason;
 
-use super::das_info::{DasInfo, Request, Service};
-use super::frame::Frame;
-use super::message::{
-    Apply, AuthI, AuthIi, Confirm, EcdhRefresh, Group, Offer, RefreshI, RefreshIii, ServiceRequest, ServiceResponse,
-    first, refusal, serial_of_older_generation,
-};
+use super::das_info::DasInfo;
+use super::message::{AuthIi, Purpose, RefreshI, ServiceResponse, first, g0, refusal};
 use super::record::{Record, Run, Stage};
 use crate::id::Serial;
 use crate::key::SessionKey;
 use crate::random::Random;
 use crate::result::ResultCode;
-use crate::suite::Suite;
-use crate::suite::legacy::{Signature, l_cbc_open, l_cbc_seal};
-use steps::{Agreement, Opened, Refresh};
+use crate::suite::legacy::{Signature, l_cbc_seal};
+use crate::suite::{Generation, Suite};
+use agreement::{Agreement, Hello, Opened};
+use original::Greeted;
+use refresh::Refresh;
 
 /// What a listener serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerPolicy {
-    /// The suites served, the preferred one first.
+    /// The suites served, the preferred one first. [`Suite::Legacy`] is G2 and G1.
     pub suites: Vec<Suite>,
+    /// Whether [`Suite::Legacy`] is generation G0 too. Its master key has the entropy of the code:
+    /// who listens to one authentication and guesses the code has every key that follows.
+    pub g0: bool,
     /// The longest frame accepted, header included.
     pub max_frame: usize,
 }
@@ -48,10 +57,15 @@ impl ServerPolicy {
     /// The longest frame accepted before a device is known (osap-wire 5.13).
     pub const MAX_FRAME: usize = 1024;
 
-    /// The policy of a legacy listener.
+    /// The policy of a legacy listener: G2 and G1.
     #[must_use]
     pub fn legacy() -> Self {
-        Self { suites: vec![Suite::Legacy], max_frame: Self::MAX_FRAME }
+        Self { suites: vec![Suite::Legacy], g0: false, max_frame: Self::MAX_FRAME }
+    }
+
+    /// Whether devices of a generation are served.
+    fn serves(&self, generation: Generation) -> bool {
+        self.suites.contains(&Suite::Legacy) && (generation != Generation::G0 || self.g0)
     }
 }
 
@@ -95,6 +109,7 @@ pub struct Server {
     state: State,
     outbox: Option<Vec<u8>>,
     serial: Option<Serial>,
+    generation: Option<Generation>,
     run: Option<Run>,
     refusal: Option<ResultCode>,
 }
@@ -103,15 +118,19 @@ pub struct Server {
 enum State {
     /// Nothing has come yet.
     Start,
-    /// AUTH-I has come: who is it?
-    LookupAuth(Box<AuthI>),
-    /// 0x70 has come: who is it?
-    LookupRefresh(Box<RefreshI>),
+    /// AUTH-I of G2 or G1 has come: who is it?
+    LookupHello(Box<Hello>),
+    /// AUTH-I of G0 has come: who is it?
+    LookupOriginal(Box<g0::AuthI>),
+    /// The first step of a refresh has come: who is it?
+    LookupRefresh(Box<RefreshI>, Purpose),
     /// The code fits: agree on a master key.
     Agree(Box<Opened>),
-    /// AUTH-II is out: 0x72 or 0x42 follows.
+    /// 0x2A or 0x22 is out: 0x72 or 0x42 follows.
     WaitApply(Box<Agreement>),
-    /// 0x80 is out: 0x90 follows.
+    /// 0x20 is out: 0x40 or 0x30 follows.
+    WaitOriginal(Box<Greeted>),
+    /// 0x80 or 0xD0 is out: 0x90 or 0xE0 follows.
     WaitChallenge(Box<Refresh>),
     /// The device has a session key: 0xA0 follows.
     WaitService(Box<Issue>),
@@ -130,6 +149,7 @@ enum State {
 /// What a run has handed out.
 #[derive(Debug)]
 struct Issue {
+    purpose: Purpose,
     session_key: SessionKey,
     /// What is still to be made durable; `None` once a 0x92 has had it done.
     unstaged: Option<Unstaged>,
@@ -154,7 +174,7 @@ impl Server {
     /// The machine of a connection that was just accepted.
     #[must_use]
     pub fn new(policy: ServerPolicy) -> Self {
-        Self { policy, state: State::Start, outbox: None, serial: None, run: None, refusal: None }
+        Self { policy, state: State::Start, outbox: None, serial: None, generation: None, run: None, refusal: None }
     }
 
     /// The longest frame to be read, header included.
@@ -167,6 +187,13 @@ impl Server {
     #[must_use]
     pub fn serial(&self) -> Option<&Serial> {
         self.serial.as_ref()
+    }
+
+    /// The generation of an authentication, once the device has shown it; a plain refresh is the
+    /// same in all.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        self.generation
     }
 
     /// What kind of run it is, once the device has shown it: [`Run::First`] and
@@ -188,9 +215,14 @@ impl Server {
             return Output::Send(bytes);
         }
         match &self.state {
-            State::Start | State::WaitApply(_) | State::WaitChallenge(_) | State::WaitService(_) => Output::Read,
-            State::LookupAuth(auth) => Output::Lookup(auth.serial.clone()),
-            State::LookupRefresh(refresh) => Output::Lookup(refresh.serial.clone()),
+            State::Start
+            | State::WaitApply(_)
+            | State::WaitOriginal(_)
+            | State::WaitChallenge(_)
+            | State::WaitService(_) => Output::Read,
+            State::LookupHello(hello) => Output::Lookup(hello.serial().clone()),
+            State::LookupOriginal(auth) => Output::Lookup(auth.serial.clone()),
+            State::LookupRefresh(refresh, _) => Output::Lookup(refresh.serial.clone()),
             State::Agree(_) => Output::Compute,
             State::Assign(_) => Output::Assign,
             State::Staging { stage, .. } => Output::Stage(Stage::clone(stage)),
@@ -200,52 +232,31 @@ impl Server {
         }
     }
 
-    /// Takes the answer to [`Output::Read`]: exactly one frame.
-    pub fn handle_frame(&mut self, bytes: &[u8]) {
-        if self.outbox.is_some() {
-            return;
-        }
-        let state = match std::mem::replace(&mut self.state, State::Moving) {
-            waiting @ (State::Start | State::WaitApply(_) | State::WaitChallenge(_) | State::WaitService(_)) => waiting,
-            busy => {
-                self.state = busy;
-                return;
-            }
-        };
-        if bytes.len() > self.policy.max_frame {
-            let error = super::frame::FrameError::TooLong { len: bytes.len(), max: self.policy.max_frame };
-            return self.close(CloseReason::Frame(error));
-        }
-        let frame = match Frame::decode(bytes) {
-            Ok(frame) => frame,
-            Err(error) => return self.close(CloseReason::Frame(error)),
-        };
-        match (state, frame.first) {
-            (State::Start, _) => self.start(&frame),
-            (State::WaitApply(agreement), first::APPLY) => self.apply(&frame, *agreement),
-            (State::WaitApply(agreement), first::ECDH_REFRESH) => self.ecdh_refresh(&frame, *agreement),
-            (State::WaitChallenge(refresh), first::REFRESH_III) => self.challenge(&frame, *refresh),
-            (State::WaitService(issue), first::CONFIRM) => self.confirm(&frame, *issue),
-            (State::WaitService(issue), first::SERVICE) => self.service(&frame, *issue),
-            (_, other) => self.close(CloseReason::OutOfOrder(other)),
-        }
-    }
-
     /// Takes the answer to [`Output::Lookup`]: the device, or `None` for an unknown serial.
     ///
     /// An unknown serial costs the same work as a wrong code and gets the same answer.
     pub fn handle_record(&mut self, record: Option<Record>, random: &mut dyn Random) {
         match std::mem::replace(&mut self.state, State::Moving) {
-            State::LookupAuth(auth) => match steps::open_auth(*auth, record) {
-                Ok(opened) => self.state = State::Agree(Box::new(opened)),
-                Err(reason) => self.refuse(first::AUTH_II, reason),
-            },
-            State::LookupRefresh(request) => match steps::refresh(*request, record, random) {
-                Ok((refresh, answer)) => {
+            State::LookupHello(hello) => {
+                let answer = hello.answer();
+                match hello.open(record) {
+                    Ok(opened) => self.state = State::Agree(Box::new(opened)),
+                    Err(reason) => self.refuse(answer, reason),
+                }
+            }
+            State::LookupOriginal(auth) => match original::greet(*auth, record, random) {
+                Ok((greeted, answer)) => {
                     self.outbox = Some(answer.encode());
+                    self.state = State::WaitOriginal(Box::new(greeted));
+                }
+                Err(reason) => self.refuse(first::AUTH_II_G0, reason),
+            },
+            State::LookupRefresh(request, purpose) => match refresh::refresh(&request, purpose, record, random) {
+                Ok((refresh, answer)) => {
+                    self.outbox = Some(answer.encode(purpose));
                     self.state = State::WaitChallenge(Box::new(refresh));
                 }
-                Err(reason) => self.refuse(first::REFRESH_II, reason),
+                Err(reason) => self.refuse(purpose.firsts()[1], reason),
             },
             other => self.state = other,
         }
@@ -255,15 +266,16 @@ impl Server {
     /// serial has used up its attempts: result 6.
     pub fn handle_unavailable(&mut self) {
         match std::mem::replace(&mut self.state, State::Moving) {
-            State::LookupAuth(_) => self.refuse(first::AUTH_II, CloseReason::StoreUnavailable),
-            State::LookupRefresh(_) => self.refuse(first::REFRESH_II, CloseReason::StoreUnavailable),
+            State::LookupHello(hello) => self.refuse(hello.answer(), CloseReason::StoreUnavailable),
+            State::LookupOriginal(_) => self.refuse(first::AUTH_II_G0, CloseReason::StoreUnavailable),
+            State::LookupRefresh(_, purpose) => self.refuse(purpose.firsts()[1], CloseReason::StoreUnavailable),
             State::Staging { then: AfterStage::Answer(_), .. } => {
                 self.refuse(first::SERVICE_ANSWER, CloseReason::StoreUnavailable);
             }
             // 0x92 has no answer: it is tried again at 0xA0, which has one.
             State::Staging { stage, then: AfterStage::AwaitService(session_key) } => {
                 let unstaged = Some(Unstaged { stage: *stage, proof: None });
-                self.state = State::WaitService(Box::new(Issue { session_key, unstaged }));
+                self.state = State::WaitService(Box::new(Issue { purpose: Purpose::Das, session_key, unstaged }));
             }
             other => self.state = other,
         }
@@ -273,13 +285,16 @@ impl Server {
     /// handed out.
     pub fn compute(&mut self, random: &mut dyn Random) {
         match std::mem::replace(&mut self.state, State::Moving) {
-            State::Agree(opened) => match steps::agree(*opened, random) {
-                Ok((agreement, answer)) => {
-                    self.outbox = Some(answer.encode());
-                    self.state = State::WaitApply(Box::new(agreement));
+            State::Agree(opened) => {
+                let answer_to = opened.answer();
+                match opened.agree(random) {
+                    Ok((agreement, answer)) => {
+                        self.outbox = Some(answer);
+                        self.state = State::WaitApply(Box::new(agreement));
+                    }
+                    Err(reason) => self.refuse(answer_to, reason),
                 }
-                Err(reason) => self.refuse(first::AUTH_II, reason),
-            },
+            }
             other => self.state = other,
         }
     }
@@ -289,7 +304,7 @@ impl Server {
         match std::mem::replace(&mut self.state, State::Moving) {
             State::Staging { then: AfterStage::Answer(answer), .. } => self.finish(answer),
             State::Staging { then: AfterStage::AwaitService(session_key), .. } => {
-                self.state = State::WaitService(Box::new(Issue { session_key, unstaged: None }));
+                self.state = State::WaitService(Box::new(Issue { purpose: Purpose::Das, session_key, unstaged: None }));
             }
             other => self.state = other,
         }
@@ -318,154 +333,6 @@ impl Server {
                 self.state = State::Staging { stage: Box::new(stage), then: AfterStage::Answer(answer) };
             }
             None => self.finish(answer),
-        }
-    }
-
-    /// The first frame tells the generation (osap-wire 8).
-    fn start(&mut self, frame: &Frame<'_>) {
-        match frame.first {
-            first::AUTH_I => self.auth(frame),
-            first::REFRESH_I => match RefreshI::decode(frame) {
-                Ok(refresh) => {
-                    self.serial = Some(refresh.serial.clone());
-                    self.run = Some(Run::PlainRefresh);
-                    self.state = State::LookupRefresh(Box::new(refresh));
-                }
-                Err(error) => self.close(CloseReason::Message(error)),
-            },
-            first::AUTH_I_G1 => self.older_generation(frame, Generation::G1),
-            first::AUTH_I_G0 => self.older_generation(frame, Generation::G0),
-            first::STUN => self.close(CloseReason::StunRefresh),
-            first::SECRET_KEY => self.refuse(first::SECRET_KEY, CloseReason::SecretKey),
-            other => self.close(CloseReason::OutOfOrder(other)),
-        }
-    }
-
-    fn older_generation(&mut self, frame: &Frame<'_>, generation: Generation) {
-        self.serial = serial_of_older_generation(frame);
-        self.close(CloseReason::Generation(generation));
-    }
-
-    fn auth(&mut self, frame: &Frame<'_>) {
-        let offer = match Offer::decode(frame) {
-            Ok(offer) => offer,
-            Err(error) => return self.close(CloseReason::Message(error)),
-        };
-        let Some(choice) = self.choose(&offer) else {
-            return self.close(CloseReason::NothingServed);
-        };
-        if choice.protocol_type() != offer.protocol_type {
-            return self.mismatch(offer.protocol_type, choice);
-        }
-        match AuthI::decode(frame) {
-            Ok(auth) => {
-                self.serial = Some(auth.serial.clone());
-                self.state = State::LookupAuth(Box::new(auth));
-            }
-            Err(error) => self.close(CloseReason::Message(error)),
-        }
-    }
-
-    /// The first suite of ours that the device supports, else our first one; `None` when the
-    /// policy is empty.
-    fn choose(&self, offer: &Offer) -> Option<Suite> {
-        let supported = |suite: &Suite| {
-            let number = suite.protocol_type();
-            offer.protocol_type == number || offer.group.contains(number)
-        };
-        self.policy.suites.iter().copied().find(supported).or(self.policy.suites.first().copied())
-    }
-
-    /// Says which types are served instead, and closes (osap-wire 5.10).
-    fn mismatch(&mut self, offered: u8, choice: Suite) {
-        let served: Vec<u8> = self.policy.suites.iter().map(|suite| suite.protocol_type()).collect();
-        let answer = AuthIi::Mismatch { protocol_type: choice.protocol_type(), group: Group::new(&served).ok() };
-        self.refusal = Some(ResultCode::InvalidData);
-        self.outbox = Some(answer.encode());
-        self.close(CloseReason::Mismatch { offered });
-    }
-
-    fn apply(&mut self, frame: &Frame<'_>, agreement: Agreement) {
-        self.run = Some(Run::First);
-        match Apply::decode(frame) {
-            Ok(apply) => self.issue(first::APPLIED, agreement.first(&apply.signature)),
-            Err(error) => self.close(CloseReason::Message(error)),
-        }
-    }
-
-    fn ecdh_refresh(&mut self, frame: &Frame<'_>, agreement: Agreement) {
-        self.run = Some(Run::EcdhRefresh);
-        match EcdhRefresh::decode(frame) {
-            Ok(refresh) => {
-                let issued = agreement.refresh(&refresh.dev_id, &refresh.signature);
-                self.issue(first::ECDH_REFRESHED, issued);
-            }
-            Err(error) => self.close(CloseReason::Message(error)),
-        }
-    }
-
-    fn issue(&mut self, answer: u8, issued: Result<steps::Issuing, CloseReason>) {
-        match issued {
-            Ok(issuing) => {
-                self.outbox = Some(issuing.credentials.encode(answer));
-                let unstaged = Unstaged { stage: issuing.stage, proof: Some(issuing.proof) };
-                let issue = Issue { session_key: issuing.session_key, unstaged: Some(unstaged) };
-                self.state = State::WaitService(Box::new(issue));
-            }
-            Err(reason) => self.refuse(answer, reason),
-        }
-    }
-
-    /// A wrong r2 has no result: 0x90 is never answered.
-    fn challenge(&mut self, frame: &Frame<'_>, refresh: Refresh) {
-        match RefreshIii::decode(frame) {
-            Ok(message) if refresh.is_answered_by(message.challenge) => {
-                let Refresh { stage, session_key, .. } = refresh;
-                let unstaged = Some(Unstaged { stage, proof: None });
-                self.state = State::WaitService(Box::new(Issue { session_key, unstaged }));
-            }
-            Ok(_) => self.close(CloseReason::Challenge),
-            Err(error) => self.close(CloseReason::Message(error)),
-        }
-    }
-
-    /// 0x92, where a run has issued something that was not confirmed yet.
-    fn confirm(&mut self, frame: &Frame<'_>, issue: Issue) {
-        let message = match Confirm::decode(frame) {
-            Ok(message) => message,
-            Err(error) => return self.close(CloseReason::Message(error)),
-        };
-        match issue.unstaged {
-            Some(Unstaged { stage: Stage::Candidate { run, credential, code_case }, proof: Some(proof) }) => {
-                if !proof.matches(&message.signature) {
-                    return self.close(CloseReason::Signature);
-                }
-                let stage = Box::new(Stage::Confirmed { run, credential, code_case });
-                self.state = State::Staging { stage, then: AfterStage::AwaitService(issue.session_key) };
-            }
-            _ => self.close(CloseReason::OutOfOrder(frame.first)),
-        }
-    }
-
-    fn service(&mut self, frame: &Frame<'_>, issue: Issue) {
-        let mut sealed = match ServiceRequest::decode(frame) {
-            Ok(message) => message.sealed,
-            Err(error) => return self.close(CloseReason::Message(error)),
-        };
-        let request = match l_cbc_open(issue.session_key.as_bytes(), &mut sealed) {
-            Ok(text) => Request::decode(text).ok(),
-            Err(_) => None,
-        };
-        let Some(request) = request else {
-            return self.close(CloseReason::ServiceRequest);
-        };
-        if self.serial.as_ref().is_none_or(|serial| serial.as_str() != request.serial) {
-            return self.close(CloseReason::ServiceRequest);
-        }
-        match request.service {
-            Service::Das => self.state = State::Assign(Box::new(issue)),
-            Service::Stun => self.refuse(first::SERVICE_ANSWER, CloseReason::Stun),
-            Service::Other => self.refuse(first::SERVICE_ANSWER, CloseReason::UnknownService),
         }
     }
 

@@ -1,6 +1,6 @@
-//! The cryptography of protocol type 1, each function named after its section of the wire
-//! specification (osap-wire 4). The constants are the protocol's; that they are constant is what
-//! makes the suite weak.
+//! The cryptography of protocol type 1 and of generation G1, each function named after its section
+//! of the wire specification (osap-wire 4). The constants are the protocol's; that they are
+//! constant is what makes the suite weak.
 
 use std::num::NonZeroU32;
 
@@ -86,7 +86,7 @@ pub fn l_cbc_seal(key: &[u8; 16], plaintext: &[u8]) -> Vec<u8> {
 
 /// The length of the L-CBC ciphertext of `len` bytes.
 #[must_use]
-pub fn l_cbc_sealed_len(len: usize) -> usize {
+pub const fn l_cbc_sealed_len(len: usize) -> usize {
     (len / BLOCK + 1) * BLOCK
 }
 
@@ -154,6 +154,12 @@ impl ShareKey {
     #[must_use]
     pub fn aes_key(&self) -> &[u8; 16] {
         self.s2.first_chunk().expect("thirty-two bytes have a first half")
+    }
+
+    /// The AES key of authentication in generation G1: the first half of S1.
+    #[must_use]
+    pub fn aes_key_g1(&self) -> &[u8; 16] {
+        self.s1.first_chunk().expect("thirty-two bytes have a first half")
     }
 }
 

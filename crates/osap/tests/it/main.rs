@@ -4,6 +4,7 @@
 mod bodies;
 mod commands;
 mod corpus;
+mod generations;
 mod messages;
 mod pair;
 mod recorded_client;
@@ -12,4 +13,5 @@ mod recorded_server;
 mod recovery;
 mod refusals;
 mod replay;
+mod stun;
 mod vectors;

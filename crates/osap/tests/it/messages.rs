@@ -3,7 +3,7 @@
 use osap::lbs::frame::Frame;
 use osap::lbs::message::{
     Apply, AuthI, AuthIi, AuthMode, Confirm, Credentials, EcdhRefresh, Group, Issued, MAX_GROUP, MessageError, Offer,
-    RefreshI, RefreshIi, RefreshIii, ServiceRequest, ServiceResponse, first, refusal,
+    Purpose, RefreshI, RefreshIi, RefreshIii, ServiceRequest, ServiceResponse, first, refusal,
 };
 use osap::suite::legacy::{self, AgreementKey, BadPoint, Signature, Undecryptable};
 use osap::{Code, CodeCase, ResultCode, Serial};
@@ -147,18 +147,19 @@ fn plain_refresh_field_by_field() {
     ] {
         let key = master_key(key);
         let frame = bytes(&format!("{prefix}_70"));
-        let mut refresh = RefreshI::decode(&Frame::decode(&frame).unwrap()).unwrap();
+        let mut refresh = RefreshI::decode(&Frame::decode(&frame).unwrap(), Purpose::Das).unwrap();
         assert_eq!(refresh.serial, serial());
         assert_eq!(&refresh.dev_id, dev_id().as_bytes());
         assert_eq!(legacy::l_cbc_open(key.as_bytes(), &mut refresh.challenge).unwrap(), [r1]);
         let frame = bytes(&format!("{prefix}_80"));
-        let RefreshIi::Issued(mut sealed) = RefreshIi::decode(&Frame::decode(&frame).unwrap()).unwrap() else {
+        let RefreshIi::Issued(mut sealed) = RefreshIi::decode(&Frame::decode(&frame).unwrap(), Purpose::Das).unwrap()
+        else {
             panic!("the vector issues");
         };
         let plaintext = legacy::l_cbc_open(key.as_bytes(), &mut sealed).unwrap();
         assert_eq!(plaintext, [&[r1, r2][..], &bytes(session)].concat());
         let frame = bytes(&format!("{prefix}_90"));
-        let mut answer = RefreshIii::decode(&Frame::decode(&frame).unwrap()).unwrap();
+        let mut answer = RefreshIii::decode(&Frame::decode(&frame).unwrap(), Purpose::Das).unwrap();
         assert_eq!(legacy::l_cbc_open(key.as_bytes(), &mut answer.challenge).unwrap(), [r2]);
     }
 }
@@ -185,11 +186,11 @@ fn service_field_by_field() {
 #[test]
 fn every_vector_is_written_as_it_was_read() {
     macro_rules! same {
-        ($($name:literal => $message:ident $(($argument:expr))?;)*) => {$({
+        ($($name:literal => $message:ident $(($argument:expr))? $([$form:expr])?;)*) => {$({
             let bytes = bytes($name);
             let frame = Frame::decode(&bytes).unwrap();
-            let message = $message::decode(&frame $(, $argument)?).unwrap();
-            assert_eq!(message.encode(), bytes, $name);
+            let message = $message::decode(&frame $(, $argument)? $(, $form)?).unwrap();
+            assert_eq!(message.encode($($form)?), bytes, $name);
         })*};
     }
     same! {
@@ -197,18 +198,13 @@ fn every_vector_is_written_as_it_was_read() {
         "first_2a" => AuthIi(1); "real_2a" => AuthIi(1);
         "first_72" => Apply; "real_72" => Apply;
         "refresh_42" => EcdhRefresh;
-        "refresh_70" => RefreshI; "real_70" => RefreshI;
-        "refresh_80" => RefreshIi; "real_80" => RefreshIi;
-        "refresh_90" => RefreshIii; "real_90" => RefreshIii;
+        "first_82" => Credentials[first::APPLIED]; "real_82" => Credentials[first::APPLIED];
+        "refresh_62" => Credentials[first::ECDH_REFRESHED];
+        "refresh_70" => RefreshI[Purpose::Das]; "real_70" => RefreshI[Purpose::Das];
+        "refresh_80" => RefreshIi[Purpose::Das]; "real_80" => RefreshIi[Purpose::Das];
+        "refresh_90" => RefreshIii[Purpose::Das]; "real_90" => RefreshIii[Purpose::Das];
         "first_a0" => ServiceRequest; "real_a0" => ServiceRequest;
         "first_b0" => ServiceResponse; "real_b0" => ServiceResponse;
-    }
-    for (name, first) in
-        [("first_82", first::APPLIED), ("real_82", first::APPLIED), ("refresh_62", first::ECDH_REFRESHED)]
-    {
-        let bytes = bytes(name);
-        let message = Credentials::decode(&Frame::decode(&bytes).unwrap(), first).unwrap();
-        assert_eq!(message.encode(first), bytes, "{name}");
     }
 }
 
@@ -243,10 +239,10 @@ fn a_message_of_a_wrong_length_is_refused() {
             let longer = [body, &[0]].concat();
             let frame = Frame { first: whole[0], body: &longer };
             assert!($message::decode(&frame $(, $argument)?).is_err(), "{} extended", $name);
-            let frame = Frame { first: 0xE0, body };
+            let frame = Frame { first: 0xF0, body };
             assert_eq!(
                 $message::decode(&frame $(, $argument)?).unwrap_err(),
-                MessageError::OtherType(0xE0)
+                MessageError::OtherType(0xF0)
             );
         })*};
     }
@@ -256,9 +252,9 @@ fn a_message_of_a_wrong_length_is_refused() {
         "first_72" => Apply;
         "refresh_42" => EcdhRefresh;
         "first_82" => Credentials(first::APPLIED);
-        "refresh_70" => RefreshI;
-        "refresh_80" => RefreshIi;
-        "refresh_90" => RefreshIii;
+        "refresh_70" => RefreshI(Purpose::Das);
+        "refresh_80" => RefreshIi(Purpose::Das);
+        "refresh_90" => RefreshIii(Purpose::Das);
     }
 }
 
@@ -299,10 +295,10 @@ fn any_group() -> impl Strategy<Value = Group> {
 }
 
 macro_rules! round_trip {
-    ($message:expr, $kind:ident $(, $argument:expr)?) => {{
+    ($message:expr, $kind:ident $(, $argument:expr)? $(; $form:expr)?) => {{
         let message = $message;
-        let bytes = message.encode();
-        let read = $kind::decode(&Frame::decode(&bytes).unwrap() $(, $argument)?);
+        let bytes = message.encode($($form)?);
+        let read = $kind::decode(&Frame::decode(&bytes).unwrap() $(, $argument)? $(, $form)?);
         prop_assert_eq!(read, Ok(message));
     }};
 }
@@ -341,10 +337,8 @@ proptest! {
         let issued =
             Issued { dev_id_tag, sealed_dev_id: dev_id, session_key_tag, sealed_session_key, signature };
         for first in [first::APPLIED, first::ECDH_REFRESHED] {
-            for message in [Credentials::Issued(issued), Credentials::Refused(result)] {
-                let bytes = message.encode(first);
-                prop_assert_eq!(Credentials::decode(&Frame::decode(&bytes).unwrap(), first), Ok(message));
-            }
+            round_trip!(Credentials::Issued(issued), Credentials; first);
+            round_trip!(Credentials::Refused(result), Credentials; first);
         }
     }
 
@@ -357,15 +351,17 @@ proptest! {
         blocks in 1_usize..60,
         result in any_result(),
     ) {
-        round_trip!(RefreshI { serial, dev_id, challenge }, RefreshI);
-        round_trip!(RefreshIi::Issued(sealed), RefreshIi);
-        round_trip!(RefreshIi::Refused(result), RefreshIi);
-        round_trip!(RefreshIii { challenge }, RefreshIii);
+        for purpose in [Purpose::Das, Purpose::Stun] {
+            round_trip!(RefreshI { serial: serial.clone(), dev_id, challenge }, RefreshI; purpose);
+            round_trip!(RefreshIi::Issued(sealed), RefreshIi; purpose);
+            round_trip!(RefreshIi::Refused(result), RefreshIi; purpose);
+            round_trip!(RefreshIii { challenge }, RefreshIii; purpose);
+        }
         let sealed = sealed[..16].repeat(blocks);
         round_trip!(ServiceRequest { sealed: sealed.clone() }, ServiceRequest);
         round_trip!(ServiceResponse::Assigned(sealed), ServiceResponse);
         round_trip!(ServiceResponse::Refused(result), ServiceResponse);
-        prop_assert_eq!(refusal(first::REFRESH_II, result), RefreshIi::Refused(result).encode());
+        prop_assert_eq!(refusal(first::REFRESH_II, result), RefreshIi::Refused(result).encode(Purpose::Das));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use osap::lbs::DasInfo;
 use osap::lbs::frame::Frame;
 use osap::lbs::message::{
-    Apply, AuthI, AuthIi, Confirm, EcdhRefresh, Group, MessageError, Offer, RefreshI, RefreshIii, ServiceRequest,
-    first, refusal,
+    Apply, AuthI, AuthIi, Confirm, EcdhRefresh, Group, MessageError, Offer, Purpose, RefreshI, RefreshIii,
+    ServiceRequest, first, refusal,
 };
-use osap::lbs::server::{CloseReason, Generation, Output, Server, ServerPolicy};
+use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
 use osap::lbs::{Record, Run};
 use osap::suite::legacy::{l_cbc_seal, l_gcm_seal, share_key};
 use osap::{Code, CodeCase, ResultCode, Serial};
@@ -191,11 +191,11 @@ fn a_dev_id_of_nobody_is_result_4() {
         server.handle_frame(&EcdhRefresh { dev_id: [b'f'; 32], signature }.encode());
         refused(&mut server, first::ECDH_REFRESHED, ResultCode::DevIdMismatch, CloseReason::DevIdUnknown);
     }
-    let vector = RefreshI::decode(&Frame::decode(&bytes("refresh_70")).unwrap()).unwrap();
+    let vector = RefreshI::decode(&Frame::decode(&bytes("refresh_70")).unwrap(), Purpose::Das).unwrap();
     let other = RefreshI { dev_id: [0; 32], ..vector.clone() };
     for (request, record) in [(&vector, None), (&vector, Some(registered())), (&other, Some(enrolled()))] {
         let mut server = server();
-        server.handle_frame(&request.encode());
+        server.handle_frame(&request.encode(Purpose::Das));
         server.handle_record(record, &mut Tape::new(&[]));
         refused(&mut server, first::REFRESH_II, ResultCode::DevIdMismatch, CloseReason::DevIdUnknown);
     }
@@ -217,12 +217,12 @@ fn another_master_key_is_result_10() {
 /// r1 has to be one byte, not merely something that opens.
 #[test]
 fn a_challenge_of_another_length_is_result_10() {
-    let mut request = RefreshI::decode(&Frame::decode(&bytes("refresh_70")).unwrap()).unwrap();
+    let mut request = RefreshI::decode(&Frame::decode(&bytes("refresh_70")).unwrap(), Purpose::Das).unwrap();
     for length in [0, 2, 15] {
         let sealed = l_cbc_seal(master_key("master_key").as_bytes(), &vec![9; length]);
         request.challenge = sealed.try_into().unwrap();
         let mut server = server();
-        server.handle_frame(&request.encode());
+        server.handle_frame(&request.encode(Purpose::Das));
         server.handle_record(Some(enrolled()), &mut Tape::new(&[]));
         refused(&mut server, first::REFRESH_II, ResultCode::MasterKeyInvalid, CloseReason::MasterKey);
     }
@@ -232,10 +232,10 @@ fn a_challenge_of_another_length_is_result_10() {
 fn a_wrong_r2_closes() {
     let mut server = refreshing();
     let challenge = l_cbc_seal(master_key("master_key").as_bytes(), &[0x23]).try_into().unwrap();
-    server.handle_frame(&RefreshIii { challenge }.encode());
+    server.handle_frame(&RefreshIii { challenge }.encode(Purpose::Das));
     closed(&mut server, CloseReason::Challenge);
     let mut server = refreshing();
-    server.handle_frame(&RefreshIii { challenge: [0; 16] }.encode());
+    server.handle_frame(&RefreshIii { challenge: [0; 16] }.encode(Purpose::Das));
     closed(&mut server, CloseReason::Challenge);
 }
 
@@ -292,10 +292,10 @@ fn a_mismatch_names_the_types_that_are_served() {
 #[test]
 fn the_first_byte_decides() {
     for (bytes, reason, serial_known) in [
-        (bytes_of_g1(), CloseReason::Generation(Generation::G1), true),
-        (bytes_of_g0(), CloseReason::Generation(Generation::G0), true),
-        (unhex("1000"), CloseReason::Generation(Generation::G0), false),
-        (unhex("c000"), CloseReason::StunRefresh, false),
+        (bytes("g0_10"), CloseReason::G0NotServed, true),
+        (unhex("1000"), CloseReason::G0NotServed, false),
+        (unhex("1200"), CloseReason::Message(MessageError::Length), false),
+        (unhex("c000"), CloseReason::Message(MessageError::Length), false),
         (unhex("2a00"), CloseReason::OutOfOrder(0x2A), false),
         (unhex("7200"), CloseReason::OutOfOrder(0x72), false),
         (unhex("a000"), CloseReason::OutOfOrder(0xA0), false),
@@ -311,21 +311,6 @@ fn the_first_byte_decides() {
     let mut server = server();
     server.handle_frame(&unhex("f000"));
     refused(&mut server, first::SECRET_KEY, ResultCode::Refused, CloseReason::SecretKey);
-}
-
-fn bytes_of_g1() -> Vec<u8> {
-    unhex(
-        "127e0102000009534e3030303030303134a589a5e615f10c34880950b907f8a6e3ae8a300befecfb7e211d967f1010a9\
-         5b83e31681ad6a657490fa0d08c63120d9b645f4a1cbee8fc1ece7e45c59dbde554ee9660736c9d0195ddfed60544f4a\
-         22fc6a0ccc2a551600c84c86110fed9566828aeb0e51ac0ce362bf4ade7c384d",
-    )
-}
-
-fn bytes_of_g0() -> Vec<u8> {
-    unhex(
-        "102f0102000009534e3030303030303111a7a47d661ccb21fffdd67772bb200e2a21caddfd61c471e2d70b3d94a723e2\
-         f5",
-    )
 }
 
 /// In every state, every message that does not belong there.
@@ -407,7 +392,7 @@ fn calls_out_of_turn_change_nothing() {
 fn reasons_have_short_names_and_sentences() {
     for reason in [
         CloseReason::UnknownSerial,
-        CloseReason::Generation(Generation::G1),
+        CloseReason::G0NotServed,
         CloseReason::Mismatch { offered: 4 },
         CloseReason::Message(MessageError::Length),
     ] {

@@ -1,4 +1,4 @@
-//! The vectors of osap-wire 12.1 to 12.5 and what the tests share.
+//! The vectors of osap-wire 12.1 to 12.7 and what the tests share.
 
 use osap::lbs::{Credential, DasInfo, Record};
 use osap::{Code, DevId, MasterKey, Random, Serial, SessionKey, Suite};

@@ -91,14 +91,14 @@ pub enum AuthMode {
 }
 
 impl AuthMode {
-    fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         match self {
             Self::Sap => 0,
             Self::Licence => 1,
         }
     }
 
-    fn from_number(number: u8) -> Result<Self, MessageError> {
+    pub(super) fn from_number(number: u8) -> Result<Self, MessageError> {
         match number {
             0 => Ok(Self::Sap),
             1 => Ok(Self::Licence),
@@ -143,11 +143,7 @@ impl AuthI {
             out.push(self.offer.protocol_type);
             out.push(self.offer.group.len);
             out.extend_from_slice(self.offer.group.as_slice());
-            out.extend_from_slice(&VERSION_AUTH_I);
-            out.push(self.mode.number());
-            // A serial has at most 71 bytes.
-            out.push(self.serial.as_str().len() as u8);
-            out.extend_from_slice(self.serial.as_str().as_bytes());
+            write_name(out, self.mode.number(), &self.serial);
             out.extend_from_slice(&self.tag);
             out.extend_from_slice(&self.sealed_key);
         })
@@ -155,7 +151,7 @@ impl AuthI {
 }
 
 /// Reads `version | mode | length | serial`, the head every generation's AUTH-I has.
-fn read_name(reader: &mut Reader<'_>) -> Result<(u8, Serial), MessageError> {
+pub(super) fn read_name(reader: &mut Reader<'_>) -> Result<(u8, Serial), MessageError> {
     reader.array::<3>()?;
     let mode = reader.u8()?;
     let len = reader.u8()?;
@@ -167,8 +163,17 @@ pub(super) fn read_serial(bytes: &[u8]) -> Result<Serial, MessageError> {
     Ok(Serial::new(text)?)
 }
 
+/// Writes `version | mode | length | serial`.
+pub(super) fn write_name(out: &mut Vec<u8>, mode: u8, serial: &Serial) {
+    out.extend_from_slice(&VERSION_AUTH_I);
+    out.push(mode);
+    // A serial has at most 71 bytes.
+    out.push(serial.as_str().len() as u8);
+    out.extend_from_slice(serial.as_str().as_bytes());
+}
+
 /// The serial an AUTH-I of generation G0 or G1 names, so that a refusal can say whose it was.
-pub(crate) fn serial_of_older_generation(frame: &Frame<'_>) -> Option<Serial> {
+pub(crate) fn serial_named(frame: &Frame<'_>) -> Option<Serial> {
     let mut reader = Reader::new(frame.body);
     read_name(&mut reader).ok().map(|(_, serial)| serial)
 }

@@ -1,6 +1,7 @@
-//! Asking for credentials and getting them (osap-wire 5.3 to 5.6).
+//! Asking for credentials and getting them (osap-wire 5.3 to 5.6). The requests are those of G1
+//! too; its answers are in [`g1`](super::g1).
 
-use super::{Frame, MessageError, VERSION, expect, expect_end, first};
+use super::{Frame, MessageError, VERSION, expect, expect_end, first, read_result, refusal, response};
 use crate::ResultCode;
 use crate::id::DevId;
 use crate::lbs::frame::build;
@@ -122,8 +123,7 @@ impl Credentials {
     pub fn decode(frame: &Frame<'_>, first: u8) -> Result<Self, MessageError> {
         expect(frame, first)?;
         let mut reader = Reader::new(frame.body);
-        reader.array::<3>()?;
-        let result = ResultCode::from(reader.u8()?);
+        let result = read_result(&mut reader)?;
         if result != ResultCode::Success {
             return Ok(Self::Refused(result));
         }
@@ -140,18 +140,20 @@ impl Credentials {
     #[must_use]
     pub fn encode(&self, first: u8) -> Vec<u8> {
         match self {
-            Self::Refused(result) => super::refusal(first, *result),
-            Self::Issued(issued) => build(first, |out| {
-                out.extend_from_slice(&VERSION);
-                out.push(ResultCode::Success.into());
-                out.extend_from_slice(&issued.dev_id_tag);
-                out.push(issued.sealed_dev_id.len() as u8);
-                out.extend_from_slice(&issued.sealed_dev_id);
-                out.extend_from_slice(&issued.session_key_tag);
-                out.push(issued.sealed_session_key.len() as u8);
-                out.extend_from_slice(&issued.sealed_session_key);
-                out.extend_from_slice(&issued.signature);
-            }),
+            Self::Refused(result) => refusal(first, *result),
+            Self::Issued(issued) => {
+                let lengths = [[issued.sealed_dev_id.len() as u8], [issued.sealed_session_key.len() as u8]];
+                let fields: [&[u8]; 7] = [
+                    &issued.dev_id_tag,
+                    &lengths[0],
+                    &issued.sealed_dev_id,
+                    &issued.session_key_tag,
+                    &lengths[1],
+                    &issued.sealed_session_key,
+                    &issued.signature,
+                ];
+                response(first, ResultCode::Success, &fields)
+            }
         }
     }
 }

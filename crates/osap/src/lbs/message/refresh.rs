@@ -1,8 +1,11 @@
-//! Refresh with the stored master key: three messages, two of them answered (osap-wire 5.7).
+//! Refresh with the stored master key: three messages, the first of them answered (osap-wire 5.7).
+//!
+//! All generations share them. They exist a second time under other types, for a device that is
+//! going to ask for a STUN server (osap-wire 3.5); [`Purpose`] says which.
 
 use super::auth::read_serial;
 use super::credentials::read_sized;
-use super::{Frame, MessageError, VERSION, expect, expect_end, first};
+use super::{Frame, MessageError, VERSION, expect, expect_end, first, read_result, refusal, response};
 use crate::ResultCode;
 use crate::id::{DevId, Serial};
 use crate::lbs::frame::build;
@@ -11,7 +14,28 @@ use crate::wire::Reader;
 /// A one-byte challenge under the master key: one block of L-CBC.
 pub type Challenge = [u8; 16];
 
-/// First step, first byte 0x70.
+/// What a device refreshes its session key for: the types of the three messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Purpose {
+    /// To be sent to a DAS: 0x70, 0x80, 0x90.
+    #[default]
+    Das,
+    /// To be sent to a STUN server: 0xC0, 0xD0, 0xE0.
+    Stun,
+}
+
+impl Purpose {
+    /// First bytes of the three messages.
+    #[must_use]
+    pub fn firsts(self) -> [u8; 3] {
+        match self {
+            Self::Das => [first::REFRESH_I, first::REFRESH_II, first::REFRESH_III],
+            Self::Stun => [first::STUN_REFRESH_I, first::STUN_REFRESH_II, first::STUN_REFRESH_III],
+        }
+    }
+}
+
+/// First step, first byte 0x70 or 0xC0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefreshI {
     /// Who the device says it is.
@@ -27,8 +51,8 @@ impl RefreshI {
     ///
     /// # Errors
     /// [`MessageError`] names what is wrong.
-    pub fn decode(frame: &Frame<'_>) -> Result<Self, MessageError> {
-        expect(frame, first::REFRESH_I)?;
+    pub fn decode(frame: &Frame<'_>, purpose: Purpose) -> Result<Self, MessageError> {
+        expect(frame, purpose.firsts()[0])?;
         let mut reader = Reader::new(frame.body);
         reader.array::<3>()?;
         let len = reader.u8()?;
@@ -41,8 +65,8 @@ impl RefreshI {
 
     /// The complete frame.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        build(first::REFRESH_I, |out| {
+    pub fn encode(&self, purpose: Purpose) -> Vec<u8> {
+        build(purpose.firsts()[0], |out| {
             out.extend_from_slice(&VERSION);
             // A serial has at most 71 bytes.
             out.push(self.serial.as_str().len() as u8);
@@ -54,7 +78,7 @@ impl RefreshI {
     }
 }
 
-/// Second step, first byte 0x80.
+/// Second step, first byte 0x80 or 0xD0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshIi {
     /// r1, r2 and the session key under the master key.
@@ -68,11 +92,10 @@ impl RefreshIi {
     ///
     /// # Errors
     /// [`MessageError`] names what is wrong.
-    pub fn decode(frame: &Frame<'_>) -> Result<Self, MessageError> {
-        expect(frame, first::REFRESH_II)?;
+    pub fn decode(frame: &Frame<'_>, purpose: Purpose) -> Result<Self, MessageError> {
+        expect(frame, purpose.firsts()[1])?;
         let mut reader = Reader::new(frame.body);
-        reader.array::<3>()?;
-        let result = ResultCode::from(reader.u8()?);
+        let result = read_result(&mut reader)?;
         if result != ResultCode::Success {
             return Ok(Self::Refused(result));
         }
@@ -83,19 +106,15 @@ impl RefreshIi {
 
     /// The complete frame.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, purpose: Purpose) -> Vec<u8> {
         match self {
-            Self::Refused(result) => super::refusal(first::REFRESH_II, *result),
-            Self::Issued(sealed) => build(first::REFRESH_II, |out| {
-                out.extend_from_slice(&VERSION);
-                out.push(ResultCode::Success.into());
-                out.extend_from_slice(sealed);
-            }),
+            Self::Refused(result) => refusal(purpose.firsts()[1], *result),
+            Self::Issued(sealed) => response(purpose.firsts()[1], ResultCode::Success, &[sealed]),
         }
     }
 }
 
-/// Third step, first byte 0x90; it has no answer.
+/// Third step, first byte 0x90 or 0xE0; it has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshIii {
     /// r2.
@@ -107,8 +126,8 @@ impl RefreshIii {
     ///
     /// # Errors
     /// [`MessageError`] names what is wrong.
-    pub fn decode(frame: &Frame<'_>) -> Result<Self, MessageError> {
-        expect(frame, first::REFRESH_III)?;
+    pub fn decode(frame: &Frame<'_>, purpose: Purpose) -> Result<Self, MessageError> {
+        expect(frame, purpose.firsts()[2])?;
         let mut reader = Reader::new(frame.body);
         reader.array::<3>()?;
         let challenge = reader.array()?;
@@ -118,8 +137,8 @@ impl RefreshIii {
 
     /// The complete frame.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        build(first::REFRESH_III, |out| {
+    pub fn encode(&self, purpose: Purpose) -> Vec<u8> {
+        build(purpose.firsts()[2], |out| {
             out.extend_from_slice(&VERSION);
             out.extend_from_slice(&self.challenge);
         })

@@ -1,6 +1,6 @@
 //! Asking for the address of a DAS (osap-wire 5.8).
 
-use super::{Frame, MessageError, VERSION, expect, first};
+use super::{Frame, MessageError, VERSION, expect, first, read_result, refusal, response};
 use crate::ResultCode;
 use crate::lbs::frame::build;
 use crate::suite::legacy::BLOCK;
@@ -52,8 +52,7 @@ impl ServiceResponse {
     pub fn decode(frame: &Frame<'_>) -> Result<Self, MessageError> {
         expect(frame, first::SERVICE_ANSWER)?;
         let mut reader = Reader::new(frame.body);
-        reader.array::<3>()?;
-        let result = ResultCode::from(reader.u8()?);
+        let result = read_result(&mut reader)?;
         if result != ResultCode::Success {
             return Ok(Self::Refused(result));
         }
@@ -64,12 +63,8 @@ impl ServiceResponse {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Refused(result) => super::refusal(first::SERVICE_ANSWER, *result),
-            Self::Assigned(sealed) => build(first::SERVICE_ANSWER, |out| {
-                out.extend_from_slice(&VERSION);
-                out.push(ResultCode::Success.into());
-                out.extend_from_slice(sealed);
-            }),
+            Self::Refused(result) => refusal(first::SERVICE_ANSWER, *result),
+            Self::Assigned(sealed) => response(first::SERVICE_ANSWER, ResultCode::Success, &[sealed]),
         }
     }
 }

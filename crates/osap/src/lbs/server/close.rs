@@ -7,15 +7,6 @@ use crate::lbs::frame::FrameError;
 use crate::lbs::message::MessageError;
 use crate::result::ResultCode;
 
-/// A generation of the protocol that is recognised and not served (osap-wire 0).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Generation {
-    /// The original one, without key agreement.
-    G0,
-    /// Key agreement without negotiation.
-    G1,
-}
-
 /// Why the server ends a connection before the device has everything.
 ///
 /// [`Display`](fmt::Display) is for logs, [`as_str`](Self::as_str) for metrics and
@@ -29,10 +20,10 @@ pub enum CloseReason {
     Message(MessageError),
     /// A message of this first byte does not belong here.
     OutOfOrder(u8),
-    /// The device speaks an older generation.
-    Generation(Generation),
-    /// The device asks for STUN with 0xC0.
-    StunRefresh,
+    /// The device speaks generation G0, which the policy leaves out.
+    G0NotServed,
+    /// The device speaks generation G1, which the policy leaves out.
+    G1NotServed,
     /// The device asks for a secret key with 0xF0.
     SecretKey,
     /// The policy serves no suite at all.
@@ -64,6 +55,8 @@ pub enum CloseReason {
     ServiceRequest,
     /// The device asks for a STUN server.
     Stun,
+    /// The device asks for a DAS after a refresh for STUN.
+    WrongService,
     /// The device asks for a kind of server that does not exist.
     UnknownService,
     /// There is no DAS to send the device to.
@@ -84,9 +77,8 @@ impl CloseReason {
             Self::Frame(_) => "bad_frame",
             Self::Message(_) => "bad_message",
             Self::OutOfOrder(_) => "out_of_order",
-            Self::Generation(Generation::G0) => "generation_g0",
-            Self::Generation(Generation::G1) => "generation_g1",
-            Self::StunRefresh => "stun_refresh",
+            Self::G0NotServed => "generation_g0",
+            Self::G1NotServed => "generation_g1",
             Self::SecretKey => "secret_key",
             Self::NothingServed => "nothing_served",
             Self::Mismatch { .. } => "mismatch",
@@ -101,6 +93,7 @@ impl CloseReason {
             Self::Challenge => "wrong_challenge",
             Self::ServiceRequest => "bad_service_request",
             Self::Stun => "stun",
+            Self::WrongService => "wrong_service",
             Self::UnknownService => "unknown_service",
             Self::NoDas => "no_das",
             Self::DasUnusable(_) => "das_unusable",
@@ -115,7 +108,7 @@ impl CloseReason {
     pub fn result(&self) -> Option<ResultCode> {
         Some(match self {
             Self::UnknownSerial | Self::WrongCode | Self::Signature => ResultCode::CodeRefused,
-            Self::Mismatch { .. } | Self::Point | Self::UnknownService => ResultCode::InvalidData,
+            Self::Mismatch { .. } | Self::Point | Self::WrongService | Self::UnknownService => ResultCode::InvalidData,
             Self::DevIdUnknown => ResultCode::DevIdMismatch,
             Self::SecretKey | Self::CodeUnavailable | Self::EnrolmentClosed => ResultCode::Refused,
             Self::StoreUnavailable => ResultCode::Unavailable,
@@ -124,8 +117,8 @@ impl CloseReason {
             Self::Frame(_)
             | Self::Message(_)
             | Self::OutOfOrder(_)
-            | Self::Generation(_)
-            | Self::StunRefresh
+            | Self::G0NotServed
+            | Self::G1NotServed
             | Self::NothingServed
             | Self::Challenge
             | Self::ServiceRequest
@@ -146,11 +139,9 @@ impl fmt::Display for CloseReason {
             Self::Mismatch { offered } => {
                 return write!(f, "the device offered protocol type {offered}, which is not the one to run here");
             }
-            Self::Generation(Generation::G0) => {
-                "the device speaks generation G0 (without key agreement), which is not served"
-            }
-            Self::Generation(Generation::G1) => "the device speaks generation G1 (SDK 1.5), which is not served",
-            Self::StunRefresh | Self::Stun => "the device asks for STUN, which is not served",
+            Self::G0NotServed => "the device speaks generation G0 (without key agreement), which is not served here",
+            Self::G1NotServed => "the device speaks generation G1 (SDK 1.5), which is not served here",
+            Self::Stun => "the device asks for a STUN server, and there is none",
             Self::SecretKey => {
                 "the device asks for a secret key because it does not accept its verification code; \
                  only the vendor can answer that"
@@ -168,6 +159,7 @@ impl fmt::Display for CloseReason {
             Self::MasterKey => "the master key of the device is not the one on record",
             Self::Challenge => "the device did not return the challenge of the refresh",
             Self::ServiceRequest => "the request for an access server cannot be read",
+            Self::WrongService => "the device asks for an access server after a refresh for a STUN server",
             Self::UnknownService => "the device asks for a kind of server that does not exist",
             Self::NoDas => "there is no access server to send the device to",
             Self::StoreUnavailable => "the credential store is not available, or there were too many attempts",
