@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use osap::lbs::Run;
 use osap::lbs::server::CloseReason;
+use osap::suite::Generation;
 use vestibule_broker::EndReason;
 use vestibule_platform::{Fact, Step};
 
@@ -11,14 +12,22 @@ fn step_of(run: Option<Run>) -> Step {
     if run == Some(Run::PlainRefresh) { Step::Refresh } else { Step::Authentication }
 }
 
-/// A run at the LBS that got through.
-pub(crate) fn authenticated(run: Option<Run>, peer: Option<IpAddr>) -> Fact {
+/// A run at the LBS that got through; an older generation is named.
+pub(crate) fn authenticated(run: Option<Run>, generation: Option<Generation>, peer: Option<IpAddr>) -> Fact {
     let (reason, text) = match run {
         Some(Run::PlainRefresh) => ("refreshed", "The device proved its master key and got a new session key."),
         Some(Run::EcdhRefresh) => ("authenticated_again", "The device proved its code and its DevID and got new keys."),
         _ => ("authenticated", "The device proved its verification code and was given a DevID and keys."),
     };
-    Fact::ok(step_of(run), reason, text, peer)
+    let fact = Fact::ok(step_of(run), reason, text, peer);
+    match generation {
+        Some(Generation::G1) => Fact { text: format!("{text} It speaks generation G1 (SDK 1.5).").into(), ..fact },
+        Some(Generation::G0) => {
+            let text = format!("{text} It speaks generation G0: whoever listened and knows its code has its keys.");
+            Fact { text: text.into(), ..fact }
+        }
+        Some(Generation::G2) | None => fact,
+    }
 }
 
 /// A run that the LBS ended.
@@ -27,6 +36,9 @@ pub(crate) fn lbs_refusal(run: Option<Run>, reason: &CloseReason, peer: Option<I
     let sentence = capitalised(&reason.to_string());
     let text = match reason.result() {
         Some(result) => format!("{sentence} (the device was told {result})."),
+        None if *reason == CloseReason::G0NotServed => {
+            format!("{sentence} (the connection was closed); lbs.g0 = true lets it in.")
+        }
         None => format!("{sentence} (the connection was closed)."),
     };
     Fact { text: text.into(), ..Fact::failure(step, reason.as_str(), "", peer) }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use osap::lbs::frame::frame_len;
 use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
 use osap::lbs::{Record, Run, Slot, Stage};
+use osap::suite::Generation;
 use osap::{Random, SystemRandom};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -25,6 +26,8 @@ pub struct LbsConfig {
     pub run_timeout: Duration,
     /// Longest frame, header included (osap-wire 5.13).
     pub max_frame: usize,
+    /// Whether generation G0 is served (osap-wire 7).
+    pub g0: bool,
 }
 
 impl Default for LbsConfig {
@@ -33,6 +36,7 @@ impl Default for LbsConfig {
             frame_timeout: Duration::from_secs(10),
             run_timeout: Duration::from_secs(30),
             max_frame: ServerPolicy::MAX_FRAME,
+            g0: false,
         }
     }
 }
@@ -83,7 +87,7 @@ impl Lbs {
     pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let local = stream.local_addr().map_or(peer.ip(), |local| local.ip());
         let mut connection = Connection { stream, received: Vec::new() };
-        let mut visit = Visit { lbs: &self, peer, local, device: None, run: None, refusal: None };
+        let mut visit = Visit { lbs: &self, peer, local, device: None, generation: None, run: None, refusal: None };
         let outcome = match tokio::time::timeout(self.config.run_timeout, visit.run(&mut connection)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut),
@@ -98,6 +102,8 @@ struct Visit<'a> {
     peer: SocketAddr,
     local: IpAddr,
     device: Option<Arc<Device>>,
+    /// A property of this run alone: what the device is given is the same in all generations.
+    generation: Option<Generation>,
     run: Option<Run>,
     /// Why the platform refuses the device, whatever it proves.
     refusal: Option<&'static str>,
@@ -107,10 +113,12 @@ impl Visit<'_> {
     async fn run(&mut self, connection: &mut Connection) -> Result<(), Failure> {
         let mut policy = ServerPolicy::legacy();
         policy.max_frame = self.lbs.config.max_frame;
+        policy.g0 = self.lbs.config.g0;
         let mut server = Server::new(policy);
         let mut random = (self.lbs.random)();
         loop {
             self.run = server.run().or(self.run);
+            self.generation = server.generation().or(self.generation);
             match server.poll() {
                 Output::Read => {
                     let frame = connection.read_frame(server.max_frame(), self.lbs.config.frame_timeout).await?;
@@ -214,6 +222,7 @@ impl Visit<'_> {
     /// Counts and tells how the visit ended.
     fn note(self, outcome: Result<(), Failure>) {
         let run = self.run.map_or("unknown", Run::as_str);
+        let generation = self.generation.map_or("unknown", Generation::as_str);
         let (result, detail) = match &outcome {
             Ok(()) => ("ok", String::new()),
             Err(Failure::Closed(reason)) => (reason.as_str(), reason.to_string()),
@@ -221,13 +230,14 @@ impl Visit<'_> {
             Err(Failure::TimedOut) => ("timeout", "the peer was too slow".to_owned()),
             Err(Failure::Overloaded) => ("overloaded", "too many key agreements are waiting".to_owned()),
         };
-        metrics::counter!("vestibule_lbs_runs_total", "run" => run, "result" => result).increment(1);
+        let labels = [("run", run), ("generation", generation), ("result", result)];
+        metrics::counter!("vestibule_lbs_runs_total", &labels).increment(1);
         let serial = self.device.as_ref().map_or("", |device| &device.serial);
-        tracing::debug!(peer = %self.peer, serial, run, result, detail, "LBS run ended");
+        tracing::debug!(peer = %self.peer, serial, run, generation, result, detail, "LBS run ended");
         let Some(device) = &self.device else { return };
         let ip = Some(self.peer.ip());
         let fact = match outcome {
-            Ok(()) => explain::authenticated(self.run, ip),
+            Ok(()) => explain::authenticated(self.run, self.generation, ip),
             Err(Failure::Closed(_)) if self.refusal == Some("disabled") => explain::disabled(self.run, ip),
             Err(Failure::Closed(reason)) => explain::lbs_refusal(self.run, &reason, ip),
             Err(Failure::Lost) => explain::lbs_broken(self.run, "connection_lost", ip),
@@ -243,11 +253,8 @@ impl Visit<'_> {
 fn still_allowed(record: &Record, stage: &Stage) -> bool {
     match stage {
         Stage::Candidate { run, credential, .. } | Stage::Confirmed { run, credential, .. } => match run {
-            Run::First => record.committed.is_none() || record.may_enrol_again,
-            _ => Slot::BOTH
-                .into_iter()
-                .filter_map(|slot| record.credential(slot))
-                .any(|held| held.dev_id == credential.dev_id),
+            Run::First => record.may_enrol(),
+            _ => record.own_dev_id(credential.dev_id.as_bytes()).is_some(),
         },
         // Checked against the slot's master key when it is applied.
         Stage::Refreshed { .. } => true,

@@ -159,6 +159,7 @@ impl Running {
         let limits = LbsConfig {
             run_timeout: config.lbs.run_timeout,
             max_frame: config.lbs.max_frame_bytes,
+            g0: config.lbs.g0,
             ..LbsConfig::default()
         };
         let lbs = Lbs::new(Arc::clone(&self.platform), Arc::new(assignment), pool, limits);

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod device;
+mod generations;
 mod mqtt;
 mod operations;
 mod recorded;

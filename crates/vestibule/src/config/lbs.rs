@@ -14,6 +14,8 @@ pub struct Lbs {
     /// Address for the legacy suites (osap-wire 4 and 5); off unless set, because they are not confidential.
     #[serde(with = "text::listen_or_off")]
     pub legacy_listen: Option<SocketAddr>,
+    /// Whether the legacy listener serves generation G0 too (osap-wire 7), whose keys follow from the code alone.
+    pub g0: bool,
     /// Connections open at once; an authentication run is one short connection.
     pub max_connections: usize,
     /// Longest time one authentication run may take.
@@ -28,6 +30,7 @@ impl Default for Lbs {
     fn default() -> Self {
         Lbs {
             legacy_listen: None,
+            g0: false,
             max_connections: 4_096,
             run_timeout: Duration::from_secs(30),
             max_frame_bytes: 1_024,

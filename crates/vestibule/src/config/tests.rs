@@ -38,6 +38,7 @@ fn nothing_has_to_be_set() {
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.data, PathBuf::from("./data"));
     assert_eq!(config.token_file(), PathBuf::from("./data/token"));
+    assert!(!config.lbs.g0, "the oldest generation is served on request only");
     assert!(config.lbs.legacy_listen.is_none() && config.das.legacy_listen.is_none() && config.mqtt.listen.is_none());
     assert_eq!(config.store.retention, Duration::from_secs(2_592_000));
     assert_eq!(config.store.max_bytes, Capacity::Percent(80));
