@@ -29,6 +29,7 @@ LIGHT = "light"
 
 # (key, value) pairs and not a dict: the real client repeats the key "0" for every unused slot.
 SDK_VERSIONS = [("1000", "V3.0.0"), ("1100", "v2.0.0")] + [("0", "")] * 7
+SDK_VERSIONS_G1 = [("1000", "V2.3.2"), ("1100", "v1.0.0"), ("1002", "V2.0.0")] + [("0", "")] * 6
 
 
 # Login [9.1, 9.2]
@@ -39,9 +40,10 @@ def will_topic(serial: str, first: bool) -> str:
     return f"/Basic/pu2cenplt/{serial}/{'first' if first else 'break'}connect".ljust(WILL_TOPIC_LENGTH, "\0")
 
 
-def full_record(serial: str, dev_id: str, lbs_domain: str, **about: str) -> bytes:
-    """`about` may name FirmwareVersion, DevType, DevTypeDisplay and MAC."""
-    versions = ",".join(f"{_compact(key)}:{_compact(value)}" for key, value in SDK_VERSIONS)
+def full_record(serial: str, dev_id: str, lbs_domain: str, *, g1: bool = False, **about: str) -> bytes:
+    """`about` may name FirmwareVersion, DevType, DevTypeDisplay and MAC. G1 has two members of its own."""
+    slots = SDK_VERSIONS_G1 if g1 else SDK_VERSIONS
+    versions = ",".join(f"{_compact(key)}:{_compact(value)}" for key, value in slots)
     record = {
         "DevSerial": "",
         "SubSerial": serial,
@@ -50,7 +52,9 @@ def full_record(serial: str, dev_id: str, lbs_domain: str, **about: str) -> byte
         "DevTypeDisplay": about.get("DevTypeDisplay", "Second device"),
         "MAC": about.get("MAC", "02:00:00:00:00:02"),
         "Status": 1,
+        **({"NickName": ""} if g1 else {}),
         "FirmwareIdentificationCode": "",
+        **({"dev_oeminfo": 0} if g1 else {}),
         "LbsDomain": lbs_domain,
         "RegMode": 1,
         "SDKMainVersion": "",
@@ -152,10 +156,10 @@ def _compact(value: Any) -> str:
 class _Paho(mqtt.Client):
     """What OSAP needs of paho and its public interface does not give."""
 
-    def __init__(self, clean_session: bool) -> None:
+    def __init__(self, clean_session: bool, client_id: str) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
-            client_id="",
+            client_id=client_id,
             protocol=mqtt.MQTTv311,
             # Otherwise paho answers CONNACK 1 and 2 with a CONNECT of its own choice.
             reconnect_on_failure=False,
@@ -194,16 +198,18 @@ class Link:
         first: bool,
         record: bytes,
         on_downlink: Callable[[Message], None],
+        client_id: str | None = None,
     ) -> None:
+        """Without a client id it is empty, and a password is sent [9.1]."""
         self._key = session_key
         self._acknowledged: set[int] = set()
         self._granted: dict[int | None, ReasonCode] = {}
         self._next_ping = 0.0
         self._heard = 0.0
-        self._mqtt = _Paho(clean_session=login == FULL)
+        self._mqtt = _Paho(login == FULL, client_id or "")
         # paho 2.2 takes the zero bytes of the will topic as they are.
         self._mqtt.will_set(will_topic(serial, first), cbc_seal(session_key, record), qos=1, retain=True)
-        self._mqtt.username_pw_set(serial, PASSWORD)
+        self._mqtt.username_pw_set(serial, PASSWORD if client_id is None else None)
         self._mqtt.on_publish = lambda client, data, mid, code, properties: self._acknowledged.add(mid)
         self._mqtt.on_subscribe = lambda client, data, mid, codes, properties: self._granted.update({mid: codes[0]})
         self._mqtt.on_unsubscribe = lambda client, data, mid, codes, properties: self._acknowledged.add(mid)

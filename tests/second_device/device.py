@@ -30,6 +30,7 @@ class Device:
         self._lbs: tuple[str, int] = arguments.lbs
         self._serial: str = arguments.serial
         self._code: str = arguments.code
+        self._generation: str = arguments.generation
         self._state: Path | None = arguments.state
         self._dev_id: str | None = arguments.dev_id
         self._master_key: bytes | None = arguments.master_key
@@ -66,7 +67,7 @@ class Device:
     def _authenticate_by_code(self) -> tuple[osap.Session, str]:
         for lower_case in (False, True):
             case = "lower" if lower_case else "upper"
-            steps = osap.authenticate(self._serial, self._code, lower_case=lower_case, dev_id=self._dev_id)
+            steps = self._by_code(lower_case)
             try:
                 return osap.drive(*self._lbs, steps), case
             except osap.Refused as refused:
@@ -74,6 +75,12 @@ class Device:
                     raise
                 emit("retry", code=refused.code, at=refused.at, case="lower")
         raise AssertionError("the second attempt returns or raises")
+
+    def _by_code(self, lower_case: bool) -> osap.Run:
+        serial, code, dev_id = self._serial, self._code, self._dev_id
+        if self._generation == osap.G0:
+            return osap.authenticate_g0(serial, code, lower_case=lower_case, dev_id=dev_id)
+        return osap.authenticate(serial, code, generation=self._generation, lower_case=lower_case, dev_id=dev_id)
 
     def login(self, kind: str) -> None:
         """Until the DAS accepts: 11 sends the device back to the LBS, 12 to the light login [9.3]."""
@@ -99,7 +106,8 @@ class Device:
     def _connect(self, kind: str) -> int:
         session, first = self._session, not self._logged_in_before
         if kind == das.FULL:
-            record = das.full_record(self._serial, session.dev_id, self._lbs[0])
+            g1 = self._generation == osap.G1
+            record = das.full_record(self._serial, session.dev_id, self._lbs[0], g1=g1)
         else:
             record = das.short_record(self._serial, session.dev_id)
         self._link = das.Link(
@@ -109,6 +117,8 @@ class Device:
             first=first,
             record=record,
             on_downlink=self._heard,
+            # The clients of G0 name themselves and send no password [7].
+            client_id=session.dev_id if self._generation == osap.G0 else None,
         )
         code = self._link.connect(session.das.address, session.das.port)
         emit("connack", login=kind, first=first, code=code)
@@ -270,10 +280,13 @@ def save_state(path: Path | None, session: osap.Session) -> None:
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="A second, independent OSAP device (generation G2).")
+    parser = argparse.ArgumentParser(description="A second, independent OSAP device.")
     parser.add_argument("--lbs", required=True, type=address, metavar="HOST:PORT")
     parser.add_argument("--serial", required=True)
     parser.add_argument("--code", required=True, help="verification code")
+    parser.add_argument(
+        "--generation", choices=osap.GENERATIONS, default=osap.G2, help="how it authenticates (default: g2)"
+    )
     parser.add_argument("--state", type=Path, help="JSON file with dev_id and master_key, read and written")
     parser.add_argument("--event", type=json.loads, help="JSON object to report")
     parser.add_argument("--path", help="RESOURCE/INDEX/AREA/NAME of the event")

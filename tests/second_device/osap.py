@@ -1,4 +1,4 @@
-"""The device's half of an LBS connection, generation G2: keys, frames and runs.
+"""The device's half of an LBS connection, generations G2, G1 and G0: keys, frames and runs.
 
 Written from the text of the OSAP wire specification alone; numbers in brackets are its clauses.
 A run is a generator: it yields the frames to send next, is resumed with the frame that came back and
@@ -32,8 +32,14 @@ TAG = 16
 
 VERSION_FIRST = bytes((1, 2, 0))
 VERSION = bytes((1, 1, 0))
+VERSION_G0 = bytes((1, 0, 0))
 PROTOCOL_TYPE = 1
 SUCCESS = 0
+
+G2 = "g2"
+G1 = "g1"
+G0 = "g0"
+GENERATIONS = (G2, G1, G0)
 
 
 class ProtocolError(Exception):
@@ -91,13 +97,18 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def share_key(code: str, serial: str, lower_case: bool) -> bytes:
-    """S2, 32 ASCII bytes; its first 16 are the key of AUTH-I and AUTH-II."""
+def share_key_s1(code: str, serial: str, lower_case: bool) -> bytes:
+    """S1 of G0 and G1, 32 ASCII bytes; in G1 its first 16 are the key of AUTH-I and AUTH-II."""
     d1 = _md5(code.encode() + serial.encode())
     d1 = d1 if lower_case else d1.upper()
     d2 = _md5(d1.encode() + SALT).upper()
-    d3 = _md5(d2.encode()).upper()
-    p = PBKDF2HMAC(algorithm=hashes.SHA256(), length=32, salt=SALT, iterations=3).derive(d3.encode())
+    return _md5(d2.encode()).upper().encode()
+
+
+def share_key(code: str, serial: str, lower_case: bool) -> bytes:
+    """S2 of G2, 32 ASCII bytes; its first 16 are the key of AUTH-I and AUTH-II."""
+    d3 = share_key_s1(code, serial, lower_case)
+    p = PBKDF2HMAC(algorithm=hashes.SHA256(), length=32, salt=SALT, iterations=3).derive(d3)
     return p.hex().upper()[10:42].encode()
 
 
@@ -110,6 +121,18 @@ def signature(key: bytes, serial: str) -> bytes:
     """SIG, the same 48 bytes in both directions."""
     mac = hmac.HMAC(key, hashes.SHA384())
     mac.update(hashlib.sha384(serial.encode()).digest())
+    return mac.finalize()
+
+
+def master_key_g0(randoms: bytes, s1: bytes) -> bytes:
+    """MK from n1 to n4."""
+    return hashlib.sha384(randoms + s1).hexdigest()[:16].upper().encode()
+
+
+def signature_g0(s1: bytes, serial: str, *randoms: bytes) -> bytes:
+    """SIG0 over the serial and some of the randoms, 32 bytes."""
+    mac = hmac.HMAC(s1, hashes.SHA256())
+    mac.update(hashlib.sha256(serial.encode() + b"".join(randoms)).digest())
     return mac.finalize()
 
 
@@ -175,7 +198,7 @@ def _read(stream: socket.socket, count: int) -> bytes:
     return bytes(data)
 
 
-# Runs [5]
+# Runs [5, 6, 7]
 
 
 @dataclass(frozen=True)
@@ -206,24 +229,63 @@ def authenticate(
     serial: str,
     code: str,
     *,
+    generation: str = G2,
     lower_case: bool = False,
     dev_id: str | None = None,
     private_key: ec.EllipticCurvePrivateKey | None = None,
 ) -> Run:
-    """First authentication [5.1 to 5.4], or with a DevID the refresh by ECDH [5.6]; then the DAS address."""
-    key = yield from _exchange_keys(serial, code, lower_case, private_key or ec.generate_private_key(ec.SECP384R1()))
+    """First authentication [5.1 to 5.4], or with a DevID the refresh by ECDH [5.6]; then the DAS address.
+
+    G1 differs in what it seals with [6]; G0 is `authenticate_g0`.
+    """
+    exchange_keys, sealed = (_exchange_keys, _sealed) if generation == G2 else (_exchange_keys_g1, _sealed_g1)
+    private_key = private_key or ec.generate_private_key(ec.SECP384R1())
+    key = yield from exchange_keys(serial, code, lower_case, private_key)
     proof = signature(key, serial)
     if dev_id is None:
         request, answer_head = Frame(0x72, VERSION + proof), 0x82
     else:
         request, answer_head = Frame(0x42, VERSION + _counted(dev_id.encode()) + proof), 0x62
     reader = _Reader(_content((yield [request]), answer_head))
-    new_dev_id = _dev_id(_sealed(reader, key, 32))
-    session_key = _sealed(reader, key, 16)
+    new_dev_id = _dev_id(sealed(reader, key, 32))
+    session_key = sealed(reader, key, 16)
     if not constant_time.bytes_eq(reader.rest(), proof):
         raise ProtocolError("signature of the LBS is wrong")
     das = yield from _das_address(serial, session_key)
     return Session(new_dev_id, key, session_key, das)
+
+
+def authenticate_g0(
+    serial: str,
+    code: str,
+    *,
+    lower_case: bool = False,
+    dev_id: str | None = None,
+    n1: bytes | None = None,
+    n3: bytes | None = None,
+) -> Run:
+    """Authentication without a key agreement [7], for a new DevID or with the one there is; then the DAS address."""
+    n1, n3 = n1 or os.urandom(1), n3 or os.urandom(1)
+    s1 = share_key_s1(code, serial, lower_case)
+    hello = VERSION_FIRST + _mode(serial) + _counted(serial.encode()) + n1 + signature_g0(s1, serial, n1)
+    reader = _Reader(_content_g0((yield [Frame(0x10, hello)]), 0x20, VERSION_FIRST))
+    n2 = reader.take(1)
+    if not constant_time.bytes_eq(reader.rest(), signature_g0(s1, serial, n1, n2)):
+        raise ProtocolError("signature of the LBS is wrong")
+    proof = signature_g0(s1, serial, n2, n3)
+    if dev_id is None:
+        request, answer_head = Frame(0x40, VERSION + n3 + proof), 0x60
+    else:
+        request, answer_head = Frame(0x30, VERSION + n3 + _counted(dev_id.encode()) + proof), 0x50
+    reader = _Reader(_content_g0((yield [request]), answer_head, VERSION))
+    n4 = reader.take(1)
+    key = master_key_g0(n1 + n2 + n3 + n4, s1)
+    kept_dev_id = _dev_id(_sealed_g1(reader, key, 32)) if dev_id is None else dev_id
+    session_key = _sealed_g1(reader, key, 16)
+    if not constant_time.bytes_eq(reader.rest(), signature_g0(s1, serial, n3, n4)):
+        raise ProtocolError("signature of the LBS is wrong")
+    das = yield from _das_address(serial, session_key)
+    return Session(kept_dev_id, key, session_key, das)
 
 
 def plain_refresh(serial: str, dev_id: str, key: bytes, *, r1: bytes | None = None) -> Run:
@@ -247,8 +309,7 @@ def _exchange_keys(
 ) -> Generator[list[Frame], Frame, bytes]:
     aes_key = share_key(code, serial, lower_case)[:16]
     tag, sealed = gcm_seal(aes_key, public_bytes(private_key.public_key()))
-    mode = 1 if ":" in serial else 0
-    hello = VERSION_FIRST + bytes((mode,)) + _counted(serial.encode()) + tag + sealed
+    hello = VERSION_FIRST + _mode(serial) + _counted(serial.encode()) + tag + sealed
     answer = yield [Frame(0x1A, hello, variable=bytes((PROTOCOL_TYPE, 1, PROTOCOL_TYPE)))]
     protocol_type = answer.payload[0] if answer.payload else None
     try:
@@ -259,7 +320,19 @@ def _exchange_keys(
     if protocol_type != PROTOCOL_TYPE:
         raise ProtocolError(f"AUTH-II succeeds under protocol type {protocol_type}, which was not offered")
     tag = reader.take(TAG)
-    point = gcm_open(aes_key, tag, reader.rest())
+    return _agreed(private_key, gcm_open(aes_key, tag, reader.rest()))
+
+
+def _exchange_keys_g1(
+    serial: str, code: str, lower_case: bool, private_key: ec.EllipticCurvePrivateKey
+) -> Generator[list[Frame], Frame, bytes]:
+    aes_key = share_key_s1(code, serial, lower_case)[:16]
+    sealed = cbc_seal(aes_key, public_bytes(private_key.public_key()))
+    hello = VERSION_FIRST + _mode(serial) + _counted(serial.encode()) + sealed
+    return _agreed(private_key, cbc_open(aes_key, _content((yield [Frame(0x12, hello)]), 0x22)))
+
+
+def _agreed(private_key: ec.EllipticCurvePrivateKey, point: bytes) -> bytes:
     try:
         peer = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), point)
     except ValueError as error:
@@ -295,6 +368,13 @@ def _content(frame: Frame, head: int, skip: int = 0) -> bytes:
     return frame.payload[result_at + 1 :]
 
 
+def _content_g0(frame: Frame, head: int, asked: bytes) -> bytes:
+    """The same for a client of G0, which looks at the version: its own, or 01 00 00 [3.3]."""
+    if frame.payload[:3] not in (VERSION_G0, asked):
+        raise ProtocolError(f"frame 0x{frame.head:02x} has version {frame.payload[:3].hex()}")
+    return _content(frame, head)
+
+
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -315,6 +395,20 @@ def _sealed(reader: _Reader, key: bytes, length: int) -> bytes:
     if reader.take(1)[0] != length:
         raise ProtocolError(f"a sealed field is not {length} bytes long")
     return gcm_open(key, tag, reader.take(length))
+
+
+def _sealed_g1(reader: _Reader, key: bytes, length: int) -> bytes:
+    """Length byte of the ciphertext, ciphertext [6, 7]."""
+    sealed = reader.take(reader.take(1)[0])
+    plaintext = cbc_open(key, sealed)
+    if len(plaintext) != length:
+        raise ProtocolError(f"a sealed field is not {length} bytes long")
+    return plaintext
+
+
+def _mode(serial: str) -> bytes:
+    """SAP or licence [2]."""
+    return bytes((1 if ":" in serial else 0,))
 
 
 def _dev_id(raw: bytes) -> str:

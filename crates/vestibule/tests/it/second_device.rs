@@ -262,3 +262,98 @@ fn a_removed_device_is_disconnected_and_refused_afterwards() {
     let events = platform.http().get(&format!("/v1/events?device={id}")).ok();
     assert_eq!(events["items"][0]["data"]["marker"], "kept", "{events}");
 }
+
+/// A platform that serves every generation.
+fn platform_with_g0() -> Platform {
+    Platform::with_environment(&[("VESTIBULE_LBS__G0", "true")])
+}
+
+/// The steps of a device that comes in by its code, as far as its session.
+fn by_code(run: &str) -> [String; 6] {
+    [&format!("authenticated {run}"), "das", "connack 11", "authenticated plain_refresh", "das", "connack 0"]
+        .map(str::to_owned)
+}
+
+/// First authentication, plain refresh, and the code again for a device that has lost its master key.
+#[track_caller]
+fn lives_its_whole_life(platform: &Platform, generation: &str) {
+    let device = Fresh::on(platform);
+    let report = |marker: &str| {
+        let event = event(marker);
+        let flags = ["--generation", generation, "--event", &event, "--path", PATH];
+        device.start(platform, &flags).finish().happened()
+    };
+    let told = report("first");
+    assert_eq!(told.story()[..6], by_code("first"));
+    assert_eq!(told.one("event")["acked"], true);
+    let kept = device.kept();
+
+    let told = report("second");
+    assert_eq!(told.story()[..3], ["authenticated plain_refresh", "das", "connack 0"]);
+    assert_eq!(device.kept(), kept);
+
+    fs::write(device.state(), json!({ "dev_id": kept["dev_id"] }).to_string()).expect("written");
+    let told = report("third");
+    assert_eq!(told.story()[..6], by_code("ecdh_refresh"));
+    assert_eq!(device.kept()["dev_id"], kept["dev_id"]);
+    assert_ne!(device.kept()["master_key"], kept["master_key"]);
+
+    let stored = platform.events(Some(&device.serial));
+    let markers: Vec<_> = stored.iter().map(|event| event["data"]["marker"].as_str().expect("a marker")).collect();
+    assert_eq!(markers, ["third", "second", "first"]);
+    assert_eq!(stored[0]["id"], told.one("event")["uuid"]);
+    let shown = platform.until_presence(&device.serial, "offline", "disconnect");
+    assert_eq!((&shown["suite"], &shown["security"]), (&json!("legacy"), &json!("legacy, not confidential")));
+    let why = platform.why(&device.serial);
+    let text = why["facts"][0]["text"].as_str().expect("a sentence");
+    assert!(text.contains(&format!("generation {}", generation.to_uppercase())), "{why}");
+    for run in ["first", "ecdh_refresh"] {
+        let labels = [("generation", generation), ("run", run), ("result", "ok")];
+        assert_eq!(platform.metric("vestibule_lbs_runs_total", &labels), 1.0, "{run}");
+    }
+    let wrong = SecondDevice::run(platform, &device.serial, CODE, &["--generation", generation, "--wrong-code"]);
+    assert_eq!((wrong.code, &wrong.one("refused")["code"]), (Some(3), &json!(1)), "{wrong:?}");
+    let anew = SecondDevice::run(platform, &device.serial, CODE, &["--generation", generation]);
+    assert_eq!((anew.code, &anew.one("refused")["code"]), (Some(3), &json!(5)), "{anew:?}");
+}
+
+#[test]
+fn osap_6_a_device_of_g1_lives_its_whole_life() {
+    lives_its_whole_life(&Platform::start(), "g1");
+}
+
+#[test]
+fn osap_7_a_device_of_g0_lives_its_whole_life_where_it_is_served() {
+    lives_its_whole_life(&platform_with_g0(), "g0");
+}
+
+#[test]
+fn osap_7_a_device_of_g0_is_closed_without_an_answer_and_its_owner_is_told() {
+    let platform = Platform::start();
+    let device = Fresh::on(&platform);
+    let told = device.start(&platform, &["--generation", "g0"]).finish();
+    assert_eq!((told.code, &told.one("failed")["reason"]), (Some(1), &json!("the LBS closed the connection")));
+    let why = platform.why(&device.serial);
+    assert_eq!(why["last_failure"]["reason"], "generation_g0", "{why}");
+    assert!(why["last_failure"]["text"].as_str().expect("a sentence").contains("lbs.g0"), "{why}");
+    let labels = [("generation", "g0"), ("result", "generation_g0")];
+    assert_eq!(platform.metric("vestibule_lbs_runs_total", &labels), 1.0);
+}
+
+#[test]
+fn a_device_whose_firmware_changes_the_generation_stays_the_device_it_was() {
+    let platform = platform_with_g0();
+    let device = Fresh::on(&platform);
+    device.start(&platform, &[]).finish().happened();
+    let kept = device.kept();
+    for generation in ["g1", "g0", "g2"] {
+        // With its keys it comes in whatever its firmware speaks, and with its DevID by the code.
+        let flags = ["--generation", generation];
+        let told = device.start(&platform, &flags).finish().happened();
+        assert_eq!(told.story()[..3], ["authenticated plain_refresh", "das", "connack 0"], "{generation}");
+        fs::write(device.state(), json!({ "dev_id": kept["dev_id"] }).to_string()).expect("written");
+        let told = device.start(&platform, &flags).finish().happened();
+        assert_eq!(told.story()[..6], by_code("ecdh_refresh"), "{generation}");
+        assert_eq!(device.kept()["dev_id"], kept["dev_id"], "{generation}");
+    }
+}

@@ -70,6 +70,13 @@ impl Platform {
         Platform::launched(vestibule())
     }
 
+    /// The same with variables of the environment, which a restart forgets.
+    pub fn with_environment(variables: &[(&str, &str)]) -> Platform {
+        let mut command = vestibule();
+        command.envs(variables.iter().copied());
+        Platform::launched(command)
+    }
+
     /// The same under strace, which writes every change of a file to the trace, all bytes in hexadecimal. It runs
     /// without strace after a restart.
     pub fn traced(trace: &Path) -> Platform {
