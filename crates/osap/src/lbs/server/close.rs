@@ -168,3 +168,47 @@ impl fmt::Display for CloseReason {
         f.write_str(sentence)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The server mapping of osap-wire 5.11, and what has no result because it closes.
+    #[test]
+    fn osap_5_11_each_reason_has_the_result_of_the_table() {
+        use CloseReason as R;
+        let table: [(u8, &[R]); 7] = [
+            (1, &[R::UnknownSerial, R::WrongCode, R::Signature]),
+            (3, &[R::Mismatch { offered: 4 }, R::Point, R::WrongService, R::UnknownService]),
+            (4, &[R::DevIdUnknown]),
+            (5, &[R::CodeUnavailable, R::EnrolmentClosed, R::SecretKey]),
+            (6, &[R::StoreUnavailable]),
+            (9, &[R::NoDas, R::DasUnusable(DasInfoError::Nowhere), R::Stun]),
+            (10, &[R::MasterKey]),
+        ];
+        let silent = [
+            R::Frame(FrameError::Length),
+            R::Message(MessageError::Length),
+            R::OutOfOrder(0x72),
+            R::G0NotServed,
+            R::G1NotServed,
+            R::NothingServed,
+            R::Challenge,
+            R::ServiceRequest,
+            R::Abandoned,
+        ];
+        for (number, reasons) in table {
+            for reason in reasons {
+                assert_eq!(reason.result().map(u8::from), Some(number), "{reason}");
+            }
+        }
+        for reason in silent {
+            assert_eq!(reason.result(), None, "{reason}");
+        }
+        let all = table.iter().flat_map(|(_, reasons)| reasons.iter()).chain(&silent);
+        let names: BTreeSet<_> = all.clone().map(CloseReason::as_str).collect();
+        assert_eq!(names.len(), all.count(), "each has a name of its own");
+    }
+}
