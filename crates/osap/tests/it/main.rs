@@ -6,6 +6,7 @@ mod commands;
 mod corpus;
 mod generations;
 mod messages;
+mod older_messages;
 mod pair;
 mod recorded_client;
 mod recorded_das;
