@@ -1,20 +1,30 @@
-//! The DAS: login record, envelope, topics and bodies (osap-wire 9 and 10.1).
+//! The DAS: login record, envelope, topics and bodies (osap-wire 9, 10 and 11).
 //!
 //! The DAS is MQTT 3.1.1; packets are another crate's. Here is what travels inside them.
 
+pub mod access;
 pub mod attribute;
+pub mod base;
 pub mod cipher;
+pub mod command;
 pub mod connack;
 pub mod envelope;
 pub mod event;
 pub mod executor;
+pub mod hub;
 pub mod login;
+mod member;
+pub mod ota;
+pub mod pass;
 pub mod pending;
+pub mod profile;
 pub mod reply;
 pub mod seq;
 pub mod service;
 pub mod shadow;
+pub mod storage;
 pub mod topic;
+mod xml;
 
 use crate::json;
 
@@ -27,12 +37,18 @@ pub const MAX_BODY: usize = 64 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// Not UTF-8, not JSON, or not the kind of value that belongs here.
-    #[error("the body is not the JSON that belongs here")]
+    /// Not UTF-8, not JSON or XML, or not the kind of value that belongs here.
+    #[error("the body is not of the kind that belongs here")]
     Malformed,
     /// A member the body cannot do without.
     #[error("the body has no member {0}")]
     Missing(&'static str),
+    /// A member of the wrong type, too long, or outside its range.
+    #[error("the member {0} of the body is not acceptable")]
+    Unacceptable(&'static str),
+    /// More entries than a list may have.
+    #[error("the body has more than the allowed number of {0}")]
+    TooMany(&'static str),
     /// More than [`MAX_BODY`] bytes.
     #[error("the body is longer than {MAX_BODY} bytes")]
     TooLong,

@@ -89,7 +89,7 @@ pub(super) fn append(out: &mut Vec<u8>, body: &impl Serialize) -> Result<(), Bod
 }
 
 /// `0x…`; firmware writes the prefix twice at times (osap-wire 10.3).
-fn hexadecimal(text: &str) -> Option<i64> {
+pub(super) fn hexadecimal(text: &str) -> Option<i64> {
     let mut digits = text.trim();
     while let Some(rest) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
         digits = rest;

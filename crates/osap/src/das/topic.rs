@@ -176,6 +176,12 @@ impl<'a> Topic<'a> {
     }
 }
 
+/// Whether a text can be `sub` of a child: a level of topics, at most 72 bytes, and not [`GLOBAL`].
+#[must_use]
+pub fn is_child(text: &str) -> bool {
+    text != GLOBAL && level("sub", text, MAX_SUB).is_ok()
+}
+
 /// A decimal number in its one form: no sign, no leading zero.
 fn decimal(text: &str) -> Option<u32> {
     let number: u32 = text.parse().ok()?;
