@@ -2,6 +2,8 @@
 //! anything.
 
 mod bodies;
+mod bodies_channels;
+mod bodies_domains;
 mod commands;
 mod corpus;
 mod generations;
