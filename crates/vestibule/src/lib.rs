@@ -7,4 +7,5 @@ pub mod config;
 pub mod demo;
 pub mod logging;
 pub mod running;
+pub mod simulate;
 pub mod up;

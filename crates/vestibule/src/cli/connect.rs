@@ -1,10 +1,11 @@
 //! Which platform a client command talks to, and with which token.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 
-use crate::client::{Client, Token};
+use crate::client::{self, Client, Token};
 use crate::config::{self, Sources};
 
 /// Flags every client command has.
@@ -25,6 +26,16 @@ impl Connect {
     pub(super) fn client(self) -> anyhow::Result<Client> {
         let token = self.token()?;
         Ok(Client::new(&self.url, token)?)
+    }
+
+    /// Where devices come in, if the configuration that `vestibule up` would find here says so and the platform is on this
+    /// machine. A port that the system picks is in no configuration.
+    pub(super) fn lbs(&self) -> anyhow::Result<Option<SocketAddr>> {
+        if !client::is_on_this_machine(&self.url) {
+            return Ok(None);
+        }
+        let config = config::load(&Sources { environment: std::env::vars_os().collect(), ..Sources::default() })?;
+        Ok(config.lbs.legacy_listen.filter(|address| address.port() != 0))
     }
 
     fn token(&self) -> anyhow::Result<Token> {

@@ -8,6 +8,7 @@ mod moment;
 mod out;
 mod pages;
 mod progress;
+mod simulate;
 mod table;
 mod up;
 mod words;
@@ -41,7 +42,8 @@ const EXAMPLES: &str = "Examples:
   vestibule demo                                     a running platform with a simulated site
   vestibule up --data /var/lib/vestibule             the platform itself
   vestibule device add SN-0001 --code-file code.txt  let a device in
-  vestibule event follow                             see what devices report";
+  vestibule event follow                             see what devices report
+  vestibule simulate --devices 100                   load it with devices that do not exist";
 
 #[derive(Subcommand)]
 enum Command {
@@ -52,6 +54,7 @@ enum Command {
     DemoDevice(crate::demo::child::Args),
     Device(device::Args),
     Event(event::Args),
+    Simulate(simulate::Args),
 }
 
 /// Runs a command and prints its result to `out`.
@@ -65,6 +68,7 @@ pub fn run(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::DemoDevice(args) => crate::demo::child::run(args, out),
         Command::Device(args) => device::run(args, out),
         Command::Event(args) => event::run(args, out),
+        Command::Simulate(args) => simulate::run(args, out),
     }
 }
 

@@ -21,13 +21,19 @@ impl Progress {
 
     /// There are so many now.
     pub(super) fn reached(&mut self, count: usize) {
+        let what = self.what;
+        self.says(|| format!("{count} {what}"));
+    }
+
+    /// It has come so far, in other words.
+    pub(super) fn says(&mut self, words: impl FnOnce() -> String) {
         if self.bar.is_none() && self.began.elapsed() >= PATIENCE {
             let bar = ProgressBar::new_spinner();
             bar.enable_steady_tick(Duration::from_millis(100));
             self.bar = Some(bar);
         }
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{count} {}", self.what));
+            bar.set_message(words());
         }
     }
 }

@@ -217,6 +217,11 @@ impl Client {
     }
 }
 
+/// Whether the platform at this base address is on this machine, by the name or number of the loopback.
+pub fn is_on_this_machine(base: &str) -> bool {
+    base.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(is_this_machine))
+}
+
 fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
@@ -248,6 +253,8 @@ mod tests {
         for host in ["192.0.2.1", "hall.example", "[2001:db8::1]"] {
             assert!(!is_this_machine(host), "{host}");
         }
+        assert!(is_on_this_machine("http://localhost:8080/x") && !is_on_this_machine("http://hall.example"));
+        assert!(!is_on_this_machine("no address"));
     }
 
     #[test]

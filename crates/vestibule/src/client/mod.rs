@@ -7,7 +7,7 @@ mod sse;
 mod uri;
 
 pub use follow::{Follow, Followed};
-pub use http::{Client, ClientError, Token};
+pub use http::{Client, ClientError, Token, is_on_this_machine};
 pub use problem::Refusal;
 pub use sse::{Message, SseError, SseParser};
 pub use uri::Route;

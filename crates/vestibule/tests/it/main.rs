@@ -9,4 +9,5 @@ mod mqtt;
 mod newcomer;
 mod operations;
 mod second_device;
+mod simulate;
 mod support;

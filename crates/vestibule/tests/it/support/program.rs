@@ -110,6 +110,11 @@ impl Program {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
     }
 
+    /// Asks it to end as Ctrl-C does.
+    pub fn interrupt(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::INT).expect("it runs");
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn finish(mut self) -> Done {

@@ -1,0 +1,53 @@
+//! A camera: sees motion, takes pictures, can be made brighter.
+
+use serde::Deserialize;
+use serde_json::json;
+use vestibule_device::Builder;
+
+use super::{Dice, Happening, Order, Place, Profile, Rates, Reading, refused, rounded};
+
+pub(crate) const CAMERA: Profile = Profile {
+    name: "camera",
+    rates: Rates { events_per_minute: 6.0, reports_per_minute: 1.0, operations_per_minute: 0.0 },
+    abilities,
+    first: || vec![Reading { place: at("Image", "Brightness"), value: json!(50) }],
+    event,
+    reading: |dice| Reading { place: at("Image", "Illuminance"), value: json!(rounded(dice.unit() * 2_000.0)) },
+    order: |dice| Order { place: at("Image", "Snapshot"), input: json!({ "quality": dice.within(10..=100) }) },
+};
+
+const fn at(area: &'static str, name: &'static str) -> Place {
+    Place { resource: "Camera", index: 0, area, name }
+}
+
+/// How good the picture shall be, in percent.
+#[derive(Deserialize)]
+struct Snapshot {
+    quality: u8,
+}
+
+fn abilities(builder: Builder) -> Builder {
+    let brightness = async |percent: u8| match percent {
+        0..=100 => Ok(()),
+        _ => Err(refused("the brightness is 0 to 100 percent")),
+    };
+    let snapshot = async |Snapshot { quality }| match quality {
+        1..=100 => Ok(json!({ "width": 1920, "height": 1080, "bytes": 4_000 * u32::from(quality) })),
+        _ => Err(refused("the quality is 1 to 100 percent")),
+    };
+    let builder = builder.attribute("Camera", 0, "Image", "Brightness", brightness);
+    builder.operation("Camera", 0, "Image", "Snapshot", snapshot)
+}
+
+fn event(dice: &mut Dice) -> Happening {
+    match dice.within(0..=3) {
+        0 => Happening {
+            place: at("Detection", "Vehicle"),
+            data: json!({ "direction": dice.pick(["in", "out"]), "confidence": dice.within(70..=99) }),
+        },
+        _ => Happening {
+            place: at("Detection", "Motion"),
+            data: json!({ "level": dice.within(1..=5), "zone": dice.pick(["gate", "steps", "street"]) }),
+        },
+    }
+}

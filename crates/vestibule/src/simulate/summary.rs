@@ -1,0 +1,318 @@
+//! What a simulation has found out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::actor::{Count, Diary, FaultCount, Gauges};
+use super::latency::Quantiles;
+use super::ledger::Comparison;
+use super::orders::OperationFigures;
+
+/// How many devices that never came in are named.
+const NAMED: usize = 3;
+
+/// The outcome.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Nothing is missing or doubled, and every device came in.
+    pub ok: bool,
+    /// What is wrong, in sentences.
+    pub problems: Vec<String>,
+    seed: u64,
+    /// From the first start to the last goodbye.
+    seconds: f64,
+    devices: DeviceFigures,
+    events: MessageFigures,
+    reports: MessageFigures,
+    operations: OperationFigures,
+    faults: FaultFigures,
+    /// What the platform stored; `null` when it could not be asked.
+    stored: Option<StoredFigures>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeviceFigures {
+    asked_for: u64,
+    came_in: u64,
+    by_profile: BTreeMap<&'static str, u64>,
+    authentications: u64,
+    logins: u64,
+    /// From the start of a device to its first login.
+    entry_ms: Option<Quantiles>,
+}
+
+#[derive(Debug, Serialize)]
+struct MessageFigures {
+    sent: u64,
+    acknowledged: u64,
+    /// Sent, and given up without an acknowledgement.
+    failed: u64,
+    /// Not sent, because too many waited in the device.
+    not_sent: u64,
+    /// From the report to the acknowledgement.
+    latency_ms: Option<Quantiles>,
+}
+
+#[derive(Debug, Serialize)]
+struct FaultFigures {
+    drop: u64,
+    pause: u64,
+    reconnect: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct StoredFigures {
+    events: u64,
+    missing: u64,
+    doubled: u64,
+    never_acknowledged: u64,
+    never_sent: u64,
+}
+
+impl From<Comparison> for StoredFigures {
+    fn from(found: Comparison) -> StoredFigures {
+        let Comparison { stored: events, missing, doubled, never_acknowledged, never_sent } = found;
+        StoredFigures { events, missing, doubled, never_acknowledged, never_sent }
+    }
+}
+
+/// What the summary is made of.
+pub(super) struct Findings<'a> {
+    pub seed: u64,
+    pub seconds: f64,
+    /// What each device of the fleet is, and its serial.
+    pub fleet: Vec<(&'static str, &'a str)>,
+    pub diaries: &'a [Diary],
+    pub gauges: &'a Gauges,
+    pub operations: OperationFigures,
+    /// Why the platform could not be asked, if so.
+    pub stored: Result<(), String>,
+}
+
+impl Summary {
+    pub(super) fn of(findings: Findings<'_>) -> Summary {
+        let Findings { seed, seconds, fleet, diaries, gauges, operations, stored } = findings;
+        let mut by_profile = BTreeMap::new();
+        for (profile, _) in &fleet {
+            *by_profile.entry(*profile).or_default() += 1;
+        }
+        let absent = diaries.iter().filter_map(|diary| Some((diary.number, diary.absent.as_deref()?)));
+        let absent: Vec<(u32, &str)> = absent.collect();
+        let mut found = Comparison::default();
+        diaries.iter().for_each(|diary| found += diary.ledger.compare());
+        let mut problems = Vec::new();
+        if !absent.is_empty() {
+            problems.push(absence(&absent, &fleet));
+        }
+        match &stored {
+            Ok(()) => problems.extend(losses(&found)),
+            Err(why) => problems.push(format!("what is stored could not be read back: {why}")),
+        }
+        let sum = |of: fn(&Diary) -> u64| diaries.iter().map(of).sum();
+        Summary {
+            ok: problems.is_empty(),
+            problems,
+            seed,
+            seconds,
+            devices: DeviceFigures {
+                asked_for: fleet.len() as u64,
+                came_in: (diaries.len() - absent.len()) as u64,
+                by_profile,
+                authentications: sum(|diary| diary.authentications),
+                logins: sum(|diary| diary.logins),
+                entry_ms: gauges.entries.quantiles(),
+            },
+            events: MessageFigures::of(diaries.iter().map(|diary| diary.events), gauges.events.quantiles()),
+            reports: MessageFigures::of(diaries.iter().map(|diary| diary.reports), gauges.reports.quantiles()),
+            operations,
+            faults: FaultFigures::of(diaries.iter().map(|diary| diary.faults)),
+            stored: stored.is_ok().then(|| found.into()),
+        }
+    }
+}
+
+impl Summary {
+    /// Something else is wrong.
+    pub(super) fn fail(&mut self, problem: String) {
+        self.ok = false;
+        self.problems.push(problem);
+    }
+}
+
+/// Who never came in, and why.
+fn absence(absent: &[(u32, &str)], fleet: &[(&'static str, &str)]) -> String {
+    let named = absent.iter().take(NAMED).map(|(number, why)| {
+        let serial = fleet.get(*number as usize).map_or("", |(_, serial)| serial);
+        format!("{serial} ({why})")
+    });
+    let more = if absent.len() > NAMED { ", …" } else { "" };
+    let devices = if absent.len() == 1 { "device" } else { "devices" };
+    format!("{} {devices} never came in: {}{more}", absent.len(), named.collect::<Vec<_>>().join(", "))
+}
+
+fn losses(found: &Comparison) -> impl Iterator<Item = String> {
+    let losses = [
+        (found.missing, "acknowledged and not stored"),
+        (found.doubled, "stored more than once"),
+        (found.never_sent, "stored under ids of this run that were never used"),
+    ];
+    losses.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("events {what}: {count}"))
+}
+
+impl MessageFigures {
+    fn of(counts: impl Iterator<Item = Count>, latency_ms: Option<Quantiles>) -> MessageFigures {
+        let mut figures = MessageFigures { sent: 0, acknowledged: 0, failed: 0, not_sent: 0, latency_ms };
+        for Count { sent, acknowledged, given_up, not_sent } in counts {
+            figures.sent += sent;
+            figures.acknowledged += acknowledged;
+            figures.failed += given_up;
+            figures.not_sent += not_sent;
+        }
+        figures
+    }
+}
+
+impl FaultFigures {
+    fn of(counts: impl Iterator<Item = FaultCount>) -> FaultFigures {
+        let mut figures = FaultFigures { drop: 0, pause: 0, reconnect: 0 };
+        for FaultCount { drop, pause, reconnect } in counts {
+            figures.drop += drop;
+            figures.pause += pause;
+            figures.reconnect += reconnect;
+        }
+        figures
+    }
+}
+
+/// `median 1.2 ms, 99 % within 8.4 ms, longest 12 ms`.
+struct Took(Option<Quantiles>);
+
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Quantiles { median, p99, max }) = self.0 else { return Ok(()) };
+        write!(f, "; median {median:.1} ms, 99 % within {p99:.1} ms, longest {max:.1} ms")
+    }
+}
+
+impl fmt::Display for MessageFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} sent, {} acknowledged, {} failed", self.sent, self.acknowledged, self.failed)?;
+        if self.not_sent > 0 {
+            write!(f, ", {} not sent because too many waited", self.not_sent)?;
+        }
+        write!(f, "{}", Took(self.latency_ms))
+    }
+}
+
+/// What operations came to, without the outcomes that did not occur.
+struct Outcomes<'a>(&'a OperationFigures);
+
+impl fmt::Display for Outcomes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figures = self.0;
+        write!(f, "{} asked for, {} done", figures.sent, figures.done)?;
+        let others = [
+            (figures.failed, "failed"),
+            (figures.timed_out, "timed out"),
+            (figures.offline, "offline"),
+            (figures.unknown, "unknown"),
+            (figures.refused, "refused"),
+            (figures.skipped, "skipped because too many waited"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {what}")?;
+        }
+        write!(f, "{}", Took(figures.latency_ms))
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let devices = &self.devices;
+        let kinds: Vec<String> = devices.by_profile.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        writeln!(
+            f,
+            "devices     {} ({}), {} came in{}",
+            devices.asked_for,
+            kinds.join(", "),
+            devices.came_in,
+            Took(devices.entry_ms)
+        )?;
+        writeln!(
+            f,
+            "            {} authentications, {} logins in {:.0} s, seed {}",
+            devices.authentications, devices.logins, self.seconds, self.seed
+        )?;
+        writeln!(f, "events      {}", self.events)?;
+        writeln!(f, "attributes  {}", self.reports)?;
+        if self.operations.sent + self.operations.skipped > 0 {
+            writeln!(f, "operations  {}", Outcomes(&self.operations))?;
+        }
+        let FaultFigures { drop, pause, reconnect } = self.faults;
+        if drop + pause + reconnect > 0 {
+            writeln!(f, "faults      {drop} connections cut, {pause} silences, {reconnect} restarts")?;
+        }
+        match &self.stored {
+            Some(stored) => write!(
+                f,
+                "stored      {} events: {} acknowledged and missing, {} twice, {} without having been acknowledged",
+                stored.events, stored.missing, stored.doubled, stored.never_acknowledged
+            ),
+            None => write!(f, "stored      not known"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::orders::Ends;
+
+    fn diary(number: u32, acknowledged: &[u32], stored: &[u32]) -> Diary {
+        let mut diary = Diary { number, ..Diary::default() };
+        (0..4).for_each(|number| assert_eq!(diary.ledger.make(), Some(number)));
+        diary.events = Count { sent: 4, acknowledged: acknowledged.len() as u64, given_up: 0, not_sent: 0 };
+        acknowledged.iter().for_each(|&event| diary.ledger.acknowledge(event));
+        stored.iter().for_each(|&event| diary.ledger.find(event));
+        diary
+    }
+
+    fn summary(diaries: &[Diary], stored: Result<(), String>) -> Summary {
+        let fleet = vec![("camera", "SIM-0001"), ("door", "SIM-0002")];
+        let (gauges, operations) = (&Gauges::default(), Ends::default().figures());
+        Summary::of(Findings { seed: 1, seconds: 2.0, fleet, diaries, gauges, operations, stored })
+    }
+
+    #[test]
+    fn all_is_well_when_everything_is_where_it_should_be() {
+        let found = summary(&[diary(0, &[0, 1], &[0, 1, 2]), diary(1, &[3], &[3])], Ok(()));
+        assert!(found.ok && found.problems.is_empty(), "{found:?}");
+        let shown = found.to_string();
+        assert!(shown.contains("devices     2 (1 camera, 1 door), 2 came in"), "{shown}");
+        assert!(shown.contains("stored      4 events: 0 acknowledged and missing, 0 twice, 1 without"), "{shown}");
+        assert!(!shown.contains("operations") && !shown.contains("faults"), "{shown}");
+    }
+
+    #[test]
+    fn a_loss_of_one_device_is_not_hidden_by_another() {
+        let found = summary(&[diary(0, &[0, 1], &[0]), diary(1, &[], &[0, 1, 1])], Ok(()));
+        assert!(!found.ok);
+        assert_eq!(found.problems, ["events acknowledged and not stored: 1", "events stored more than once: 1"]);
+    }
+
+    #[test]
+    fn who_never_came_in_is_named_with_the_reason() {
+        let absent = Diary { number: 1, absent: Some("waiting".to_owned()), ..Diary::default() };
+        let found = summary(&[diary(0, &[], &[]), absent], Ok(()));
+        assert_eq!(found.problems, ["1 device never came in: SIM-0002 (waiting)"]);
+    }
+
+    #[test]
+    fn what_could_not_be_compared_is_not_called_well() {
+        let found = summary(&[diary(0, &[0], &[])], Err("nobody answers".to_owned()));
+        assert_eq!(found.problems, ["what is stored could not be read back: nobody answers"]);
+        assert!(serde_json::to_value(&found).expect("JSON")["stored"].is_null());
+    }
+}
