@@ -6,59 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use vestibule_device::{Builder, Device, FileStorage, OperationError};
+use vestibule_device::{Device, FileStorage};
 use vestibule_platform::{AddDeviceError, Caller, NewDevice, Platform, Secret};
 
-/// One simulated device: what it is, what it keeps saying and what it can do.
+use crate::simulate::{CAMERA, DOOR, Dice, Happening, Place, Profile, Reading};
+
+/// One simulated device.
 struct Plan {
     serial: &'static str,
     code: &'static str,
     name: &'static str,
-    product: &'static str,
-    resource: &'static str,
-    area: &'static str,
-    event: &'static str,
+    profile: &'static Profile,
+    /// How often it reports an event.
     every: Duration,
-    data: fn(u64) -> Value,
-    abilities: fn(Builder) -> Builder,
-    /// Area, name and first value of its attribute.
-    attribute: (&'static str, &'static str, fn() -> Value),
-}
-
-/// How long a door stays open.
-#[derive(Deserialize)]
-struct Open {
-    seconds: u64,
-}
-
-/// A door opens for up to a minute, and is locked or not.
-fn door(builder: Builder) -> Builder {
-    let builder = builder.attribute("AccessControl", 0, "Door", "Locked", async |_: bool| Ok(()));
-    builder.operation("AccessControl", 0, "Door", "Open", async |Open { seconds }| match seconds {
-        1..=60 => Ok(json!({ "open": true, "seconds": seconds })),
-        _ => Err(OperationError::new(22, "a door opens for 1 to 60 seconds")),
-    })
-}
-
-/// A camera turns to one of its positions, and has a name in its picture.
-fn camera(builder: Builder) -> Builder {
-    let title = async |title: String| match title.chars().count() {
-        0..=32 => Ok(()),
-        _ => Err(OperationError::new(22, "a title has up to 32 characters")),
-    };
-    builder.attribute("Camera", 0, "Overlay", "Title", title).operation(
-        "Camera",
-        0,
-        "Control",
-        "Turn",
-        async |position: u8| match position {
-            1..=8 => Ok(json!({ "position": position })),
-            _ => Err(OperationError::new(22, "there are the positions 1 to 8")),
-        },
-    )
 }
 
 const PLANS: [Plan; 3] = [
@@ -66,46 +27,12 @@ const PLANS: [Plan; 3] = [
         serial: "CAM-ENTRANCE",
         code: "ENTRAN",
         name: "Entrance camera",
-        product: "demo-camera",
-        resource: "Camera",
-        area: "Detection",
-        event: "Motion",
+        profile: &CAMERA,
         every: Duration::from_secs(3),
-        data: |n| json!({ "level": 1 + n % 5, "zone": pick(n, ["gate", "steps", "street"]) }),
-        abilities: camera,
-        attribute: ("Overlay", "Title", || json!("Vestibule")),
     },
-    Plan {
-        serial: "CAM-YARD",
-        code: "YARDCA",
-        name: "Yard camera",
-        product: "demo-camera",
-        resource: "Camera",
-        area: "Detection",
-        event: "Vehicle",
-        every: Duration::from_secs(5),
-        data: |n| json!({ "direction": if n % 2 == 0 { "in" } else { "out" }, "confidence": 90 + n % 10 }),
-        abilities: camera,
-        attribute: ("Overlay", "Title", || json!("Vestibule")),
-    },
-    Plan {
-        serial: "DOOR-MAIN",
-        code: "DOORMN",
-        name: "Main door",
-        product: "demo-door",
-        resource: "AccessControl",
-        area: "Door",
-        event: "Opened",
-        every: Duration::from_secs(4),
-        data: |n| json!({ "door": 1, "by": pick(n, ["card", "button", "face"]) }),
-        abilities: door,
-        attribute: ("Door", "Locked", || json!(true)),
-    },
+    Plan { serial: "CAM-YARD", code: "YARDCA", name: "Yard camera", profile: &CAMERA, every: Duration::from_secs(5) },
+    Plan { serial: "DOOR-MAIN", code: "DOORMN", name: "Main door", profile: &DOOR, every: Duration::from_secs(4) },
 ];
-
-fn pick(n: u64, from: [&str; 3]) -> &str {
-    from[usize::try_from(n % 3).unwrap_or(0)]
-}
 
 /// The devices that run.
 pub(super) struct Site {
@@ -118,11 +45,11 @@ impl Site {
     pub(super) async fn start(platform: &Arc<Platform>, lbs: SocketAddr, data: &Path) -> anyhow::Result<Site> {
         let state = data.join("demo-site");
         let mut devices = Vec::new();
-        for plan in &PLANS {
+        for (number, plan) in (0..).zip(&PLANS) {
             let new = NewDevice {
                 serial: plan.serial.to_owned(),
                 code: Secret::new(plan.code.as_bytes()),
-                product: Some(plan.product.to_owned()),
+                product: Some(plan.profile.product()),
                 name: Some(plan.name.to_owned()),
                 parent: None,
             };
@@ -131,10 +58,10 @@ impl Site {
                 Err(error) => return Err(error).context("a simulated device cannot be registered"),
             }
             let storage = FileStorage::new(state.join(plan.serial)).context("a simulated device has no storage")?;
-            let builder =
-                Device::builder(plan.serial, plan.code).lbs(lbs.to_string()).storage(storage).device_type(plan.product);
-            let device = (plan.abilities)(builder).start().context("a simulated device cannot start")?;
-            let reporting = tokio::spawn(report(device.clone(), plan));
+            let builder = Device::builder(plan.serial, plan.code).lbs(lbs.to_string()).storage(storage);
+            let builder = (plan.profile.abilities)(builder.device_type(plan.profile.product()));
+            let device = builder.start().context("a simulated device cannot start")?;
+            let reporting = tokio::spawn(report(device.clone(), plan, Dice::new(0, number, 0)));
             devices.push((device, reporting));
         }
         Ok(Site { devices })
@@ -155,17 +82,21 @@ impl Site {
     }
 }
 
-async fn report(device: Device, plan: &'static Plan) {
-    let (area, name, value) = plan.attribute;
-    if let Err(error) = device.attribute(plan.resource, 0, area, name).report(&value()).await {
-        tracing::warn!(serial = plan.serial, %error, "a simulated attribute was not reported");
+async fn report(device: Device, plan: &'static Plan, mut dice: Dice) {
+    let serial = plan.serial;
+    for Reading { place, value } in (plan.profile.first)() {
+        let Place { resource, index, area, name } = place;
+        if let Err(error) = device.attribute(resource, index, area, name).report(&value).await {
+            tracing::warn!(serial, %error, "a simulated attribute was not reported");
+        }
     }
     let mut ticks = tokio::time::interval(plan.every);
-    for number in 0.. {
+    loop {
         ticks.tick().await;
-        let event = device.event(plan.resource, 0, plan.area, plan.event);
-        if let Err(error) = event.report(&(plan.data)(number)).await {
-            tracing::warn!(serial = plan.serial, %error, "a simulated event was not reported");
+        let Happening { place, data } = (plan.profile.event)(&mut dice);
+        let Place { resource, index, area, name } = place;
+        if let Err(error) = device.event(resource, index, area, name).report(&data).await {
+            tracing::warn!(serial, %error, "a simulated event was not reported");
         }
     }
 }

@@ -30,7 +30,7 @@ const WORDS: u32 = 0;
 /// What all devices of a simulation share.
 pub(crate) struct Scene {
     /// `host:port`.
-    pub lbs: String,
+    pub lbs: Arc<str>,
     pub run: RunId,
     pub seed: u64,
     /// Rates that somebody chose, in place of those of the profile.
@@ -134,7 +134,7 @@ pub(crate) struct Actor {
 impl Actor {
     pub(crate) fn new(scene: Arc<Scene>, who: Arc<Registered>) -> Actor {
         let dice = Dice::new(scene.seed, who.number, WORDS);
-        let wire = scene.faults.touch_connections().then(Wire::new);
+        let wire = scene.faults.touch_connections().then(|| Wire::new(&scene.lbs));
         let diary = Diary { number: who.number, absent: Some("it was not started".to_owned()), ..Diary::default() };
         Actor { scene, who, wire, dice, under_way: JoinSet::new(), diary, online: false }
     }
@@ -161,7 +161,7 @@ impl Actor {
     fn start(&self) -> Result<Device, StartError> {
         let Registered { serial, code, profile, .. } = &*self.who;
         let builder = Device::builder(serial, code)
-            .lbs(&self.scene.lbs)
+            .lbs(&*self.scene.lbs)
             .storage(Arc::clone(&self.scene.storage))
             .device_type(profile.product())
             .firmware(env!("CARGO_PKG_VERSION"))

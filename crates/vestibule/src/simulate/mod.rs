@@ -35,6 +35,9 @@ use self::summary::Findings;
 use crate::client::Client;
 use crate::up::{StopSignals, runtime};
 
+pub(crate) use dice::Dice;
+pub(crate) use profile::{CAMERA, DOOR, Happening, Place, Profile, Reading};
+
 pub use actor::ChosenRates;
 pub use profile::Fleet;
 pub use schedule::{Faults, rate_from_text};
@@ -186,7 +189,7 @@ impl Simulation<'_> {
         let (counter, clerks) = clerks.unzip();
         let run = RunId::new(uuid::Uuid::new_v4());
         let scene = Arc::new(Scene {
-            lbs: self.options.lbs.clone(),
+            lbs: self.options.lbs.as_str().into(),
             run,
             seed: self.options.seed,
             chosen: self.options.rates,
