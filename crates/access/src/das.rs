@@ -1,5 +1,8 @@
 //! The device access service: OSAP over MQTT (osap-wire 9 and 10.1).
 
+mod children;
+mod commands;
+mod grant;
 mod link;
 mod login;
 mod uplink;
@@ -8,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use osap::suite::Suite;
+use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::{self, error::RecvError};
 use vestibule_broker::codec::QoS;
@@ -21,8 +25,9 @@ use crate::brake::Brake;
 use crate::explain;
 use crate::key_state::{KeyState, KeyStates};
 
+use children::Children;
+use grant::Channel;
 use link::OsapLink;
-pub(crate) use uplink::Grant;
 
 /// The suite of every session at a legacy listener.
 const SUITE: Suite = Suite::Legacy;
@@ -40,17 +45,31 @@ pub fn das_listener(name: &'static str) -> ListenerConfig {
     ListenerConfig::new(name, Profile::OsapLegacy)
 }
 
+/// What a topic is for, and whom it speaks for.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The sub-device, unless it is the device that is connected.
+    child: Option<Arc<Device>>,
+    channel: Channel,
+}
+
 /// A device that is logged in. A connection keeps the key it logged in with until it ends (9.2).
 pub struct DasSession {
+    own: Speaker,
+    children: Children,
+    key: Arc<KeyState>,
+}
+
+/// One device that speaks over a connection: the one that logged in, or a sub-device behind it.
+struct Speaker {
     device: Arc<Device>,
     line: Arc<OsapLink>,
     /// Once the session is the live one of its device.
     connection: Option<ConnectionId>,
-    key: Arc<KeyState>,
     reporting: bool,
 }
 
-impl DasSession {
+impl Speaker {
     fn peer(&self) -> Option<IpAddr> {
         Some(self.line.peer().ip())
     }
@@ -74,23 +93,23 @@ impl Das {
     /// accepted (13.2.5).
     fn not_opened(&self, session: &DasSession, reason: &'static str) -> Disposition {
         metrics::counter!("vestibule_das_messages_dropped_total", "reason" => reason).increment(1);
-        self.platform.fact(&session.device, explain::report_refused("not_opened", session.peer()));
+        self.platform.fact(&session.own.device, explain::report_refused("not_opened", session.own.peer()));
         // Closing alone would be the oracle again: the key goes too, at once in memory, then in the store.
         if !session.key.failed(self.platform.clock().now_ms()) {
             return Disposition::Done;
         }
         self.runtime.spawn(login::drop_session_key(
             Arc::clone(&self.platform),
-            Arc::clone(&session.device),
+            Arc::clone(&session.own.device),
             session.key.key().clone(),
         ));
         Disposition::Close("too_many_errors")
     }
 
     /// Counts a message that is not taken.
-    fn dropped(&self, session: &DasSession, reason: &'static str) {
+    fn dropped(&self, speaker: &Speaker, reason: &'static str) {
         metrics::counter!("vestibule_das_messages_dropped_total", "reason" => reason).increment(1);
-        self.platform.fact(&session.device, explain::report_refused(reason, session.peer()));
+        self.platform.fact(&speaker.device, explain::report_refused(reason, speaker.peer()));
     }
 }
 
@@ -122,19 +141,30 @@ impl Service for Das {
         let connection = Connection {
             suite: SUITE.as_str(),
             confidential: SUITE.is_confidential(),
-            peer: session.line.peer(),
-            link: Arc::clone(&session.line) as Arc<dyn DeviceLink>,
+            peer: session.own.line.peer(),
+            link: Arc::clone(&session.own.line) as Arc<dyn DeviceLink>,
         };
-        session.connection = Some(self.platform.connected(&session.device, connection));
+        session.own.connection = Some(self.platform.connected(&session.own.device, connection));
         if session.key.uses_shadow() {
             // It comes back under a key it has: by a light login, after which it does not ask.
-            self.runtime.spawn(uplink::send_pending(Arc::clone(&self.platform), Arc::clone(&session.device)));
+            self.runtime.spawn(uplink::send_pending(Arc::clone(&self.platform), Arc::clone(&session.own.device)));
         }
     }
 
     fn authorize(&self, session: &mut DasSession, topic: &str) -> Result<Grant, Denied> {
-        Grant::of(topic, &session.device.serial).map_err(|reason| {
-            self.dropped(session, reason);
+        let own = &session.own;
+        let judged = Channel::of(topic, &own.device.serial).and_then(|(sub, channel)| {
+            let child = sub.map(|serial| {
+                let child = self.child_by_serial(&own.device, serial);
+                child.inspect_err(|_| self.foreign_child(&own.device, serial))
+            });
+            Ok(Grant { child: child.transpose()?, channel })
+        });
+        judged.map_err(|reason| {
+            if reason == "foreign_serial" {
+                self.platform.misdeed(&own.device, "device.foreign_serial", json!({"topic": topic}));
+            }
+            self.dropped(own, reason);
             Denied::Drop(reason)
         })
     }
@@ -149,7 +179,7 @@ impl Service for Das {
 
     /// A device owns exactly two filters, whether or not it subscribes (9.4).
     fn subscribe(&self, session: &mut DasSession, filter: &str, qos: QoS) -> Subscription {
-        let serial = &*session.device.serial;
+        let serial = &*session.own.device.serial;
         let below =
             filter.strip_prefix("/iot/").or_else(|| filter.strip_prefix('/')).and_then(|f| f.strip_suffix("/#"));
         if below == Some(serial) {
@@ -160,14 +190,21 @@ impl Service for Das {
         }
     }
 
-    fn ended(&self, session: DasSession, reason: EndReason) {
-        session.line.lost();
-        self.platform.fact(&session.device, explain::ended(reason, session.peer()));
-        if let Some(connection) = session.connection {
-            self.platform.disconnected(&session.device, connection, reason.as_str());
+    fn acknowledged(&self, session: &mut DasSession, packet_id: u16) {
+        session.own.line.delivered(packet_id);
+        Das::children_delivered(session, packet_id);
+    }
+
+    fn ended(&self, mut session: DasSession, reason: EndReason) {
+        self.children_lost(&mut session);
+        let own = session.own;
+        own.line.lost();
+        self.platform.fact(&own.device, explain::ended(reason, own.peer()));
+        if let Some(connection) = own.connection {
+            self.platform.disconnected(&own.device, connection, reason.as_str());
         }
-        if session.device.is_removed() {
-            self.forget(session.device.id);
+        if own.device.is_removed() {
+            self.forget(own.device.id);
         }
     }
 

@@ -95,12 +95,44 @@ pub(crate) fn reporting(peer: Option<IpAddr>) -> Fact {
     Fact::ok(Step::Report, "reporting", "The device's reports are stored.", peer)
 }
 
+/// A sub-device is there, behind this hub.
+pub(crate) fn child_here(hub: &str, peer: Option<IpAddr>) -> Fact {
+    let text = format!("The device is there, behind the hub {hub}.");
+    Fact { text: text.into(), ..Fact::ok(Step::Connection, "behind_hub", "", peer) }
+}
+
+/// A hub brought a device that it may not have.
+pub(crate) fn child_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact {
+    let text = match reason {
+        "child_unproven" => "The hub brought a device that is not registered, or whose code is another one.",
+        "child_elsewhere" => {
+            "The hub brought a device that is in another place already: behind another hub, with devices behind it, or \
+             with a login of its own."
+        }
+        "child_disabled" => "The hub brought a device that is disabled.",
+        _ => "The hub brought a device, and the store could not say whose it is; the hub may try again.",
+    };
+    Fact::failure(Step::Login, reason, text, peer)
+}
+
+/// A device of an older library says that it leaves.
+pub(crate) fn leaving(peer: Option<IpAddr>) -> Fact {
+    Fact::ok(Step::Connection, "leaving", "The device says that it leaves.", peer)
+}
+
 /// A message that was not taken.
 pub(crate) fn report_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact {
     let text = match reason {
         "foreign_serial" => "The device published under the serial of another device; the message was dropped.",
         "unknown_child" => "The device published for a sub-device that is not on its list; the message was dropped.",
         "bad_topic" => "The device published to a topic that is not one of the protocol's; the message was dropped.",
+        "unproven_child" => {
+            "The hub lists a device that it has not proven to know; it has to authenticate it first, or somebody registers \
+             the device as its child."
+        }
+        "too_many_children" => "The hub has 64 devices behind it, which is the limit; the message was dropped.",
+        "too_many_proofs" => "The hub proves too many devices at once; it may try again.",
+        "operation_not_served" => "The device wants an operation of the platform, which serves none; it was told so.",
         "not_opened" => "A message does not open under the session key, or is not what its topic says; it was dropped.",
         "not_handled" => "The device uses a channel that is not served yet; the message was acknowledged and dropped.",
         "reply_to_nothing" => {
@@ -150,6 +182,9 @@ pub(crate) fn ended(reason: EndReason, peer: Option<IpAddr>) -> Fact {
             "The device was given another code; it has to come in with that.",
             peer,
         ),
+        EndReason::Closed("forced_offline") => {
+            Fact::ok(Step::Connection, "forced_offline", "An operator sent the device away.", peer)
+        }
         EndReason::Closed("removed") => Fact::ok(Step::Connection, "removed", "The device was removed.", peer),
         other => Fact::failure(Step::Connection, other.as_str(), "The connection was closed.", peer),
     }

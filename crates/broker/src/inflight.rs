@@ -47,6 +47,10 @@ impl Inflight {
         lost > 0
     }
 
+    pub(crate) fn holds(&self, id: u16) -> bool {
+        self.ids.iter().any(|(held, _)| *held == id)
+    }
+
     pub(crate) fn release(&mut self, id: u16) -> bool {
         let Some(at) = self.ids.iter().position(|(held, _)| *held == id) else { return false };
         self.ids.remove(at);

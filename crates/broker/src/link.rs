@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::task::{Context, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -54,6 +54,10 @@ pub struct Link {
     /// On the shard's list of those who wait for the durable mark.
     waiting: AtomicBool,
     max_out: usize,
+    /// The keep-alive that the peer was told to use from its next PINGREQ on, in seconds; 0 = none.
+    told: AtomicU16,
+    /// The packet id of the message that told it; 0 = the peer has acknowledged that.
+    told_by: AtomicU16,
     state: Mutex<State>,
 }
 
@@ -117,6 +121,8 @@ impl Link {
             deadline: AtomicU32::new(0),
             waiting: AtomicBool::new(false),
             max_out,
+            told: AtomicU16::new(0),
+            told_by: AtomicU16::new(0),
             state: Mutex::new(state),
         })
     }
@@ -147,6 +153,33 @@ impl Link {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Option<u16>, SendError> {
         self.append(topic, qos, len, write).map(|appended| appended.packet_id)
+    }
+
+    /// The peer was told, by the message with this packet id, to show a sign of life every so many seconds from its next
+    /// PINGREQ on (osap-wire 9.9, 10.5). Until that has come the larger of the old and the new interval counts, and it
+    /// is not believed to be the next one before the message is acknowledged.
+    pub fn tell_keep_alive(&self, seconds: u16, packet_id: Option<u16>) {
+        let state = self.state.lock();
+        let open = packet_id.filter(|&id| state.inflight.holds(id)).unwrap_or(0);
+        self.told_by.store(open, Ordering::Relaxed);
+        self.told.store(seconds, Ordering::Relaxed);
+    }
+
+    /// The keep-alive that the peer was told to use, in seconds; 0 = none.
+    pub(crate) fn told_keep_alive(&self) -> u16 {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// A PINGREQ came. The keep-alive that the peer uses from now on, when it was told of another one and has taken note.
+    pub(crate) fn take_told_keep_alive(&self) -> Option<u16> {
+        if self.told.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let _state = self.state.lock();
+        if self.told_by.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        Some(self.told.swap(0, Ordering::Relaxed)).filter(|&seconds| seconds != 0)
     }
 
     /// As [`Link::publish`]; also says whether the peer should have its turn.
@@ -183,7 +216,11 @@ impl Link {
 
     /// The peer has acknowledged a message. False when it was not in flight.
     pub(crate) fn acknowledged(&self, packet_id: u16) -> bool {
-        self.state.lock().inflight.release(packet_id)
+        let mut state = self.state.lock();
+        if self.told_by.load(Ordering::Relaxed) == packet_id {
+            self.told_by.store(0, Ordering::Relaxed);
+        }
+        state.inflight.release(packet_id)
     }
 
     /// Appends to the out buffer without waking: for the connection's own task, which writes when its turn ends.
@@ -323,6 +360,23 @@ mod tests {
         assert!(torn.is_err());
         assert_eq!(link.take_out(), whole);
         assert!(!link.acknowledged(2), "its packet id is free again");
+    }
+
+    #[test]
+    fn osap_9_9_a_new_keep_alive_counts_from_the_first_ping_after_the_peer_knows_of_it() {
+        let link = Link::for_test();
+        assert_eq!(link.take_told_keep_alive(), None);
+        let id = publish(&link, b"{}").expect("room");
+        link.tell_keep_alive(15, id);
+        assert_eq!((link.take_told_keep_alive(), link.told_keep_alive()), (None, 15), "this ping may have crossed it");
+        assert!(link.acknowledged(id.expect("QoS 1")));
+        assert_eq!((link.take_told_keep_alive(), link.told_keep_alive()), (Some(15), 0));
+        assert_eq!(link.take_told_keep_alive(), None);
+        // Acknowledged before we came to say what it was.
+        let id = publish(&link, b"{}").expect("room");
+        assert!(link.acknowledged(id.expect("QoS 1")));
+        link.tell_keep_alive(20, id);
+        assert_eq!(link.take_told_keep_alive(), Some(20));
     }
 
     #[test]

@@ -99,7 +99,17 @@ impl<S: Service> Session<S> {
 
     /// The peer was heard.
     pub(crate) fn touch(&self, now: Tick) {
-        self.link.set_deadline(if self.keep_alive == 0 { 0 } else { now + self.keep_alive });
+        let patience = self.patience();
+        self.link.set_deadline(if patience == 0 { 0 } else { now + patience });
+    }
+
+    /// How long the peer may be silent; 0 = for ever. A keep-alive that it was told of counts beside its own until it
+    /// uses it (osap-wire 9.9).
+    fn patience(&self) -> Tick {
+        match self.link.told_keep_alive() {
+            told if told == 0 || self.keep_alive == 0 => self.keep_alive,
+            told => self.keep_alive.max(keep_alive_ticks(told)),
+        }
     }
 
     /// While we do not listen, the peer's silence proves nothing; but not for ever. When we listen again, its time
@@ -112,8 +122,9 @@ impl<S: Service> Session<S> {
             }
         } else if self.deaf_since == 0 {
             self.deaf_since = now;
-            if self.keep_alive != 0 {
-                self.link.set_deadline(now + HELD_GRACE.max(self.keep_alive));
+            let patience = self.patience();
+            if patience != 0 {
+                self.link.set_deadline(now + HELD_GRACE.max(patience));
             }
         }
     }
@@ -190,7 +201,12 @@ impl<S: Service> Session<S> {
             Err(error) => return self.malformed(&error),
         };
         match packet {
-            Packet::PingReq => self.link.reply(encode::pingresp),
+            Packet::PingReq => {
+                if let Some(seconds) = self.link.take_told_keep_alive() {
+                    self.keep_alive = keep_alive_ticks(seconds);
+                }
+                self.link.reply(encode::pingresp);
+            }
             Packet::PubAck(id) => {
                 // An acknowledgement of nothing is ignored: the peer may have counted a lost packet as id 0
                 // (osap-wire 9.10), or answer after we gave up.

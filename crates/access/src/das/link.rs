@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use osap::das::access::{KeepAlive, Redirect};
 use osap::das::cipher::SessionCipher;
+use osap::das::command::Command;
 use osap::das::envelope::{self, General};
+use osap::das::pass::{self, Pass};
 use osap::das::pending::{Pending, Take};
 use osap::das::shadow::{self, State, Versioned};
 use osap::das::topic::{self, MAX_NAME, Topic, method};
@@ -14,7 +17,9 @@ use osap::das::{attribute, service};
 use parking_lot::Mutex;
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{Link, SendError};
-use vestibule_platform::{Answer, Device, DeviceLink, DevicePath, Leaf, NotSent, Operate, Reply, SetAttribute};
+use vestibule_platform::{
+    Answer, Device, DeviceLink, DevicePath, Directive, Leaf, NotSent, Operate, PassMessage, Reply, SetAttribute,
+};
 
 use crate::key_state::KeyState;
 
@@ -28,13 +33,17 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The version that downlinks on `/iot` topics carry; devices compare it nowhere (9.6).
 const CMD_VER: &str = "v3.0.0";
 
-/// One connection of one device.
+/// The way to one device over a connection: its own, or that of the hub it is behind.
 pub(super) struct OsapLink {
     device: Arc<Device>,
+    /// The serial of the hub, when it is one's connection.
+    hub: Option<Arc<str>>,
     link: Arc<Link>,
     key: Arc<KeyState>,
     operations: Mutex<Operations>,
     told: AtomicBool,
+    /// The sub-device has spoken of its state through the shadow. A device of its own is known by its key's state.
+    shadow: AtomicBool,
 }
 
 /// What was sent and not answered.
@@ -56,6 +65,8 @@ pub(super) struct Waiting {
 /// Which answer a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// The acknowledgement of a message that is passed through; its number is the packet's id.
+    Delivery,
     /// The reply to an operation.
     Operate,
     /// The reply to a value set through the model.
@@ -73,7 +84,37 @@ impl Waiting {
 
 impl OsapLink {
     pub(super) fn new(device: Arc<Device>, link: Arc<Link>, key: Arc<KeyState>) -> OsapLink {
-        OsapLink { device, link, key, operations: Mutex::new(Operations::None), told: AtomicBool::new(false) }
+        let (told, shadow) = (AtomicBool::new(false), AtomicBool::new(false));
+        OsapLink { device, hub: None, link, key, operations: Mutex::new(Operations::None), told, shadow }
+    }
+
+    /// The way to a sub-device over this connection of its hub.
+    pub(super) fn to_child(&self, child: Arc<Device>) -> OsapLink {
+        let hub = Some(Arc::clone(&self.device.serial));
+        OsapLink { hub, ..OsapLink::new(child, Arc::clone(&self.link), Arc::clone(&self.key)) }
+    }
+
+    /// The serial that topics name first, and the sub-device after it.
+    fn names(&self) -> (&str, &str) {
+        match &self.hub {
+            Some(hub) => (hub, &self.device.serial),
+            None => (&self.device.serial, topic::GLOBAL),
+        }
+    }
+
+    /// The device has spoken of its state through the shadow (10.2): that is where it is told of it from now on.
+    pub(super) fn set_shadow(&self) {
+        match self.hub {
+            Some(_) => self.shadow.store(true, Ordering::Relaxed),
+            None => self.key.set_shadow(),
+        }
+    }
+
+    pub(super) fn uses_shadow(&self) -> bool {
+        match self.hub {
+            Some(_) => self.shadow.load(Ordering::Relaxed),
+            None => self.key.uses_shadow(),
+        }
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
@@ -100,7 +141,7 @@ impl OsapLink {
     /// Whether the device has to be told of what is pending now: one that reports through the model does not ask. True
     /// once for each connection.
     pub(super) fn is_to_be_told(&self) -> bool {
-        !self.key.uses_shadow() && !self.told.swap(true, Ordering::Relaxed)
+        !self.uses_shadow() && !self.told.swap(true, Ordering::Relaxed)
     }
 
     /// Answers a query for what is desired of one part of the device, as far as it fits into `window` bytes.
@@ -127,20 +168,56 @@ impl OsapLink {
         let mut body = Vec::new();
         shadow::write_query_reply(&states, &mut body).map_err(|_| NotSent::TooLarge)?;
         let topic = self.shadow_topic(resource, index, "query_reply")?;
-        self.send(&topic, &General::response(seq, CMD_VER), &body)
+        self.send(&topic, &General::response(seq, CMD_VER), &body).map(drop)
     }
 
     fn shadow_topic(&self, resource: &str, index: &str, msg_type: &str) -> Result<String, NotSent> {
-        let (serial, sub) = (&*self.device.serial, topic::GLOBAL);
+        let (serial, sub) = self.names();
         let (module, method) = (shadow::MODULE, shadow::METHOD);
         Topic::Module { serial, sub, index, resource, module, method, msg_type }.encode().map_err(|_| UNADDRESSABLE)
+    }
+
+    /// Answers a request that came on a topic of the model.
+    pub(super) fn answer_model(
+        &self,
+        seq: u64,
+        path: &DevicePath,
+        reply: (&str, &str),
+        body: &[u8],
+    ) -> Result<(), NotSent> {
+        let (method, msg_type) = reply;
+        let topic = self.model_topic(path, method, msg_type)?;
+        self.send(&topic, &General::response(seq, CMD_VER), body).map(drop)
+    }
+
+    /// Sends a command of the older form (9.7): the answer to the request with this number, or a request of our own.
+    pub(super) fn command(&self, command: Command, answered: Option<u64>, body: &[u8]) -> Result<Option<u16>, NotSent> {
+        let topic = command.downlink(self.names().0).encode().map_err(|_| UNADDRESSABLE)?;
+        let general = match answered {
+            Some(seq) => General::response(seq, command.version()),
+            None => General::request(self.key.next_seq(), command.version()),
+        };
+        self.send(&topic, &general, body)
+    }
+
+    /// The device has acknowledged a message.
+    pub(super) fn delivered(&self, packet_id: u16) {
+        if let Take::Found(waiting) = self.take(delivery(packet_id), |waiting| waiting.kind == Kind::Delivery) {
+            waiting.answer(Answer::Done(None));
+        }
     }
 
     /// Sends a request that is answered.
     fn request(&self, waiting: Waiting, ttl: Duration, topic: &str, body: &[u8]) -> Result<(), NotSent> {
         let seq = self.enter(waiting, ttl)?;
         // Entered first: the answer may be faster than we are.
-        self.send(topic, &General::request(seq, CMD_VER), body).inspect_err(|_| self.withdraw(seq))
+        match self.send(topic, &General::request(seq, CMD_VER), body) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.withdraw(seq);
+                Err(error)
+            }
+        }
     }
 
     /// The connection is over: nobody can know what became of what was not answered.
@@ -151,15 +228,10 @@ impl OsapLink {
     }
 
     fn enter(&self, waiting: Waiting, ttl: Duration) -> Result<u64, NotSent> {
-        let now = Instant::now();
         let mut operations = self.operations.lock();
-        if let Operations::None = *operations {
-            *operations = Operations::Some(Box::new(Pending::new(OPERATIONS)));
-        }
-        let Operations::Some(pending) = &mut *operations else { return Err(NotSent::Ending) };
-        drop(pending.expire(now));
+        let pending = operations.open()?;
         let seq = self.key.next_seq();
-        pending.enter(seq, now + ttl + GRACE, waiting).map_err(|_| NotSent::Busy)?;
+        pending.enter(seq, Instant::now() + ttl + GRACE, waiting).map_err(|_| NotSent::Busy)?;
         Ok(seq)
     }
 
@@ -170,7 +242,7 @@ impl OsapLink {
     }
 
     /// Seals a message straight into the connection's out buffer.
-    fn send(&self, topic: &str, general: &General<'_>, application: &[u8]) -> Result<(), NotSent> {
+    fn send(&self, topic: &str, general: &General<'_>, application: &[u8]) -> Result<Option<u16>, NotSent> {
         let len = envelope::sealed_len(general, application.len());
         if topic.len() + len > MAX_PACKET {
             return Err(NotSent::TooLarge);
@@ -180,7 +252,7 @@ impl OsapLink {
             envelope::seal(&cipher, general, application, out).expect("three short members");
         };
         match self.link.publish(topic, QoS::AtLeastOnce, len, seal) {
-            Ok(_) => Ok(()),
+            Ok(packet_id) => Ok(packet_id),
             Err(SendError::Ending) => Err(NotSent::Ending),
             Err(SendError::TooLarge) => Err(NotSent::TooLarge),
             Err(_) => Err(NotSent::Busy),
@@ -194,7 +266,7 @@ impl DeviceLink for OsapLink {
     }
 
     fn operate(&self, operation: Operate<'_>) -> Result<(), NotSent> {
-        let topic = topic_of(&self.device.serial, operation.path, method::SERVICE, "operate")?;
+        let topic = self.model_topic(operation.path, method::SERVICE, "operate")?;
         // A vendor's client knows no such member beside `data`, and is shown none.
         let ttl_ms = self.key.is_ours().then(|| u64::try_from(operation.ttl.as_millis()).unwrap_or(u64::MAX));
         let mut body = Vec::new();
@@ -205,9 +277,9 @@ impl DeviceLink for OsapLink {
     }
 
     fn set(&self, set: SetAttribute<'_>) -> Result<(), NotSent> {
-        let mut topic = topic_of(&self.device.serial, set.path, method::ATTRIBUTE, "set")?;
+        let mut topic = self.model_topic(set.path, method::ATTRIBUTE, "set")?;
         let (mut kind, mut body) = (Kind::Set, Vec::new());
-        let written = if self.key.uses_shadow() {
+        let written = if self.uses_shadow() {
             kind = Kind::Shadow;
             topic = self.shadow_topic(&set.path.resource, &set.path.index, "set")?;
             let (area, name) = (set.path.area.to_string(), set.path.name.to_string());
@@ -219,17 +291,83 @@ impl DeviceLink for OsapLink {
         written.map_err(|_| NotSent::TooLarge)?;
         self.request(Waiting { kind, path: set.path.clone(), reply: set.reply }, set.ttl, &topic, &body)
     }
+
+    fn pass(&self, message: PassMessage<'_>) -> Result<(), NotSent> {
+        let (serial, sub) = self.names();
+        let DevicePath { resource, index, area, name } = message.path;
+        let place = pass::Place { serial, sub, index, resource, area, name, msg_type: pass::DELIVER };
+        let topic = place.topic().map_err(|_| UNADDRESSABLE)?;
+        let mut body = Vec::new();
+        let written = Pass { media_type: message.media_type, bytes: message.body }.write(&mut body);
+        written.map_err(|_| NotSent::TooLarge)?;
+        let waiting = Waiting { kind: Kind::Delivery, path: message.path.clone(), reply: message.reply };
+        // Held while it is sent: the acknowledgement comes on another thread, and may be faster than we are.
+        let mut operations = self.operations.lock();
+        let pending = operations.open()?;
+        if pending.len() >= OPERATIONS {
+            return Err(NotSent::Busy);
+        }
+        let general = General::request(self.key.next_seq(), CMD_VER);
+        let packet_id = self.send(&topic, &general, &body)?.ok_or(NotSent::Unsupported)?;
+        pending.enter(delivery(packet_id), Instant::now() + message.ttl + GRACE, waiting).map_err(|_| NotSent::Busy)
+    }
+
+    fn direct(&self, directive: &Directive) -> Result<(), NotSent> {
+        if self.hub.is_some() {
+            return Err(NotSent::Unsupported);
+        }
+        let mut body = Vec::new();
+        match directive {
+            Directive::Redirect { host } => {
+                Redirect { host: host.clone() }.write(&mut body).map_err(|_| NotSent::Unsupported)?;
+                self.command(Command::Redirect, None, &body)?;
+            }
+            Directive::KeepAlive { seconds } => {
+                KeepAlive { interval_s: *seconds }.write(&mut body).map_err(|_| NotSent::Unsupported)?;
+                let packet_id = self.command(Command::KeepAlive, None, &body)?;
+                self.link.tell_keep_alive(*seconds, packet_id);
+            }
+            Directive::ForceOffline => {
+                self.command(Command::ForcedOffline, None, b"{}")?;
+                // The device keeps the socket open (10.5).
+                self.link.close("forced_offline");
+            }
+            _ => return Err(NotSent::Unsupported),
+        }
+        Ok(())
+    }
+}
+
+/// Acknowledgements are looked up beside replies, whose numbers have 31 bits.
+fn delivery(packet_id: u16) -> u64 {
+    1 << 32 | u64::from(packet_id)
+}
+
+impl Operations {
+    /// What waits, for something more.
+    fn open(&mut self) -> Result<&mut Pending<Waiting>, NotSent> {
+        if let Operations::None = self {
+            *self = Operations::Some(Box::new(Pending::new(OPERATIONS)));
+        }
+        let Operations::Some(pending) = self else { return Err(NotSent::Ending) };
+        // Those who waited for these have given up.
+        drop(pending.expire(Instant::now()));
+        Ok(pending)
+    }
 }
 
 const UNADDRESSABLE: NotSent =
     NotSent::NotAddressable("a level is too long or has characters that an OSAP topic cannot carry");
 
-/// Identifiers that are too long would damage the memory of a legacy device (9.7): they never leave.
-fn topic_of(serial: &str, path: &DevicePath, method: &str, msg_type: &str) -> Result<String, NotSent> {
-    if path.area.len() > MAX_NAME || path.name.len() > MAX_NAME {
-        return Err(NotSent::NotAddressable("an OSAP device takes areas and names of at most 31 bytes"));
+impl OsapLink {
+    /// Identifiers that are too long would damage the memory of a legacy device (9.7): they never leave.
+    fn model_topic(&self, path: &DevicePath, method: &str, msg_type: &str) -> Result<String, NotSent> {
+        if path.area.len() > MAX_NAME || path.name.len() > MAX_NAME {
+            return Err(NotSent::NotAddressable("an OSAP device takes areas and names of at most 31 bytes"));
+        }
+        let DevicePath { resource, index, area, name } = path;
+        let (serial, sub) = self.names();
+        let topic = Topic::Model { serial, sub, index, resource, method, msg_type, area, name };
+        topic.encode().map_err(|_| UNADDRESSABLE)
     }
-    let DevicePath { resource, index, area, name } = path;
-    let topic = Topic::Model { serial, sub: topic::GLOBAL, index, resource, method, msg_type, area, name };
-    topic.encode().map_err(|_| UNADDRESSABLE)
 }

@@ -11,8 +11,9 @@ use osap::lbs::{Credential, Record};
 use vestibule_broker::{Admitted, Login, Refused, SessionId};
 use vestibule_platform::{Device, Fact, Platform};
 
+use super::children::Children;
 use super::link::OsapLink;
-use super::{Das, DasSession};
+use super::{Das, DasSession, Speaker};
 use crate::key_state::KeyState;
 use crate::{explain, record};
 
@@ -80,11 +81,14 @@ impl Das {
         Admitted {
             id: SessionId { realm: REALM, principal: (&*device.serial).into() },
             session: DasSession {
-                device: Arc::clone(device),
-                line: Arc::new(OsapLink::new(Arc::clone(device), Arc::clone(login.link), Arc::clone(&state))),
-                connection: None,
+                own: Speaker {
+                    device: Arc::clone(device),
+                    line: Arc::new(OsapLink::new(Arc::clone(device), Arc::clone(login.link), Arc::clone(&state))),
+                    connection: None,
+                    reporting: false,
+                },
+                children: Children::default(),
                 key: state,
-                reporting: false,
             },
         }
     }

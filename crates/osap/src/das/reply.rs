@@ -76,6 +76,29 @@ impl<'a> Reply<'a> {
     }
 }
 
+impl Reply<'_> {
+    /// Appends the reply to `out` in the shape that devices know which ask something of the platform: a text code beside a
+    /// status (osap-wire 10.1).
+    ///
+    /// # Errors
+    /// [`BodyError`] when `data` is not one JSON value within the limits; `out` is as before then.
+    pub fn write_to_device(&self, out: &mut Vec<u8>) -> Result<(), BodyError> {
+        #[derive(Serialize)]
+        struct Shape<'a> {
+            status: i64,
+            code: &'static str,
+            #[serde(rename = "errorMsg")]
+            message: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            data: Option<&'a RawValue>,
+        }
+        let data = self.data.map(serde_json::from_str).transpose().map_err(|_| BodyError::Malformed)?;
+        let (status, code, otherwise) =
+            if self.is_ok() { (200, "0x0", "success") } else { (self.code, "0x1", "failed") };
+        append(out, &Shape { status, code, message: self.message.as_deref().unwrap_or(otherwise), data })
+    }
+}
+
 /// Appends `body` as JSON, unless a receiver would refuse it.
 pub(super) fn append(out: &mut Vec<u8>, body: &impl Serialize) -> Result<(), BodyError> {
     let start = out.len();
@@ -104,6 +127,19 @@ mod tests {
 
     fn parse(text: &str) -> Result<(i64, Option<String>, Option<&str>), BodyError> {
         Reply::parse(text.as_bytes()).map(|reply| (reply.code, reply.message.map(Cow::into_owned), reply.data))
+    }
+
+    #[test]
+    fn a_device_that_asks_is_answered_in_its_own_shape() {
+        let written = |reply: Reply<'_>| {
+            let mut out = Vec::new();
+            reply.write_to_device(&mut out).expect("written");
+            String::from_utf8(out).expect("text")
+        };
+        let ok = Reply { code: 0, message: None, data: Some(r#"{"Value":7}"#) };
+        assert_eq!(written(ok), r#"{"status":200,"code":"0x0","errorMsg":"success","data":{"Value":7}}"#);
+        let refused = Reply { code: 404, message: Some("no".into()), data: None };
+        assert_eq!(written(refused), r#"{"status":404,"code":"0x1","errorMsg":"no"}"#);
     }
 
     #[test]
