@@ -3,9 +3,11 @@
 mod attributes;
 mod device;
 mod generations;
+mod hub;
 mod mqtt;
 mod operations;
 mod recorded;
 mod rules;
 mod site;
+mod steer;
 mod uplink;

@@ -1,0 +1,133 @@
+//! What operators have done to a connection, what devices ask of the platform, and messages that pass through
+//! (osap-wire 9.9, 10.1, 10.3 to 10.5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use osap::das::envelope::MsgType;
+use osap::das::pass::Pass as Body;
+use vestibule_platform::{Caller, DevicePath, Directive, Pass, PassOutcome, PassQuery, PresenceState};
+
+use crate::operations::{Logged, logged_in};
+use crate::site::eventually;
+
+const MODEL: &str = "/iot/SN0000001/global/0-Lamp/model";
+
+impl Logged {
+    fn direct(&self, directive: Directive) {
+        let (platform, device) = (Arc::clone(&self.site.platform), self.site.device());
+        let directed = self.site.spawn(async move { platform.direct(&device, directive, &Caller::program()).await });
+        self.site.block_on(directed).expect("no panic").expect("sent");
+    }
+
+    fn value(&self, area: &str, name: &str) -> String {
+        let [resource, index, area, name] = ["global", "0", area, name].map(Into::into);
+        let leaf = self.site.platform.attribute(&self.site.device(), &DevicePath { resource, index, area, name });
+        leaf.expect("an attribute").reported.expect("reported").value.get().to_owned()
+    }
+}
+
+#[test]
+fn osap_10_5_a_device_is_redirected_told_its_keep_alive_and_sent_away() {
+    let mut it = logged_in();
+    it.direct(Directive::Redirect { host: "lbs2.example".into() });
+    let sent = it.arrived();
+    assert_eq!((&*sent.topic, &*sent.version), ("/SN0000001/1000/13433", "v2.0.0"));
+    assert_eq!(sent.msg_type, Some(MsgType::Request));
+    assert_eq!(sent.body, "<Request><DomainName>lbs2.example</DomainName></Request>");
+    it.direct(Directive::KeepAlive { seconds: 15 });
+    let sent = it.arrived();
+    assert_eq!((&*sent.topic, &*sent.body), ("/SN0000001/1000/1", r#"{"KeepAlive":{"Interval":15}}"#));
+    it.direct(Directive::ForceOffline);
+    assert_eq!(it.arrived().topic, "/SN0000001/1000/3");
+    assert_eq!(it.mqtt.frame(), None, "the device keeps the socket open, so the DAS closes it");
+    eventually("it is away", || it.site.device().presence().state == PresenceState::Offline);
+    it.site.expect_fact("forced_offline");
+}
+
+#[test]
+fn osap_10_3_what_a_device_says_of_its_firmware_is_an_attribute() {
+    let mut it = logged_in();
+    let topic = |rest: &str| format!("/iot/SN0000001/global/0-global/ota/{rest}/report");
+    let inform = br#"{"modules":[{"index":0,"module":"DT1","fw_ver":"V1.2.3 build 200101"}],"ver":"V1.0.0"}"#;
+    it.reply(&topic("inform"), 1, 1, inform);
+    assert_eq!(it.value("ota", "DT1"), r#"{"index":0,"version":"V1.2.3 build 200101","whole":"V1.0.0"}"#);
+    let progress = br#"{"status":2,"process":40,"code":"0x00000000","errorMsg":"success","module":"DT1"}"#;
+    it.reply(&topic("progress"), 2, 2, progress);
+    assert_eq!(it.value("ota_progress", "DT1"), r#"{"code":0,"message":"success","percent":40,"status":2}"#);
+}
+
+#[test]
+fn osap_10_4_who_owns_a_device_is_answered_and_its_leave_is_noted() {
+    let mut it = logged_in();
+    let request = b"<Request><DevSerial>SN0000001</DevSerial><Authorization></Authorization></Request>";
+    it.reply("/1100/13381", 1, 41, request);
+    let answer = it.arrived();
+    assert_eq!((&*answer.topic, answer.seq, answer.msg_type), ("/SN0000001/1100/13382", 41, Some(MsgType::Response)));
+    assert_eq!(answer.body, "<Response><Result>1055746</Result></Response>");
+    it.reply("/1100/10247", 2, 42, request);
+    it.site.expect_fact("leaving");
+    it.reply("/1100/14338", 3, 43, br#"{"token":"t"}"#);
+    it.site.expect_fact("not_handled");
+}
+
+#[test]
+fn osap_10_1_what_a_device_asks_for_is_answered() {
+    let mut it = logged_in();
+    it.reply(&format!("{MODEL}/attribute/query/Light/Power"), 1, 7, br#"{"data":{"Value":null}}"#);
+    let answer = it.arrived();
+    assert_eq!((&*answer.topic, answer.seq), (&*format!("{MODEL}/attribute/query_reply/Light/Power"), 7));
+    assert_eq!(answer.body, r#"{"status":404,"code":"0x1","errorMsg":"nothing serves this here"}"#);
+    it.reply(&format!("{MODEL}/attribute/report/Light/Power"), 2, 8, br#"{"data":{"Value":true}}"#);
+    it.reply(&format!("{MODEL}/attribute/query/Light/Power"), 3, 9, br#"{"data":{"Value":null}}"#);
+    let expected = r#"{"status":200,"code":"0x0","errorMsg":"success","data":{"Value":true}}"#;
+    assert_eq!(it.arrived().body, expected);
+    it.reply(&format!("{MODEL}/service/operate/Light/Ask"), 4, 10, br#"{"data":1}"#);
+    let answer = it.arrived();
+    assert_eq!(answer.topic, format!("{MODEL}/service/operate_reply/Light/Ask"));
+    assert!(answer.body.starts_with(r#"{"status":404,"#));
+}
+
+#[test]
+fn messages_pass_through_both_ways_and_are_delivered_when_the_device_has_them() {
+    let mut it = logged_in();
+    let topic = |way: &str| format!("/iot/SN0000001/global/0-Lamp/pass/Meter/Serial/{way}");
+    let mut body = Vec::new();
+    Body { media_type: "application/x-meter", bytes: &[0, 255] }.write(&mut body).expect("a message");
+    it.reply(&topic("report"), 1, 1, &body);
+    let (platform, device) = (Arc::clone(&it.site.platform), it.site.device());
+    let pass = |deadline| {
+        let (platform, device) = (Arc::clone(&platform), Arc::clone(&device));
+        it.site.spawn(async move {
+            let [resource, index, area, name] = ["Lamp", "0", "Meter", "Serial"].map(Into::into);
+            let path = DevicePath { resource, index, area, name };
+            let by = &Caller::program();
+            platform.pass(&device, Pass { path, media_type: "text/plain", body: b"read 7", deadline, by }).await
+        })
+    };
+    let passed = pass(Duration::from_secs(20));
+    let sent = it.arrived();
+    assert_eq!((&*sent.topic, &*sent.body), (&*topic("deliver"), "\u{a}text/plainread 7"));
+    let outcome = it.site.block_on(passed).expect("no panic").expect("sent");
+    assert_eq!(outcome, PassOutcome::Delivered);
+    let query = PassQuery { limit: 10, ..PassQuery::default() };
+    let kept = it.site.block_on(it.site.platform.passed_messages(query)).expect("readable");
+    let expected = r#"{"direction":"up","media_type":"application/x-meter","bytes":2,"base64":"AP8="}"#;
+    assert_eq!((kept.len(), &*kept[1].data), (2, expected));
+}
+
+#[test]
+fn a_message_that_the_device_does_not_acknowledge_is_not_delivered() {
+    let mut it = logged_in();
+    let (platform, device) = (Arc::clone(&it.site.platform), it.site.device());
+    let passed = it.site.spawn(async move {
+        let [resource, index, area, name] = ["Lamp", "0", "Meter", "Serial"].map(Into::into);
+        let (path, by) = (DevicePath { resource, index, area, name }, &Caller::program());
+        let deadline = Duration::from_secs(20);
+        platform.pass(&device, Pass { path, media_type: "text/plain", body: b"x", deadline, by }).await
+    });
+    it.mqtt.frame().expect("the message");
+    drop(it.mqtt.wire);
+    let outcome = it.site.block_on(passed).expect("no panic").expect("sent");
+    assert_eq!(outcome, PassOutcome::Unknown);
+}
