@@ -10,16 +10,17 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 /// The configuration of a store; [`StoreConfig::new`] has the defaults.
 #[derive(Clone)]
 pub struct StoreConfig {
-    /// The data directory; it holds the key file also when the databases are elsewhere.
+    /// The data directory; it holds the journal and the key file also when the control database is elsewhere.
     pub dir: PathBuf,
-    /// `postgres://…` keeps control database and journal there; `None`: SQLite files in `dir`.
+    /// `postgres://…` keeps the control database there and copies the journal to it; `None`: SQLite files in `dir`.
     pub url: Option<String>,
-    /// How long a record stays in the journal after its receipt. 30 days.
+    /// How long a record stays in the journal and its copy after its receipt; in the journal at least until it is copied.
+    /// 30 days.
     pub retention: Duration,
-    /// The size of the SQLite journal at which commits stop until retention frees space, in bytes. `None`: 80 % of the
-    /// volume `dir` is on. PostgreSQL's space is its operator's to watch.
+    /// The size of the journal at which commits stop until retention frees space, in bytes. `None`: 80 % of the volume
+    /// `dir` is on. PostgreSQL's space is its operator's to watch.
     pub max_bytes: Option<u64>,
-    /// Rows of a SQLite segment file after which the next one begins. Until then a row also takes some 50 bytes of memory.
+    /// Rows of a segment file after which the next one begins. Until then a row also takes some 50 bytes of memory.
     /// 1,000,000.
     pub segment_rows: u64,
     /// Records not yet durable at which the journal has no more room. 65,536.

@@ -16,8 +16,8 @@ pub enum OpenError {
         /// Who has it, as that process wrote down.
         holder: Option<String>,
     },
-    /// Another process writes to this PostgreSQL journal.
-    #[error("the journal in this PostgreSQL database is in use by another process")]
+    /// Another process copies its journal to this PostgreSQL database.
+    #[error("another process copies its journal to this PostgreSQL database")]
     JournalInUse,
     /// The directory or database was written by a later release.
     #[error("{what} has format {found}, this release reads up to {known}: use a later release")]

@@ -2,9 +2,10 @@
 
 mod active;
 mod filter;
+mod forward;
 mod live;
 mod name;
-mod postgres;
+mod origin;
 mod queue;
 mod row;
 mod segment;
@@ -21,14 +22,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::control::on_runtime;
-use crate::db::{Db, postgres_options};
+use crate::db::postgres_options;
 use crate::{OpenError, Position, Record, Scan, StoreConfig, StoreError};
-use postgres::PgWriter;
+use forward::{Claim, Forwarding};
 use queue::Queue;
 use segments::SegmentReader;
 use sqlite::SegmentWriter;
 use tail::Tail;
-use writer::{Backend, Writer};
+use writer::Writer;
 
 pub use tail::Recent;
 
@@ -64,45 +65,41 @@ struct Shared {
     tail: RwLock<Tail>,
     durable: watch::Sender<Position>,
     health: Mutex<JournalHealth>,
-    reader: Reader,
+    /// Where records are read that the tail no longer has.
+    reader: SegmentReader,
     runtime: Handle,
     /// Asks the writer to finish.
     stop: Notify,
 }
 
-/// Where records are read that the tail no longer has.
-enum Reader {
-    Segments(SegmentReader),
-    Postgres(sqlx::PgPool),
-}
-
 impl Journal {
-    /// Opens the journal where the configuration says and starts its writer on the current runtime.
-    pub(crate) async fn start(db: &Db, config: &StoreConfig) -> Result<(Journal, JoinHandle<()>), OpenError> {
-        let (backend, reader, last) = match (db, &config.url) {
-            (Db::Postgres(pool), Some(url)) => {
-                let writer = PgWriter::open(postgres_options(url)?, config).await?;
-                let last = writer.last();
-                (Backend::Postgres(Box::new(writer)), Reader::Postgres(pool.clone()), last)
-            }
-            _ => {
-                let writer = SegmentWriter::open(config.dir.join("journal"), config).await?;
-                let (reader, last) = (writer.reader(), writer.last());
-                (Backend::Sqlite(Box::new(writer)), Reader::Segments(reader), last)
-            }
+    /// Opens the journal and starts its writer on the current runtime and, when the configuration names a PostgreSQL, the
+    /// task that copies it there.
+    pub(crate) async fn start(config: &StoreConfig) -> Result<(Journal, JoinHandle<()>), OpenError> {
+        let dir = config.dir.join("journal");
+        let claim = match &config.url {
+            Some(url) => Some(Claim::make(postgres_options(url)?, origin::of(&dir)?).await?),
+            None => None,
         };
+        let forwarded = claim.as_ref().map(Claim::forwarded);
+        let floor = claim.as_ref().map_or(1, |claim| claim.floor);
+        let writer = SegmentWriter::open(dir, config, floor, forwarded.clone()).await?;
+        let last = writer.last();
         let shared = Arc::new(Shared {
             queue: Queue::new(last, config.queue_records, config.queue_bytes, config.commit_records),
             tail: RwLock::new(Tail::new(last, config.tail_records)),
             durable: watch::Sender::new(last),
             health: Mutex::new(JournalHealth::Ok),
-            reader,
+            reader: writer.reader(),
             runtime: Handle::current(),
             stop: Notify::new(),
         });
+        let forwarding =
+            claim.zip(forwarded).map(|(claim, forwarded)| Forwarding::start(claim, forwarded, shared.clone(), config));
         let writer = Writer {
             shared: shared.clone(),
-            backend,
+            segments: writer,
+            forwarding,
             now: config.now.clone(),
             commit_records: config.commit_records.max(1),
             commit_delay: config.commit_delay,
@@ -158,25 +155,13 @@ impl Journal {
     /// Reads the journal. A scan sees at least what was durable when it began.
     pub async fn scan(&self, scan: &Scan) -> Result<Vec<Arc<Record>>, StoreError> {
         let (shared, scan) = (self.0.clone(), scan.clone());
-        on_runtime(&self.0.runtime, async move {
-            match &shared.reader {
-                Reader::Segments(segments) => segments.scan(&scan).await,
-                Reader::Postgres(pool) => postgres::scan(pool, &scan).await,
-            }
-        })
-        .await
+        on_runtime(&self.0.runtime, async move { shared.reader.scan(&scan).await }).await
     }
 
     /// The oldest record still there.
     pub async fn oldest(&self) -> Result<Option<Position>, StoreError> {
         let shared = self.0.clone();
-        on_runtime(&self.0.runtime, async move {
-            match &shared.reader {
-                Reader::Segments(segments) => segments.oldest().await,
-                Reader::Postgres(pool) => postgres::oldest(pool).await,
-            }
-        })
-        .await
+        on_runtime(&self.0.runtime, async move { shared.reader.oldest().await }).await
     }
 
     /// Whether commits go through.

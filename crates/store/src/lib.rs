@@ -1,4 +1,4 @@
-//! The journal of events and the control database, on SQLite or PostgreSQL.
+//! The journal of events, on SQLite and copied to PostgreSQL, and the control database, on either.
 //!
 //! # How an event becomes durable
 //!
@@ -9,8 +9,8 @@
 //!    waiting: a lone record on an idle journal is committed at once, a busy journal shares each sync among many.
 //! 3. A record whose (device, event id) is journalled already is dropped: the one writer knows the events of the segment
 //!    it writes to from memory, and probes earlier segments behind a filter each. The rest goes into one transaction
-//!    together with the journal's high-water mark: on SQLite into the segment file of the day (WAL, `synchronous=FULL`, so
-//!    COMMIT returns after the sync of the log), on PostgreSQL into one table, whose unique index drops repetitions.
+//!    together with the journal's high-water mark, into the segment file of the day (SQLite, WAL, `synchronous=FULL`, so
+//!    COMMIT returns after the sync of the log).
 //! 4. After the commit the records enter the in-memory tail ([`Journal::recent`]), then the durable watermark
 //!    ([`Journal::durable`], [`Journal::watch_durable`]) moves past them, repetitions included: the original is durable.
 //!    Only now may anybody acknowledge them.
@@ -23,13 +23,21 @@
 //! high-water mark is stored with every commit, so it also survives repetitions at the very end and the removal of every
 //! old segment.
 //!
-//! # Segments on SQLite
+//! # Segments
 //!
 //! A segment file is written to without secondary indexes: with thousands of devices every record would touch its own page
 //! of each, and the log carries whole pages, which costs several times what the records do. What the indexes would answer
 //! is held in memory, made from the file again after a restart. When the segment ends (next UTC day of receipt, or its
 //! number of rows) it is sealed beside the writing: indexes and filter in one transaction, then the log into the file. From
 //! then on it is one file that never changes, read through a few connections, and removed whole by retention.
+//!
+//! # The copy in PostgreSQL
+//!
+//! With a PostgreSQL the journal is the same, and the outbox of a task that copies it there: committed records in the order
+//! of their positions, and how far they go, in one transaction, so that a crash on either side leaves neither a hole nor a
+//! repetition. While the server is away devices are acknowledged as before; no segment is removed before it is copied, so
+//! that in the end the size cap says that something is wrong. The mark in the table names the journal that may copy there:
+//! another one takes it over only when nobody holds it, and then gives positions beyond those that are known there.
 //!
 //! # The control database
 //!

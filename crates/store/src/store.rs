@@ -37,7 +37,7 @@ impl Store {
             Some(url) => Db::postgres(url).await?,
             None => Db::sqlite(dir.path()).await?,
         };
-        let (journal, journal_writer) = Journal::start(&db, &config).await?;
+        let (journal, journal_writer) = Journal::start(&config).await?;
         let (control, control_writer) = Control::start(db, envelope);
         Ok(Store { control, journal, open: Mutex::new(Some(Open { control_writer, journal_writer, _dir: dir })) })
     }

@@ -1,14 +1,14 @@
-//! A record as a row, the same on both databases.
+//! A record as a row of a segment.
 
 use std::sync::Arc;
 
-use sqlx::{Database, Encode, QueryBuilder, Type};
+use sqlx::{QueryBuilder, Sqlite};
 
 use crate::scan::MAX_SCAN;
 use crate::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
 
 /// The columns of a record, in the order of [`Row`].
-pub(super) const COLUMNS: &str =
+const COLUMNS: &str =
     "position, device, serial, kind, resource, idx, area, name, event_id, time, received, flags, data";
 
 /// A record as it is read.
@@ -37,36 +37,17 @@ pub(super) fn record(row: Row) -> Result<Arc<Record>, StoreError> {
     }))
 }
 
-/// Where records are read from and how a device is told there; `device` is followed by its id.
-pub(super) struct Source {
-    pub(super) table: &'static str,
-    pub(super) device: &'static str,
-    pub(super) device_end: &'static str,
-}
-
-/// The table on PostgreSQL.
-pub(super) const POSTGRES: Source = Source { table: "journal_record", device: " AND device = ", device_end: "" };
-
-/// A segment on SQLite: by the device's number there, which is what the index has.
-pub(super) const SEGMENT: Source =
-    Source { table: "entry", device: " AND device_number = (SELECT number FROM device WHERE id = ", device_end: ")" };
-
 /// The query of a scan up to its conditions; [`finish`] ends it.
-pub(super) fn select<DB>(source: &Source, scan: &Scan) -> QueryBuilder<DB>
-where
-    DB: Database,
-    i16: Encode<'static, DB> + Type<DB>,
-    i64: Encode<'static, DB> + Type<DB>,
-    Vec<u8>: Encode<'static, DB> + Type<DB>,
-    String: Encode<'static, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM {} WHERE position > ", source.table));
+pub(super) fn select(scan: &Scan) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM entry WHERE position > "));
     query.push_bind(scan.after.get());
     if let Some(before) = scan.before {
         query.push(" AND position < ").push_bind(before.get());
     }
     if let Some(device) = scan.device {
-        query.push(source.device).push_bind(device.as_bytes().to_vec()).push(source.device_end);
+        // By the device's number in the segment, which is what the index has.
+        query.push(" AND device_number = (SELECT number FROM device WHERE id = ");
+        query.push_bind(device.as_bytes().to_vec()).push(")");
     }
     if let Some(kind) = scan.kind {
         query.push(" AND kind = ").push_bind(kind.stored());
@@ -75,7 +56,7 @@ where
         [(" AND resource = ", &scan.resource), (" AND area = ", &scan.area), (" AND name = ", &scan.name)]
     {
         if let Some(value) = value {
-            // No stored text has U+0000 (see `Record::make_storable`), and PostgreSQL takes none as a parameter either.
+            // No stored text has U+0000 (see `Record::make_storable`).
             query.push(column).push_bind(value.replace('\0', "\u{fffd}"));
         }
     }
@@ -89,11 +70,7 @@ where
 }
 
 /// Order and limit of a scan.
-pub(super) fn finish<DB>(query: &mut QueryBuilder<DB>, scan: &Scan, limit: usize)
-where
-    DB: Database,
-    i64: Encode<'static, DB> + Type<DB>,
-{
+pub(super) fn finish(query: &mut QueryBuilder<Sqlite>, scan: &Scan, limit: usize) {
     query.push(match scan.order {
         Order::Oldest => " ORDER BY position ASC LIMIT ",
         Order::Newest => " ORDER BY position DESC LIMIT ",

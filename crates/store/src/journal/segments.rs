@@ -146,7 +146,7 @@ impl SegmentReader {
         limit: usize,
     ) -> Result<Vec<Row>, sqlx::Error> {
         loop {
-            let mut query = row::select::<sqlx::Sqlite>(&row::SEGMENT, scan);
+            let mut query = row::select(scan);
             if let Some(positions) = positions {
                 let list: Vec<String> = positions.iter().map(i64::to_string).collect();
                 query.push(" AND position IN (SELECT value FROM json_each(");

@@ -1,4 +1,4 @@
-//! The writing side of the journal on SQLite: which segment a record goes to, when one ends and when one goes.
+//! The writing side of the journal: which segment a record goes to, when one ends and when one goes.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::active::{Active, Opened};
 use super::filter::{self, Filter};
+use super::forward::Forwarded;
 use super::name::{day, file_name, parse_name, segment_files};
 use super::segment::{Segment, remove_files};
 use super::segments::SegmentReader;
@@ -30,6 +31,8 @@ pub(super) struct SegmentWriter {
     segment_rows: i64,
     max_bytes: u64,
     retention_ms: i64,
+    /// Where PostgreSQL has everything up to; what lies beyond is not removed.
+    forwarded: Option<Forwarded>,
     reader: SegmentReader,
     /// The filters over sealed segments, oldest first.
     filters: Vec<(Arc<Segment>, Filter)>,
@@ -48,8 +51,14 @@ pub(super) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Opens the journal in this directory and finishes what a crash interrupted.
-    pub(super) async fn open(dir: PathBuf, config: &StoreConfig) -> Result<SegmentWriter, OpenError> {
+    /// Opens the journal in this directory and finishes what a crash interrupted. It gives no position before `floor`, and
+    /// with `forwarded` removes nothing beyond that.
+    pub(super) async fn open(
+        dir: PathBuf,
+        config: &StoreConfig,
+        floor: i64,
+        forwarded: Option<Forwarded>,
+    ) -> Result<SegmentWriter, OpenError> {
         create_dir(&dir)?;
         let max_bytes = match config.max_bytes {
             Some(bytes) => bytes,
@@ -77,6 +86,14 @@ impl SegmentWriter {
         found.sort_by_key(|(segment, next)| (segment.base, *next));
         actives.sort_by_key(|active| (active.segment.base, active.next));
         let next = found.iter().map(|(_, next)| *next).max().unwrap_or(1);
+        if next < floor {
+            tracing::warn!(
+                next,
+                floor,
+                "PostgreSQL knows of later positions than this journal: it goes on behind them"
+            );
+        }
+        let next = next.max(floor);
         let segments: Vec<Arc<Segment>> = found.into_iter().map(|(segment, _)| segment).collect();
         let last = segments.last().cloned();
         let mut writer = SegmentWriter {
@@ -84,6 +101,7 @@ impl SegmentWriter {
             segment_rows: i64::try_from(config.segment_rows.max(1)).unwrap_or(i64::MAX),
             max_bytes,
             retention_ms: i64::try_from(config.retention.as_millis()).unwrap_or(i64::MAX),
+            forwarded,
             reader: SegmentReader::new(segments),
             filters,
             ended: Vec::new(),
@@ -343,12 +361,18 @@ impl SegmentWriter {
         }
     }
 
-    /// Unlinks segments that have ended and whose newest record was received before `limit`. The newest segment stays: it
-    /// holds the mark from which positions go on.
+    /// Unlinks segments that have ended, whose newest record was received before `limit` and whose records are in
+    /// PostgreSQL, if they are to be there. The newest segment stays: it holds the mark from which positions go on.
     async fn remove_expired(&mut self, limit: i64) -> Result<(), CommitError> {
-        let mut list = self.reader.list();
-        list.pop();
-        list.retain(|segment| segment.bounds.get().is_some_and(|bounds| bounds.received < limit));
+        let forwarded = self.forwarded.as_ref().map_or(i64::MAX, Forwarded::get);
+        let all = self.reader.list();
+        // Every record of a segment lies before the base of the next one.
+        let ended = all.iter().zip(all.iter().skip(1));
+        let list: Vec<Arc<Segment>> = ended
+            .filter(|(_, next)| next.base.saturating_sub(1) <= forwarded)
+            .filter(|(segment, _)| segment.bounds.get().is_some_and(|bounds| bounds.received < limit))
+            .map(|(segment, _)| segment.clone())
+            .collect();
         if list.iter().any(|segment| self.ended.iter().any(|ended| Arc::ptr_eq(ended, segment))) {
             // Its files go when nobody writes to them any more.
             self.collect_seal(true).await;
@@ -421,7 +445,7 @@ mod tests {
 
     async fn writer(dir: &Path, segment_rows: u64) -> SegmentWriter {
         let config = StoreConfig { segment_rows, ..StoreConfig::new(dir) };
-        SegmentWriter::open(dir.join("journal"), &config).await.unwrap()
+        SegmentWriter::open(dir.join("journal"), &config, 1, None).await.unwrap()
     }
 
     #[tokio::test]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout_at};
 
-use super::postgres::PgWriter;
+use super::forward::Forwarding;
 use super::sqlite::SegmentWriter;
 use super::{JournalHealth, Shared};
 use crate::config::Clock;
@@ -18,8 +18,6 @@ const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 /// The pause after a failed commit, doubled up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// After this PostgreSQL is taken as gone: a network may swallow a commit without a word.
-const POSTGRES_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a failing commit is tried when the store is being closed.
 const CLOSING_ATTEMPTS: u32 = 3;
 
@@ -65,44 +63,12 @@ impl From<OpenError> for CommitError {
     }
 }
 
-/// Where the journal is kept.
-pub(super) enum Backend {
-    Sqlite(Box<SegmentWriter>),
-    Postgres(Box<PgWriter>),
-}
-
-impl Backend {
-    async fn commit(&mut self, batch: &[Arc<Record>], now: i64) -> Result<Committed, CommitError> {
-        match self {
-            Backend::Sqlite(writer) => writer.commit(batch, now).await,
-            Backend::Postgres(writer) => in_time(writer.commit(batch)).await,
-        }
-    }
-
-    /// True: there is more to remove.
-    async fn retain(&mut self, now: i64) -> Result<bool, CommitError> {
-        match self {
-            Backend::Sqlite(writer) => writer.retain(now).await.map(|()| false),
-            Backend::Postgres(writer) => in_time(writer.retain(now)).await,
-        }
-    }
-
-    async fn close(self) {
-        match self {
-            Backend::Sqlite(writer) => writer.close().await,
-            Backend::Postgres(writer) => writer.close().await,
-        }
-    }
-}
-
-async fn in_time<T>(work: impl Future<Output = Result<T, CommitError>>) -> Result<T, CommitError> {
-    timeout(POSTGRES_PATIENCE, work).await.unwrap_or_else(|_| Err(CommitError::failed("PostgreSQL does not answer")))
-}
-
 /// The task.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
-    pub(super) backend: Backend,
+    pub(super) segments: SegmentWriter,
+    /// Copies what is committed to PostgreSQL.
+    pub(super) forwarding: Option<Forwarding>,
     pub(super) now: Clock,
     pub(super) commit_records: usize,
     pub(super) commit_delay: Duration,
@@ -114,21 +80,14 @@ impl Writer {
         let mut begun = None;
         let mut retention = interval_at(Instant::now() + RETENTION_EVERY, RETENTION_EVERY);
         retention.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        if self.retain().await {
-            retention.reset_immediately();
-        }
+        self.retain().await;
         let mut closing = false;
         while !closing {
             let shared = self.shared.clone();
             tokio::select! {
                 biased;
                 () = shared.stop.notified() => closing = true,
-                _ = retention.tick() => {
-                    if self.retain().await {
-                        // A part at a time, with commits in between.
-                        retention.reset_immediately();
-                    }
-                }
+                _ = retention.tick() => self.retain().await,
                 () = shared.queue.work() => {
                     closing = self.pause(begun).await;
                 }
@@ -138,7 +97,10 @@ impl Writer {
                 break;
             }
         }
-        self.backend.close().await;
+        if let Some(forwarding) = self.forwarding {
+            forwarding.finish().await;
+        }
+        self.segments.close().await;
     }
 
     /// Waits until `commit_delay` after the last commit began, or until a batch is full; true: asked to stop.
@@ -170,7 +132,7 @@ impl Writer {
                 let started = Instant::now();
                 let size = batch.len().min(self.commit_records);
                 let slice = &batch.make_contiguous()[..size];
-                match self.backend.commit(slice, (self.now)()).await {
+                match self.segments.commit(slice, (self.now)()).await {
                     Ok(committed) => {
                         histogram!("vestibule_journal_commit_seconds").record(started.elapsed().as_secs_f64());
                         failures = 0;
@@ -193,9 +155,7 @@ impl Writer {
                                 failures = 0;
                             }
                             // What it removes may be what the disk is full of.
-                            _ = retention.tick(), if !*closing => {
-                                self.retain().await;
-                            }
+                            _ = retention.tick(), if !*closing => self.retain().await,
                             () = sleep(pause) => {}
                         }
                     }
@@ -255,15 +215,10 @@ impl Writer {
         gauge!("vestibule_journal_queue_records").set(self.shared.queue.records() as f64);
     }
 
-    /// Removes a part of what is too old; true: there is more.
-    async fn retain(&mut self) -> bool {
-        match self.backend.retain((self.now)()).await {
-            Ok(more) => more,
-            Err(CommitError::Failed(error)) => {
-                tracing::warn!(%error, "the journal's retention failed and is tried again in an hour");
-                false
-            }
-            Err(CommitError::Full { .. }) => false,
+    /// Removes what is too old.
+    async fn retain(&mut self) {
+        if let Err(CommitError::Failed(error)) = self.segments.retain((self.now)()).await {
+            tracing::warn!(%error, "the journal's retention failed and is tried again in an hour");
         }
     }
 }

@@ -19,35 +19,20 @@ on_both!(
 
 only_on!(Sqlite: a_segment_that_cannot_be_made_is_made_later);
 
-/// Keeps the journal from committing, for real: on SQLite another process's lock on the file, on PostgreSQL a table that
-/// is not there.
-enum Obstacle {
-    Lock(SqliteConnection),
-    Renamed,
-}
+/// Keeps the journal from committing, for real: another process's lock on the file.
+struct Obstacle(SqliteConnection);
 
 impl Obstacle {
     async fn put(bed: &Bed) -> Obstacle {
-        if bed.url.is_some() {
-            bed.pg().await.execute("ALTER TABLE journal_record RENAME TO put_away").await.unwrap();
-            return Obstacle::Renamed;
-        }
         let path = bed.dir().join("journal/2026-02-03-1.db");
         let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
         connection.execute("BEGIN IMMEDIATE").await.unwrap();
-        Obstacle::Lock(connection)
+        Obstacle(connection)
     }
 
-    async fn clear(self, bed: &Bed) {
-        match self {
-            Obstacle::Lock(mut connection) => {
-                connection.execute("ROLLBACK").await.unwrap();
-                connection.close().await.unwrap();
-            }
-            Obstacle::Renamed => {
-                bed.pg().await.execute("ALTER TABLE put_away RENAME TO journal_record").await.unwrap();
-            }
-        }
+    async fn clear(mut self) {
+        self.0.execute("ROLLBACK").await.unwrap();
+        self.0.close().await.unwrap();
     }
 }
 
@@ -75,7 +60,7 @@ async fn a_failing_commit_keeps_everything_and_recovers(bed: Bed) {
     }
     assert_eq!(journal.durable(), Position::new(1));
     assert!(matches!(journal.health(), JournalHealth::Failing { since_ms: NOON, .. }));
-    obstacle.clear(&bed).await;
+    obstacle.clear().await;
 
     durable(journal, Position::new(201)).await;
     eventually("healthy", || journal.health() == JournalHealth::Ok).await;
@@ -101,7 +86,7 @@ async fn the_queue_is_bounded_while_commits_fail(bed: Bed) {
     assert!(!journal.has_room());
     // Who does not ask is served nevertheless.
     let mut last = journal.append(bed.event(device, "beyond"));
-    obstacle.clear(&bed).await;
+    obstacle.clear().await;
     tokio::time::timeout(Duration::from_secs(60), journal.room()).await.expect("there was never room again");
     assert!(journal.has_room());
     durable(journal, last).await;
@@ -115,7 +100,7 @@ async fn the_queue_is_bounded_while_commits_fail(bed: Bed) {
         last = journal.append(record);
     }
     assert!(!journal.has_room());
-    obstacle.clear(&bed).await;
+    obstacle.clear().await;
     durable(journal, last).await;
     eventually("room", || journal.has_room()).await;
     assert_eq!(everything(journal).await.len(), 1 + 51 + 3);
@@ -130,7 +115,7 @@ async fn closing_gives_up_on_a_database_that_stays_away(bed: Bed) {
     let lost = store.journal.append(bed.event(device, "never acknowledged"));
     store.close().await;
     assert!(store.journal.durable() < lost);
-    obstacle.clear(&bed).await;
+    obstacle.clear().await;
     let store = bed.open().await;
     assert_eq!(positions(&everything(&store.journal).await), [1]);
     store.close().await;

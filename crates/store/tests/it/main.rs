@@ -1,17 +1,18 @@
-//! The store as its users see it: the same behaviour on SQLite and on PostgreSQL.
+//! The store as its users see it: the same behaviour on SQLite alone and with PostgreSQL.
 
 mod audit;
 mod bed;
 mod control;
 mod directory;
 mod failure;
+mod forward;
 mod idempotency;
 mod journal;
 mod kill;
 mod meter;
 mod migration;
 mod parent;
-mod postgres;
+mod proxy;
 mod queue;
 mod segments;
 mod twin;

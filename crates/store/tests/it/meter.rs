@@ -1,13 +1,14 @@
-//! Counts what the store counts.
+//! Counts and measures what the store does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use metrics::{
-    Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit, with_local_recorder,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    with_local_recorder,
 };
 
-/// The counters of one thread.
+/// The counters and gauges of one thread.
 #[derive(Clone, Default)]
 pub struct Meter(Arc<Mutex<HashMap<String, u64>>>);
 
@@ -16,6 +17,11 @@ impl Meter {
     pub fn run<F: Future<Output = ()>>(&self, test: F) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         with_local_recorder(self, || runtime.block_on(test));
+    }
+
+    fn handle(&self, key: &Key) -> Handle {
+        let labels: String = key.labels().map(|label| format!("{{{}={}}}", label.key(), label.value())).collect();
+        Handle(self.clone(), format!("{}{labels}", key.name()))
     }
 
     pub fn count(&self, name: &str) -> u64 {
@@ -35,18 +41,31 @@ impl CounterFn for Handle {
     }
 }
 
+impl GaugeFn for Handle {
+    fn increment(&self, _: f64) {
+        unreachable!("gauges of the store are set");
+    }
+
+    fn decrement(&self, _: f64) {
+        unreachable!("gauges of the store are set");
+    }
+
+    fn set(&self, value: f64) {
+        self.0.0.lock().unwrap().insert(self.1.clone(), value as u64);
+    }
+}
+
 impl Recorder for Meter {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        let labels: String = key.labels().map(|label| format!("{{{}={}}}", label.key(), label.value())).collect();
-        Counter::from_arc(Arc::new(Handle(self.clone(), format!("{}{labels}", key.name()))))
+        Counter::from_arc(Arc::new(self.handle(key)))
     }
 
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Arc::new(self.handle(key)))
     }
 
     fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {

@@ -1,4 +1,4 @@
-//! What only the journal on SQLite has: its segment files.
+//! The segment files of the journal.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -12,16 +12,17 @@ use super::text;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// PostgreSQL address of registry and journal; `None` keeps everything in SQLite files in the data directory.
+    /// PostgreSQL address of the registry and of the journal's copy; `None` keeps everything in SQLite files in the data
+    /// directory.
     #[serde(with = "text::store_url")]
     pub url: Option<StoreUrl>,
     /// How long events are kept.
     #[serde(with = "text::duration")]
     pub retention: Duration,
-    /// Cap of the journal on SQLite, absolute or as a share of the volume; at the cap devices are not acknowledged any more.
+    /// Cap of the journal, absolute or as a share of the volume; at the cap devices are not acknowledged any more.
     #[serde(with = "text::capacity")]
     pub max_bytes: Capacity,
-    /// Rows after which a new journal segment begins, on SQLite.
+    /// Rows after which a new journal segment begins.
     pub segment_rows: u64,
     /// Records that may wait for their commit.
     pub queue_records: usize,
