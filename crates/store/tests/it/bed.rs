@@ -105,6 +105,13 @@ impl Bed {
         Store::open(config).await.unwrap()
     }
 
+    /// The name of the bed's PostgreSQL database.
+    pub fn database(&self) -> &str {
+        let url = self.url.as_deref().unwrap();
+        let (_, database) = url.split_once("127.0.0.1").and_then(|(_, rest)| rest.split_once('/')).unwrap();
+        database.split('?').next().unwrap()
+    }
+
     /// A connection beside the store's own.
     pub async fn pg(&self) -> PgConnection {
         PgConnection::connect(self.url.as_deref().unwrap()).await.unwrap()
@@ -181,7 +188,9 @@ pub fn positions(records: &[Arc<Record>]) -> Vec<i64> {
 
 /// A throw-away PostgreSQL cluster of this test process.
 pub struct PgServer {
-    port: u16,
+    pub port: u16,
+    /// Holds `ca.pem`, the authority over the server's certificate for `localhost`, and `other.pem`, which is not.
+    pub dir: PathBuf,
     databases: AtomicU32,
     /// The shell that stops the server and removes its files when its input ends, however this process ends.
     _keeper: Child,
@@ -194,10 +203,20 @@ bin=$1 port=$2
 cd /
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
+key="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30"
+{
+    openssl req -x509 $key -keyout "$dir/ca.key" -out "$dir/ca.pem" -subj "/CN=authority"
+    openssl req -x509 $key -keyout "$dir/other.key" -out "$dir/other.pem" -subj "/CN=another authority"
+    openssl req $key -keyout "$dir/server.key" -out "$dir/server.csr" -subj "/CN=server"
+    echo "subjectAltName=DNS:localhost" >"$dir/server.ext"
+    openssl x509 -req -in "$dir/server.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial -days 30 \
+        -extfile "$dir/server.ext" -out "$dir/server.pem"
+    chmod 600 "$dir/server.key"
+} >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
 "$bin/initdb" -D "$dir/data" -U postgres --auth=trust --encoding=UTF8 --no-sync >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
-"$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 120 -o "-h 127.0.0.1 -p $port -c unix_socket_directories='' -c fsync=off -c max_connections=300 -c shared_buffers=64MB" start >/dev/null 2>&1 </dev/null \
+"$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 120 -o "-h 127.0.0.1 -p $port -c unix_socket_directories='' -c fsync=off -c max_connections=300 -c shared_buffers=64MB -c ssl=on -c ssl_cert_file=$dir/server.pem -c ssl_key_file=$dir/server.key" start >/dev/null 2>&1 </dev/null \
     || { cat "$dir/log" >&2; exit 1; }
-echo ready
+echo "ready $dir"
 read -r _ || true
 "$bin/pg_ctl" -D "$dir/data" -m immediate stop >/dev/null 2>&1
 "#;
@@ -234,8 +253,9 @@ impl PgServer {
             let input = keeper.stdin.take().unwrap();
             let mut line = String::new();
             BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
-            if line.trim() == "ready" {
-                return PgServer { port, databases: AtomicU32::new(0), _keeper: keeper, _input: input };
+            if let Some(dir) = line.trim().strip_prefix("ready ") {
+                let databases = AtomicU32::new(0);
+                return PgServer { port, dir: dir.into(), databases, _keeper: keeper, _input: input };
             }
             let _ = keeper.wait();
         }
@@ -244,7 +264,7 @@ impl PgServer {
 
     async fn new_database(&self) -> String {
         let name = format!("t{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let url = |database: &str| format!("postgres://postgres@127.0.0.1:{}/{database}", self.port);
+        let url = |database: &str| format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port);
         let mut connection = PgConnection::connect(&url("postgres")).await.unwrap();
         connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
         url(&name)

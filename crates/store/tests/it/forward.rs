@@ -164,7 +164,7 @@ async fn cuts_at_any_byte_lose_and_repeat_nothing(bed: Bed) {
     let store = Store::open(StoreConfig { tail_records: 50, ..config.clone() }).await.unwrap();
     let device = DeviceId::mint();
     let mut last = Position::START;
-    for (round, bytes) in (0..).zip([10, 300, 700, 1_200, 3_000, 20_000, 45_000, 90_000, 150_000]) {
+    for (round, bytes) in (0..).zip([300, 1_500, 20_000, 60_000, 150_000]) {
         proxy.cut();
         // What the rounds before left is copied with it.
         last = commit(&store.journal, (0..400).map(|n| bed.event(device, &format!("{round}-{n}")))).await[399];
@@ -173,7 +173,7 @@ async fn cuts_at_any_byte_lose_and_repeat_nothing(bed: Bed) {
         let all = told(&everything(&store.journal).await);
         assert!(all.starts_with(&copied(&bed).await));
     }
-    assert!(copied(&bed).await.len() < 9 * 400, "no cut came in between: the test says nothing");
+    assert!(copied(&bed).await.len() < 5 * 400, "no cut came in between: the test says nothing");
     proxy.heal();
     copied_up_to(&bed, &store.journal, last).await;
     store.close().await;

@@ -15,4 +15,5 @@ mod parent;
 mod proxy;
 mod queue;
 mod segments;
+mod tls;
 mod twin;
