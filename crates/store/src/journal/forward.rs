@@ -162,7 +162,7 @@ impl Forwarder {
             let pause = async {
                 match self.turn(&mut expired).await {
                     Ok(true) => {
-                        failures = 0;
+                        self.recovered(&mut failures);
                         // Everything that was durable is there.
                         sleep_until(begun + EVERY).await;
                         tokio::select! {
@@ -171,7 +171,7 @@ impl Forwarder {
                             _ = retention.tick() => expired = true,
                         }
                     }
-                    Ok(false) => failures = 0,
+                    Ok(false) => self.recovered(&mut failures),
                     Err(error) => {
                         failures = failures.saturating_add(1);
                         self.failed(&error, failures);
@@ -292,7 +292,16 @@ impl Forwarder {
     fn failed(&self, error: &Trouble, failures: u32) {
         counter!("vestibule_journal_forward_failures_total").increment(1);
         self.report();
-        tracing::warn!(%error, failures, "the journal is not copied to PostgreSQL: it is kept here and tried again");
+        // An outage may last for days.
+        if failures.is_power_of_two() {
+            tracing::warn!(%error, failures, "the journal is not copied to PostgreSQL: it is kept here and tried again");
+        }
+    }
+
+    fn recovered(&self, failures: &mut u32) {
+        if std::mem::take(failures) > 0 {
+            tracing::info!("the journal is copied to PostgreSQL again");
+        }
     }
 
     fn report(&self) {

@@ -19,6 +19,7 @@ only_on!(Postgres:
     what_is_committed_is_copied_as_it_is,
     large_records_are_copied_a_few_at_a_time,
     closing_copies_the_rest,
+    the_store_opens_and_commits_without_a_table_to_copy_to,
     devices_are_acknowledged_while_the_server_is_away,
     cuts_at_any_byte_lose_and_repeat_nothing,
     a_lost_connection_is_made_again,
@@ -137,6 +138,18 @@ async fn closing_copies_the_rest(bed: Bed) {
     }
     store.close().await;
     assert_eq!(copied(&bed).await.len(), 5_000);
+}
+
+async fn the_store_opens_and_commits_without_a_table_to_copy_to(bed: Bed) {
+    bed.open().await.close().await;
+    let mut admin = bed.pg().await;
+    admin.execute("ALTER TABLE journal_record RENAME TO put_away").await.unwrap();
+    let store = bed.open().await;
+    let last = commit(&store.journal, (0..10).map(|n| bed.event(DeviceId::mint(), &n.to_string()))).await[9];
+    assert_eq!(store.journal.health(), JournalHealth::Ok);
+    admin.execute("ALTER TABLE put_away RENAME TO journal_record").await.unwrap();
+    copied_up_to(&bed, &store.journal, last).await;
+    store.close().await;
 }
 
 async fn devices_are_acknowledged_while_the_server_is_away(bed: Bed) {
