@@ -82,7 +82,8 @@ impl Mqtt {
     pub fn puback(&mut self, id: u16) {
         let mut puback = Vec::new();
         encode::puback(id, &mut puback);
-        self.wire.send(&puback);
+        // What is acknowledged may have been a goodbye: the other end may be gone.
+        self.wire.try_send(&puback);
     }
 
     /// Asks for a filter; the code of the SUBACK.
