@@ -3,17 +3,16 @@
 //! They go through the shadow (osap-wire 10.2), as the published clients do: after a login under a new session key all
 //! known values are reported again, then the platform is asked what it wishes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use osap::Serial;
-use osap::das::BodyError;
 use osap::das::shadow::{self, State, Versioned};
-use osap::das::topic::{self, Topic, TopicError};
+use osap::das::topic::{Topic, TopicError};
 use serde::Serialize;
 
 use crate::event::{EventPath, InvalidEvent, MAX_EVENT};
 use crate::operation::OperationPath;
+use crate::query::{Place, Queries};
 
 /// The most attributes a device may report.
 const MAX_ATTRIBUTES: usize = 1_024;
@@ -24,6 +23,8 @@ const WINDOW: usize = 16_256;
 #[derive(Debug, Default)]
 pub(crate) struct Attributes {
     known: BTreeMap<OperationPath, Known>,
+    /// Queries that were not answered.
+    pub queries: Queries,
 }
 
 #[derive(Debug)]
@@ -39,7 +40,7 @@ struct Known {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     pub topic: Box<str>,
-    pub body: Box<str>,
+    pub body: Box<[u8]>,
 }
 
 impl Attributes {
@@ -79,30 +80,29 @@ impl Attributes {
         }
     }
 
-    /// What is due after a login under a new session key: every value, then a query for each part that has one, or that
-    /// can be set.
-    pub(crate) fn after_login<'a>(
-        &self,
-        serial: &Serial,
-        writable: impl Iterator<Item = &'a OperationPath>,
-    ) -> Vec<Message> {
-        let reports =
-            self.known.iter().filter_map(|(path, known)| message(serial, path, &known.value, known.version).ok());
-        let mut due: Vec<Message> = reports.collect();
-        let places: BTreeSet<(&str, &str)> = writable.map(|path| (&*path.resource, &*path.index)).collect();
-        for (resource, index) in places {
-            let mut body = Vec::new();
-            shadow::write_query(WINDOW, &mut body);
-            if let (Ok(topic), Ok(body)) = (topic_of(serial, resource, index, "query"), String::from_utf8(body)) {
-                due.push(Message { topic, body: body.into() });
-            }
-        }
-        due
+    /// The reports of all values of the device, or of a child.
+    pub(crate) fn all(&self, serial: &Serial, sub: &str) -> Vec<Message> {
+        let known = self.known.iter().filter(|(path, _)| &*path.sub == sub);
+        known.filter_map(|(path, known)| message(serial, path, &known.value, known.version).ok()).collect()
+    }
+
+    /// A child is gone.
+    pub(crate) fn forget(&mut self, sub: &str) {
+        self.known.retain(|path, _| &*path.sub != sub);
+        self.queries.forget(sub);
     }
 }
 
+/// The question what the platform wishes at a place.
+pub(crate) fn query(serial: &Serial, place: &Place) -> Option<Message> {
+    let mut body = Vec::new();
+    shadow::write_query(WINDOW, &mut body);
+    let topic = topic_of(serial, place, "query").ok()?;
+    Some(Message { topic, body: body.into() })
+}
+
 fn message(serial: &Serial, path: &OperationPath, value: &str, version: u64) -> Result<Message, InvalidEvent> {
-    let topic = topic_of(serial, &path.resource, &path.index, "report")?;
+    let topic = topic_of(serial, &Place::of(path), "report")?;
     // The area and the name are in the body, and have to fit into a topic all the same: the platform names them so.
     path.check(serial)?;
     let state = State { area: path.area.to_string(), name: path.name.to_string(), value };
@@ -111,28 +111,27 @@ fn message(serial: &Serial, path: &OperationPath, value: &str, version: u64) -> 
     if body.len() > MAX_EVENT {
         return Err(InvalidEvent::TooLarge(body.len()));
     }
-    let body = String::from_utf8(body).map_err(|_| BodyError::Malformed)?;
     Ok(Message { topic, body: body.into() })
 }
 
 /// The topic of a message of state synchronisation (osap-wire 9.7).
-pub(crate) fn topic_of(serial: &Serial, resource: &str, index: &str, msg_type: &str) -> Result<Box<str>, TopicError> {
-    let (serial, sub, module, method) = (serial.as_str(), topic::GLOBAL, shadow::MODULE, shadow::METHOD);
+pub(crate) fn topic_of(serial: &Serial, place: &Place, msg_type: &str) -> Result<Box<str>, TopicError> {
+    let (serial, module, method) = (serial.as_str(), shadow::MODULE, shadow::METHOD);
+    let Place { sub, resource, index } = place;
     Topic::Module { serial, sub, index, resource, module, method, msg_type }.encode().map(Into::into)
 }
 
 impl From<EventPath> for OperationPath {
     fn from(path: EventPath) -> Self {
-        let EventPath { resource, index, area, name } = path;
-        Self { resource, index: index.to_string().into(), area, name }
+        let EventPath { sub, resource, index, area, name } = path;
+        Self { sub, resource, index: index.to_string().into(), area, name }
     }
 }
 
 /// Values that the platform wishes, as they arrive in one message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wishes {
-    pub resource: Arc<str>,
-    pub index: Arc<str>,
+    pub place: Place,
     /// `Seq` of an order to set, which is answered; `None` for the answer to a query, which is not.
     pub seq: Option<u64>,
     /// Area, name, value.
@@ -141,7 +140,7 @@ pub(crate) struct Wishes {
 
 impl Wishes {
     /// Reads a message of state synchronisation from the platform.
-    pub(crate) fn parse(resource: &str, index: &str, msg_type: &str, seq: u64, body: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(place: Place, msg_type: &str, seq: u64, body: &[u8]) -> Option<Self> {
         let (states, seq) = match msg_type {
             "set" => (vec![shadow::parse_set(body).ok()?.state], Some(seq)),
             "query_reply" => (shadow::parse_query_reply(body).ok()?, None),
@@ -149,12 +148,14 @@ impl Wishes {
         };
         let wishes =
             states.into_iter().map(|state| (state.area.into(), state.name.into(), state.value.into())).collect();
-        Some(Self { resource: resource.into(), index: index.into(), seq, wishes })
+        Some(Self { place, seq, wishes })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use osap::das::topic::GLOBAL;
+
     use super::*;
 
     fn serial() -> Serial {
@@ -162,7 +163,15 @@ mod tests {
     }
 
     fn path(name: &str) -> OperationPath {
-        OperationPath { resource: "Lamp".into(), index: "0".into(), area: "Light".into(), name: name.into() }
+        OperationPath::new(GLOBAL, "Lamp", 0, "Light", name)
+    }
+
+    fn text(message: &Message) -> &str {
+        std::str::from_utf8(&message.body).expect("JSON")
+    }
+
+    fn place() -> Place {
+        Place::of(&path("Power"))
     }
 
     #[test]
@@ -171,26 +180,32 @@ mod tests {
         let first = attributes.report(&serial(), &path("Power"), &true).expect("valid").expect("new");
         assert_eq!(&*first.topic, "/iot/SN0000001/global/0-Lamp/basic/shadow/report");
         let expected = r#"{"method":"report","spv":3,"state":{"reported":{"domain":"Light","identifier":"Power","value":true},"version":1}}"#;
-        assert_eq!(&*first.body, expected);
+        assert_eq!(text(&first), expected);
         assert_eq!(attributes.report(&serial(), &path("Power"), &true).expect("valid"), None);
         let changed = attributes.report(&serial(), &path("Power"), &false).expect("valid").expect("changed");
-        assert!(changed.body.contains(r#""value":false},"version":2"#), "{}", changed.body);
+        assert!(text(&changed).contains(r#""value":false},"version":2"#), "{}", text(&changed));
         attributes.not_queued(&path("Power"));
         assert!(attributes.report(&serial(), &path("Power"), &false).expect("valid").is_some(), "due again");
     }
 
     #[test]
-    fn osap_10_2_after_a_login_come_all_reports_and_then_the_queries() {
+    fn all_values_are_those_of_the_device_or_of_one_child() {
         let mut attributes = Attributes::default();
+        let of_child = OperationPath { sub: "SUB1".into(), ..path("Power") };
         attributes.report(&serial(), &path("Power"), &1).expect("valid");
         attributes.report(&serial(), &path("Level"), &2).expect("valid");
-        let writable = [path("Power"), path("Level"), OperationPath { index: "1".into(), ..path("Power") }];
-        let due = attributes.after_login(&serial(), writable.iter());
-        let ends: Vec<&str> =
-            due.iter().map(|message| message.topic.rsplit("/global/").next().expect("a topic")).collect();
-        let (report, query) = ("0-Lamp/basic/shadow/report", "0-Lamp/basic/shadow/query");
-        assert_eq!(ends, [report, report, query, "1-Lamp/basic/shadow/query"]);
-        assert_eq!(Attributes::default().after_login(&serial(), [].iter()), []);
+        attributes.report(&serial(), &of_child, &3).expect("valid");
+        let topics = |attributes: &Attributes, sub: &str| -> Vec<Box<str>> {
+            attributes.all(&serial(), sub).into_iter().map(|message| message.topic).collect()
+        };
+        let own = "/iot/SN0000001/global/0-Lamp/basic/shadow/report";
+        assert_eq!(topics(&attributes, GLOBAL), [own.into(), own.into()]);
+        assert_eq!(topics(&attributes, "SUB1"), ["/iot/SN0000001/SUB1/0-Lamp/basic/shadow/report".into()]);
+        attributes.forget("SUB1");
+        assert_eq!((topics(&attributes, GLOBAL).len(), topics(&attributes, "SUB1").len()), (2, 0));
+        let query = query(&serial(), &place()).expect("it can be asked");
+        assert_eq!(&*query.topic, "/iot/SN0000001/global/0-Lamp/basic/shadow/query");
+        assert_eq!(text(&query), r#"{"method":"query","windowsize":16256}"#);
     }
 
     #[test]
@@ -210,16 +225,15 @@ mod tests {
     fn wishes_are_read_from_both_messages() {
         let set =
             br#"{"method":"set","state":{"desired":{"domain":"Light","identifier":"Power","value":1},"version":3}}"#;
-        let wish = Wishes::parse("Lamp", "0", "set", 7, set).expect("a wish");
+        let wish = Wishes::parse(place(), "set", 7, set).expect("a wish");
         assert_eq!((wish.seq, &*wish.wishes), (Some(7), &[("Light".into(), "Power".into(), "1".into())][..]));
         let reply = br#"{"code":0,"method":"query_reply","state":{"desired":[]}}"#;
         assert_eq!(
-            Wishes::parse("Lamp", "0", "query_reply", 7, reply).map(|wish| (wish.seq, wish.wishes.len())),
+            Wishes::parse(place(), "query_reply", 7, reply).map(|wish| (wish.seq, wish.wishes.len())),
             Some((None, 0))
         );
         assert!(
-            Wishes::parse("Lamp", "0", "report", 7, set).is_none()
-                && Wishes::parse("Lamp", "0", "set", 7, b"{}").is_none()
+            Wishes::parse(place(), "report", 7, set).is_none() && Wishes::parse(place(), "set", 7, b"{}").is_none()
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use osap::das::topic::TopicError;
+use osap::das::topic::{GLOBAL, TopicError};
 use osap::id::SerialError;
 use osap::key::CodeError;
 use osap::{Code, Serial};
@@ -11,13 +11,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use crate::child::{ChildBuilder, ChildError};
 use crate::clock::{Clock, SystemClock};
 use crate::device::Device;
 use crate::dial::{Dial, TcpDial};
+use crate::driver::now;
+use crate::hub::Hub;
 use crate::operation::{OperationError, OperationPath, Operations};
 use crate::outbox::Limits;
+use crate::pass::PassThrough;
 use crate::profile::Profile;
 use crate::shared::Shared;
+use crate::steering::{Hooks, PresenceChallenge};
 use crate::storage::{Storage, StorageError};
 
 /// The shortest and the longest keep-alive, in seconds.
@@ -40,6 +45,9 @@ pub struct Builder {
     device_type: String,
     mac: String,
     operations: Operations,
+    hooks: Hooks,
+    /// The device is a hub, and these are its children.
+    children: Option<Vec<ChildBuilder>>,
 }
 
 /// Why a device cannot start. All but [`StartError::Storage`] are the caller's to put right.
@@ -74,6 +82,14 @@ pub enum StartError {
         /// What is wrong with it.
         source: TopicError,
     },
+    /// A child is not one, or cannot be added.
+    #[error("the child {serial} cannot be added")]
+    Child {
+        /// Its serial.
+        serial: String,
+        /// What is wrong with it.
+        source: ChildError,
+    },
     /// The storage cannot be read.
     #[error("the stored credentials cannot be read")]
     Storage(#[source] StorageError),
@@ -97,6 +113,8 @@ impl Builder {
             device_type: "device".to_owned(),
             mac: String::new(),
             operations: Operations::default(),
+            hooks: Hooks::default(),
+            children: None,
         }
     }
 
@@ -189,8 +207,7 @@ impl Builder {
         F: Fn(In) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Out, OperationError>> + Send + 'static,
     {
-        let index = index.to_string().into();
-        let path = OperationPath { resource: resource.into(), index, area: area.into(), name: name.into() };
+        let path = OperationPath::new(GLOBAL, resource, index, area, name);
         self.operations.add(path, handler);
         self
     }
@@ -205,9 +222,48 @@ impl Builder {
         F: Fn(In) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), OperationError>> + Send + 'static,
     {
-        let index = index.to_string().into();
-        let path = OperationPath { resource: resource.into(), index, area: area.into(), name: name.into() };
+        let path = OperationPath::new(GLOBAL, resource, index, area, name);
         self.operations.add_attribute(path, handler);
+        self
+    }
+
+    /// Takes what an application sends to this device, bytes that the platform does not read. `handler` is called on the
+    /// device's own task and must not block; a message that is sent twice reaches it once. A second handler replaces the
+    /// first.
+    #[must_use]
+    pub fn on_pass(mut self, handler: impl Fn(PassThrough) + Send + Sync + 'static) -> Self {
+        self.operations.set_pass(handler);
+        self
+    }
+
+    /// Is told whose the device is from now on; `None` when it was unbound. Called on the device's own task, it must not
+    /// block.
+    #[must_use]
+    pub fn on_binding(mut self, hook: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
+        self.hooks.binding = Some(Box::new(hook));
+        self
+    }
+
+    /// Is told that somebody has to prove that they are at the device; see [`PresenceChallenge`]. Called on the device's
+    /// own task, it must not block. Without it a challenge is answered as a failure.
+    #[must_use]
+    pub fn on_challenge(mut self, hook: impl Fn(PresenceChallenge) + Send + Sync + 'static) -> Self {
+        self.hooks.challenge = Some(Box::new(hook));
+        self
+    }
+
+    /// A hub, with or without children so far.
+    #[must_use]
+    pub fn hub(mut self) -> Self {
+        self.children.get_or_insert_default();
+        self
+    }
+
+    /// A child the device speaks for from the start; more may come and go with [`Device::add_child`] and
+    /// [`Device::remove_child`]. The device then is a hub.
+    #[must_use]
+    pub fn child(mut self, child: ChildBuilder) -> Self {
+        self.children.get_or_insert_default().push(child);
         self
     }
 
@@ -246,6 +302,17 @@ impl Builder {
         }
         let mut shared = Shared::new(profile, self.clock, Arc::new(self.operations), limits);
         shared.dial = self.dial;
+        shared.hooks = self.hooks;
+        if let Some(children) = self.children {
+            let mut hub = Box::<Hub>::default();
+            for child in children {
+                let serial = child.serial().to_owned();
+                let added =
+                    child.build(&shared.profile.serial).and_then(|(serial, entry)| hub.add(now(), serial, entry));
+                added.map_err(|source| StartError::Child { serial, source })?;
+            }
+            *shared.hub.get_mut() = Some(hub);
+        }
         Device::start(shared, code, storage)
     }
 }

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use osap::SessionKey;
 use osap::das::executor::{Executor, Limits, Offer};
 use osap::das::reply::{FAILED, Reply};
+use osap::das::seq::SeqWindow;
 use osap::das::shadow;
 use tokio::task::{self, JoinSet};
 
 use crate::attribute::{self, Wishes};
 use crate::clock::Clock;
 use crate::operation::{self, OperationPath};
+use crate::query::Place;
 use crate::shared::Shared;
 
 /// An operation, or an attribute to be set, as it arrived.
@@ -72,6 +74,8 @@ pub(crate) struct Calls {
     /// Counts the connections: an answer goes out on the one its operation came in on, or never.
     connection: u32,
     own_seq: u64,
+    /// Pass-through that was delivered.
+    passed: SeqWindow,
 }
 
 /// Where the numbers begin that are our own.
@@ -97,7 +101,15 @@ pub(crate) struct Ended {
 impl Calls {
     pub(crate) fn new(key: SessionKey) -> Self {
         let executor = Executor::new(Limits::DEFAULT);
-        Self { key, executor, tasks: JoinSet::new(), running: HashMap::new(), connection: 0, own_seq: 0 }
+        Self {
+            key,
+            executor,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            connection: 0,
+            own_seq: 0,
+            passed: SeqWindow::new(),
+        }
     }
 
     /// A connection begins. Under another key nothing that was sent before can come again; what runs goes on
@@ -120,7 +132,7 @@ impl Calls {
             let body = reply.body(&body, &*shared.clock);
             Some(reply.answer(seq, body))
         };
-        if !shared.operations.knows(&call.path, call.sets) {
+        if !shared.operations_of(&call.path.sub).is_some_and(|known| known.knows(&call.path, call.sets)) {
             shared.count(|count| &count.operations_refused);
             return answer(operation::unknown());
         }
@@ -141,11 +153,12 @@ impl Calls {
     /// Takes what the platform wishes. Each wish of an answer to a query has a number of its own, beyond those of the
     /// platform, which have 31 bits.
     pub(crate) fn take_wishes(&mut self, now: Instant, wishes: Wishes, shared: &Shared) -> Vec<Answer> {
-        let Wishes { resource, index, seq, wishes } = wishes;
+        let Wishes { place, seq, wishes } = wishes;
         let mut answers = Vec::new();
         for (area, name, value) in wishes {
-            let path = OperationPath { resource: (&*resource).into(), index: (&*index).into(), area, name };
-            let topic = attribute::topic_of(&shared.profile.serial, &resource, &index, "set_reply");
+            let Place { sub, resource, index } = place.clone();
+            let path = OperationPath { sub, resource, index, area, name };
+            let topic = attribute::topic_of(&shared.profile.serial, &place, "set_reply");
             let reply = seq.and_then(|_| Some(ReplyTo { topic: topic.ok()?, shadow: true }));
             self.own_seq += 1;
             let seq = seq.unwrap_or(OWN + self.own_seq);
@@ -158,10 +171,16 @@ impl Calls {
         answers
     }
 
+    /// Whether a pass-through comes for the first time under this session key.
+    pub(crate) fn is_new_pass(&mut self, seq: u64) -> bool {
+        self.passed.accept(seq)
+    }
+
     fn begin(&mut self, call: Call, shared: &Shared) {
         shared.count(|count| &count.operations);
         let Call { seq, path, sets, reply, input, .. } = call;
-        let begun = shared.operations.begin(&path, sets, input.clone());
+        let operations = shared.operations_of(&path.sub);
+        let begun = operations.and_then(|operations| operations.begin(&path, sets, input.clone()));
         let task = self.tasks.spawn(async move {
             match begun {
                 Some(running) => running.await,

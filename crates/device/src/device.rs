@@ -2,16 +2,22 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
+use osap::das::base::Ntp as TimeServer;
+use osap::das::topic::GLOBAL;
 use osap::{Code, Serial, SystemRandom};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 
+use crate::attribute::Message;
 use crate::builder::{Builder, StartError};
-use crate::driver::Driver;
+use crate::child::{Child, ChildBuilder, ChildError};
+use crate::driver::{Driver, now};
 use crate::event::{Body, EventPath, InvalidEvent, Receipt, ReportError};
+use crate::hub::Hub;
 use crate::operation::OperationPath;
-use crate::outbox::PushError;
+use crate::pass;
 use crate::shared::{Counters, Shared};
 use crate::state::{LinkFault, State, StopReason};
 use crate::storage::{Storage, StorageError};
@@ -82,15 +88,86 @@ impl Device {
     /// The device's own areas live in resource `global`, index 0.
     #[must_use]
     pub fn event(&self, resource: &str, index: u16, area: &str, name: &str) -> Event<'_> {
-        let path = EventPath { resource: resource.into(), index, area: area.into(), name: name.into() };
-        Event { device: self, path }
+        Event::new(self, GLOBAL, resource, index, area, name)
     }
 
     /// An attribute of this device, to be reported.
     #[must_use]
     pub fn attribute(&self, resource: &str, index: u16, area: &str, name: &str) -> Attribute<'_> {
-        let path = EventPath { resource: resource.into(), index, area: area.into(), name: name.into() };
-        Attribute { device: self, path: path.into() }
+        Attribute::new(self, GLOBAL, resource, index, area, name)
+    }
+
+    /// Passes bytes to an application, which the platform carries and does not read, and waits until the platform has
+    /// stored them. `media_type` says what they are (RFC 9110 8.3.1).
+    ///
+    /// # Errors
+    /// [`ReportError`].
+    pub async fn pass(
+        &self,
+        resource: &str,
+        index: u16,
+        area: &str,
+        name: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), ReportError> {
+        self.pass_of(&OperationPath::new(GLOBAL, resource, index, area, name), media_type, bytes).await
+    }
+
+    pub(crate) async fn pass_of(
+        &self,
+        path: &OperationPath,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), ReportError> {
+        let shared = self.shared();
+        let message = pass::message(&shared.profile.serial, path, media_type, bytes)?;
+        let acknowledged = shared.enqueue(&path.sub, message)?;
+        shared.outcome(acknowledged).await
+    }
+
+    /// Where and how often the platform wants the device to ask for the time (osap-wire 10.4); `None` until it has said
+    /// so. The SDK itself does not ask.
+    #[must_use]
+    pub fn time_server(&self) -> Option<TimeServer> {
+        self.shared().steering.lock().time_server.clone()
+    }
+
+    /// Adds a child, while the device runs or before.
+    ///
+    /// # Errors
+    /// [`ChildError`].
+    pub fn add_child(&self, child: ChildBuilder) -> Result<Child, ChildError> {
+        let (serial, entry) = child.build(self.serial())?;
+        let child = Child::of(self, &serial, &entry);
+        self.become_hub();
+        self.with_hub(|hub, now| hub.add(now, serial, entry)).transpose()?;
+        Ok(child)
+    }
+
+    /// Takes a child away: the platform is told, and what the child reported and is not acknowledged is given up.
+    /// `false` when there is none.
+    pub fn remove_child(&self, serial: &str) -> bool {
+        let Some(gone) = self.with_hub(|hub, _| hub.remove(serial)).flatten() else { return false };
+        let shared = self.shared();
+        shared.outbox.lock().drop_lane(gone.lane);
+        shared.attributes.lock().forget(serial);
+        true
+    }
+
+    /// The child of that serial.
+    #[must_use]
+    pub fn child(&self, serial: &str) -> Option<Child> {
+        let hub = self.shared().hub.lock();
+        hub.as_ref()?.child(serial).map(|entry| Child::of(self, serial, entry))
+    }
+
+    /// All children, by their serials.
+    #[must_use]
+    pub fn children(&self) -> Vec<Child> {
+        let hub = self.shared().hub.lock();
+        let Some(hub) = hub.as_ref() else { return Vec::new() };
+        hub.serials().filter_map(|serial| Some(Child::of(self, serial, hub.child(serial)?))).collect()
     }
 
     /// What the device is doing.
@@ -147,6 +224,27 @@ impl Device {
         }
     }
 
+    /// Changes something about the children and lets the task see it; `None` when the device is no hub.
+    pub(crate) fn with_hub<T>(&self, change: impl FnOnce(&mut Hub, Instant) -> T) -> Option<T> {
+        let shared = self.shared();
+        let changed = shared.hub.lock().as_mut().map(|hub| change(hub, now()));
+        shared.wake.notify_one();
+        changed
+    }
+
+    /// From now on the device is a hub.
+    fn become_hub(&self) {
+        let shared = self.shared();
+        let mut hub = shared.hub.lock();
+        if hub.is_none() {
+            let online = *shared.state.borrow() == State::Online;
+            let hub = hub.get_or_insert_default();
+            if online {
+                hub.handle_ready(now(), true);
+            }
+        }
+    }
+
     fn shared(&self) -> &Shared {
         &self.handle.shared
     }
@@ -159,7 +257,12 @@ pub struct Event<'a> {
     path: EventPath,
 }
 
-impl Event<'_> {
+impl<'a> Event<'a> {
+    pub(crate) fn new(device: &'a Device, sub: &str, resource: &str, index: u16, area: &str, name: &str) -> Self {
+        let (resource, area, name) = (resource.into(), area.into(), name.into());
+        Self { device, path: EventPath { sub: sub.into(), resource, index, area, name } }
+    }
+
     /// Reports the event with this body, a JSON object, and waits until the platform has stored it.
     ///
     /// `basic` with `dateTime` (now) and `UUID` is added where the body lacks it; under that id
@@ -170,25 +273,12 @@ impl Event<'_> {
     /// # Errors
     /// [`ReportError`].
     pub async fn report<T: Serialize + ?Sized>(&self, body: &T) -> Result<Receipt, ReportError> {
-        let (id, acknowledged) = self.enqueue(body)?;
-        match acknowledged.await {
-            Ok(()) => Ok(Receipt { id: id.into() }),
-            Err(_) => Err(ReportError::Stopped),
-        }
-    }
-
-    fn enqueue<T: Serialize + ?Sized>(&self, body: &T) -> Result<(Box<str>, oneshot::Receiver<()>), ReportError> {
         let shared = self.device.shared();
         let topic = self.path.topic(&shared.profile.serial).map_err(InvalidEvent::from)?;
-        let body = Body::compose(body, &*shared.clock, &mut SystemRandom)?;
-        let (token, acknowledged) = oneshot::channel();
-        match shared.outbox.lock().push(topic, body.json, token) {
-            Ok(()) => {}
-            Err(PushError::Full { events, bytes }) => return Err(ReportError::Full { events, bytes }),
-            Err(PushError::Closed) => return Err(ReportError::Stopped),
-        }
-        shared.wake.notify_one();
-        Ok((body.id, acknowledged))
+        let Body { json, id } = Body::compose(body, &*shared.clock, &mut SystemRandom)?;
+        let acknowledged = shared.enqueue(&self.path.sub, Message { topic, body: json.into() })?;
+        shared.outcome(acknowledged).await?;
+        Ok(Receipt { id: id.into() })
     }
 }
 
@@ -199,7 +289,11 @@ pub struct Attribute<'a> {
     path: OperationPath,
 }
 
-impl Attribute<'_> {
+impl<'a> Attribute<'a> {
+    pub(crate) fn new(device: &'a Device, sub: &str, resource: &str, index: u16, area: &str, name: &str) -> Self {
+        Self { device, path: OperationPath::new(sub, resource, index, area, name) }
+    }
+
     /// Reports the attribute's value, any JSON, and waits until the platform has stored it. A value that is known to the
     /// platform, or on its way, is not sent again, and the call returns at once. After a login under a new session key
     /// the device reports all values by itself.
@@ -208,25 +302,18 @@ impl Attribute<'_> {
     /// [`ReportError`].
     pub async fn report<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), ReportError> {
         let Some(acknowledged) = self.enqueue(value)? else { return Ok(()) };
-        acknowledged.await.map_err(|_| ReportError::Stopped)
+        self.device.shared().outcome(acknowledged).await
     }
 
     fn enqueue<T: Serialize + ?Sized>(&self, value: &T) -> Result<Option<oneshot::Receiver<()>>, ReportError> {
         let shared = self.device.shared();
         let mut attributes = shared.attributes.lock();
         let Some(message) = attributes.report(&shared.profile.serial, &self.path, value)? else { return Ok(None) };
-        let (token, acknowledged) = oneshot::channel();
-        let pushed = shared.outbox.lock().push(message.topic, message.body, token);
-        if let Err(error) = pushed {
+        let queued = shared.enqueue(&self.path.sub, message);
+        if queued.is_err() {
             attributes.not_queued(&self.path);
-            return Err(match error {
-                PushError::Full { events, bytes } => ReportError::Full { events, bytes },
-                PushError::Closed => ReportError::Stopped,
-            });
         }
-        drop(attributes);
-        shared.wake.notify_one();
-        Ok(Some(acknowledged))
+        queued.map(Some)
     }
 }
 

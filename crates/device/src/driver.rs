@@ -74,7 +74,8 @@ impl Driver {
                 Step::Authenticate { stored, case } => {
                     self.set_state(State::Authenticating);
                     // Boxed like every state a device is rarely in: an idle one shall be small.
-                    let run = Box::pin(lbs::authenticate(&self.shared, &self.identity, stored, case));
+                    let host = self.session.lbs_host().unwrap_or(&self.shared.profile.lbs_host);
+                    let run = Box::pin(lbs::authenticate(&self.shared, host, &self.identity, stored, case));
                     let result = tokio::select! {
                         () = stopped(&self.shared) => continue,
                         result = run => result,
@@ -100,8 +101,10 @@ impl Driver {
                         Ok(stream) => {
                             let cipher = SessionCipher::new(access.session_key);
                             let profile = Arc::clone(&self.shared.profile);
-                            let mut link = Link::new(now(), profile, cipher, dev_id, login);
-                            let mut talk = Talk::new(&self.shared, &mut self.session, &mut link, &mut self.calls);
+                            let link = Link::new(now(), profile, cipher, dev_id, login);
+                            let mut link = link.steered(self.session.keep_alive(), self.session.lbs_host());
+                            let Self { shared, identity, session, calls, .. } = self;
+                            let mut talk = Talk::new(shared, identity, session, &mut link, calls);
                             talk.run(stream).await
                         }
                     };

@@ -43,6 +43,9 @@ pub enum ReportError {
     /// The device stopped before the event was acknowledged. It may have been stored all the same.
     #[error("the device stopped")]
     Stopped,
+    /// The child does not belong to the device, because it was taken away, or the platform does not accept it.
+    #[error("the platform does not accept the child, or it was taken away")]
+    NoChild,
 }
 
 /// What is wrong with an event.
@@ -69,6 +72,9 @@ pub enum InvalidEvent {
     /// The device reports as many attributes as it may.
     #[error("a device reports up to {0} attributes")]
     TooManyAttributes(usize),
+    /// The media type of a pass-through is none.
+    #[error("the media type is not one of RFC 9110")]
+    MediaType,
     /// The body is larger than [`MAX_EVENT`].
     #[error("the body has {0} bytes, more than {MAX_EVENT}")]
     TooLarge(usize),
@@ -77,6 +83,8 @@ pub enum InvalidEvent {
 /// Where an event belongs: `/{resource}/{index}/{area}/event/{name}` under the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EventPath {
+    /// The serial of a child, or [`topic::GLOBAL`].
+    pub sub: Box<str>,
     pub resource: Box<str>,
     pub index: u16,
     pub area: Box<str>,
@@ -88,7 +96,7 @@ impl EventPath {
     pub(crate) fn topic(&self, serial: &Serial) -> Result<Box<str>, TopicError> {
         let topic = Topic::Model {
             serial: serial.as_str(),
-            sub: topic::GLOBAL,
+            sub: &self.sub,
             index: &self.index.to_string(),
             resource: &self.resource,
             method: topic::method::EVENT,
@@ -269,6 +277,7 @@ mod tests {
     fn the_topic_is_that_of_a_report() {
         let serial = osap::Serial::new("SN0000001").unwrap();
         let path = |resource: &str, area: &str, name: &str| EventPath {
+            sub: topic::GLOBAL.into(),
             resource: resource.into(),
             index: 0,
             area: area.into(),

@@ -19,17 +19,18 @@ use crate::state::Reason;
 /// For each frame, in either direction (osap-wire 3.4).
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs one attempt. The key agreement runs on this task: a device does one at a time, in a
+/// Runs one attempt at the LBS `host`. The key agreement runs on this task: a device does one at a time, in a
 /// fraction of a millisecond.
 pub(crate) async fn authenticate(
     shared: &Shared,
+    host: &str,
     identity: &Identity,
     stored: Stored,
     case: CodeCase,
 ) -> Result<Grant, Denied> {
     let profile = &shared.profile;
     let mut client = Client::new(identity.clone(), stored, case);
-    let mut stream = socket::connect(&*shared.dial, &profile.lbs_host, profile.lbs_port).await.map_err(unreachable)?;
+    let mut stream = socket::connect(&*shared.dial, host, profile.lbs_port).await.map_err(unreachable)?;
     let mut buffer = Vec::new();
     loop {
         match client.poll() {

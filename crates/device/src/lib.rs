@@ -32,7 +32,12 @@
 //! Every failure that is not the program's is retried for ever, with pauses that grow to two
 //! minutes (an hour when the server speaks no suite the device may speak) and are jittered.
 //! [`Device::state`] and [`Device::watch_state`] say where the device is, and while it
-//! waits, why. Only two things end it: [`Device::stop`] and a server that blacklists it.
+//! waits, why. Three things end it: [`Device::stop`], a server that blacklists it, and a server that sends it away
+//! ([`StopReason`]).
+//!
+//! The platform may change the keep-alive, forbid commands, and send the device to another LBS. It goes there without a
+//! gap: the connection to the present DAS goes on until the other LBS has let the device in, and the device stays, or
+//! returns to the LBS the program named, after four attempts that led to nothing.
 //!
 //! # What is durable
 //!
@@ -55,9 +60,27 @@
 //! What the device is at the moment is reported with [`Device::attribute`], when it changes. What the platform may set is
 //! said before the start, with [`Builder::attribute`].
 //!
+//! # Pass-through
+//!
+//! Bytes that the platform carries and does not read: [`Device::pass`] sends some to an application and returns when they
+//! are stored, [`Builder::on_pass`] takes what an application sends.
+//!
+//! # Children
+//!
+//! A hub speaks for up to 64 devices that have no connection of their own: [`Builder::child`] and [`Device::add_child`].
+//! Each is authenticated with its own code after every login, and then reports events and attributes and carries out
+//! operations like a device, through its [`Child`]. What it reports before the platform has accepted it is held back;
+//! what a child reported that the platform refuses is given up, with [`ReportError::NoChild`], and [`Child::state`] says
+//! so. All share the queue and the bounds of the hub.
+//!
+//! # Owner, presence, time
+//!
+//! [`Builder::on_binding`] is told when the device changes hands, [`Builder::on_challenge`] when somebody has to show that
+//! they are at the device, and [`Device::time_server`] gives the time server the platform wants the device to ask.
+//!
 //! # Errors
 //!
-//! [`StartError`] and [`InvalidEvent`] are the program's; [`StorageError`] the machine's;
+//! [`StartError`], [`ChildError`] and [`InvalidEvent`] are the program's; [`StorageError`] the machine's;
 //! [`ReportError::Full`] says that events come faster than they can be delivered. What goes wrong
 //! between device and server is no error but a [`State`].
 //!
@@ -69,32 +92,42 @@
 mod attribute;
 mod builder;
 mod calls;
+mod child;
 mod clock;
 mod device;
 mod dial;
 mod driver;
 mod event;
+mod hub;
 mod lbs;
 mod link;
+mod moving;
 mod operation;
 mod outbox;
+mod pass;
 mod profile;
+mod query;
 mod session;
 mod shared;
 mod socket;
 mod state;
+mod steering;
 mod storage;
 
 pub use builder::{Builder, StartError};
+pub use child::{Child, ChildBuilder, ChildError, ChildState};
 pub use clock::{Clock, SystemClock};
 pub use device::{Attribute, Device, Event, StopError};
 pub use dial::{Dial, Dialing, TcpDial};
 pub use event::{InvalidEvent, MAX_EVENT, Receipt, ReportError};
 pub use operation::OperationError;
+pub use pass::PassThrough;
 pub use shared::Counters;
 pub use state::{LinkFault, Reason, State, StopReason};
+pub use steering::{PresenceChallenge, PresenceError};
 pub use storage::{Credentials, FileStorage, MemoryStorage, Storage, StorageError};
 
+pub use osap::das::base::Ntp as TimeServer;
 pub use osap::das::{BodyError, topic::TopicError};
 pub use osap::id::SerialError;
 pub use osap::key::CodeError;

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use osap::das::attribute;
 use osap::das::cipher::SessionCipher;
+use osap::das::command::{Command, Direction};
 use osap::das::connack;
 use osap::das::envelope::{self, General, Opened};
 use osap::das::login::{self, FirstOrBreak, LoginRecord};
+use osap::das::pass;
 use osap::das::service::Operate;
 use osap::das::shadow;
-use osap::das::topic::{self, Topic, method};
+use osap::das::topic::{Topic, method};
 use osap::{DevId, SessionKey};
 use vestibule_mqtt_codec::{ConnAck, Connect, Packet, PublishHead, QoS, Rules, SubAck, Will, decode, encode};
 
@@ -23,7 +25,9 @@ use crate::attribute::Wishes;
 use crate::calls::{Answer, Call, ReplyTo};
 use crate::operation::OperationPath;
 use crate::outbox::{Outbox, Outgoing};
+use crate::pass::PassThrough;
 use crate::profile::Profile;
+use crate::query::Place;
 use crate::session::Login;
 use crate::state::LinkFault;
 
@@ -52,8 +56,15 @@ pub(crate) struct Link {
     stage: Stage,
     /// Acknowledgements of downlinks, in the order these came.
     replies: VecDeque<Reply>,
+    /// Commands; they go out before answers.
+    notes: VecDeque<Note>,
     /// Answers to operations; they go out before events.
     answers: VecDeque<Answer>,
+    /// Seconds.
+    keep_alive: u16,
+    /// What the platform wants from the next ping on.
+    next_keep_alive: u16,
+    lbs_host: Box<str>,
     heard: Instant,
     ping_at: Instant,
     /// The end of a goodbye, whatever the server does.
@@ -83,6 +94,15 @@ enum Reply {
     Complete(u16),
 }
 
+/// A v2 command on its way out (osap-wire 9.7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub command: Command,
+    /// The `Seq` of the request it answers; a request gets a number when it goes out.
+    pub answers: Option<u64>,
+    pub body: Box<[u8]>,
+}
+
 /// What a frame means to the rest of the device.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LinkEvent<T> {
@@ -98,6 +118,10 @@ pub(crate) enum LinkEvent<T> {
     Operate(Box<Call>),
     /// Attributes are to be set through the shadow.
     Wish(Box<Wishes>),
+    /// A command of the platform.
+    Command { command: Command, seq: u64, body: Box<[u8]> },
+    /// Bytes of an application.
+    Pass { seq: u64, pass: Box<PassThrough> },
     /// A downlink nobody here understands. It is acknowledged all the same.
     Ignored,
 }
@@ -105,20 +129,50 @@ pub(crate) enum LinkEvent<T> {
 impl Link {
     /// A connection whose socket is open.
     pub(crate) fn new(now: Instant, profile: Arc<Profile>, cipher: SessionCipher, dev_id: DevId, login: Login) -> Self {
-        let ping_at = now + profile.keep_alive();
+        let keep_alive = profile.keep_alive;
         Self {
+            lbs_host: profile.lbs_host.clone(),
             profile,
             cipher,
             dev_id,
             login,
             stage: Stage::Connect,
             replies: VecDeque::new(),
+            notes: VecDeque::new(),
             answers: VecDeque::new(),
+            keep_alive,
+            next_keep_alive: keep_alive,
             heard: now,
-            ping_at,
+            ping_at: now + seconds(keep_alive),
             leave_by: None,
             orderly: true,
         }
+    }
+
+    /// The same under what the platform said on an earlier connection.
+    pub(crate) fn steered(mut self, keep_alive: Option<u16>, lbs_host: Option<&str>) -> Self {
+        self.keep_alive = keep_alive.unwrap_or(self.keep_alive);
+        self.next_keep_alive = self.keep_alive;
+        if let Some(host) = lbs_host {
+            self.lbs_host = host.into();
+        }
+        self
+    }
+
+    /// Another keep-alive from the next ping on (osap-wire 10.5).
+    pub(crate) fn set_keep_alive(&mut self, seconds: u16) {
+        self.next_keep_alive = seconds;
+    }
+
+    /// Sends a command when it is its turn.
+    pub(crate) fn note(&mut self, note: Note) {
+        self.notes.push_back(note);
+    }
+
+    /// The platform wants an end: what it sent is acknowledged, and nothing else said.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        self.leave_by.get_or_insert(now + GOODBYE_TIMEOUT);
+        self.stage = Stage::Disconnect;
     }
 
     /// Appends the next packet that is due, if one is.
@@ -139,7 +193,7 @@ impl Link {
             Stage::Connect => {
                 self.connect(out);
                 outbox.handle_connection(!self.login.full);
-                self.ping_at = now + self.profile.keep_alive();
+                self.ping_at = now + seconds(self.keep_alive);
                 self.stage = Stage::AwaitConnack { until };
             }
             Stage::Subscribe { filter } => {
@@ -162,8 +216,16 @@ impl Link {
             Stage::AwaitSuback { .. } | Stage::AwaitUnsuback { .. } | Stage::Online => {
                 if self.ping_at <= now {
                     // Counted from the last one, whatever else goes over the wire (9.9).
-                    self.ping_at = now + self.profile.keep_alive();
+                    self.keep_alive = self.next_keep_alive;
+                    self.ping_at = now + seconds(self.keep_alive);
                     encode::pingreq(out);
+                } else if self.stage == Stage::Online
+                    && let Some(note) = self.notes.pop_front()
+                {
+                    if self.notes.is_empty() {
+                        self.notes = VecDeque::new();
+                    }
+                    self.publish_note(&note, outbox, out);
                 } else if self.stage == Stage::Online
                     && let Some(answer) = self.answers.pop_front()
                 {
@@ -187,7 +249,7 @@ impl Link {
     fn connect(&self, out: &mut Vec<u8>) {
         let serial = &self.profile.serial;
         let record = if self.login.full {
-            self.profile.login_record(&self.dev_id)
+            self.profile.login_record(&self.dev_id, &self.lbs_host)
         } else {
             LoginRecord::short(serial, &self.dev_id)
         };
@@ -197,7 +259,7 @@ impl Link {
         let topic = std::str::from_utf8(&topic).expect("a will topic is ASCII and zero bytes");
         let connect = Connect {
             clean_session: self.login.full,
-            keep_alive: self.profile.keep_alive,
+            keep_alive: self.keep_alive,
             client_id: "",
             will: Some(Will { topic, payload: &payload, qos: QoS::AtLeastOnce, retain: true }),
             user: Some(serial.as_str()),
@@ -205,6 +267,18 @@ impl Link {
             password: Some(login::PASSWORD),
         };
         written(encode::connect_under(&connect, &Rules::OSAP_LEGACY, out));
+    }
+
+    /// Commands go at QoS 0 (osap-wire 9.5).
+    fn publish_note<T>(&self, note: &Note, outbox: &mut Outbox<T>, out: &mut Vec<u8>) {
+        let version = note.command.version();
+        let general = match note.answers {
+            Some(seq) => General::response(seq, version),
+            None => General::request(outbox.next_seq(), version),
+        };
+        let topic = note.command.uplink().to_string();
+        let head = PublishHead { dup: false, qos: QoS::AtMostOnce, retain: true, topic: &topic, packet_id: None };
+        self.seal(&head, &general, &note.body, out);
     }
 
     fn publish(&self, event: &Outgoing<'_>, out: &mut Vec<u8>) {
@@ -216,13 +290,15 @@ impl Link {
             topic: event.topic,
             packet_id: Some(event.packet_id),
         };
-        let general = General::bare(event.seq);
-        let body = event.body;
-        let len = envelope::sealed_len(&general, body.len());
+        self.seal(&head, &General::bare(event.seq), event.body, out);
+    }
+
+    fn seal(&self, head: &PublishHead<'_>, general: &General<'_>, body: &[u8], out: &mut Vec<u8>) {
+        let len = envelope::sealed_len(general, body.len());
         let seal = |out: &mut Vec<u8>| {
-            envelope::seal(&self.cipher, &general, body, out).expect("a number alone is short");
+            envelope::seal(&self.cipher, general, body, out).expect("a number and a version are short");
         };
-        written(encode::publish_with(&head, len, out, seal));
+        written(encode::publish_with(head, len, out, seal));
     }
 
     /// Takes one complete packet.
@@ -290,19 +366,25 @@ impl Link {
         let seq = general.seq;
         match topic {
             Topic::Module {
-                sub: topic::GLOBAL,
-                index,
-                resource,
-                module: shadow::MODULE,
-                method: shadow::METHOD,
-                msg_type,
-                ..
+                sub, index, resource, module: shadow::MODULE, method: shadow::METHOD, msg_type, ..
             } => {
-                let wishes = Wishes::parse(resource, index, msg_type, seq, application)?;
+                let place = Place { sub: sub.into(), resource: resource.into(), index: index.into() };
+                let wishes = Wishes::parse(place, msg_type, seq, application)?;
                 Some(LinkEvent::Wish(Box::new(wishes)))
             }
-            Topic::Model { sub: topic::GLOBAL, index, resource, method, msg_type, area, name, .. } => {
+            Topic::Module { module: pass::MODULE, .. } => {
+                let place = pass::Place::of(&topic).filter(|place| place.msg_type == pass::DELIVER)?;
+                let pass = Box::new(PassThrough::parse(&place, application)?);
+                Some(LinkEvent::Pass { seq, pass })
+            }
+            Topic::Command { domain, command, .. } => {
+                let command =
+                    Command::lookup(domain, command).filter(|command| command.direction() == Direction::Down)?;
+                Some(LinkEvent::Command { command, seq, body: application.into() })
+            }
+            Topic::Model { sub, index, resource, method, msg_type, area, name, .. } => {
                 let path = OperationPath {
+                    sub: sub.into(),
                     resource: resource.into(),
                     index: index.into(),
                     area: area.into(),
@@ -323,8 +405,13 @@ impl Link {
                 let call = Call { seq, path, sets, reply: Some(reply), input: input.map(Into::into), ttl_ms };
                 Some(LinkEvent::Operate(Box::new(call)))
             }
-            _ => None,
+            Topic::Module { .. } => None,
         }
+    }
+
+    /// Whether the login is complete and nobody wants an end.
+    pub(crate) fn is_online(&self) -> bool {
+        self.stage == Stage::Online
     }
 
     /// Whether this connection began with a full login, under a session key that is new.
@@ -404,7 +491,7 @@ impl Link {
 
     /// Nothing for two keep-alive intervals is the end (9.9).
     fn silent_at(&self) -> Instant {
-        self.heard + 2 * self.profile.keep_alive()
+        self.heard + 2 * seconds(self.keep_alive.max(self.next_keep_alive))
     }
 
     /// The program wants an end: goodbye in order, as far as the login got.
@@ -430,13 +517,17 @@ impl Link {
 
     /// Too many acknowledgements and answers wait for the socket: do not read on.
     pub(crate) fn is_congested(&self) -> bool {
-        self.replies.len() + self.answers.len() >= MAX_REPLIES
+        self.replies.len() + self.answers.len() + self.notes.len() >= MAX_REPLIES
     }
 
     fn filter(&self, index: u8) -> String {
         let serial = &self.profile.serial;
         if index == 0 { format!("/iot/{serial}/#") } else { format!("/{serial}/#") }
     }
+}
+
+fn seconds(seconds: u16) -> Duration {
+    Duration::from_secs(seconds.into())
 }
 
 fn after_unsubscribe(filter: u8) -> Stage {

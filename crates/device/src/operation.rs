@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use osap::Serial;
 use osap::das::reply::{FAILED, Reply};
-use osap::das::topic::{self, Topic, TopicError, method};
+use osap::das::topic::{Topic, TopicError, method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::pass::PassThrough;
 
 /// The largest answer, in bytes: what fits into a packet with its topic.
 const MAX_ANSWER: usize = 15 * 1024;
@@ -52,6 +54,8 @@ impl OperationError {
 /// A part of the device, as operations name it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OperationPath {
+    /// The serial of a child, or `global`.
+    pub sub: Box<str>,
     pub resource: Box<str>,
     pub index: Box<str>,
     pub area: Box<str>,
@@ -59,6 +63,11 @@ pub(crate) struct OperationPath {
 }
 
 impl OperationPath {
+    pub(crate) fn new(sub: &str, resource: &str, index: u16, area: &str, name: &str) -> Self {
+        let index = index.to_string().into();
+        Self { sub: sub.into(), resource: resource.into(), index, area: area.into(), name: name.into() }
+    }
+
     /// Whether topics can name it.
     pub(crate) fn check(&self, serial: &Serial) -> Result<(), TopicError> {
         self.reply_topic(serial, method::SERVICE, "operate_reply").map(drop)
@@ -73,7 +82,7 @@ impl OperationPath {
     ) -> Result<Box<str>, TopicError> {
         let topic = Topic::Model {
             serial: serial.as_str(),
-            sub: topic::GLOBAL,
+            sub: &self.sub,
             index: &self.index,
             resource: &self.resource,
             method,
@@ -88,6 +97,7 @@ impl OperationPath {
 /// Carries an operation out and gives the body of the answer.
 type Running = Pin<Box<dyn Future<Output = Box<[u8]>> + Send>>;
 type Handler = dyn Fn(Option<Box<str>>) -> Running + Send + Sync;
+type PassHandler = dyn Fn(PassThrough) + Send + Sync;
 
 /// What the program can do.
 #[derive(Default)]
@@ -95,6 +105,8 @@ pub(crate) struct Operations {
     handlers: HashMap<OperationPath, Arc<Handler>>,
     /// Of attributes that the platform may set; they take the value and give nothing.
     setters: HashMap<OperationPath, Arc<Handler>>,
+    /// Takes what applications send.
+    pass: Option<Box<PassHandler>>,
 }
 
 impl Operations {
@@ -115,6 +127,15 @@ impl Operations {
         Fut: Future<Output = Result<(), OperationError>> + Send + 'static,
     {
         self.setters.insert(path, typed(handler));
+    }
+
+    pub(crate) fn set_pass(&mut self, handler: impl Fn(PassThrough) + Send + Sync + 'static) {
+        self.pass = Some(Box::new(handler));
+    }
+
+    /// What takes a pass-through, if something does.
+    pub(crate) fn pass(&self) -> Option<&PassHandler> {
+        self.pass.as_deref()
     }
 
     /// Attributes that the platform may set.
@@ -170,7 +191,7 @@ where
 
 impl fmt::Debug for Operations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.handlers.keys()).finish()
+        f.debug_set().entries(self.paths()).finish()
     }
 }
 
@@ -208,7 +229,7 @@ mod tests {
     use super::*;
 
     fn path(name: &str) -> OperationPath {
-        OperationPath { resource: "Lamp".into(), index: "0".into(), area: "Light".into(), name: name.into() }
+        OperationPath::new(osap::das::topic::GLOBAL, "Lamp", 0, "Light", name)
     }
 
     async fn run(operations: &Operations, name: &str, input: Option<&str>) -> String {

@@ -4,6 +4,9 @@
 //! counted from the oldest unacknowledged one, are on the wire: so a `Seq` that is sent again is
 //! never far behind the newest, where a server that keeps a replay window (osap-wire 13.2.6) would
 //! take it for an old one.
+//!
+//! What a hub reports for a child has a lane of its own. The platform drops it until the child is accepted, so a lane
+//! that is closed holds it back without being in the way of others.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -23,6 +26,15 @@ pub(crate) struct Limits {
     pub window: usize,
 }
 
+/// For whom an event is: 0 is the device itself, children of a hub have 1 and more.
+pub(crate) type Lane = u8;
+
+/// The lane of the device itself, which is always open.
+pub(crate) const DEVICE: Lane = 0;
+
+/// The highest lane there is.
+pub(crate) const MAX_LANE: Lane = 127;
+
 /// The queue; `T` is what the caller wants back with the acknowledgement.
 #[derive(Debug)]
 pub(crate) struct Outbox<T> {
@@ -30,14 +42,17 @@ pub(crate) struct Outbox<T> {
     events: VecDeque<Event<T>>,
     bytes: usize,
     closed: bool,
+    /// A bit for each lane.
+    open: u128,
     next_seq: u64,
     next_packet_id: u16,
 }
 
 #[derive(Debug)]
 struct Event<T> {
+    lane: Lane,
     topic: Box<str>,
-    body: Box<str>,
+    body: Box<[u8]>,
     progress: Progress<T>,
 }
 
@@ -77,11 +92,11 @@ pub(crate) enum PushError {
 
 impl<T> Outbox<T> {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, events: VecDeque::new(), bytes: 0, closed: false, next_seq: 1, next_packet_id: 1 }
+        Self { limits, events: VecDeque::new(), bytes: 0, closed: false, open: 1, next_seq: 1, next_packet_id: 1 }
     }
 
     /// Queues an event.
-    pub(crate) fn push(&mut self, topic: Box<str>, body: Box<str>, token: T) -> Result<(), PushError> {
+    pub(crate) fn push(&mut self, lane: Lane, topic: Box<str>, body: Box<[u8]>, token: T) -> Result<(), PushError> {
         if self.closed {
             return Err(PushError::Closed);
         }
@@ -90,16 +105,17 @@ impl<T> Outbox<T> {
             return Err(PushError::Full { events: self.events.len(), bytes: self.bytes });
         }
         self.bytes += cost;
-        self.events.push_back(Event { topic, body, progress: Progress::Queued(token) });
+        self.events.push_back(Event { lane, topic, body, progress: Progress::Queued(token) });
         Ok(())
     }
 
     /// Takes an acknowledgement; gives the token back unless the id belongs to no event.
     pub(crate) fn handle_puback(&mut self, id: u16) -> Option<T> {
-        let window = self.limits.window;
+        let (window, open) = (self.limits.window, self.open);
         let event = self
             .events
             .iter_mut()
+            .filter(|event| event.is_in(open))
             .take(window)
             .find(|event| matches!(event.progress, Progress::Sending { packet_id, .. } if packet_id == id))?;
         let progress = std::mem::replace(&mut event.progress, Progress::Acknowledged);
@@ -107,8 +123,11 @@ impl<T> Outbox<T> {
         self.bytes -= event.topic.len() + event.body.len();
         event.topic = Box::default();
         event.body = Box::default();
-        while matches!(self.events.front(), Some(Event { progress: Progress::Acknowledged, .. })) {
-            self.events.pop_front();
+        // Those of closed lanes may stand before it.
+        while let Some(oldest) = self.events.iter().position(|event| event.is_in(open))
+            && matches!(self.events[oldest].progress, Progress::Acknowledged)
+        {
+            self.events.remove(oldest);
         }
         if self.events.is_empty() {
             self.events = VecDeque::new();
@@ -129,14 +148,44 @@ impl<T> Outbox<T> {
                     *attempts = 0;
                     *repeat_at = None;
                 }
-                progress @ Progress::Sending { .. } => {
-                    if let Progress::Sending { token, .. } = std::mem::replace(progress, Progress::Acknowledged) {
-                        *progress = Progress::Queued(token);
-                    }
-                }
+                progress @ Progress::Sending { .. } => progress.queue_again(),
                 Progress::Queued(_) | Progress::Acknowledged => {}
             }
         }
+        // The platform wants to hear of children first.
+        for lane in 1..=MAX_LANE {
+            self.close_lane(lane);
+        }
+    }
+
+    /// What is in the lane goes out from now on.
+    pub(crate) fn open_lane(&mut self, lane: Lane) {
+        self.open |= 1 << (lane & MAX_LANE);
+    }
+
+    /// What is in the lane stays. It is numbered anew afterwards: other events go on meanwhile, and a `Seq` from before
+    /// would be an old one.
+    pub(crate) fn close_lane(&mut self, lane: Lane) {
+        if lane == DEVICE || self.open & (1 << (lane & MAX_LANE)) == 0 {
+            return;
+        }
+        self.open &= !(1 << (lane & MAX_LANE));
+        self.events.retain(|event| event.lane != lane || !matches!(event.progress, Progress::Acknowledged));
+        let held = self.events.iter_mut().filter(|event| event.lane == lane);
+        held.for_each(|event| event.progress.queue_again());
+    }
+
+    /// Drops what is in the lane, the tokens included, and closes it.
+    pub(crate) fn drop_lane(&mut self, lane: Lane) {
+        self.close_lane(lane);
+        let bytes = &mut self.bytes;
+        self.events.retain(|event| {
+            let dropped = event.lane == lane && lane != DEVICE;
+            if dropped {
+                *bytes -= event.topic.len() + event.body.len();
+            }
+            !dropped
+        });
     }
 
     /// The next event that is due on the wire.
@@ -146,7 +195,7 @@ impl<T> Outbox<T> {
             Progress::Sending { repeat_at, .. } => repeat_at.is_none_or(|at| at <= now),
             Progress::Acknowledged => false,
         };
-        let index = self.events.iter().take(self.limits.window).position(due)?;
+        let (index, _) = self.window().find(|(_, event)| due(event))?;
         let fresh = matches!(self.events[index].progress, Progress::Queued(_));
         let (fresh_id, fresh_seq) = if fresh { (self.next_packet_id(), self.next_seq()) } else { (0, 0) };
         let event = &mut self.events[index];
@@ -159,7 +208,7 @@ impl<T> Outbox<T> {
         let wait = (PUBACK_TIMEOUT * 2u32.pow(attempts.min(8))).min(MAX_PUBACK_TIMEOUT);
         event.progress =
             Progress::Sending { token, packet_id, seq, attempts: attempts + 1, repeat_at: Some(now + wait) };
-        Some(Outgoing { topic: &event.topic, body: event.body.as_bytes(), packet_id, seq, dup })
+        Some(Outgoing { topic: &event.topic, body: &event.body, packet_id, seq, dup })
     }
 
     /// When [`poll`](Self::poll) gives something without anything else happening.
@@ -168,7 +217,7 @@ impl<T> Outbox<T> {
             Progress::Sending { repeat_at, .. } => repeat_at,
             Progress::Queued(_) | Progress::Acknowledged => None,
         };
-        self.events.iter().take(self.limits.window).filter_map(repeat).min()
+        self.window().filter_map(|(_, event)| repeat(event)).min()
     }
 
     /// A packet id that is in no use. SUBSCRIBE and UNSUBSCRIBE draw from the same numbers.
@@ -177,18 +226,21 @@ impl<T> Outbox<T> {
             let id = self.next_packet_id;
             self.next_packet_id = id.checked_add(1).unwrap_or(1);
             let used = self
-                .events
-                .iter()
-                .take(self.limits.window)
-                .any(|event| matches!(event.progress, Progress::Sending { packet_id, .. } if packet_id == id));
+                .window()
+                .any(|(_, event)| matches!(event.progress, Progress::Sending { packet_id, .. } if packet_id == id));
             if !used {
                 return id;
             }
         }
     }
 
+    /// The events that may be on the wire, and where they stand.
+    fn window(&self) -> impl Iterator<Item = (usize, &Event<T>)> {
+        self.events.iter().enumerate().filter(|(_, event)| event.is_in(self.open)).take(self.limits.window)
+    }
+
     /// The number of the next request; counts on over connections (osap-wire 9.8).
-    fn next_seq(&mut self) -> u64 {
+    pub(crate) fn next_seq(&mut self) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
         seq
@@ -201,10 +253,31 @@ impl<T> Outbox<T> {
         self.bytes = 0;
     }
 
+    /// Whether the device stopped.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Events that are not acknowledged.
     pub(crate) fn len(&self) -> usize {
         let open = |event: &&Event<T>| !matches!(event.progress, Progress::Acknowledged);
         self.events.iter().filter(open).count()
+    }
+}
+
+impl<T> Event<T> {
+    fn is_in(&self, open: u128) -> bool {
+        open & (1 << (self.lane & MAX_LANE)) != 0
+    }
+}
+
+impl<T> Progress<T> {
+    /// What was on the wire waits again.
+    fn queue_again(&mut self) {
+        *self = match std::mem::replace(self, Self::Acknowledged) {
+            Self::Sending { token, .. } => Self::Queued(token),
+            other => other,
+        };
     }
 }
 
@@ -217,7 +290,7 @@ mod tests {
     fn outbox(events: usize) -> Outbox<usize> {
         let mut outbox = Outbox::new(LIMITS);
         for token in 0..events {
-            outbox.push(format!("/{token}").into(), "{}".into(), token).unwrap();
+            outbox.push(DEVICE, format!("/{token}").into(), (*b"{}").into(), token).unwrap();
         }
         outbox
     }
@@ -292,22 +365,22 @@ mod tests {
     #[test]
     fn count_and_bytes_are_bounded() {
         let mut full = outbox(4);
-        let error = full.push("/4".into(), "{}".into(), 4).unwrap_err();
+        let error = full.push(DEVICE, "/4".into(), (*b"{}").into(), 4).unwrap_err();
         assert_eq!(error, PushError::Full { events: 4, bytes: 16 });
 
         let mut outbox = outbox(1);
-        outbox.push("/1".into(), "x".repeat(994).into(), 1).unwrap();
-        assert!(outbox.push("".into(), "x".into(), 2).is_err());
+        outbox.push(DEVICE, "/1".into(), "x".repeat(994).into_bytes().into(), 1).unwrap();
+        assert!(outbox.push(DEVICE, "".into(), (*b"x").into(), 2).is_err());
         drain(&mut outbox, Instant::now());
         outbox.handle_puback(2).unwrap();
-        outbox.push("/2".into(), "room again".into(), 2).unwrap();
+        outbox.push(DEVICE, "/2".into(), (*b"room again").into(), 2).unwrap();
     }
 
     #[test]
     fn a_closed_queue_is_empty_and_takes_nothing() {
         let mut outbox = outbox(2);
         outbox.close();
-        assert_eq!(outbox.push("/3".into(), "{}".into(), 3), Err(PushError::Closed));
+        assert_eq!(outbox.push(DEVICE, "/3".into(), (*b"{}").into(), 3), Err(PushError::Closed));
         assert_eq!((outbox.len(), outbox.poll(Instant::now())), (0, None));
     }
 
@@ -318,5 +391,47 @@ mod tests {
         outbox.next_packet_id = u16::MAX;
         assert_eq!(outbox.next_packet_id(), u16::MAX);
         assert_eq!(outbox.next_packet_id(), 2, "0 is none, 1 is on the wire");
+    }
+
+    /// A queue with one event of the device, one of a child, and one of the device.
+    fn with_child() -> Outbox<usize> {
+        let mut outbox = Outbox::new(LIMITS);
+        for (token, lane) in [DEVICE, 5, DEVICE].into_iter().enumerate() {
+            outbox.push(lane, format!("/{token}").into(), (*b"{}").into(), token).unwrap();
+        }
+        outbox
+    }
+
+    #[test]
+    fn a_closed_lane_holds_its_events_and_is_in_nobodys_way() {
+        let now = Instant::now();
+        let mut outbox = with_child();
+        assert_eq!(drain(&mut outbox, now), [row("/0", 1, 1, false), row("/2", 2, 2, false)]);
+        assert_eq!((outbox.handle_puback(1), outbox.handle_puback(2)), (Some(0), Some(2)));
+        assert_eq!((outbox.len(), outbox.events.len()), (1, 1), "nothing acknowledged stays behind it");
+        outbox.open_lane(5);
+        assert_eq!(drain(&mut outbox, now), [row("/1", 3, 3, false)]);
+        // A connection that goes on with the session: the child has to be accepted again, and its event gets a number
+        // that is not an old one by then.
+        outbox.handle_connection(true);
+        assert_eq!((drain(&mut outbox, now), outbox.deadline()), (vec![], None));
+        assert_eq!(outbox.handle_puback(3), None);
+        outbox.open_lane(5);
+        assert_eq!(drain(&mut outbox, now), [row("/1", 4, 4, false)]);
+        assert_eq!(outbox.handle_puback(4), Some(1));
+        assert_eq!((outbox.bytes, outbox.events.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_dropped_lane_leaves_nothing() {
+        let mut outbox = with_child();
+        outbox.open_lane(5);
+        drain(&mut outbox, Instant::now());
+        assert_eq!(outbox.handle_puback(2), Some(1), "acknowledged before an older one");
+        outbox.push(5, "/3".into(), (*b"{}").into(), 3).unwrap();
+        outbox.drop_lane(5);
+        assert_eq!((outbox.len(), outbox.bytes), (2, 8));
+        outbox.drop_lane(DEVICE);
+        assert_eq!(outbox.len(), 2);
     }
 }

@@ -1,7 +1,5 @@
 //! What a device says about itself, and where it begins.
 
-use std::time::Duration;
-
 use osap::das::login::{Details, LoginRecord};
 use osap::{DevId, Serial};
 
@@ -15,7 +13,7 @@ pub(crate) struct Profile {
     /// Host of the LBS, a name or an address.
     pub lbs_host: Box<str>,
     pub lbs_port: u16,
-    /// Seconds.
+    /// Seconds, until the platform says otherwise.
     pub keep_alive: u16,
     pub firmware: Box<str>,
     pub device_type: Box<str>,
@@ -23,19 +21,15 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    pub(crate) fn keep_alive(&self) -> Duration {
-        Duration::from_secs(self.keep_alive.into())
-    }
-
-    /// The record of a full login (osap-wire 9.2).
-    pub(crate) fn login_record(&self, dev_id: &DevId) -> LoginRecord {
+    /// The record of a full login (osap-wire 9.2), with the LBS that the device uses.
+    pub(crate) fn login_record(&self, dev_id: &DevId, lbs_host: &str) -> LoginRecord {
         let details = Details {
             firmware_version: self.firmware.to_string(),
             dev_type: self.device_type.to_string(),
             dev_type_display: self.device_type.to_string(),
             mac: self.mac.to_string(),
             status: WORKING,
-            lbs_domain: self.lbs_host.to_string(),
+            lbs_domain: lbs_host.to_owned(),
             reg_mode: 1,
             // How the platform tells that the device understands more than the vendor's clients do.
             sdk_main_version: concat!("vestibule-", env!("CARGO_PKG_VERSION")).to_owned(),

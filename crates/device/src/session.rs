@@ -11,6 +11,7 @@ use osap::lbs::backoff;
 use osap::lbs::client::{Reaction, Stored};
 use osap::{CodeCase, DevId, MasterKey, Random, SessionKey};
 
+use crate::moving::ATTEMPTS;
 use crate::state::{LinkFault, Reason, StopReason};
 use crate::storage::Credentials;
 
@@ -46,6 +47,20 @@ pub(crate) struct Session {
     subscribed: bool,
     online_since: Option<Instant>,
     failures: Failures,
+    /// Another LBS than the one the program named; the platform sent the device there.
+    away: Option<Away>,
+    /// What that LBS gave, until the present connection is over.
+    moved: Option<Box<(Option<Box<str>>, Grant)>>,
+    /// Seconds, where the platform said how many.
+    keep_alive: Option<u16>,
+}
+
+/// An LBS the device was sent to.
+#[derive(Debug)]
+struct Away {
+    host: Box<str>,
+    /// Conversations with it since the last login that was complete.
+    turns: u32,
 }
 
 /// Failures in a row, by kind.
@@ -126,6 +141,8 @@ pub(crate) enum LinkEnd {
     Lost(LinkFault),
     /// The device said goodbye.
     Left,
+    /// The platform sent it away (osap-wire 10.5).
+    ForcedOffline,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +173,36 @@ impl Session {
             subscribed: false,
             online_since: None,
             failures: Failures::default(),
+            away: None,
+            moved: None,
+            keep_alive: None,
         }
+    }
+
+    /// The LBS, where it is another one than the program named.
+    pub(crate) fn lbs_host(&self) -> Option<&str> {
+        self.away.as_ref().map(|away| &*away.host)
+    }
+
+    /// What an authentication at another LBS has to know: all but the master key.
+    pub(crate) fn dev_id(&self) -> Option<(DevId, CodeCase)> {
+        self.durable.as_ref().map(|credentials| (credentials.dev_id, self.case))
+    }
+
+    /// Another LBS has taken the device: that is where it goes once the present connection is over. `None` is the LBS
+    /// that the program named.
+    pub(crate) fn handle_moved(&mut self, host: Option<Box<str>>, grant: Grant) {
+        self.moved = Some(Box::new((host, grant)));
+    }
+
+    /// The keep-alive of the next connection, in seconds, where the platform said how many (osap-wire 10.5).
+    pub(crate) fn keep_alive(&self) -> Option<u16> {
+        self.keep_alive
+    }
+
+    /// The platform wants another keep-alive.
+    pub(crate) fn handle_keep_alive(&mut self, seconds: u16) {
+        self.keep_alive = Some(seconds);
     }
 
     /// What to do now.
@@ -193,6 +239,7 @@ impl Session {
     }
 
     fn handle_grant(&mut self, grant: Grant) {
+        self.turn_away();
         self.failures.authentication = 0;
         self.failures.mismatch = 0;
         self.failures.full_login = 0;
@@ -211,8 +258,27 @@ impl Session {
         }
     }
 
+    /// One conversation more with an LBS the device was sent to. After four that led to nothing it is given up, and what
+    /// it said with it (osap-wire 13.5).
+    fn turn_away(&mut self) -> bool {
+        let given_up = self.away.as_mut().is_some_and(|away| {
+            away.turns += 1;
+            away.turns > ATTEMPTS
+        });
+        if given_up {
+            self.away = None;
+        }
+        given_up
+    }
+
     fn handle_denied(&mut self, now: Instant, denied: Denied, random: &mut dyn Random) {
         let Denied { reason, reaction, delay } = denied;
+        if self.turn_away() {
+            self.believed = from_storage(self.durable.as_ref());
+            self.case = CodeCase::Upper;
+            self.phase = Phase::Do(Task::Authenticate);
+            return;
+        }
         match reaction {
             Reaction::RetryLowerCase if self.case == CodeCase::Upper => {
                 self.case = CodeCase::Lower;
@@ -272,6 +338,9 @@ impl Session {
         self.subscribed = true;
         self.online_since = Some(now);
         self.failures.full_login = 0;
+        if let Some(away) = &mut self.away {
+            away.turns = 0;
+        }
     }
 
     /// The DAS connection is over.
@@ -283,6 +352,14 @@ impl Session {
             self.failures.session_unknown = 0;
         }
         let Phase::Do(Task::Login { full }) = self.phase else { return };
+        if let Some(moved) = self.moved.take()
+            && end != LinkEnd::ForcedOffline
+        {
+            let (host, grant) = *moved;
+            self.away = host.map(|host| Away { host, turns: 0 });
+            self.handle_grant(grant);
+            return;
+        }
         let reason = match end {
             LinkEnd::Refused(connack::BLACKLISTED) => {
                 self.phase = Phase::Stopped(StopReason::Blacklisted);
@@ -302,6 +379,10 @@ impl Session {
             LinkEnd::Lost(fault) => Reason::LinkLost(fault),
             LinkEnd::Left => {
                 self.handle_stop();
+                return;
+            }
+            LinkEnd::ForcedOffline => {
+                self.phase = Phase::Stopped(StopReason::ForcedOffline);
                 return;
             }
         };
@@ -376,7 +457,7 @@ impl Session {
 
 /// The pause after so many failures in a row (osap-wire 5.12): any length up to the one of the
 /// specification, so that a fleet that lost its server does not come back as one.
-fn pause(failures: u32, random: &mut dyn Random) -> Duration {
+pub(crate) fn pause(failures: u32, random: &mut dyn Random) -> Duration {
     within(backoff::delay(backoff::Trouble::Failed, failures), random)
 }
 

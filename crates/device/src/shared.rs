@@ -1,21 +1,29 @@
 //! What the handle and the task of a device share.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
+use osap::das::topic::GLOBAL;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::attribute::{Attributes, Message};
+use crate::attribute::{self, Attributes, Message};
+use crate::child::ChildState;
 use crate::clock::Clock;
 use crate::dial::{Dial, TcpDial};
+use crate::event::ReportError;
+use crate::hub::Hub;
 use crate::operation::{OperationPath, Operations};
-use crate::outbox::{Limits, Outbox};
+use crate::outbox::{DEVICE, Lane, Limits, Outbox, PushError};
 use crate::profile::Profile;
+use crate::query::Place;
 use crate::state::{LinkFault, State};
+use crate::steering::{Hooks, Steering};
 
 /// Resolves the report that waits for an event.
 pub(crate) type Token = oneshot::Sender<()>;
@@ -25,8 +33,12 @@ pub(crate) struct Shared {
     pub clock: Arc<dyn Clock>,
     pub dial: Arc<dyn Dial>,
     pub operations: Arc<Operations>,
-    /// Never locked while the outbox is.
+    pub hooks: Hooks,
+    pub steering: Mutex<Steering>,
+    /// Never locked while the hub or the outbox is.
     pub attributes: Mutex<Attributes>,
+    /// The children, of a device that is a hub. Never locked while the outbox is.
+    pub hub: Mutex<Option<Box<Hub>>>,
     /// Held for the time of one call, never over an await.
     pub outbox: Mutex<Outbox<Token>>,
     /// Wakes the task: an event was queued, or the program wants an end.
@@ -47,6 +59,8 @@ pub(crate) struct Count {
     pub operations: AtomicU64,
     pub operations_refused: AtomicU64,
     pub operations_dropped: AtomicU64,
+    pub passed: AtomicU64,
+    pub forbidden: AtomicU64,
 }
 
 /// What happened to a device since it started.
@@ -67,6 +81,10 @@ pub struct Counters {
     pub operations_refused: u64,
     /// Operations that waited for their turn until it was too late or the connection was lost.
     pub operations_dropped: u64,
+    /// Pass-through messages that were handed to the program.
+    pub passed: u64,
+    /// Commands that were not sent, because the platform forbade it.
+    pub forbidden: u64,
 }
 
 impl Shared {
@@ -76,7 +94,10 @@ impl Shared {
             clock,
             dial: Arc::new(TcpDial),
             operations,
+            hooks: Hooks::default(),
+            steering: Mutex::default(),
             attributes: Mutex::default(),
+            hub: Mutex::default(),
             outbox: Mutex::new(Outbox::new(limits)),
             wake: Notify::new(),
             state: watch::Sender::new(State::Authenticating),
@@ -86,13 +107,33 @@ impl Shared {
         }
     }
 
+    /// What the program can do for the device itself, or for a child.
+    pub(crate) fn operations_of(&self, sub: &str) -> Option<Arc<Operations>> {
+        if sub == GLOBAL {
+            return Some(Arc::clone(&self.operations));
+        }
+        let hub = self.hub.lock();
+        hub.as_ref()?.child(sub).map(|child| Arc::clone(&child.operations))
+    }
+
+    /// Where what the device or a child reports goes; `None` for a child that the platform does not want.
+    pub(crate) fn lane_of(&self, sub: &str) -> Option<Lane> {
+        if sub == GLOBAL {
+            return Some(DEVICE);
+        }
+        let hub = self.hub.lock();
+        let child = hub.as_ref()?.child(sub)?;
+        let wanted = *child.state.borrow() != ChildState::Refused;
+        wanted.then_some(child.lane)
+    }
+
     /// The platform has set an attribute: its value is reported again (osap-wire 10.2).
     pub(crate) fn report_set(&self, path: &OperationPath, value: Box<str>) {
         let mut attributes = self.attributes.lock();
         // The platform wants to hear it also when the device had this value before.
         attributes.not_queued(path);
         let queued = match attributes.take(&self.profile.serial, path, value) {
-            Ok(Some(message)) => self.queue(message),
+            Ok(Some(message)) => self.queue(&path.sub, message),
             Ok(None) => true,
             // It was small enough to arrive.
             Err(_) => false,
@@ -102,18 +143,61 @@ impl Shared {
         }
     }
 
-    /// A login under a new session key: everything is reported again, and then asked for.
-    pub(crate) fn report_all(&self) {
-        let due = self.attributes.lock().after_login(&self.profile.serial, self.operations.writable());
+    /// A login under a new session key, or a child that is accepted: everything is reported again, and then asked for.
+    pub(crate) fn report_all(&self, now: Instant, sub: &str) {
+        let Some(operations) = self.operations_of(sub) else { return };
+        let serial = &self.profile.serial;
+        let mut attributes = self.attributes.lock();
+        let mut due = attributes.all(serial, sub);
+        attributes.queries.forget(sub);
+        let places: BTreeSet<Place> = operations.writable().map(Place::of).collect();
+        for place in places {
+            due.extend(attribute::query(serial, &place));
+            attributes.queries.asked(now, place);
+        }
+        drop(attributes);
         // What finds no room is reported with its next change.
         for message in due {
-            let _ = self.queue(message);
+            let _ = self.queue(sub, message);
         }
     }
 
-    fn queue(&self, message: Message) -> bool {
+    /// Asks again what was not answered.
+    pub(crate) fn ask_again(&self, now: Instant) {
+        let due = self.attributes.lock().queries.due(now);
+        for place in due {
+            if let Some(message) = attribute::query(&self.profile.serial, &place) {
+                let _ = self.queue(&place.sub, message);
+            }
+        }
+    }
+
+    fn queue(&self, sub: &str, message: Message) -> bool {
+        let Some(lane) = self.lane_of(sub) else { return false };
         let (token, _) = oneshot::channel();
-        self.outbox.lock().push(message.topic, message.body, token).is_ok()
+        self.outbox.lock().push(lane, message.topic, message.body, token).is_ok()
+    }
+
+    /// Queues what the program reports and gives what resolves with the acknowledgement.
+    pub(crate) fn enqueue(&self, sub: &str, message: Message) -> Result<oneshot::Receiver<()>, ReportError> {
+        let lane = self.lane_of(sub).ok_or(ReportError::NoChild)?;
+        let (token, acknowledged) = oneshot::channel();
+        match self.outbox.lock().push(lane, message.topic, message.body, token) {
+            Ok(()) => {}
+            Err(PushError::Full { events, bytes }) => return Err(ReportError::Full { events, bytes }),
+            Err(PushError::Closed) => return Err(ReportError::Stopped),
+        }
+        self.wake.notify_one();
+        Ok(acknowledged)
+    }
+
+    /// Waits for an acknowledgement.
+    pub(crate) async fn outcome(&self, acknowledged: oneshot::Receiver<()>) -> Result<(), ReportError> {
+        acknowledged.await.map_err(|_| match self.outbox.lock().is_closed() {
+            true => ReportError::Stopped,
+            // Only what a child reported is dropped while the device runs.
+            false => ReportError::NoChild,
+        })
     }
 
     pub(crate) fn request_stop(&self) {
@@ -143,6 +227,8 @@ impl Shared {
             operations: count.operations.load(Relaxed),
             operations_refused: count.operations_refused.load(Relaxed),
             operations_dropped: count.operations_dropped.load(Relaxed),
+            passed: count.passed.load(Relaxed),
+            forbidden: count.forbidden.load(Relaxed),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Drives a [`Link`] over a TCP connection.
 
 use std::io::{self, ErrorKind};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use osap::das::topic::GLOBAL;
+use osap::lbs::client::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::task;
@@ -12,10 +15,14 @@ use vestibule_mqtt_codec::{encode, frame_len};
 use crate::calls::{Calls, Ended};
 use crate::dial::Dial;
 use crate::driver::{now, set_state};
-use crate::link::{Link, LinkEvent, MAX_PACKET};
-use crate::session::{LinkEnd, Session};
+use crate::hub::Told;
+use crate::link::{Link, LinkEvent, MAX_PACKET, Note};
+use crate::moving::Moving;
+use crate::pass::PassThrough;
+use crate::session::{Grant, LinkEnd, Session};
 use crate::shared::Shared;
 use crate::state::{LinkFault, State};
+use crate::steering::{Steer, guarded, steer};
 
 /// For a connection to come about (osap-wire 3.4).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,10 +45,15 @@ pub(crate) async fn connect(dial: &dyn Dial, host: &str, port: u16) -> Result<Tc
 
 /// One connection from CONNECT to its end.
 pub(crate) struct Talk<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
+    identity: &'a Identity,
     session: &'a mut Session,
     link: &'a mut Link,
     calls: &'a mut Option<Box<Calls>>,
+    /// The way to another LBS.
+    moving: Option<Moving>,
+    /// The platform sent the device away.
+    forced: bool,
     /// The rest of a packet the socket did not take as a whole.
     unsent: Vec<u8>,
     /// The beginning of a packet that has not arrived as a whole.
@@ -50,7 +62,8 @@ pub(crate) struct Talk<'a> {
 
 impl<'a> Talk<'a> {
     pub(crate) fn new(
-        shared: &'a Shared,
+        shared: &'a Arc<Shared>,
+        identity: &'a Identity,
         session: &'a mut Session,
         link: &'a mut Link,
         calls: &'a mut Option<Box<Calls>>,
@@ -58,14 +71,18 @@ impl<'a> Talk<'a> {
         if let Some(calls) = calls {
             calls.begin_connection(link.key(), shared);
         }
-        Self { shared, session, link, calls, unsent: Vec::new(), unread: Vec::new() }
+        let (unsent, unread) = (Vec::new(), Vec::new());
+        Self { shared, identity, session, link, calls, moving: None, forced: false, unsent, unread }
     }
 
     /// Runs the connection to its end. An orderly goodbye ends in [`LinkEnd::Left`].
     pub(crate) async fn run(&mut self, mut stream: TcpStream) -> LinkEnd {
         let end = self.converse(&stream).await;
+        if let Some(hub) = &mut *self.shared.hub.lock() {
+            hub.handle_link_end();
+        }
         match end {
-            LinkEnd::Left | LinkEnd::Lost(_) if self.link.is_closed() => {
+            LinkEnd::Left | LinkEnd::ForcedOffline | LinkEnd::Lost(_) if self.link.is_closed() => {
                 Box::pin(close(&mut stream)).await;
             }
             // The server may still hear it (osap-wire 9.9); whether it does is not our matter.
@@ -81,14 +98,19 @@ impl<'a> Talk<'a> {
 
     async fn converse(&mut self, stream: &TcpStream) -> LinkEnd {
         loop {
+            self.collect();
             if let Err(fault) = self.transmit(stream) {
                 return LinkEnd::Lost(fault);
             }
             if self.link.is_closed() && self.unsent.is_empty() {
+                if self.forced {
+                    return LinkEnd::ForcedOffline;
+                }
                 return if self.link.is_orderly() { LinkEnd::Left } else { LinkEnd::Lost(LinkFault::NoAnswer) };
             }
             let writable = self.unsent.is_empty();
             let deadline = self.link.poll_timeout(&self.shared.outbox.lock(), writable);
+            let deadline = self.other_deadline().map_or(deadline, |other| other.min(deadline));
             let step = tokio::select! {
                 ready = stream.ready(self.interest()) => match ready {
                     Ok(ready) if ready.is_readable() || ready.is_read_closed() => self.receive(stream),
@@ -113,6 +135,10 @@ impl<'a> Talk<'a> {
                     }
                     Ok(None)
                 }
+                (host, grant) = moved(&mut self.moving) => {
+                    self.moved(host, grant);
+                    Ok(None)
+                }
                 () = sleep_until(deadline.into()) => self.link.handle_timeout(now()).map(|()| None),
             };
             match step {
@@ -120,6 +146,48 @@ impl<'a> Talk<'a> {
                 Ok(Some(code)) => return LinkEnd::Refused(code),
                 Err(fault) => return LinkEnd::Lost(fault),
             }
+        }
+    }
+
+    /// What the children, the program and unanswered questions have to say by now.
+    fn collect(&mut self) {
+        if !self.link.is_online() {
+            return;
+        }
+        let now = now();
+        self.shared.ask_again(now);
+        for note in self.shared.steering.lock().take_notes() {
+            self.note(note);
+        }
+        while let Some(note) = self.shared.hub.lock().as_mut().and_then(|hub| hub.poll(now)) {
+            self.note(note);
+        }
+        let told = self.shared.hub.lock().as_mut().map(|hub| hub.take_told()).unwrap_or_default();
+        for Told { serial, lane, report } in told {
+            if report {
+                self.shared.report_all(now, &serial);
+            }
+            self.shared.outbox.lock().open_lane(lane);
+        }
+    }
+
+    /// When [`collect`](Self::collect) has something to do without anything else happening.
+    fn other_deadline(&self) -> Option<Instant> {
+        if !self.link.is_online() {
+            return None;
+        }
+        let children = self.shared.hub.lock().as_ref().and_then(|hub| hub.deadline());
+        [self.shared.attributes.lock().queries.deadline(), children].into_iter().flatten().min()
+    }
+
+    /// Sends a command, unless the platform forbade it (osap-wire 10.5).
+    fn note(&mut self, note: Note) {
+        let (domain, number) = (note.command.domain(), note.command.number());
+        if self.shared.steering.lock().risk.forbids(domain, number) {
+            self.shared.count(|count| &count.forbidden);
+            tracing::debug!(serial = %self.shared.profile.serial, command = note.command.name(), "forbidden");
+        } else {
+            self.link.note(note);
         }
     }
 
@@ -220,21 +288,109 @@ impl<'a> Talk<'a> {
             }
             Some(LinkEvent::Wish(wishes)) => {
                 let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
+                if wishes.seq.is_none() {
+                    self.shared.attributes.lock().queries.answered(&wishes.place);
+                }
                 for answer in calls.take_wishes(now(), *wishes, self.shared) {
                     self.link.answer(answer);
                 }
             }
+            Some(LinkEvent::Command { command, seq, body }) => match steer(self.shared, command, seq, &body) {
+                Some(steer) => self.steer(steer),
+                None => self.shared.count(|count| &count.ignored),
+            },
+            Some(LinkEvent::Pass { seq, pass }) => self.pass(seq, *pass),
             Some(LinkEvent::Ignored) => self.shared.count(|count| &count.ignored),
         }
         Ok(None)
     }
 
     fn ready(&mut self) {
-        self.session.handle_ready(now());
-        if self.link.is_full_login() {
-            self.shared.report_all();
+        let (now, full) = (now(), self.link.is_full_login());
+        self.session.handle_ready(now);
+        if full {
+            self.shared.report_all(now, GLOBAL);
         }
+        // In this order: a program that makes the device a hub right now looks at the state.
         set_state(self.shared, State::Online);
+        if let Some(hub) = &mut *self.shared.hub.lock() {
+            hub.handle_ready(now, full);
+        }
+    }
+
+    fn steer(&mut self, steer: Steer) {
+        match steer {
+            Steer::Done => {}
+            Steer::Answer(note) => self.note(note),
+            Steer::KeepAlive(seconds) => {
+                self.link.set_keep_alive(seconds);
+                self.session.handle_keep_alive(seconds);
+            }
+            Steer::Leave => {
+                self.forced = true;
+                self.link.leave(now());
+            }
+            Steer::Move(host) => self.begin_move(host),
+            Steer::Verdict { serial, accepted } => {
+                let verdict = self.shared.hub.lock().as_mut().and_then(|hub| hub.handle_verdict(&serial, accepted));
+                match verdict {
+                    Some(None) => {}
+                    Some(Some(lane)) => {
+                        tracing::warn!(hub = %self.shared.profile.serial, child = %serial, "the child is refused");
+                        self.shared.outbox.lock().drop_lane(lane);
+                    }
+                    None => self.shared.count(|count| &count.ignored),
+                }
+            }
+        }
+    }
+
+    /// Hands bytes of an application to the program, once.
+    fn pass(&mut self, seq: u64, pass: PassThrough) {
+        let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
+        let operations = self.shared.operations_of(pass.child.as_deref().unwrap_or(GLOBAL));
+        match operations.as_ref().and_then(|operations| operations.pass()) {
+            Some(handler) if calls.is_new_pass(seq) => {
+                self.shared.count(|count| &count.passed);
+                guarded(self.shared, || handler(pass));
+            }
+            _ => self.shared.count(|count| &count.ignored),
+        }
+    }
+
+    /// The platform sends the device to another LBS. The present connection goes on until that one has taken it.
+    fn begin_move(&mut self, host: Box<str>) {
+        let profile = &self.shared.profile;
+        let present = self.session.lbs_host().unwrap_or(&profile.lbs_host);
+        let under_way = self.moving.as_ref().is_some_and(|moving| moving.host == host);
+        if *host == *present || under_way {
+            return;
+        }
+        let Some((dev_id, case)) = self.session.dev_id() else { return };
+        tracing::info!(serial = %profile.serial, %host, "sent to another LBS");
+        self.moving = Some(Moving::new(Arc::clone(self.shared), host, self.identity.clone(), dev_id, case));
+    }
+
+    /// The attempts at another LBS are over.
+    fn moved(&mut self, host: Box<str>, grant: Option<Grant>) {
+        self.moving = None;
+        if let Some(grant) = grant {
+            self.shared.count(|count| &count.authentications);
+            let host = (host != self.shared.profile.lbs_host).then_some(host);
+            self.session.handle_moved(host, grant);
+            self.link.handle_stop(now());
+        }
+    }
+}
+
+/// Waits for the end of the attempts at another LBS; for ever when there are none.
+async fn moved(moving: &mut Option<Moving>) -> (Box<str>, Option<Grant>) {
+    match moving {
+        Some(moving) => {
+            let grant = moving.ended().await;
+            (moving.host.clone(), grant)
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -267,17 +423,15 @@ fn fault(error: &io::Error) -> LinkFault {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use osap::das::cipher::SessionCipher;
-    use osap::{DevId, Serial, SessionKey};
+    use osap::{Code, DevId, Serial, SessionKey};
     use tokio::net::{TcpListener, TcpSocket};
     use tokio::sync::oneshot;
     use vestibule_mqtt_codec::{Packet, Rules, decode};
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::outbox::Limits;
+    use crate::outbox::{DEVICE, Limits};
     use crate::profile::Profile;
     use crate::session::Login;
 
@@ -320,20 +474,21 @@ mod tests {
             mac: "".into(),
         };
         let limits = Limits { events: EVENTS, bytes: usize::MAX, window: EVENTS };
-        let shared = Shared::new(profile, Arc::new(SystemClock), Arc::default(), limits);
+        let shared = Arc::new(Shared::new(profile, Arc::new(SystemClock), Arc::default(), limits));
+        let identity = Identity::new(shared.profile.serial.clone(), Code::new("ABCDEF").unwrap());
         let cipher = SessionCipher::new(SessionKey::from_bytes(&[7; 16]).unwrap());
         let dev_id = DevId::parse(&[b'1'; 32]).unwrap();
         let login = Login { full: false, subscribe: false, first: false };
         let mut link = Link::new(now(), Arc::clone(&shared.profile), cipher, dev_id, login);
         let mut session = Session::new(None);
         let mut calls = None;
-        let mut talk = Talk::new(&shared, &mut session, &mut link, &mut calls);
+        let mut talk = Talk::new(&shared, &identity, &mut session, &mut link, &mut calls);
 
         talk.transmit(&stream).unwrap();
         talk.packets(&[0x20, 2, 0, 0]).unwrap();
         for _ in 0..EVENTS {
             let (token, _) = oneshot::channel();
-            shared.outbox.lock().push("t".into(), "x".repeat(14_000).into(), token).unwrap();
+            shared.outbox.lock().push(DEVICE, "t".into(), "x".repeat(14_000).into_bytes().into(), token).unwrap();
         }
         stream.writable().await.unwrap();
         talk.transmit(&stream).unwrap();

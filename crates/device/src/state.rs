@@ -76,6 +76,8 @@ pub enum StopReason {
     Requested,
     /// The DAS answered CONNACK 10: the device is not wanted until its program is started again.
     Blacklisted,
+    /// The platform sent the device away (osap-wire 10.5): it is not wanted until its program starts it again.
+    ForcedOffline,
     /// The SDK itself failed: a storage or another part of it panicked, or the runtime it ran on
     /// went away.
     Crashed,
@@ -128,6 +130,7 @@ impl fmt::Display for StopReason {
         match self {
             Self::Requested => f.write_str("it was asked to"),
             Self::Blacklisted => f.write_str("the server does not want this device"),
+            Self::ForcedOffline => f.write_str("the server sent this device away"),
             Self::Crashed => f.write_str("a part of it failed"),
         }
     }

@@ -4,7 +4,7 @@ use osap::{Serial, SessionKey};
 use vestibule_mqtt_codec::split_publish;
 
 use super::*;
-use crate::outbox::Limits;
+use crate::outbox::{DEVICE, Limits};
 
 /// Session key, serial and DevID are the common inputs of osap-wire 12.
 const KEY: [u8; 16] = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
@@ -165,7 +165,7 @@ fn a_login_that_is_not_answered_or_refused_fails() {
 #[test]
 fn an_event_is_sealed_under_the_session_key_and_acknowledged() {
     let mut bench = Bench::online();
-    bench.outbox.push("/iot/SN0000001/x".into(), r#"{"level":3}"#.into(), 42).unwrap();
+    bench.outbox.push(DEVICE, "/iot/SN0000001/x".into(), (*br#"{"level":3}"#).into(), 42).unwrap();
     let mut sent = bench.sent().unwrap();
     let (head, payload) = split_publish(&mut sent, &Rules::STRICT).unwrap();
     assert_eq!((head.topic, head.packet_id, head.dup), ("/iot/SN0000001/x", Some(1), false));
@@ -240,7 +240,7 @@ fn pings_follow_the_clock_and_not_the_traffic() {
     let mut bench = Bench::online();
     assert_eq!(bench.deadline(), 30);
     bench.elapse(20).unwrap();
-    bench.outbox.push("t".into(), "{}".into(), 1).unwrap();
+    bench.outbox.push(DEVICE, "t".into(), (*b"{}").into(), 1).unwrap();
     bench.sent().unwrap();
     bench.got(&written_by(|out| encode::puback(1, out))).unwrap();
     assert_eq!(bench.deadline(), 10);
@@ -265,7 +265,7 @@ fn two_intervals_of_silence_are_the_end() {
 #[test]
 fn goodbye_unsubscribes_both_and_disconnects() {
     let mut bench = Bench::online();
-    bench.outbox.push("t".into(), "{}".into(), 1).unwrap();
+    bench.outbox.push(DEVICE, "t".into(), (*b"{}").into(), 1).unwrap();
     bench.link.handle_stop(bench.now);
     for (id, filter) in [(1, "/iot/SN0000001/#"), (2, "/SN0000001/#")] {
         let sent = bench.sent().unwrap();
@@ -344,7 +344,7 @@ fn a_das_may_send_the_device_elsewhere() {
 #[test]
 fn a_socket_that_takes_nothing_is_not_asked_again_and_again() {
     let mut bench = Bench::online();
-    bench.outbox.push("t".into(), "{}".into(), 1).unwrap();
+    bench.outbox.push(DEVICE, "t".into(), (*b"{}").into(), 1).unwrap();
     bench.sent().unwrap();
     bench.elapse(40).unwrap();
     let blocked = bench.link.poll_timeout(&bench.outbox, false);
