@@ -99,6 +99,7 @@ mod dial;
 mod driver;
 mod event;
 mod hub;
+mod keep_alive;
 mod lbs;
 mod link;
 mod moving;

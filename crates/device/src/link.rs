@@ -8,28 +8,24 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use osap::das::attribute;
 use osap::das::cipher::SessionCipher;
-use osap::das::command::{Command, Direction};
+use osap::das::command::Command;
 use osap::das::connack;
-use osap::das::envelope::{self, General, Opened};
+use osap::das::envelope::{self, General};
 use osap::das::login::{self, FirstOrBreak, LoginRecord};
-use osap::das::pass;
-use osap::das::service::Operate;
-use osap::das::shadow;
-use osap::das::topic::{Topic, method};
 use osap::{DevId, SessionKey};
 use vestibule_mqtt_codec::{ConnAck, Connect, Packet, PublishHead, QoS, Rules, SubAck, Will, decode, encode};
 
 use crate::attribute::Wishes;
-use crate::calls::{Answer, Call, ReplyTo};
-use crate::operation::OperationPath;
+use crate::calls::{Answer, Call};
+use crate::keep_alive::KeepAlive;
 use crate::outbox::{Outbox, Outgoing};
 use crate::pass::PassThrough;
 use crate::profile::Profile;
-use crate::query::Place;
 use crate::session::Login;
 use crate::state::LinkFault;
+
+mod downlink;
 
 /// How long CONNACK, SUBACK and UNSUBACK are waited for (osap-wire 9.3, 9.4, 9.9).
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
@@ -60,10 +56,7 @@ pub(crate) struct Link {
     notes: VecDeque<Note>,
     /// Answers to operations; they go out before events.
     answers: VecDeque<Answer>,
-    /// Seconds.
-    keep_alive: u16,
-    /// What the platform wants from the next ping on.
-    next_keep_alive: u16,
+    keep_alive: KeepAlive,
     lbs_host: Box<str>,
     heard: Instant,
     ping_at: Instant,
@@ -129,7 +122,7 @@ pub(crate) enum LinkEvent<T> {
 impl Link {
     /// A connection whose socket is open.
     pub(crate) fn new(now: Instant, profile: Arc<Profile>, cipher: SessionCipher, dev_id: DevId, login: Login) -> Self {
-        let keep_alive = profile.keep_alive;
+        let keep_alive = KeepAlive::new(profile.keep_alive);
         Self {
             lbs_host: profile.lbs_host.clone(),
             profile,
@@ -141,9 +134,8 @@ impl Link {
             notes: VecDeque::new(),
             answers: VecDeque::new(),
             keep_alive,
-            next_keep_alive: keep_alive,
             heard: now,
-            ping_at: now + seconds(keep_alive),
+            ping_at: now + Duration::from_secs(keep_alive.present.into()),
             leave_by: None,
             orderly: true,
         }
@@ -151,8 +143,9 @@ impl Link {
 
     /// The same under what the platform said on an earlier connection.
     pub(crate) fn steered(mut self, keep_alive: Option<u16>, lbs_host: Option<&str>) -> Self {
-        self.keep_alive = keep_alive.unwrap_or(self.keep_alive);
-        self.next_keep_alive = self.keep_alive;
+        if let Some(seconds) = keep_alive {
+            self.keep_alive = KeepAlive::new(seconds);
+        }
         if let Some(host) = lbs_host {
             self.lbs_host = host.into();
         }
@@ -161,7 +154,7 @@ impl Link {
 
     /// Another keep-alive from the next ping on (osap-wire 10.5).
     pub(crate) fn set_keep_alive(&mut self, seconds: u16) {
-        self.next_keep_alive = seconds;
+        self.keep_alive.next = seconds;
     }
 
     /// Sends a command when it is its turn.
@@ -193,7 +186,7 @@ impl Link {
             Stage::Connect => {
                 self.connect(out);
                 outbox.handle_connection(!self.login.full);
-                self.ping_at = now + seconds(self.keep_alive);
+                self.ping_at = now + self.keep_alive.ping();
                 self.stage = Stage::AwaitConnack { until };
             }
             Stage::Subscribe { filter } => {
@@ -216,8 +209,7 @@ impl Link {
             Stage::AwaitSuback { .. } | Stage::AwaitUnsuback { .. } | Stage::Online => {
                 if self.ping_at <= now {
                     // Counted from the last one, whatever else goes over the wire (9.9).
-                    self.keep_alive = self.next_keep_alive;
-                    self.ping_at = now + seconds(self.keep_alive);
+                    self.ping_at = now + self.keep_alive.ping();
                     encode::pingreq(out);
                 } else if self.stage == Stage::Online
                     && let Some(note) = self.notes.pop_front()
@@ -259,7 +251,7 @@ impl Link {
         let topic = std::str::from_utf8(&topic).expect("a will topic is ASCII and zero bytes");
         let connect = Connect {
             clean_session: self.login.full,
-            keep_alive: self.keep_alive,
+            keep_alive: self.keep_alive.present,
             client_id: "",
             will: Some(Will { topic, payload: &payload, qos: QoS::AtLeastOnce, retain: true }),
             user: Some(serial.as_str()),
@@ -352,63 +344,6 @@ impl Link {
         Ok(None)
     }
 
-    /// What a message from the platform wants. What does not open or is none of ours is ignored, and acknowledged
-    /// like everything else.
-    fn downlink<T>(&self, topic: &str, payload: &[u8]) -> LinkEvent<T> {
-        self.request(topic, payload).unwrap_or(LinkEvent::Ignored)
-    }
-
-    fn request<T>(&self, topic: &str, payload: &[u8]) -> Option<LinkEvent<T>> {
-        let serial = &self.profile.serial;
-        let topic = Topic::parse(topic).ok().filter(|topic| topic.serial() == Some(serial.as_str()))?;
-        let mut payload = payload.to_vec();
-        let Opened { general, application } = envelope::open(&self.cipher, &mut payload).ok()?;
-        let seq = general.seq;
-        match topic {
-            Topic::Module {
-                sub, index, resource, module: shadow::MODULE, method: shadow::METHOD, msg_type, ..
-            } => {
-                let place = Place { sub: sub.into(), resource: resource.into(), index: index.into() };
-                let wishes = Wishes::parse(place, msg_type, seq, application)?;
-                Some(LinkEvent::Wish(Box::new(wishes)))
-            }
-            Topic::Module { module: pass::MODULE, .. } => {
-                let place = pass::Place::of(&topic).filter(|place| place.msg_type == pass::DELIVER)?;
-                let pass = Box::new(PassThrough::parse(&place, application)?);
-                Some(LinkEvent::Pass { seq, pass })
-            }
-            Topic::Command { domain, command, .. } => {
-                let command =
-                    Command::lookup(domain, command).filter(|command| command.direction() == Direction::Down)?;
-                Some(LinkEvent::Command { command, seq, body: application.into() })
-            }
-            Topic::Model { sub, index, resource, method, msg_type, area, name, .. } => {
-                let path = OperationPath {
-                    sub: sub.into(),
-                    resource: resource.into(),
-                    index: index.into(),
-                    area: area.into(),
-                    name: name.into(),
-                };
-                let (sets, answer, input, ttl_ms) = match (method, msg_type) {
-                    (method::SERVICE, "operate") => {
-                        let Operate { input, ttl_ms } = Operate::parse(application).ok()?;
-                        (false, "operate_reply", input, ttl_ms)
-                    }
-                    (method::ATTRIBUTE, "set") => {
-                        (true, "set_reply", Some(attribute::parse_report(application).ok()?), None)
-                    }
-                    _ => return None,
-                };
-                let method = if sets { method::ATTRIBUTE } else { method::SERVICE };
-                let reply = ReplyTo { topic: path.reply_topic(serial, method, answer).ok()?, shadow: false };
-                let call = Call { seq, path, sets, reply: Some(reply), input: input.map(Into::into), ttl_ms };
-                Some(LinkEvent::Operate(Box::new(call)))
-            }
-            Topic::Module { .. } => None,
-        }
-    }
-
     /// Whether the login is complete and nobody wants an end.
     pub(crate) fn is_online(&self) -> bool {
         self.stage == Stage::Online
@@ -491,7 +426,7 @@ impl Link {
 
     /// Nothing for two keep-alive intervals is the end (9.9).
     fn silent_at(&self) -> Instant {
-        self.heard + 2 * seconds(self.keep_alive.max(self.next_keep_alive))
+        self.heard + self.keep_alive.silence()
     }
 
     /// The program wants an end: goodbye in order, as far as the login got.
@@ -524,10 +459,6 @@ impl Link {
         let serial = &self.profile.serial;
         if index == 0 { format!("/iot/{serial}/#") } else { format!("/{serial}/#") }
     }
-}
-
-fn seconds(seconds: u16) -> Duration {
-    Duration::from_secs(seconds.into())
 }
 
 fn after_unsubscribe(filter: u8) -> Stage {

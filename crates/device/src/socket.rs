@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use osap::das::topic::GLOBAL;
 use osap::lbs::client::Identity;
@@ -15,14 +15,14 @@ use vestibule_mqtt_codec::{encode, frame_len};
 use crate::calls::{Calls, Ended};
 use crate::dial::Dial;
 use crate::driver::{now, set_state};
-use crate::hub::Told;
-use crate::link::{Link, LinkEvent, MAX_PACKET, Note};
+use crate::link::{Link, LinkEvent, MAX_PACKET};
 use crate::moving::Moving;
-use crate::pass::PassThrough;
-use crate::session::{Grant, LinkEnd, Session};
+use crate::session::{LinkEnd, Session};
 use crate::shared::Shared;
 use crate::state::{LinkFault, State};
-use crate::steering::{Steer, guarded, steer};
+use crate::steering::steer;
+
+mod steered;
 
 /// For a connection to come about (osap-wire 3.4).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -135,7 +135,7 @@ impl<'a> Talk<'a> {
                     }
                     Ok(None)
                 }
-                (host, grant) = moved(&mut self.moving) => {
+                (host, grant) = steered::moved(&mut self.moving) => {
                     self.moved(host, grant);
                     Ok(None)
                 }
@@ -146,48 +146,6 @@ impl<'a> Talk<'a> {
                 Ok(Some(code)) => return LinkEnd::Refused(code),
                 Err(fault) => return LinkEnd::Lost(fault),
             }
-        }
-    }
-
-    /// What the children, the program and unanswered questions have to say by now.
-    fn collect(&mut self) {
-        if !self.link.is_online() {
-            return;
-        }
-        let now = now();
-        self.shared.ask_again(now);
-        for note in self.shared.steering.lock().take_notes() {
-            self.note(note);
-        }
-        while let Some(note) = self.shared.hub.lock().as_mut().and_then(|hub| hub.poll(now)) {
-            self.note(note);
-        }
-        let told = self.shared.hub.lock().as_mut().map(|hub| hub.take_told()).unwrap_or_default();
-        for Told { serial, lane, report } in told {
-            if report {
-                self.shared.report_all(now, &serial);
-            }
-            self.shared.outbox.lock().open_lane(lane);
-        }
-    }
-
-    /// When [`collect`](Self::collect) has something to do without anything else happening.
-    fn other_deadline(&self) -> Option<Instant> {
-        if !self.link.is_online() {
-            return None;
-        }
-        let children = self.shared.hub.lock().as_ref().and_then(|hub| hub.deadline());
-        [self.shared.attributes.lock().queries.deadline(), children].into_iter().flatten().min()
-    }
-
-    /// Sends a command, unless the platform forbade it (osap-wire 10.5).
-    fn note(&mut self, note: Note) {
-        let (domain, number) = (note.command.domain(), note.command.number());
-        if self.shared.steering.lock().risk.forbids(domain, number) {
-            self.shared.count(|count| &count.forbidden);
-            tracing::debug!(serial = %self.shared.profile.serial, command = note.command.name(), "forbidden");
-        } else {
-            self.link.note(note);
         }
     }
 
@@ -317,81 +275,6 @@ impl<'a> Talk<'a> {
             hub.handle_ready(now, full);
         }
     }
-
-    fn steer(&mut self, steer: Steer) {
-        match steer {
-            Steer::Done => {}
-            Steer::Answer(note) => self.note(note),
-            Steer::KeepAlive(seconds) => {
-                self.link.set_keep_alive(seconds);
-                self.session.handle_keep_alive(seconds);
-            }
-            Steer::Leave => {
-                self.forced = true;
-                self.link.leave(now());
-            }
-            Steer::Move(host) => self.begin_move(host),
-            Steer::Verdict { serial, accepted } => {
-                let verdict = self.shared.hub.lock().as_mut().and_then(|hub| hub.handle_verdict(&serial, accepted));
-                match verdict {
-                    Some(None) => {}
-                    Some(Some(lane)) => {
-                        tracing::warn!(hub = %self.shared.profile.serial, child = %serial, "the child is refused");
-                        self.shared.outbox.lock().drop_lane(lane);
-                    }
-                    None => self.shared.count(|count| &count.ignored),
-                }
-            }
-        }
-    }
-
-    /// Hands bytes of an application to the program, once.
-    fn pass(&mut self, seq: u64, pass: PassThrough) {
-        let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
-        let operations = self.shared.operations_of(pass.child.as_deref().unwrap_or(GLOBAL));
-        match operations.as_ref().and_then(|operations| operations.pass()) {
-            Some(handler) if calls.is_new_pass(seq) => {
-                self.shared.count(|count| &count.passed);
-                guarded(self.shared, || handler(pass));
-            }
-            _ => self.shared.count(|count| &count.ignored),
-        }
-    }
-
-    /// The platform sends the device to another LBS. The present connection goes on until that one has taken it.
-    fn begin_move(&mut self, host: Box<str>) {
-        let profile = &self.shared.profile;
-        let present = self.session.lbs_host().unwrap_or(&profile.lbs_host);
-        let under_way = self.moving.as_ref().is_some_and(|moving| moving.host == host);
-        if *host == *present || under_way {
-            return;
-        }
-        let Some((dev_id, case)) = self.session.dev_id() else { return };
-        tracing::info!(serial = %profile.serial, %host, "sent to another LBS");
-        self.moving = Some(Moving::new(Arc::clone(self.shared), host, self.identity.clone(), dev_id, case));
-    }
-
-    /// The attempts at another LBS are over.
-    fn moved(&mut self, host: Box<str>, grant: Option<Grant>) {
-        self.moving = None;
-        if let Some(grant) = grant {
-            self.shared.count(|count| &count.authentications);
-            let host = (host != self.shared.profile.lbs_host).then_some(host);
-            self.session.handle_moved(host, grant);
-            self.link.handle_stop(now());
-        }
-    }
-}
-
-/// Waits for the end of the attempts at another LBS; for ever when there are none.
-async fn moved(moving: &mut Option<Moving>) -> (Box<str>, Option<Grant>) {
-    match moving {
-        Some(moving) => {
-            let grant = moving.ended().await;
-            (moving.host.clone(), grant)
-        }
-        None => std::future::pending().await,
-    }
 }
 
 /// Waits until an operation has ended; for ever when none is under way.
@@ -422,86 +305,4 @@ fn fault(error: &io::Error) -> LinkFault {
 }
 
 #[cfg(test)]
-mod tests {
-    use osap::das::cipher::SessionCipher;
-    use osap::{Code, DevId, Serial, SessionKey};
-    use tokio::net::{TcpListener, TcpSocket};
-    use tokio::sync::oneshot;
-    use vestibule_mqtt_codec::{Packet, Rules, decode};
-
-    use super::*;
-    use crate::clock::SystemClock;
-    use crate::outbox::{DEVICE, Limits};
-    use crate::profile::Profile;
-    use crate::session::Login;
-
-    const EVENTS: usize = 128;
-
-    /// Reads until all events have come; gives their packet ids.
-    async fn read_events(listener: TcpListener, begin: oneshot::Receiver<()>) -> Vec<u16> {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        begin.await.unwrap();
-        let (mut buffer, mut ids) = (Vec::new(), Vec::new());
-        while ids.len() < EVENTS {
-            assert_ne!(stream.read_buf(&mut buffer).await.unwrap(), 0);
-            while let Some(len) = frame_len(&buffer, MAX_PACKET).unwrap().filter(|&len| len <= buffer.len()) {
-                let frame: Vec<u8> = buffer.drain(..len).collect();
-                if let Packet::Publish(publish) = decode(&frame, &Rules::OSAP_LEGACY).unwrap() {
-                    ids.extend(publish.head.packet_id);
-                }
-            }
-        }
-        ids
-    }
-
-    #[tokio::test]
-    async fn a_packet_the_socket_takes_in_part_is_continued() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_send_buffer_size(4096).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (begin, begun) = oneshot::channel();
-        let peer = tokio::spawn(read_events(listener, begun));
-        let stream = socket.connect(address).await.unwrap();
-
-        let profile = Profile {
-            serial: Serial::new("SN0000001").unwrap(),
-            lbs_host: "lbs.example".into(),
-            lbs_port: 8666,
-            keep_alive: 30,
-            firmware: "1.2.3".into(),
-            device_type: "Camera".into(),
-            mac: "".into(),
-        };
-        let limits = Limits { events: EVENTS, bytes: usize::MAX, window: EVENTS };
-        let shared = Arc::new(Shared::new(profile, Arc::new(SystemClock), Arc::default(), limits));
-        let identity = Identity::new(shared.profile.serial.clone(), Code::new("ABCDEF").unwrap());
-        let cipher = SessionCipher::new(SessionKey::from_bytes(&[7; 16]).unwrap());
-        let dev_id = DevId::parse(&[b'1'; 32]).unwrap();
-        let login = Login { full: false, subscribe: false, first: false };
-        let mut link = Link::new(now(), Arc::clone(&shared.profile), cipher, dev_id, login);
-        let mut session = Session::new(None);
-        let mut calls = None;
-        let mut talk = Talk::new(&shared, &identity, &mut session, &mut link, &mut calls);
-
-        talk.transmit(&stream).unwrap();
-        talk.packets(&[0x20, 2, 0, 0]).unwrap();
-        for _ in 0..EVENTS {
-            let (token, _) = oneshot::channel();
-            shared.outbox.lock().push(DEVICE, "t".into(), "x".repeat(14_000).into_bytes().into(), token).unwrap();
-        }
-        stream.writable().await.unwrap();
-        talk.transmit(&stream).unwrap();
-        assert!(!talk.unsent.is_empty(), "nobody reads, so the socket is full");
-        assert!(talk.interest().is_writable());
-
-        begin.send(()).unwrap();
-        while !talk.unsent.is_empty() {
-            stream.writable().await.unwrap();
-            talk.transmit(&stream).unwrap();
-        }
-        assert!(!talk.interest().is_writable());
-        let ids = peer.await.unwrap();
-        assert_eq!(ids, (1..=EVENTS as u16).collect::<Vec<_>>());
-    }
-}
+mod tests;

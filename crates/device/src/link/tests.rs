@@ -1,5 +1,6 @@
 //! The MQTT client against hand-made answers, on virtual time.
 
+use osap::das::envelope::MsgType;
 use osap::{Serial, SessionKey};
 use vestibule_mqtt_codec::split_publish;
 
@@ -249,6 +250,60 @@ fn pings_follow_the_clock_and_not_the_traffic() {
     assert_eq!(bench.sent(), None);
     assert_eq!(bench.got(&[0xd0, 0]), Ok(None));
     assert_eq!(bench.deadline(), 30);
+}
+
+#[test]
+fn osap_10_5_a_pushed_keep_alive_counts_from_the_next_ping_on() {
+    let mut bench = Bench::online();
+    bench.elapse(10).unwrap();
+    bench.link.set_keep_alive(7);
+    assert_eq!(bench.deadline(), 20, "the next ping stays where it is");
+    bench.elapse(20).unwrap();
+    assert_eq!(bench.sent(), Some(vec![0xc0, 0]));
+    // What was heard last is 30 seconds old, which says nothing yet.
+    assert_eq!((bench.elapse(0), bench.deadline()), (Ok(()), 7));
+    bench.got(&[0xd0, 0]).unwrap();
+    bench.elapse(7).unwrap();
+    assert_eq!(bench.sent(), Some(vec![0xc0, 0]));
+    assert_eq!((bench.elapse(6), bench.elapse(1)), (Ok(()), Err(LinkFault::Silent)));
+
+    let mut bench = Bench::online();
+    bench.link.set_keep_alive(90);
+    bench.elapse(30).unwrap();
+    bench.sent().unwrap();
+    assert_eq!(bench.elapse(89), Ok(()), "a longer one is patient at once");
+}
+
+#[test]
+fn osap_9_6_commands_go_before_events_at_qos_0_and_share_their_numbers() {
+    let mut bench = Bench::online();
+    bench.outbox.push(DEVICE, "t".into(), (*b"{}").into(), 1).unwrap();
+    let note = |command, answers| Note { command, answers, body: (*b"{}").into() };
+    bench.link.note(note(Command::Children, None));
+    bench.link.note(note(Command::ChallengeAnswer, Some(77)));
+    let mut sent = || {
+        let mut frame = bench.sent().unwrap();
+        let (head, payload) = split_publish(&mut frame, &Rules::OSAP_LEGACY).unwrap();
+        let (topic, qos) = (head.topic.to_owned(), head.qos);
+        let opened = envelope::open(&SessionCipher::new(SessionKey::from_bytes(&KEY).unwrap()), payload).unwrap();
+        let General { seq, cmd_ver, msg_type } = opened.general;
+        (topic, qos, seq, cmd_ver.map(|version| version.into_owned()), msg_type)
+    };
+    let (request, response) = (Some(MsgType::Request), Some(MsgType::Response));
+    assert_eq!(sent(), ("/7002/1".into(), QoS::AtMostOnce, 1, Some("V2.0.0".into()), request));
+    assert_eq!(sent(), ("/1100/20245".into(), QoS::AtMostOnce, 77, Some("v2.0.0".into()), response));
+    assert_eq!(sent(), ("t".into(), QoS::AtLeastOnce, 2, None, None));
+}
+
+#[test]
+fn a_device_that_is_sent_away_acknowledges_and_leaves() {
+    let mut bench = Bench::online();
+    let head = PublishHead { dup: false, qos: QoS::AtLeastOnce, retain: false, topic: "t", packet_id: Some(9) };
+    bench.got(&written_by(|out| encode::publish(&head, b"", out).unwrap())).unwrap();
+    bench.link.leave(bench.now);
+    assert_eq!(bench.sent(), Some(vec![0x40, 2, 0, 9]));
+    assert_eq!(bench.sent(), Some(vec![0xe0, 0]));
+    assert!(bench.link.is_closed());
 }
 
 #[test]

@@ -407,3 +407,76 @@ fn stop_ends_every_phase() {
         assert!(matches!(bench.session.poll(), Step::Stop(StopReason::Requested)));
     }
 }
+
+/// A device that was sent to another LBS and has left its DAS for it.
+fn moved() -> Bench {
+    let mut bench = Bench::online();
+    assert_eq!(bench.session.dev_id(), Some((dev_id('1'), CodeCase::Upper)));
+    bench.session.handle_moved(Some("other".into()), grant('2'));
+    assert_eq!(bench.session.lbs_host(), None, "not before the old connection is over");
+    bench.end(LinkEnd::Left);
+    assert_eq!(bench.session.lbs_host(), Some("other"));
+    assert!(matches!(bench.session.poll(), Step::Store(stored) if stored == credentials('2')));
+    bench.session.handle_stored(bench.now, true, &mut Ones);
+    bench.expect_login(FULL);
+    bench
+}
+
+#[test]
+fn osap_10_5_a_moved_device_logs_in_with_what_the_new_lbs_gave() {
+    let mut bench = moved();
+    bench.end(LinkEnd::Refused(11));
+    bench.expect_authentication(&both('2'), CodeCase::Upper);
+    bench.authenticate(Ok(grant('2')));
+    bench.log_in();
+    assert_eq!(bench.session.lbs_host(), Some("other"));
+    // And back to where it came from.
+    bench.session.handle_moved(None, grant('3'));
+    bench.end(LOST);
+    assert_eq!(bench.session.lbs_host(), None);
+}
+
+#[test]
+fn osap_13_5_after_four_failures_the_device_returns_to_its_own_lbs() {
+    let mut bench = moved();
+    bench.log_in();
+    bench.end(LinkEnd::Refused(11));
+    bench.expect_authentication(&both('2'), CodeCase::Upper);
+    bench.authenticate(Err(refused(10, Reaction::ForgetMasterKey)));
+    for _ in 0..3 {
+        bench.wait();
+        assert_eq!(bench.session.lbs_host(), Some("other"));
+        bench.authenticate(Err(NO_LBS));
+    }
+    bench.wait();
+    bench.expect_authentication(&Stored::DevId(dev_id('2')), CodeCase::Upper);
+    bench.authenticate(Err(NO_LBS));
+    assert_eq!(bench.session.lbs_host(), None);
+    bench.expect_authentication(&both('2'), CodeCase::Upper);
+}
+
+#[test]
+fn an_lbs_whose_das_lets_nobody_in_is_left_too() {
+    let mut bench = moved();
+    for turn in 2..=5 {
+        bench.end(LinkEnd::Refused(11));
+        if let Step::Wait { .. } = bench.session.poll() {
+            bench.wait();
+        }
+        assert_eq!(bench.session.lbs_host(), Some("other"), "turn {turn}");
+        bench.authenticate(Ok(grant('2')));
+    }
+    assert_eq!(bench.session.lbs_host(), None);
+}
+
+#[test]
+fn osap_10_5_what_the_platform_said_outlives_a_connection() {
+    let mut bench = Bench::online();
+    assert_eq!(bench.session.keep_alive(), None);
+    bench.session.handle_keep_alive(15);
+    bench.end(LOST);
+    assert_eq!(bench.session.keep_alive(), Some(15));
+    bench.session.handle_moved(Some("other".into()), grant('2'));
+    bench.end(LinkEnd::ForcedOffline);
+    assert!(matches!(bench.session.poll(), Step::Stop(StopReason::ForcedOffline)));
+}

@@ -1,7 +1,10 @@
 //! A device against a platform in the same process, over real sockets.
 
+mod children;
 mod life;
+mod passing;
 mod server;
+mod steered;
 mod trouble;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use osap::das::cipher::SessionCipher;
-use osap::das::envelope;
+use osap::das::envelope::{self, General, MsgType};
 use osap::das::event::EventBody;
 use osap::das::login::{self, FirstOrBreak};
 use osap::lbs::frame::frame_len as lbs_frame_len;
@@ -37,10 +37,35 @@ pub enum Seen {
     },
     Subscribe(String),
     Event(Event),
+    /// A command, which comes at QoS 0.
+    Command(Command),
+    /// Any other message, which comes at QoS 1.
+    Message {
+        topic: String,
+        body: String,
+    },
+    Ping,
     /// The PUBACK of a downlink.
     PubAck(u16),
     Unsubscribe(String),
     Disconnect,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    pub topic: String,
+    pub version: String,
+    pub seq: u64,
+    pub answers: bool,
+    pub body: String,
+}
+
+/// A message to the device, with packet id 78.
+#[derive(Debug)]
+struct Down {
+    topic: String,
+    seq: u64,
+    body: Vec<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +86,12 @@ pub struct World {
     pub swallow: usize,
     /// Every byte is written on its own.
     pub trickle: bool,
+    /// Of the CONNECTs.
+    pub keep_alives: Vec<u16>,
+    /// The LBS that the device named at its last full login.
+    pub lbs_domain: String,
+    /// Into the present connection.
+    down: Option<mpsc::UnboundedSender<Down>>,
 }
 
 pub struct Server {
@@ -87,7 +118,15 @@ impl Server {
         let lbs = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let das = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let record = Record { code: Some(Code::new(CODE).unwrap()), ..Record::default() };
-        let world = World { record, connacks: VecDeque::new(), swallow: 0, trickle: false };
+        let world = World {
+            record,
+            connacks: VecDeque::new(),
+            swallow: 0,
+            trickle: false,
+            keep_alives: Vec::new(),
+            lbs_domain: String::new(),
+            down: None,
+        };
         let (sender, seen) = mpsc::unbounded_channel();
         let shared = Shared {
             das: das.local_addr().unwrap(),
@@ -115,6 +154,25 @@ impl Server {
             }
         });
         server
+    }
+
+    /// Sends the device a message and waits until it is acknowledged.
+    pub async fn send(&mut self, topic: &str, seq: u64, body: impl AsRef<[u8]>) {
+        self.send_unseen(topic, seq, body);
+        self.expect([Seen::PubAck(78)]).await;
+    }
+
+    /// Sends the device a message.
+    pub fn send_unseen(&self, topic: &str, seq: u64, body: impl AsRef<[u8]>) {
+        let down = Down { topic: topic.to_owned(), seq, body: body.as_ref().to_vec() };
+        self.world.lock().down.as_ref().unwrap().send(down).unwrap();
+    }
+
+    pub async fn command(&mut self) -> Command {
+        match self.next().await {
+            Seen::Command(command) => command,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub async fn next(&mut self) -> Seen {
@@ -187,11 +245,14 @@ struct Das {
     shared: Shared,
     cipher: Option<SessionCipher>,
     out: Vec<u8>,
+    /// Given to the world with the login.
+    down: Option<mpsc::UnboundedSender<Down>>,
 }
 
 impl Das {
     async fn serve(mut stream: TcpStream, shared: Shared) {
-        let mut das = Das { shared: shared.clone(), cipher: None, out: Vec::new() };
+        let (down, mut downs) = mpsc::unbounded_channel();
+        let mut das = Das { shared: shared.clone(), cipher: None, out: Vec::new(), down: Some(down) };
         let mut buffer = Vec::new();
         stream.set_nodelay(true).unwrap();
         loop {
@@ -215,6 +276,7 @@ impl Das {
             tokio::select! {
                 read = stream.read_buf(&mut buffer) => if read.unwrap_or(0) == 0 { return },
                 () = shared.kill.notified() => return,
+                Some(down) = downs.recv() => das.send(&down),
                 () = shared.downlink.notified() => {
                     let head = PublishHead {
                         dup: false,
@@ -229,11 +291,22 @@ impl Das {
         }
     }
 
+    fn send(&mut self, down: &Down) {
+        let Down { topic, seq, body } = down;
+        let head = PublishHead { dup: false, qos: QoS::AtLeastOnce, retain: false, topic, packet_id: Some(78) };
+        let version = if topic.starts_with("/iot/") { "v3.0.0" } else { "v2.0.0" };
+        let mut payload = Vec::new();
+        let general = General::request(*seq, version);
+        envelope::seal(self.cipher.as_ref().unwrap(), &general, body, &mut payload).unwrap();
+        encode::publish(&head, &payload, &mut self.out).unwrap();
+    }
+
     /// Takes a packet; `false` ends the connection.
     fn packet(&mut self, frame: &mut [u8]) -> bool {
         let seen = match mqtt::decode(frame, &Rules::OSAP_LEGACY).unwrap() {
             Packet::Connect(connect) => {
                 let will = connect.will.unwrap();
+                self.shared.world.lock().keep_alives.push(connect.keep_alive);
                 let code = self.login(connect.user.unwrap(), will.payload);
                 let (serial, which) = login::read_will_topic(will.topic.as_bytes()).unwrap();
                 assert_eq!(serial.as_str(), SERIAL);
@@ -243,9 +316,21 @@ impl Das {
             }
             Packet::Publish(publish) => {
                 let head = publish.head;
-                let (topic, packet_id, dup) = (head.topic.to_owned(), head.packet_id.unwrap(), head.dup);
+                let (topic, packet_id, dup) = (head.topic.to_owned(), head.packet_id, head.dup);
                 let (_, payload) = mqtt::split_publish(frame, &Rules::OSAP_LEGACY).unwrap();
                 let opened = envelope::open(self.cipher.as_ref().unwrap(), payload).unwrap();
+                let text = String::from_utf8_lossy(opened.application).into_owned();
+                let Some(packet_id) = packet_id else {
+                    let General { seq, cmd_ver, msg_type } = opened.general;
+                    let (version, answers) = (cmd_ver.unwrap().into_owned(), msg_type == Some(MsgType::Response));
+                    self.see(Seen::Command(Command { topic, version, seq, answers, body: text }));
+                    return true;
+                };
+                if !topic.contains("/model/event/") {
+                    encode::puback(packet_id, &mut self.out);
+                    self.see(Seen::Message { topic, body: text });
+                    return true;
+                }
                 let body = EventBody::parse(opened.application).unwrap();
                 let event = Event {
                     topic,
@@ -276,7 +361,7 @@ impl Das {
             Packet::PubAck(id) => Seen::PubAck(id),
             Packet::PingReq => {
                 encode::pingresp(&mut self.out);
-                return true;
+                Seen::Ping
             }
             Packet::Disconnect => {
                 self.see(Seen::Disconnect);
@@ -292,12 +377,14 @@ impl Das {
     /// (osap-wire 5.5 and 13.2.2).
     fn login(&mut self, user: &str, will: &[u8]) -> u8 {
         let mut world = self.shared.world.lock();
+        world.down = self.down.take();
         let forced = world.connacks.pop_front();
         for slot in Slot::BOTH {
             let Some(credential) = world.record.credential(slot).cloned() else { continue };
             let Some(key) = credential.session_key else { continue };
-            if login::check(user, will, &key, &credential.dev_id).is_err() {
-                continue;
+            let Ok(record) = login::check(user, will, &key, &credential.dev_id) else { continue };
+            if let Some(details) = record.details {
+                world.lbs_domain = details.lbs_domain;
             }
             if slot == Slot::Candidate {
                 world.record.commit_candidate();

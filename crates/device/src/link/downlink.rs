@@ -1,0 +1,75 @@
+//! What messages of the platform mean.
+
+use osap::das::attribute;
+use osap::das::command::{Command, Direction};
+use osap::das::envelope::{self, Opened};
+use osap::das::pass;
+use osap::das::service::Operate;
+use osap::das::shadow;
+use osap::das::topic::{Topic, method};
+
+use super::{Link, LinkEvent};
+use crate::attribute::Wishes;
+use crate::calls::{Call, ReplyTo};
+use crate::operation::OperationPath;
+use crate::pass::PassThrough;
+use crate::query::Place;
+
+impl Link {
+    /// What a message from the platform wants. What does not open or is none of ours is ignored, and acknowledged
+    /// like everything else.
+    pub(super) fn downlink<T>(&self, topic: &str, payload: &[u8]) -> LinkEvent<T> {
+        self.request(topic, payload).unwrap_or(LinkEvent::Ignored)
+    }
+
+    fn request<T>(&self, topic: &str, payload: &[u8]) -> Option<LinkEvent<T>> {
+        let serial = &self.profile.serial;
+        let topic = Topic::parse(topic).ok().filter(|topic| topic.serial() == Some(serial.as_str()))?;
+        let mut payload = payload.to_vec();
+        let Opened { general, application } = envelope::open(&self.cipher, &mut payload).ok()?;
+        let seq = general.seq;
+        match topic {
+            Topic::Module {
+                sub, index, resource, module: shadow::MODULE, method: shadow::METHOD, msg_type, ..
+            } => {
+                let place = Place { sub: sub.into(), resource: resource.into(), index: index.into() };
+                let wishes = Wishes::parse(place, msg_type, seq, application)?;
+                Some(LinkEvent::Wish(Box::new(wishes)))
+            }
+            Topic::Module { module: pass::MODULE, .. } => {
+                let place = pass::Place::of(&topic).filter(|place| place.msg_type == pass::DELIVER)?;
+                let pass = Box::new(PassThrough::parse(&place, application)?);
+                Some(LinkEvent::Pass { seq, pass })
+            }
+            Topic::Command { domain, command, .. } => {
+                let command =
+                    Command::lookup(domain, command).filter(|command| command.direction() == Direction::Down)?;
+                Some(LinkEvent::Command { command, seq, body: application.into() })
+            }
+            Topic::Model { sub, index, resource, method, msg_type, area, name, .. } => {
+                let path = OperationPath {
+                    sub: sub.into(),
+                    resource: resource.into(),
+                    index: index.into(),
+                    area: area.into(),
+                    name: name.into(),
+                };
+                let (sets, answer, input, ttl_ms) = match (method, msg_type) {
+                    (method::SERVICE, "operate") => {
+                        let Operate { input, ttl_ms } = Operate::parse(application).ok()?;
+                        (false, "operate_reply", input, ttl_ms)
+                    }
+                    (method::ATTRIBUTE, "set") => {
+                        (true, "set_reply", Some(attribute::parse_report(application).ok()?), None)
+                    }
+                    _ => return None,
+                };
+                let method = if sets { method::ATTRIBUTE } else { method::SERVICE };
+                let reply = ReplyTo { topic: path.reply_topic(serial, method, answer).ok()?, shadow: false };
+                let call = Call { seq, path, sets, reply: Some(reply), input: input.map(Into::into), ttl_ms };
+                Some(LinkEvent::Operate(Box::new(call)))
+            }
+            Topic::Module { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+use super::*;
+
+const LIMITS: Limits = Limits { events: 4, bytes: 1000, window: 3 };
+
+fn outbox(events: usize) -> Outbox<usize> {
+    let mut outbox = Outbox::new(LIMITS);
+    for token in 0..events {
+        outbox.push(DEVICE, format!("/{token}").into(), (*b"{}").into(), token).unwrap();
+    }
+    outbox
+}
+
+/// (topic, packet id, Seq, DUP) of everything that is due.
+fn drain(outbox: &mut Outbox<usize>, now: Instant) -> Vec<(String, u16, u64, bool)> {
+    let mut sent = Vec::new();
+    while let Some(out) = outbox.poll(now) {
+        sent.push((out.topic.to_owned(), out.packet_id, out.seq, out.dup));
+    }
+    sent
+}
+
+fn row(topic: &str, id: u16, seq: u64, dup: bool) -> (String, u16, u64, bool) {
+    (topic.to_owned(), id, seq, dup)
+}
+
+#[test]
+fn the_window_limits_what_is_on_the_wire() {
+    let now = Instant::now();
+    let mut outbox = outbox(4);
+    assert_eq!(drain(&mut outbox, now), [row("/0", 1, 1, false), row("/1", 2, 2, false), row("/2", 3, 3, false)]);
+    // An acknowledgement out of order frees no place in the window, or `Seq` would run away.
+    assert_eq!(outbox.handle_puback(2), Some(1));
+    assert_eq!(drain(&mut outbox, now), []);
+    assert_eq!(outbox.handle_puback(1), Some(0));
+    assert_eq!(drain(&mut outbox, now), [row("/3", 4, 4, false)]);
+    assert_eq!(outbox.len(), 2);
+}
+
+#[test]
+fn an_acknowledgement_counts_once() {
+    let now = Instant::now();
+    let mut outbox = outbox(2);
+    drain(&mut outbox, now);
+    assert_eq!(outbox.handle_puback(2), Some(1));
+    assert_eq!(outbox.handle_puback(2), None);
+    assert_eq!(outbox.handle_puback(0), None);
+    assert_eq!(outbox.handle_puback(77), None);
+}
+
+#[test]
+fn a_missing_acknowledgement_repeats_with_growing_pauses() {
+    let start = Instant::now();
+    let mut outbox = outbox(1);
+    drain(&mut outbox, start);
+    let mut now = start;
+    for pause in [6, 12, 24, 48, 60, 60] {
+        let at = now + Duration::from_secs(pause);
+        assert_eq!(outbox.deadline(), Some(at));
+        assert_eq!(drain(&mut outbox, at - Duration::from_millis(1)), []);
+        assert_eq!(drain(&mut outbox, at), [row("/0", 1, 1, true)]);
+        now = at;
+    }
+    assert_eq!(outbox.handle_puback(1), Some(0));
+    assert_eq!(outbox.deadline(), None);
+    assert_eq!(outbox.bytes, 0);
+}
+
+#[test]
+fn the_same_session_repeats_numbers_and_a_new_one_does_not() {
+    let now = Instant::now();
+    let mut outbox = outbox(2);
+    drain(&mut outbox, now);
+    outbox.handle_connection(true);
+    assert_eq!(drain(&mut outbox, now), [row("/0", 1, 1, true), row("/1", 2, 2, true)]);
+    outbox.handle_connection(false);
+    assert_eq!(outbox.handle_puback(1), None, "an id of the former session");
+    assert_eq!(drain(&mut outbox, now), [row("/0", 3, 3, false), row("/1", 4, 4, false)]);
+}
+
+#[test]
+fn count_and_bytes_are_bounded() {
+    let mut full = outbox(4);
+    let error = full.push(DEVICE, "/4".into(), (*b"{}").into(), 4).unwrap_err();
+    assert_eq!(error, PushError::Full { events: 4, bytes: 16 });
+
+    let mut outbox = outbox(1);
+    outbox.push(DEVICE, "/1".into(), "x".repeat(994).into_bytes().into(), 1).unwrap();
+    assert!(outbox.push(DEVICE, "".into(), (*b"x").into(), 2).is_err());
+    drain(&mut outbox, Instant::now());
+    outbox.handle_puback(2).unwrap();
+    outbox.push(DEVICE, "/2".into(), (*b"room again").into(), 2).unwrap();
+}
+
+#[test]
+fn a_closed_queue_is_empty_and_takes_nothing() {
+    let mut outbox = outbox(2);
+    outbox.close();
+    assert_eq!(outbox.push(DEVICE, "/3".into(), (*b"{}").into(), 3), Err(PushError::Closed));
+    assert_eq!((outbox.len(), outbox.poll(Instant::now())), (0, None));
+}
+
+#[test]
+fn packet_ids_skip_zero_and_those_in_use() {
+    let mut outbox = outbox(1);
+    drain(&mut outbox, Instant::now());
+    outbox.next_packet_id = u16::MAX;
+    assert_eq!(outbox.next_packet_id(), u16::MAX);
+    assert_eq!(outbox.next_packet_id(), 2, "0 is none, 1 is on the wire");
+}
+
+/// A queue with one event of the device, one of a child, and one of the device.
+fn with_child() -> Outbox<usize> {
+    let mut outbox = Outbox::new(LIMITS);
+    for (token, lane) in [DEVICE, 5, DEVICE].into_iter().enumerate() {
+        outbox.push(lane, format!("/{token}").into(), (*b"{}").into(), token).unwrap();
+    }
+    outbox
+}
+
+#[test]
+fn a_closed_lane_holds_its_events_and_is_in_nobodys_way() {
+    let now = Instant::now();
+    let mut outbox = with_child();
+    assert_eq!(drain(&mut outbox, now), [row("/0", 1, 1, false), row("/2", 2, 2, false)]);
+    assert_eq!((outbox.handle_puback(1), outbox.handle_puback(2)), (Some(0), Some(2)));
+    assert_eq!((outbox.len(), outbox.events.len()), (1, 1), "nothing acknowledged stays behind it");
+    outbox.open_lane(5);
+    assert_eq!(drain(&mut outbox, now), [row("/1", 3, 3, false)]);
+    // A connection that goes on with the session: the child has to be accepted again, and its event gets a number
+    // that is not an old one by then.
+    outbox.handle_connection(true);
+    assert_eq!((drain(&mut outbox, now), outbox.deadline()), (vec![], None));
+    assert_eq!(outbox.handle_puback(3), None);
+    outbox.open_lane(5);
+    assert_eq!(drain(&mut outbox, now), [row("/1", 4, 4, false)]);
+    assert_eq!(outbox.handle_puback(4), Some(1));
+    assert_eq!((outbox.bytes, outbox.events.len()), (0, 0));
+}
+
+#[test]
+fn a_dropped_lane_leaves_nothing() {
+    let mut outbox = with_child();
+    outbox.open_lane(5);
+    drain(&mut outbox, Instant::now());
+    assert_eq!(outbox.handle_puback(2), Some(1), "acknowledged before an older one");
+    outbox.push(5, "/3".into(), (*b"{}").into(), 3).unwrap();
+    outbox.drop_lane(5);
+    assert_eq!((outbox.len(), outbox.bytes), (2, 8));
+    outbox.drop_lane(DEVICE);
+    assert_eq!(outbox.len(), 2);
+}

@@ -1,0 +1,137 @@
+//! A connection under the orders of the platform: what children and program have to say, and where to go.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use osap::das::topic::GLOBAL;
+
+use super::Talk;
+use crate::calls::Calls;
+use crate::driver::now;
+use crate::hub::Told;
+use crate::link::Note;
+use crate::moving::Moving;
+use crate::pass::PassThrough;
+use crate::session::Grant;
+use crate::steering::{Steer, guarded};
+
+impl Talk<'_> {
+    /// What the children, the program and unanswered questions have to say by now.
+    pub(super) fn collect(&mut self) {
+        if !self.link.is_online() {
+            return;
+        }
+        let now = now();
+        self.shared.ask_again(now);
+        let mut notes = self.shared.steering.lock().take_notes();
+        let mut told = Vec::new();
+        if let Some(hub) = &mut *self.shared.hub.lock() {
+            notes.extend(std::iter::from_fn(|| hub.poll(now)));
+            told = hub.take_told();
+        }
+        for note in notes {
+            self.note(note);
+        }
+        for Told { serial, lane, report } in told {
+            if report {
+                self.shared.report_all(now, &serial);
+            }
+            self.shared.outbox.lock().open_lane(lane);
+        }
+    }
+
+    /// When [`collect`](Self::collect) has something to do without anything else happening.
+    pub(super) fn other_deadline(&self) -> Option<Instant> {
+        if !self.link.is_online() {
+            return None;
+        }
+        let children = self.shared.hub.lock().as_ref().and_then(|hub| hub.deadline());
+        [self.shared.attributes.lock().queries.deadline(), children].into_iter().flatten().min()
+    }
+
+    /// Sends a command, unless the platform forbade it (osap-wire 10.5).
+    pub(super) fn note(&mut self, note: Note) {
+        let (domain, number) = (note.command.domain(), note.command.number());
+        if self.shared.steering.lock().risk.forbids(domain, number) {
+            self.shared.count(|count| &count.forbidden);
+            tracing::debug!(serial = %self.shared.profile.serial, command = note.command.name(), "forbidden");
+        } else {
+            self.link.note(note);
+        }
+    }
+
+    pub(super) fn steer(&mut self, steer: Steer) {
+        match steer {
+            Steer::Done => {}
+            Steer::Answer(note) => self.note(note),
+            Steer::KeepAlive(seconds) => {
+                self.link.set_keep_alive(seconds);
+                self.session.handle_keep_alive(seconds);
+            }
+            Steer::Leave => {
+                self.forced = true;
+                self.link.leave(now());
+            }
+            Steer::Move(host) => self.begin_move(host),
+            Steer::Verdict { serial, accepted } => {
+                let verdict = self.shared.hub.lock().as_mut().and_then(|hub| hub.handle_verdict(&serial, accepted));
+                match verdict {
+                    Some(None) => {}
+                    Some(Some(lane)) => {
+                        tracing::warn!(hub = %self.shared.profile.serial, child = %serial, "the child is refused");
+                        self.shared.outbox.lock().drop_lane(lane);
+                    }
+                    None => self.shared.count(|count| &count.ignored),
+                }
+            }
+        }
+    }
+
+    /// Hands bytes of an application to the program, once.
+    pub(super) fn pass(&mut self, seq: u64, pass: PassThrough) {
+        let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
+        let operations = self.shared.operations_of(pass.child.as_deref().unwrap_or(GLOBAL));
+        match operations.as_ref().and_then(|operations| operations.pass()) {
+            Some(handler) if calls.is_new_pass(seq) => {
+                self.shared.count(|count| &count.passed);
+                guarded(self.shared, || handler(pass));
+            }
+            _ => self.shared.count(|count| &count.ignored),
+        }
+    }
+
+    /// The platform sends the device to another LBS. The present connection goes on until that one has taken it.
+    fn begin_move(&mut self, host: Box<str>) {
+        let profile = &self.shared.profile;
+        let present = self.session.lbs_host().unwrap_or(&profile.lbs_host);
+        let under_way = self.moving.as_ref().is_some_and(|moving| moving.host == host);
+        if *host == *present || under_way {
+            return;
+        }
+        let Some((dev_id, case)) = self.session.dev_id() else { return };
+        tracing::info!(serial = %profile.serial, %host, "sent to another LBS");
+        self.moving = Some(Moving::new(Arc::clone(self.shared), host, self.identity.clone(), dev_id, case));
+    }
+
+    /// The attempts at another LBS are over.
+    pub(super) fn moved(&mut self, host: Box<str>, grant: Option<Grant>) {
+        self.moving = None;
+        if let Some(grant) = grant {
+            self.shared.count(|count| &count.authentications);
+            let host = (host != self.shared.profile.lbs_host).then_some(host);
+            self.session.handle_moved(host, grant);
+            self.link.handle_stop(now());
+        }
+    }
+}
+
+/// Waits for the end of the attempts at another LBS; for ever when there are none.
+pub(super) async fn moved(moving: &mut Option<Moving>) -> (Box<str>, Option<Grant>) {
+    match moving {
+        Some(moving) => {
+            let grant = moving.ended().await;
+            (moving.host.clone(), grant)
+        }
+        None => std::future::pending().await,
+    }
+}
