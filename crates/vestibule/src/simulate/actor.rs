@@ -22,6 +22,8 @@ use super::wire::Wire;
 
 /// Messages a device keeps while they cannot be sent, and their bytes; thousands of devices may have to.
 const QUEUE: (usize, usize) = (256, 128 * 1024);
+/// Messages whose end is waited for: twice what the queue holds, because a refused one is heard of a moment later.
+const UNDER_WAY: usize = 512;
 /// How long the acknowledgements of what is under way are waited for at the end.
 const DRAIN: Duration = Duration::from_secs(20);
 /// What a device says at random has dice of its own, as each line of its schedule.
@@ -247,6 +249,10 @@ impl Actor {
     }
 
     fn event(&mut self, device: &Device) {
+        if self.under_way.len() >= UNDER_WAY {
+            self.diary.events.not_sent += 1;
+            return;
+        }
         let Happening { place, mut data } = (self.who.profile.event)(&mut self.dice);
         let Some(number) = self.diary.ledger.make() else { return };
         if let Some(data) = data.as_object_mut() {
@@ -264,6 +270,10 @@ impl Actor {
     }
 
     fn report(&mut self, device: &Device, reading: Reading) {
+        if self.under_way.len() >= UNDER_WAY {
+            self.diary.reports.not_sent += 1;
+            return;
+        }
         let Reading { place, value } = reading;
         self.diary.reports.sent += 1;
         let device = device.clone();
