@@ -1,9 +1,12 @@
 //! A simulated device: the client machines of the protocol on a socket, without the SDK around them, so that the
 //! load generator stays cheaper than what it loads.
 
+mod attribute;
 mod event;
 mod lbs;
 mod link;
+mod message;
+mod request;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -14,9 +17,12 @@ use osap::das::connack;
 use osap::lbs::client::{Identity, Stored, Success};
 use osap::{Code, DevId, Serial};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 
+pub use attribute::{AREA, NAMES as ATTRIBUTES, PLACE};
 pub use event::{EVENT_LEN, Plan};
 use link::Link;
+pub use request::OPERATION;
 
 /// The verification code of every device.
 pub const CODE: &str = "ABCDEF";
@@ -34,6 +40,8 @@ pub struct Device {
     session: Option<Session>,
     link: Option<Link>,
     last_event: Option<String>,
+    /// Attributes it has reported so far, one after the other.
+    reports: u64,
 }
 
 /// What the LBS gave for the DAS.
@@ -60,6 +68,7 @@ impl Device {
             session: None,
             link: None,
             last_event: None,
+            reports: 0,
         })
     }
 
@@ -145,10 +154,38 @@ impl Device {
         let (Some(link), Some(session)) = (&mut self.link, &mut self.session) else {
             bail!("{serial} is not logged in");
         };
-        let reported = link.report(plan, &serial, &session.cipher, &mut session.seq, PATIENCE).await;
-        let last = reported.with_context(|| format!("{serial} reports"))?;
-        self.last_event = last.or(self.last_event.take());
+        let mut writer = event::Writer::new(&serial, &session.cipher, &mut session.seq)?;
+        let reported = link.report(plan, PATIENCE, |id, out| writer.publish(id, out)).await;
+        reported.with_context(|| format!("{serial} reports"))?;
+        self.last_event = writer.into_last_id().or(self.last_event.take());
         Ok(())
+    }
+
+    /// Reports attributes until the plan is done and all are acknowledged: each of [`ATTRIBUTES`] in turn, always with a
+    /// value it has not had.
+    ///
+    /// # Errors
+    /// When one is not acknowledged in order and in time.
+    pub async fn report_attributes(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let serial = self.identity.serial.clone();
+        let (Some(link), Some(session)) = (&mut self.link, &mut self.session) else {
+            bail!("{serial} is not logged in");
+        };
+        let mut writer = attribute::Writer::new(&serial, &session.cipher, &mut session.seq, &mut self.reports)?;
+        let reported = link.report(plan, PATIENCE, |id, out| writer.publish(id, out)).await;
+        reported.with_context(|| format!("{serial} reports attributes"))
+    }
+
+    /// Carries out [`OPERATION`] and takes values, as often as it is asked to, until it is over.
+    ///
+    /// # Errors
+    /// When it is asked for anything else, or the connection ends.
+    pub async fn serve(&mut self, over: watch::Receiver<bool>) -> anyhow::Result<()> {
+        let serial = self.identity.serial.clone();
+        let (Some(link), Some(session)) = (&mut self.link, &mut self.session) else {
+            bail!("{serial} is not logged in");
+        };
+        link.serve(&serial, &session.cipher, over).await.with_context(|| format!("{serial} serves"))
     }
 
     /// DISCONNECT, and the end of the connection.

@@ -1,17 +1,45 @@
 //! The platform's HTTP API, as far as a measurement needs it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use ureq::Agent;
 
+use crate::device::{AREA, ATTRIBUTES, OPERATION, PLACE};
 use crate::metrics::Metrics;
 
 /// Requests that are under way at once when devices are registered: they share commits.
 const REGISTRARS: usize = 8;
+/// Requests that are under way at once when devices are asked for something; one for each device where there are fewer.
+pub const CALLERS: usize = 16;
+
+/// How many requests are made: so many, or as many as fit into the time.
+#[derive(Debug)]
+pub struct Quota {
+    requests: usize,
+    until: Instant,
+    begun: AtomicUsize,
+    done: AtomicU64,
+}
+
+impl Quota {
+    /// So many, as long as there is time.
+    pub fn new(requests: usize, time: Duration) -> Quota {
+        Quota { requests, until: Instant::now() + time, begun: AtomicUsize::new(0), done: AtomicU64::new(0) }
+    }
+
+    /// The number of the next request, if there is one.
+    fn next(&self) -> Option<usize> {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        (number < self.requests && Instant::now() < self.until).then_some(number)
+    }
+}
+
+/// One request about the device with this serial, with the number of requests it had before.
+pub type Ask = fn(&Http, &str, usize) -> anyhow::Result<()>;
 
 /// A client with the administrator's token.
 #[derive(Debug, Clone)]
@@ -51,6 +79,62 @@ impl Http {
                 registrar.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread that registers broke off")))
             })
         })
+    }
+
+    /// Asks the devices for something, one after the other and again, some at a time, as often as the quota says; how
+    /// often that was.
+    ///
+    /// # Errors
+    /// The first request that does not end well.
+    pub fn call(&self, serials: &[String], quota: &Quota, ask: Ask) -> anyhow::Result<u64> {
+        let devices = serials.len().max(1);
+        let work = || -> anyhow::Result<()> {
+            while let Some(number) = quota.next() {
+                let serial = serials.get(number % devices).context("there is nobody to ask")?;
+                ask(self, serial, number / devices)?;
+                quota.done.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..CALLERS.min(devices)).map(|_| scope.spawn(work)).collect();
+            callers
+                .into_iter()
+                .try_for_each(|caller| caller.join().unwrap_or_else(|_| bail!("a thread that asks devices broke off")))
+        })?;
+        Ok(quota.done.load(Ordering::Relaxed))
+    }
+
+    /// Has a device carry out its operation.
+    ///
+    /// # Errors
+    /// When it was not done.
+    pub fn invoke(&self, serial: &str, round: usize) -> anyhow::Result<()> {
+        let [resource, index, area, name] = OPERATION;
+        let url = format!("{}/v1/devices/{serial}/operations/{resource}/{index}/{area}/{name}", self.base);
+        let body = json!({ "input": { "position": 1 + round % 8 } });
+        let end = self.agent.post(url).header("authorization", &self.bearer).send_json(&body);
+        let end: Value = end
+            .and_then(|mut answer| answer.body_mut().read_json())
+            .with_context(|| format!("an operation of {serial}"))?;
+        if end["outcome"] != "done" { bail!("an operation of {serial} ended {end}") } else { Ok(()) }
+    }
+
+    /// Wishes one attribute of a device after the other to have a value, and waits until it has taken it.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn set(&self, serial: &str, round: usize) -> anyhow::Result<()> {
+        let (resource, index) = PLACE;
+        let name = ATTRIBUTES.get(round % ATTRIBUTES.len()).context("an attribute")?;
+        let url = format!("{}/v1/devices/{serial}/attributes/{resource}/{index}/{AREA}/{name}", self.base);
+        let body = json!({ "value": round });
+        let leaf = self.agent.put(url).header("authorization", &self.bearer).send_json(&body);
+        let leaf: Value = leaf
+            .and_then(|mut answer| answer.body_mut().read_json())
+            .with_context(|| format!("a desired value of {serial}"))?;
+        let desired = &leaf["desired"];
+        if desired["outcome"] != "applied" { bail!("a desired value of {serial} became {desired}") } else { Ok(()) }
     }
 
     /// The platform's counters.

@@ -29,7 +29,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// OSAP devices: authentication, refresh, login, stored events, memory of idle devices
+    /// OSAP devices: authentication, refresh, login, events, attributes, operations, desired values, memory
     Osap(osap_bench::Args),
 }
 

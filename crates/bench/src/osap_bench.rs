@@ -66,7 +66,8 @@ impl Args {
             authentications: 400,
             logins: 10,
             events: self.events,
-            event_time: Duration::from_secs(10),
+            requests: 20_000,
+            time: Duration::from_secs(10),
             idle: Duration::from_secs(3),
         };
         if !self.quick {
@@ -76,7 +77,8 @@ impl Args {
             authentications: 100,
             logins: 2,
             events: self.events.min(20_000),
-            event_time: Duration::from_secs(2),
+            requests: 1_000,
+            time: Duration::from_secs(2),
             idle: Duration::from_secs(1),
         }
     }

@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use osap::Serial;
 use osap::das::cipher::SessionCipher;
-use osap::das::envelope::{self, General};
 use osap::das::event;
 use osap::das::topic::{self, Topic};
 use uuid::Uuid;
-use vestibule_mqtt_codec::{PublishHead, QoS, encode};
+
+use super::message;
 
 /// Bytes of an event: the JSON in the envelope, `basic` with its UUID and time included.
 pub const EVENT_LEN: usize = 256;
@@ -36,7 +36,8 @@ impl Plan {
         self.acknowledged.get()
     }
 
-    pub(super) fn window(&self) -> u64 {
+    /// Unacknowledged messages of each device.
+    pub fn window(&self) -> u64 {
         self.window
     }
 
@@ -89,18 +90,7 @@ impl<'a> Writer<'a> {
         event::write(&self.object, &id, Timestamp::now().as_millisecond(), &mut self.body)?;
         self.last_id = Some(id);
         *self.seq += 1;
-        let (general, body) = (General::bare(*self.seq), &self.body);
-        let head = PublishHead {
-            dup: false,
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            topic: &self.topic,
-            packet_id: Some(packet_id),
-        };
-        let len = envelope::sealed_len(&general, body.len());
-        let mut sealed = Ok(());
-        encode::publish_with(&head, len, out, |out| sealed = envelope::seal(self.cipher, &general, body, out))?;
-        Ok(sealed?)
+        message::publish(self.cipher, &self.topic, packet_id, *self.seq, &self.body, out)
     }
 
     /// The id of the event written last.
@@ -123,6 +113,7 @@ fn object(len: usize) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use osap::SessionKey;
+    use osap::das::envelope;
     use osap::das::event::EventBody;
     use vestibule_mqtt_codec::{Rules, split_publish};
 

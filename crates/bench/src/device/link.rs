@@ -8,9 +8,11 @@ use osap::das::login::{self, Details, FirstOrBreak, LoginRecord};
 use osap::{DevId, Serial, SessionKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use vestibule_mqtt_codec::{Connect, Packet, QoS, Rules, Will, decode, encode, frame_len};
 
-use super::event::{Plan, Writer};
+use super::event::Plan;
+use super::request;
 
 /// Longer than any measurement: nothing but what is measured travels.
 const KEEP_ALIVE: u16 = 3_600;
@@ -87,28 +89,25 @@ impl Link {
         Ok(())
     }
 
-    /// Keeps the window of unacknowledged events full until the plan is done, then waits for the rest. What the
-    /// acknowledgements of one read have made room for leaves in one write.
+    /// Keeps the window of unacknowledged messages full until the plan is done, then waits for the rest; `write` appends
+    /// the PUBLISH of the next one, under the packet id it is given. What the acknowledgements of one read have made room for leaves in one write.
     pub(super) async fn report(
         &mut self,
         plan: &Plan,
-        serial: &Serial,
-        cipher: &SessionCipher,
-        seq: &mut u64,
         patience: Duration,
-    ) -> anyhow::Result<Option<String>> {
-        let mut writer = Writer::new(serial, cipher, seq)?;
+        mut write: impl FnMut(u16, &mut Vec<u8>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let mut outstanding = 0;
         let mut expected = self.packet_id;
         let mut out = Vec::new();
         loop {
             for _ in 0..plan.take(plan.window() - outstanding) {
                 let id = self.next_id();
-                writer.publish(id, &mut out)?;
+                write(id, &mut out)?;
                 outstanding += 1;
             }
             if outstanding == 0 {
-                return Ok(writer.into_last_id());
+                return Ok(());
             }
             if !out.is_empty() {
                 self.stream.write_all(&out).await?;
@@ -118,7 +117,7 @@ impl Link {
                 Ok(Ok(0)) => bail!("the DAS closed the connection"),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) => bail!("{outstanding} events were not acknowledged within {} s", patience.as_secs()),
+                Err(_) => bail!("{outstanding} messages were not acknowledged within {} s", patience.as_secs()),
             }
             let (mut used, before) = (0, outstanding);
             while let Some((len, packet)) = first(self.received.get(used..).unwrap_or_default())? {
@@ -132,6 +131,47 @@ impl Link {
             }
             plan.count_acknowledged(before - outstanding);
             self.received.drain(..used);
+        }
+    }
+
+    /// Does what the platform asks for until it is over and every answer is acknowledged. The answers to the requests of
+    /// one read leave in one write.
+    pub(super) async fn serve(
+        &mut self,
+        serial: &Serial,
+        cipher: &SessionCipher,
+        mut over: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let (mut out, mut unacknowledged) = (Vec::new(), 0_u64);
+        loop {
+            let mut used = 0;
+            while let Some((len, packet)) = first(self.received.get(used..).unwrap_or_default())? {
+                used += len;
+                match packet {
+                    Packet::Publish(publish) => {
+                        unacknowledged += 1;
+                        self.packet_id = after(self.packet_id);
+                        request::answer(&publish, serial, cipher, self.packet_id, &mut out)?;
+                    }
+                    Packet::PubAck(_) if unacknowledged > 0 => unacknowledged -= 1,
+                    other => bail!("instead of a request came {other:?}"),
+                }
+            }
+            self.received.drain(..used);
+            if !out.is_empty() {
+                self.stream.write_all(&out).await?;
+                out.clear();
+            }
+            let is_over = *over.borrow();
+            if is_over && unacknowledged == 0 {
+                return Ok(());
+            }
+            tokio::select! {
+                read = self.stream.read_buf(&mut self.received) => if read? == 0 {
+                    bail!("the DAS closed the connection");
+                },
+                _ = over.changed(), if !is_over => {}
+            }
         }
     }
 

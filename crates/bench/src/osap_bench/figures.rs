@@ -59,6 +59,9 @@ pub struct FleetFigures {
     pub(super) refresh: Figure,
     pub(super) login: Figure,
     pub(super) events: Vec<EventFigure>,
+    pub(super) attribute: Figure,
+    pub(super) operation: Figure,
+    pub(super) desired: Figure,
     pub(super) idle_cpu_us_per_second: Spread,
     pub(super) memory: MemoryFigure,
 }
@@ -94,6 +97,8 @@ pub struct MemoryFigure {
     pub(super) idle_device_bytes: Spread,
     /// From authenticated to connected: the connection and its session alone.
     pub(super) idle_connection_bytes: Spread,
+    /// From connected to connected with five attributes reported: what these take, and what reporting them leaves behind.
+    five_attributes_bytes: Spread,
     /// Heap and stacks in `idle_device_bytes`.
     idle_device_anonymous_bytes: Spread,
     /// The whole process with the fleet connected, in KiB.
@@ -119,10 +124,14 @@ impl FleetFigures {
             refresh: each(|run| run.refresh)?,
             login: each(|run| run.login)?,
             events: (0..windows).map(events).collect::<Option<_>>()?,
+            attribute: each(|run| run.attribute)?,
+            operation: each(|run| run.operation)?,
+            desired: each(|run| run.desired)?,
             idle_cpu_us_per_second: spread(|run| run.idle_us_per_second)?,
             memory: MemoryFigure {
                 idle_device_bytes: bytes(|run| (run.registered.pss_kib, run.connected.pss_kib))?,
                 idle_connection_bytes: bytes(|run| (run.authenticated.pss_kib, run.connected.pss_kib))?,
+                five_attributes_bytes: bytes(|run| (run.connected.pss_kib, run.described.pss_kib))?,
                 idle_device_anonymous_bytes: bytes(|run| (run.registered.anonymous_kib, run.connected.anonymous_kib))?,
                 connected_pss_kib: spread(|run| run.connected.pss_kib as f64)?,
             },
@@ -194,12 +203,18 @@ impl fmt::Display for Report {
             row("  events/s", &|fleet| of(fleet, |event| &event.figure.per_second));
             row("  events in a commit", &|fleet| of(fleet, |event| &event.events_per_commit));
         }
+        row("attribute reported", &|fleet| Some(fleet.attribute.cpu_us.to_string()));
+        row("operation, there and back", &|fleet| Some(fleet.operation.cpu_us.to_string()));
+        row("desired value, applied", &|fleet| Some(fleet.desired.cpu_us.to_string()));
         row("idle fleet, for each second", &|fleet| Some(fleet.idle_cpu_us_per_second.to_string()));
         row("memory of an idle device, bytes", &|fleet| {
             fleet.memory.shown(|memory| &memory.idle_device_bytes, fleet.devices)
         });
         row("  its connection alone, bytes", &|fleet| {
             fleet.memory.shown(|memory| &memory.idle_connection_bytes, fleet.devices)
+        });
+        row("memory of five attributes, bytes", &|fleet| {
+            fleet.memory.shown(|memory| &memory.five_attributes_bytes, fleet.devices)
         });
         write!(f, "{table}")?;
         if self.settings.repeat > 1 {
@@ -249,10 +264,14 @@ pub(super) mod tests {
             refresh: phase(40),
             login: phase(50),
             events: vec![Events { window: 4, phase: phase(event_us), commits: 10.0 }],
+            attribute: phase(12),
+            operation: phase(90),
+            desired: phase(110),
             idle_us_per_second: 20.0,
             registered: memory(10_000),
             authenticated: memory(10_000 + devices as u64),
             connected: memory(10_000 + 2 * devices as u64),
+            described: memory(10_000 + 3 * devices as u64),
         };
         FleetFigures::of(devices, &[run.clone(), run]).expect("runs")
     }
@@ -266,6 +285,8 @@ pub(super) mod tests {
         assert_eq!(fleet.events[0].figure.per_second.median, 500.0);
         assert_eq!(fleet.memory.idle_device_bytes.median, 2_048.0);
         assert_eq!(fleet.memory.idle_connection_bytes.median, 1_024.0);
+        assert_eq!(fleet.memory.five_attributes_bytes.median, 1_024.0);
+        assert_eq!([&fleet.attribute, &fleet.operation, &fleet.desired].map(|f| f.cpu_us.median), [12.0, 90.0, 110.0]);
         assert!(FleetFigures::of(100, &[]).is_none());
     }
 

@@ -7,11 +7,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use tokio::sync::watch;
 
 use crate::affinity::Cores;
 use crate::cpu::Spent;
-use crate::device::{self, Plan};
+use crate::device::{self, ATTRIBUTES, Device, Plan};
 use crate::fleet::Fleet;
+use crate::http::{Ask, Http, Quota};
 use crate::memory::Memory;
 use crate::p384;
 use crate::server::Server;
@@ -43,10 +45,12 @@ pub struct Effort {
     pub authentications: usize,
     /// Logins at least, likewise.
     pub logins: usize,
-    /// Events.
+    /// Events, and attributes reported.
     pub events: u64,
-    /// Longest time in which new events are sent.
-    pub event_time: Duration,
+    /// Operations, and desired values.
+    pub requests: usize,
+    /// Longest time in which new events, attributes or requests are sent.
+    pub time: Duration,
     /// How long the idle fleet is watched.
     pub idle: Duration,
 }
@@ -86,8 +90,14 @@ pub struct Run {
     pub refresh: Phase,
     /// Logins with both subscriptions.
     pub login: Phase,
-    /// Reports, for each window.
+    /// Events, for each window.
     pub events: Vec<Events>,
+    /// Reported attributes, with the first of the windows.
+    pub attribute: Phase,
+    /// Operations, from the request over HTTP to its answer.
+    pub operation: Phase,
+    /// Desired values, likewise.
+    pub desired: Phase,
     /// CPU time of the platform while the fleet was connected and silent, for each second.
     pub idle_us_per_second: f64,
     /// With the fleet registered.
@@ -96,6 +106,8 @@ pub struct Run {
     pub authenticated: Memory,
     /// With the fleet connected and silent.
     pub connected: Memory,
+    /// And with every attribute of each device reported once.
+    pub described: Memory,
 }
 
 /// Runs every phase.
@@ -139,7 +151,14 @@ fn phases(server: &Server, bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> a
     let mut login = log_in(server, &mut fleet)?;
     let connected = server.memory()?;
     let idle_us_per_second = idle(server, effort.idle)?;
+    let described = describe(server, &mut fleet)?;
     let events = windows.iter().map(|&window| report(server, &mut fleet, effort, window)).collect::<Result<_, _>>()?;
+    let window = windows.first().copied().unwrap_or(1);
+    let plan = Plan::new(effort.events, effort.time, window);
+    let attribute =
+        reported(server, &mut fleet, "attributes", plan, async |device, plan| device.report_attributes(plan).await)?;
+    let operation = asked(server, &mut fleet, effort, "operations", Http::invoke)?;
+    let desired = asked(server, &mut fleet, effort, "desired values", Http::set)?;
     // Further rounds come last: what earlier connections leave in the heap would hide what the first ones take.
     for _ in 1..rounds(effort.logins) {
         leave(server, &mut fleet)?;
@@ -153,14 +172,18 @@ fn phases(server: &Server, bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> a
         refresh,
         login,
         events,
+        attribute: attribute.phase,
+        operation,
+        desired,
         idle_us_per_second,
         registered,
         authenticated,
         connected,
+        described,
     })
 }
 
-/// The whole life of some devices, one event included, so that everything has happened once.
+/// The whole life of some devices, an event and attributes included, so that everything has happened once.
 fn warm_up(lbs: SocketAddr, first: usize) -> anyhow::Result<()> {
     let mut visitors = Fleet::new(first..first + WARM_UP)?;
     let plan = Rc::new(Plan::new(WARM_UP as u64, Duration::from_secs(10), 1));
@@ -170,9 +193,23 @@ fn warm_up(lbs: SocketAddr, first: usize) -> anyhow::Result<()> {
         device.refresh(lbs).await?;
         device.log_in().await?;
         device.report(&plan).await?;
+        device.report_attributes(&once()).await?;
         device.leave().await
     })?;
     Ok(())
+}
+
+/// Every attribute of one device.
+fn once() -> Plan {
+    Plan::new(ATTRIBUTES.len() as u64, Duration::from_secs(10), ATTRIBUTES.len() as u64)
+}
+
+/// Memory once every attribute of each device has been reported.
+fn describe(server: &Server, fleet: &mut Fleet) -> anyhow::Result<Memory> {
+    progress("attributes of each device, memory only");
+    fleet.each(LANES, async |device| device.report_attributes(&once()).await)?;
+    server.cpu().settle()?;
+    server.memory()
 }
 
 fn log_in(server: &Server, fleet: &mut Fleet) -> anyhow::Result<Phase> {
@@ -185,33 +222,80 @@ fn leave(server: &Server, fleet: &mut Fleet) -> anyhow::Result<()> {
     server.cpu().settle()
 }
 
-/// All devices at once report as fast as they are acknowledged.
+/// All devices at once report events as fast as they are acknowledged.
 fn report(server: &Server, fleet: &mut Fleet, effort: &Effort, window: u64) -> anyhow::Result<Events> {
-    let before = server.http().metrics()?;
-    let lanes = fleet.devices().len();
-    let phase = measured(server, &format!("events, window {window}"), || {
-        let plan = Rc::new(Plan::new(effort.events, effort.event_time, window));
-        let shared = Rc::clone(&plan);
-        fleet.each(lanes, async move |device| device.report(&shared).await)?;
-        Ok(plan.acknowledged())
-    })?;
-    let after = server.http().metrics()?;
-    let grown = |name| after.sum(name) - before.sum(name);
-    let committed = grown("vestibule_journal_committed_total");
-    if committed != phase.units as f64 {
-        bail!("{} events were acknowledged and {committed} committed", phase.units);
-    }
-    let dropped = grown("vestibule_das_messages_dropped_total");
-    if dropped != 0.0 {
-        bail!("{dropped} messages were dropped");
-    }
+    let plan = Plan::new(effort.events, effort.time, window);
+    let name = format!("events, window {window}");
+    let events = reported(server, fleet, &name, plan, async |device, plan| device.report(plan).await)?;
     for device in fleet.devices().iter().filter(|device| device.last_event().is_some()).take(READ_BACK) {
         let stored = server.http().last_event(device.serial())?;
         if stored.as_deref() != device.last_event() {
             bail!("the last event of {} is {:?}, stored is {stored:?}", device.serial(), device.last_event());
         }
     }
-    Ok(Events { window, phase, commits: grown("vestibule_journal_commit_seconds_count") })
+    Ok(events)
+}
+
+/// All devices at once send messages of one kind; each one that was acknowledged has to be a record.
+fn reported(
+    server: &Server,
+    fleet: &mut Fleet,
+    name: &str,
+    plan: Plan,
+    work: impl AsyncFn(&mut Device, &Plan) -> anyhow::Result<()> + 'static,
+) -> anyhow::Result<Events> {
+    let window = plan.window();
+    let lanes = fleet.devices().len();
+    let (phase, commits) = recorded(server, || {
+        measured(server, name, || {
+            let plan = Rc::new(plan);
+            let shared = Rc::clone(&plan);
+            fleet.each(lanes, async move |device| work(device, &shared).await)?;
+            Ok(plan.acknowledged())
+        })
+    })?;
+    Ok(Events { window, phase, commits })
+}
+
+/// Devices are asked over HTTP, and all of them do what they are asked.
+fn asked(server: &Server, fleet: &mut Fleet, effort: &Effort, name: &str, ask: Ask) -> anyhow::Result<Phase> {
+    let serials: Vec<String> = fleet.devices().iter().map(|device| device.serial().to_owned()).collect();
+    let mut round = |quota: Quota| -> anyhow::Result<u64> {
+        let (over, is_over) = watch::channel(false);
+        let lanes = serials.len();
+        std::thread::scope(|scope| {
+            let callers = scope.spawn(|| {
+                let done = server.http().call(&serials, &quota, ask);
+                over.send_replace(true);
+                done
+            });
+            let served = fleet.each(lanes, async move |device| device.serve(is_over.clone()).await);
+            // Who asks says better what went wrong than who was asked.
+            let done = callers.join().unwrap_or_else(|_| bail!("the thread that asks broke off"))?;
+            served.map(|_| done)
+        })
+    };
+    // So that everything has happened once.
+    round(Quota::new(WARM_UP, effort.time))?;
+    server.cpu().settle()?;
+    measured(server, name, || round(Quota::new(effort.requests, effort.time)))
+}
+
+/// Has work done whose every unit is a record of the journal, and counts the commits.
+fn recorded(server: &Server, work: impl FnOnce() -> anyhow::Result<Phase>) -> anyhow::Result<(Phase, f64)> {
+    let before = server.http().metrics()?;
+    let phase = work()?;
+    let after = server.http().metrics()?;
+    let grown = |name| after.sum(name) - before.sum(name);
+    let committed = grown("vestibule_journal_committed_total");
+    if committed != phase.units as f64 {
+        bail!("{} messages were acknowledged and {committed} committed", phase.units);
+    }
+    let dropped = grown("vestibule_das_messages_dropped_total");
+    if dropped != 0.0 {
+        bail!("{dropped} messages were dropped");
+    }
+    Ok((phase, grown("vestibule_journal_commit_seconds_count")))
 }
 
 /// CPU time in µs for each second in which nobody says anything.
