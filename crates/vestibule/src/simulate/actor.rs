@@ -110,8 +110,21 @@ pub(crate) struct Diary {
     pub faults: FaultCount,
     pub authentications: u64,
     pub logins: u64,
-    /// Why it never came in, if it did not.
-    pub absent: Option<String>,
+    pub entry: Entry,
+}
+
+/// How a device came in.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Its turn to start had not come.
+    #[default]
+    NotStarted,
+    /// It was on its way.
+    UnderWay,
+    /// It was kept out, and said why.
+    Refused(String),
+    /// It came in.
+    In,
 }
 
 /// The end of a message.
@@ -137,7 +150,7 @@ impl Actor {
     pub(crate) fn new(scene: Arc<Scene>, who: Arc<Registered>) -> Actor {
         let dice = Dice::new(scene.seed, who.number, WORDS);
         let wire = scene.faults.touch_connections().then(|| Wire::new(&scene.lbs));
-        let diary = Diary { number: who.number, absent: Some("it was not started".to_owned()), ..Diary::default() };
+        let diary = Diary { number: who.number, ..Diary::default() };
         Actor { scene, who, wire, dice, under_way: JoinSet::new(), diary, online: false }
     }
 
@@ -150,11 +163,11 @@ impl Actor {
         let device = match self.start() {
             Ok(device) => device,
             Err(error) => {
-                self.diary.absent = Some(error.to_string());
+                self.diary.entry = Entry::Refused(error.to_string());
                 return self.diary;
             }
         };
-        self.diary.absent = Some("it was not in yet".to_owned());
+        self.diary.entry = Entry::UnderWay;
         let device = self.live(device, &mut over).await;
         self.leave(device).await;
         self.diary
@@ -317,12 +330,12 @@ impl Actor {
     fn note_state(&mut self, state: &State) {
         let online = *state == State::Online;
         if online {
-            self.diary.absent = None;
-        } else if let Some(absent) = &mut self.diary.absent
+            self.diary.entry = Entry::In;
+        } else if self.diary.entry != Entry::In
             // What it is about to do says less than why it waits.
             && matches!(state, State::Waiting { .. } | State::Stopped(StopReason::Blacklisted | StopReason::Crashed))
         {
-            *absent = state.to_string();
+            self.diary.entry = Entry::Refused(state.to_string());
         }
         if online != self.online {
             self.online = online;

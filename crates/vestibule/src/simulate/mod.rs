@@ -205,19 +205,19 @@ impl Simulation<'_> {
             let from = begun + self.options.ramp.mul_f64(index as f64 / fleet.len() as f64);
             actors.spawn(Actor::new(Arc::clone(&scene), Arc::clone(device)).run(from, is_over.clone()));
         }
-        // Operations end with the last actor, which has the last counter.
-        drop(scene);
         self.wait(begun, &gauges, &ends).await;
+        if let Some(clerks) = clerks {
+            // While the devices are there: how it ends when one has left is nobody's fault.
+            self.beside(move || clerks.finish()).await.context("operations")?;
+        }
         over.send_replace(true);
         let mut diaries = self.leave(actors).await?;
         let seconds = begun.elapsed().as_secs_f64();
-        if let Some(clerks) = clerks {
-            tokio::task::spawn_blocking(|| clerks.finish()).await.context("operations")?;
-        }
         let stored = self.compare(run, fleet, &mut diaries).await?;
         Ok(Summary::of(Findings {
             seed: self.options.seed,
             seconds,
+            interrupted: self.signalled,
             fleet: fleet.iter().map(|device| (device.profile.name, device.serial.as_str())).collect(),
             diaries: &diaries,
             gauges: &gauges,
@@ -302,6 +302,17 @@ impl Simulation<'_> {
         };
         let (_, end) = self.through(fleet.to_vec(), Stage::Removing, work).await?;
         end.context("simulated devices are left in the registry; the next simulation with this prefix takes them over")
+    }
+
+    /// Has something done beside the runtime.
+    async fn beside<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+        let mut job = tokio::task::spawn_blocking(work);
+        loop {
+            tokio::select! {
+                done = &mut job => return Ok(done?),
+                signal = self.signals.asked() => self.hear(signal)?,
+            }
+        }
     }
 
     /// Has something done for every item beside the runtime. The outer error is an interruption.

@@ -1,8 +1,8 @@
 //! Operations the simulation asks for: over the HTTP API, as an application would, through the platform and back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -91,10 +91,12 @@ impl Ends {
     }
 }
 
-/// An operation and the device that shall carry it out.
-struct Request {
-    device: Arc<str>,
-    order: Order,
+/// What a clerk does next.
+enum Request {
+    /// Has the device with this id carry the order out.
+    Ask(Arc<str>, Order),
+    /// Goes home.
+    Close,
 }
 
 /// Takes operations to be asked for; never waits.
@@ -102,53 +104,72 @@ struct Request {
 pub(crate) struct Counter {
     queue: SyncSender<Request>,
     ends: Arc<Ends>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Counter {
-    /// Has the device with this id carry the order out, soon.
+    /// Has the device with this id carry the order out, soon; not at all once the counter is closed.
     pub(crate) fn ask(&self, device: &Arc<str>, order: Order) {
-        let request = Request { device: Arc::clone(device), order };
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(request) {
+        if self.closed.load(Relaxed) {
+            return;
+        }
+        if self.queue.try_send(Request::Ask(Arc::clone(device), order)).is_err() {
             self.ends.skipped.fetch_add(1, Relaxed);
         }
     }
 }
 
 /// The threads that ask. HTTP requests block, each for as long as its device takes.
-pub(crate) struct Clerks(Vec<JoinHandle<()>>);
+pub(crate) struct Clerks {
+    threads: Vec<JoinHandle<()>>,
+    counter: Counter,
+}
 
 impl Clerks {
-    /// Starts them. They end when every [`Counter`] is gone.
+    /// Starts them.
     ///
     /// # Errors
     /// When there can be no thread.
     pub(crate) fn start(client: &Arc<Client>, devices: u32, ends: &Arc<Ends>) -> std::io::Result<(Counter, Clerks)> {
         let (queue, requests) = sync_channel(QUEUE);
         let requests = Arc::new(Mutex::new(requests));
+        let closed = Arc::<AtomicBool>::default();
+        let counter = Counter { queue, ends: Arc::clone(ends), closed: Arc::clone(&closed) };
         let number = CLERKS.min(devices as usize).max(1);
         let clerk = |_| {
             let (client, requests, ends) = (Arc::clone(client), Arc::clone(&requests), Arc::clone(ends));
-            std::thread::Builder::new().name("operations".to_owned()).spawn(move || work(&client, &requests, &ends))
+            let closed = Arc::clone(&closed);
+            let work = move || work(&client, &requests, &ends, &closed);
+            std::thread::Builder::new().name("operations".to_owned()).spawn(work)
         };
-        let clerks = (0..number).map(clerk).collect::<Result<_, _>>()?;
-        Ok((Counter { queue, ends: Arc::clone(ends) }, Clerks(clerks)))
+        let threads = (0..number).map(clerk).collect::<Result<_, _>>()?;
+        Ok((counter.clone(), Clerks { threads, counter }))
     }
 
-    /// Waits until the last one has its answer.
+    /// Closes the counter, and waits until every request that is under way has its answer. What still waits for its turn
+    /// is not asked for.
     pub(crate) fn finish(self) {
-        for clerk in self.0 {
-            if clerk.join().is_err() {
+        self.counter.closed.store(true, Relaxed);
+        for _ in &self.threads {
+            // An error says that nobody is there any more.
+            let _ = self.counter.queue.send(Request::Close);
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
                 tracing::error!("a thread that asks for operations failed");
             }
         }
     }
 }
 
-fn work(client: &Client, requests: &Mutex<Receiver<Request>>, ends: &Ends) {
+fn work(client: &Client, requests: &Mutex<Receiver<Request>>, ends: &Ends, closed: &AtomicBool) {
     loop {
         // Bound first, so that the others may take their turn while this one asks.
         let request = requests.lock().recv();
-        let Ok(Request { device, order }) = request else { return };
+        let Ok(Request::Ask(device, order)) = request else { return };
+        if closed.load(Relaxed) {
+            continue;
+        }
         let begun = Instant::now();
         let outcome = invoke(client, &device, &order);
         ends.count(outcome.as_deref(), begun.elapsed());
@@ -195,7 +216,7 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_and_not_asked_for() {
         let (queue, requests) = sync_channel(1);
-        let counter = Counter { queue, ends: Arc::default() };
+        let counter = Counter { queue, ends: Arc::default(), closed: Arc::default() };
         let mut dice = super::super::dice::Dice::new(1, 0, 0);
         let mut ask = || counter.ask(&"d".into(), (super::super::profile::DOOR.order)(&mut dice));
         ask();
@@ -204,5 +225,25 @@ mod tests {
         drop(requests);
         ask();
         assert_eq!((counter.ends.figures().skipped, counter.ends.figures().sent), (2, 0));
+        counter.closed.store(true, Relaxed);
+        ask();
+        assert_eq!(counter.ends.figures().skipped, 2, "after the end nobody is asked");
+    }
+
+    #[test]
+    fn clerks_go_home_when_the_counter_closes() {
+        let token = crate::client::Token::new("secret").expect("a token");
+        // Nobody listens there.
+        let client = Arc::new(Client::new("http://127.0.0.1:1", token).expect("an address"));
+        let ends = Arc::<Ends>::default();
+        let (counter, clerks) = Clerks::start(&client, 3, &ends).expect("threads");
+        let mut dice = super::super::dice::Dice::new(1, 0, 0);
+        counter.ask(&"d".into(), (super::super::profile::DOOR.order)(&mut dice));
+        while ends.figures().refused == 0 {
+            std::thread::yield_now();
+        }
+        clerks.finish();
+        counter.ask(&"d".into(), (super::super::profile::DOOR.order)(&mut dice));
+        assert_eq!((ends.figures().sent, ends.figures().skipped), (1, 0));
     }
 }

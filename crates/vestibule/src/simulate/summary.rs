@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::actor::{Count, Diary, FaultCount, Gauges};
+use super::actor::{Count, Diary, Entry, FaultCount, Gauges};
 use super::latency::Quantiles;
 use super::ledger::Comparison;
 use super::orders::OperationFigures;
@@ -20,6 +20,8 @@ pub struct Summary {
     pub ok: bool,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
+    /// A signal ended it.
+    interrupted: bool,
     seed: u64,
     /// From the first start to the last goodbye.
     seconds: f64,
@@ -35,6 +37,8 @@ pub struct Summary {
 #[derive(Debug, Serialize)]
 struct DeviceFigures {
     asked_for: u64,
+    /// Those whose turn had come when it ended.
+    started: u64,
     came_in: u64,
     by_profile: BTreeMap<&'static str, u64>,
     authentications: u64,
@@ -82,6 +86,7 @@ impl From<Comparison> for StoredFigures {
 pub(super) struct Findings<'a> {
     pub seed: u64,
     pub seconds: f64,
+    pub interrupted: bool,
     /// What each device of the fleet is, and its serial.
     pub fleet: Vec<(&'static str, &'a str)>,
     pub diaries: &'a [Diary],
@@ -93,13 +98,19 @@ pub(super) struct Findings<'a> {
 
 impl Summary {
     pub(super) fn of(findings: Findings<'_>) -> Summary {
-        let Findings { seed, seconds, fleet, diaries, gauges, operations, stored } = findings;
+        let Findings { seed, seconds, interrupted, fleet, diaries, gauges, operations, stored } = findings;
         let mut by_profile = BTreeMap::new();
         for (profile, _) in &fleet {
             *by_profile.entry(*profile).or_default() += 1;
         }
-        let absent = diaries.iter().filter_map(|diary| Some((diary.number, diary.absent.as_deref()?)));
+        let absent = diaries.iter().filter_map(|diary| match &diary.entry {
+            Entry::Refused(why) => Some((diary.number, why.as_str())),
+            // Somebody ended it before this one could know.
+            Entry::UnderWay if !interrupted => Some((diary.number, "it was not in yet")),
+            Entry::UnderWay | Entry::NotStarted | Entry::In => None,
+        });
         let absent: Vec<(u32, &str)> = absent.collect();
+        let count = |wanted: fn(&Entry) -> bool| diaries.iter().filter(|diary| wanted(&diary.entry)).count() as u64;
         let mut found = Comparison::default();
         diaries.iter().for_each(|diary| found += diary.ledger.compare());
         let mut problems = Vec::new();
@@ -114,11 +125,13 @@ impl Summary {
         Summary {
             ok: problems.is_empty(),
             problems,
+            interrupted,
             seed,
             seconds,
             devices: DeviceFigures {
                 asked_for: fleet.len() as u64,
-                came_in: (diaries.len() - absent.len()) as u64,
+                started: count(|entry| *entry != Entry::NotStarted),
+                came_in: count(|entry| *entry == Entry::In),
                 by_profile,
                 authentications: sum(|diary| diary.authentications),
                 logins: sum(|diary| diary.logins),
@@ -232,14 +245,12 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let devices = &self.devices;
         let kinds: Vec<String> = devices.by_profile.iter().map(|(name, count)| format!("{count} {name}")).collect();
-        writeln!(
-            f,
-            "devices     {} ({}), {} came in{}",
-            devices.asked_for,
-            kinds.join(", "),
-            devices.came_in,
-            Took(devices.entry_ms)
-        )?;
+        let (asked_for, kinds) = (devices.asked_for, kinds.join(", "));
+        write!(f, "devices     {asked_for} ({kinds}), ")?;
+        if devices.started < asked_for {
+            write!(f, "{} started, ", devices.started)?;
+        }
+        writeln!(f, "{} came in{}", devices.came_in, Took(devices.entry_ms))?;
         writeln!(
             f,
             "            {} authentications, {} logins in {:.0} s, seed {}",
@@ -271,7 +282,7 @@ mod tests {
     use crate::simulate::orders::Ends;
 
     fn diary(number: u32, acknowledged: &[u32], stored: &[u32]) -> Diary {
-        let mut diary = Diary { number, ..Diary::default() };
+        let mut diary = Diary { number, entry: Entry::In, ..Diary::default() };
         (0..4).for_each(|number| assert_eq!(diary.ledger.make(), Some(number)));
         diary.events = Count { sent: 4, acknowledged: acknowledged.len() as u64, given_up: 0, not_sent: 0 };
         acknowledged.iter().for_each(|&event| diary.ledger.acknowledge(event));
@@ -280,9 +291,13 @@ mod tests {
     }
 
     fn summary(diaries: &[Diary], stored: Result<(), String>) -> Summary {
+        ended(diaries, stored, false)
+    }
+
+    fn ended(diaries: &[Diary], stored: Result<(), String>, interrupted: bool) -> Summary {
         let fleet = vec![("camera", "SIM-0001"), ("door", "SIM-0002")];
         let (gauges, operations) = (&Gauges::default(), Ends::default().figures());
-        Summary::of(Findings { seed: 1, seconds: 2.0, fleet, diaries, gauges, operations, stored })
+        Summary::of(Findings { seed: 1, seconds: 2.0, interrupted, fleet, diaries, gauges, operations, stored })
     }
 
     #[test]
@@ -304,9 +319,23 @@ mod tests {
 
     #[test]
     fn who_never_came_in_is_named_with_the_reason() {
-        let absent = Diary { number: 1, absent: Some("waiting".to_owned()), ..Diary::default() };
-        let found = summary(&[diary(0, &[], &[]), absent], Ok(()));
-        assert_eq!(found.problems, ["1 device never came in: SIM-0002 (waiting)"]);
+        let second = |entry| [diary(0, &[], &[]), Diary { number: 1, entry, ..Diary::default() }];
+        let refused = second(Entry::Refused("waiting".to_owned()));
+        for interrupted in [false, true] {
+            let found = ended(&refused, Ok(()), interrupted);
+            assert_eq!(found.problems, ["1 device never came in: SIM-0002 (waiting)"]);
+            assert_eq!((found.devices.started, found.devices.came_in), (2, 1));
+        }
+        assert_eq!(summary(&second(Entry::UnderWay), Ok(())).problems.len(), 1);
+    }
+
+    #[test]
+    fn whom_a_signal_kept_from_coming_in_is_not_missed() {
+        let second = |entry| [diary(0, &[], &[]), Diary { number: 1, entry, ..Diary::default() }];
+        for (entry, started) in [(Entry::UnderWay, 2), (Entry::NotStarted, 1)] {
+            let found = ended(&second(entry), Ok(()), true);
+            assert!(found.ok && found.devices.started == started && found.devices.came_in == 1, "{found:?}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `vestibule simulate` against the real platform: what it says is so, and what it must find it finds.
+//! `vestibule simulate` against the real platform: what it says is so, and it leaves nothing behind.
 
 use serde_json::{Value, json};
 
@@ -107,6 +107,23 @@ fn devices_that_are_kept_are_taken_over_and_those_of_others_left_alone() {
     let done = simulate(&platform, &short).finish().expect(1);
     assert!(done.stderr.contains("SIM-0003 is registered already and is not a simulated device"), "{}", done.stderr);
     assert_eq!(serials(&platform, "SIM-"), ["SIM-0003"], "what was begun is taken back, what is another's is not");
+}
+
+#[test]
+fn ctrl_c_while_devices_are_starting_ends_it_in_order() {
+    let platform = Platform::start();
+    let flags = ["--devices", "50", "--profile", "radar", "--ramp", "100s", "--reports-per-minute", "60"];
+    let simulation = simulate(&platform, &flags);
+    until("a device is in", || {
+        let shown = platform.http().get("/v1/devices/SIM-0002");
+        (shown.status == 200 && shown.ok()["presence"]["state"] == "online").then_some(())
+    });
+    simulation.interrupt();
+    let summary = simulation.finish().expect(0).json();
+    let (started, came_in) = (number(&summary, "/devices/started"), number(&summary, "/devices/came_in"));
+    assert!((2..50).contains(&started) && came_in >= 2, "{summary}");
+    assert_eq!((&summary["interrupted"], &summary["ok"]), (&json!(true), &json!(true)));
+    assert_eq!(serials(&platform, "SIM-"), [""; 0]);
 }
 
 #[test]
