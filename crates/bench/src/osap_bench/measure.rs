@@ -157,8 +157,8 @@ fn phases(server: &Server, bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> a
     let plan = Plan::new(effort.events, effort.time, window);
     let attribute =
         reported(server, &mut fleet, "attributes", plan, async |device, plan| device.report_attributes(plan).await)?;
-    let operation = asked(server, &mut fleet, effort, "operations", Http::invoke)?;
-    let desired = asked(server, &mut fleet, effort, "desired values", Http::set)?;
+    let operation = operate(server, &mut fleet, effort)?;
+    let desired = set(server, &mut fleet, effort)?;
     // Further rounds come last: what earlier connections leave in the heap would hide what the first ones take.
     for _ in 1..rounds(effort.logins) {
         leave(server, &mut fleet)?;
@@ -257,28 +257,41 @@ fn reported(
     Ok(Events { window, phase, commits })
 }
 
-/// Devices are asked over HTTP, and all of them do what they are asked.
-fn asked(server: &Server, fleet: &mut Fleet, effort: &Effort, name: &str, ask: Ask) -> anyhow::Result<Phase> {
+/// Devices carry out operations; the end of each one has to be a record.
+fn operate(server: &Server, fleet: &mut Fleet, effort: &Effort) -> anyhow::Result<Phase> {
+    warm_up_calls(server, fleet, effort, Http::invoke)?;
+    let work = || measured(server, "operations", || ask(server, fleet, effort.requests, effort, Http::invoke));
+    recorded(server, work).map(|(phase, _)| phase)
+}
+
+/// Devices take values.
+fn set(server: &Server, fleet: &mut Fleet, effort: &Effort) -> anyhow::Result<Phase> {
+    warm_up_calls(server, fleet, effort, Http::set)?;
+    measured(server, "desired values", || ask(server, fleet, effort.requests, effort, Http::set))
+}
+
+/// Some requests of a kind that are not measured, so that everything has happened once.
+fn warm_up_calls(server: &Server, fleet: &mut Fleet, effort: &Effort, request: Ask) -> anyhow::Result<()> {
+    ask(server, fleet, WARM_UP, effort, request)?;
+    server.cpu().settle()
+}
+
+/// Devices are asked over HTTP, and all of them do what they are asked; how often that was.
+fn ask(server: &Server, fleet: &mut Fleet, requests: usize, effort: &Effort, request: Ask) -> anyhow::Result<u64> {
     let serials: Vec<String> = fleet.devices().iter().map(|device| device.serial().to_owned()).collect();
-    let mut round = |quota: Quota| -> anyhow::Result<u64> {
-        let (over, is_over) = watch::channel(false);
-        let lanes = serials.len();
-        std::thread::scope(|scope| {
-            let callers = scope.spawn(|| {
-                let done = server.http().call(&serials, &quota, ask);
-                over.send_replace(true);
-                done
-            });
-            let served = fleet.each(lanes, async move |device| device.serve(is_over.clone()).await);
-            // Who asks says better what went wrong than who was asked.
-            let done = callers.join().unwrap_or_else(|_| bail!("the thread that asks broke off"))?;
-            served.map(|_| done)
-        })
-    };
-    // So that everything has happened once.
-    round(Quota::new(WARM_UP, effort.time))?;
-    server.cpu().settle()?;
-    measured(server, name, || round(Quota::new(effort.requests, effort.time)))
+    let quota = Quota::new(requests, effort.time);
+    let (over, is_over) = watch::channel(false);
+    std::thread::scope(|scope| {
+        let callers = scope.spawn(|| {
+            let done = server.http().call(&serials, &quota, request);
+            over.send_replace(true);
+            done
+        });
+        let served = fleet.each(serials.len(), async move |device| device.serve(is_over.clone()).await);
+        // Who asks says better what went wrong than who was asked.
+        let done = callers.join().unwrap_or_else(|_| bail!("the thread that asks broke off"))?;
+        served.map(|_| done)
+    })
 }
 
 /// Has work done whose every unit is a record of the journal, and counts the commits.
