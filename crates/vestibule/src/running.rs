@@ -76,7 +76,11 @@ impl Running {
         let store = Store::open(store_config(config)?).await.context("the store cannot be opened")?;
         let token = TokenFile::open(&config.token_file()).context("the administrator's token cannot be used")?;
         let (token_file, secret) = (token.path().to_owned(), zeroize::Zeroizing::new(token.reveal().to_owned()));
-        let platform_config = PlatformConfig { max_devices: config.registry.max_devices, ..PlatformConfig::default() };
+        let platform_config = PlatformConfig {
+            max_devices: config.registry.max_devices,
+            audit_retention: config.store.audit_retention,
+            ..PlatformConfig::default()
+        };
         let platform = Platform::open(store, platform_config, Arc::new(SystemClock), token)
             .await
             .context("the platform cannot be opened")?;

@@ -24,7 +24,7 @@ pub(super) fn rules(config: &Config) -> Vec<Broken> {
 fn ranges(config: &Config) -> Vec<Broken> {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let Config { http, lbs, das, mqtt, store, registry, .. } = config;
-    let least: [(&'static str, u64, u64); 20] = [
+    let least: [(&'static str, u64, u64); 21] = [
         ("http.max_connections", http.max_connections as u64, 1),
         ("http.max_body_bytes", http.max_body_bytes as u64, 1_024),
         ("http.request_timeout", ms(http.request_timeout), 1),
@@ -38,6 +38,7 @@ fn ranges(config: &Config) -> Vec<Broken> {
         ("mqtt.max_frame_bytes", mqtt.max_frame_bytes as u64, 128),
         ("mqtt.max_queue_bytes", mqtt.max_queue_bytes as u64, mqtt.max_frame_bytes as u64),
         ("store.retention", ms(store.retention), 60_000),
+        ("store.audit_retention", ms(store.audit_retention), 60_000),
         ("store.segment_rows", store.segment_rows, 1),
         ("store.queue_records", store.queue_records as u64, 1),
         ("store.queue_bytes", store.queue_bytes as u64, das.max_frame_bytes as u64),
@@ -57,7 +58,7 @@ fn ranges(config: &Config) -> Vec<Broken> {
             };
             let unit = match key {
                 key if key.ends_with("_bytes") => " bytes",
-                "http.request_timeout" | "lbs.run_timeout" | "store.retention" => " ms",
+                "http.request_timeout" | "lbs.run_timeout" | "store.retention" | "store.audit_retention" => " ms",
                 _ => "",
             };
             let why = floor.map(|floor| format!(", the value of {floor}")).unwrap_or_default();

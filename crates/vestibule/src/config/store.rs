@@ -19,6 +19,9 @@ pub struct Store {
     /// How long events are kept.
     #[serde(with = "text::duration")]
     pub retention: Duration,
+    /// How long the audit is kept.
+    #[serde(with = "text::duration")]
+    pub audit_retention: Duration,
     /// Cap of the journal, absolute or as a share of the volume; at the cap devices are not acknowledged any more.
     #[serde(with = "text::capacity")]
     pub max_bytes: Capacity,
@@ -43,6 +46,7 @@ impl Default for Store {
         Store {
             url: None,
             retention: Duration::from_secs(30 * 24 * 3_600),
+            audit_retention: Duration::from_secs(400 * 24 * 3_600),
             max_bytes: Capacity::DEFAULT,
             segment_rows: 1_000_000,
             queue_records: 65_536,
