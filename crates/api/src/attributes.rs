@@ -14,7 +14,9 @@ use utoipa::{IntoParams, ToSchema};
 use vestibule_platform::{DevicePath, Leaf, Set, SetError, SetOutcome};
 
 use crate::api::Shared;
-use crate::extract::{Answer, JsonBody, Nothing, Params, TheCaller, TheDevice, ThePart, cut, page_size};
+use crate::extract::{
+    Answer, DeviceInPath, JsonBody, Nothing, Params, PartInPath, TheCaller, TheDevice, ThePart, cut, page_size,
+};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::rfc3339;
 
@@ -144,7 +146,7 @@ pub(crate) struct AttributeList {
     get,
     path = "/v1/devices/{d}/attributes",
     tag = "attributes",
-    params(("d" = String, Path, description = "Id or serial of the device"), AttributeParams),
+    params(DeviceInPath, AttributeParams),
     responses(
         (status = 200, description = "One page of attributes", body = AttributeList),
         (status = 404, description = "No device has this id or serial",
@@ -192,13 +194,7 @@ fn read_cursor(text: &str) -> Answer<DevicePath> {
     get,
     path = "/v1/devices/{d}/attributes/{resource}/{index}/{area}/{name}",
     tag = "attributes",
-    params(
-        ("d" = String, Path, description = "Id or serial of the device"),
-        ("resource" = String, Path, description = "The part of the device; `global` for the device itself"),
-        ("index" = String, Path, description = "Which of several such parts"),
-        ("area" = String, Path, description = "The functional area"),
-        ("name" = String, Path, description = "The attribute"),
-    ),
+    params(PartInPath),
     responses(
         (status = 200, description = "The attribute", body = AttributeShape,
             headers(("ETag" = String, description = "Its version"))),
@@ -242,11 +238,7 @@ pub(crate) struct ValueToSet {
     path = "/v1/devices/{d}/attributes/{resource}/{index}/{area}/{name}",
     tag = "attributes",
     params(
-        ("d" = String, Path, description = "Id or serial of the device"),
-        ("resource" = String, Path, description = "The part of the device; `global` for the device itself"),
-        ("index" = String, Path, description = "Which of several such parts"),
-        ("area" = String, Path, description = "The functional area"),
-        ("name" = String, Path, description = "The attribute"),
+        PartInPath,
         ("If-Match" = Option<String>, Header, description = "The ETag of the attribute as it was read"),
     ),
     request_body = ValueToSet,

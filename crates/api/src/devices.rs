@@ -9,10 +9,10 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use vestibule_platform::{AddDeviceError, DeviceId, NewDevice, Secret};
+use vestibule_platform::{AddDeviceError, Device, DeviceId, NewDevice, Platform, Secret};
 
 use crate::api::Shared;
-use crate::extract::{Answer, JsonBody, Nothing, Params, TheCaller, TheDevice, cut, page_size};
+use crate::extract::{Answer, DeviceInPath, JsonBody, Nothing, Params, TheCaller, TheDevice, cut, page_size};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{DeviceList, DeviceShape, Why, rfc3339};
 
@@ -34,6 +34,8 @@ pub(crate) struct DeviceToRegister {
     /// A name for people.
     #[schema(max_length = 128)]
     name: Option<String>,
+    /// Id or serial of the hub or gateway it is reached through; absent for a device that comes by itself.
+    parent: Option<String>,
 }
 
 /// Register a device
@@ -57,16 +59,18 @@ pub(crate) async fn register_device(
     _: Params<Nothing>,
     JsonBody(new): JsonBody<DeviceToRegister>,
 ) -> Answer<impl IntoResponse> {
+    let unknown = || Problem::field(Kind::InvalidValue, "parent", "No device has the id or serial in parent.");
+    let parent = new.parent.map(|key| shared.platform.device(&key).ok_or_else(unknown)).transpose()?;
     let new = NewDevice {
         serial: new.serial,
         code: Secret::new(new.code.into_bytes()),
         product: new.product,
         name: new.name,
-        parent: None,
+        parent,
     };
     let device = shared.platform.add_device(new, &caller).await.map_err(refused)?;
     let location = format!("/v1/devices/{}", device.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(DeviceShape::from(&*device))))
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(DeviceShape::of(&shared.platform, &device))))
 }
 
 /// Why a device, or its code, is not taken.
@@ -89,6 +93,8 @@ fn refused(error: AddDeviceError) -> Problem {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListParams {
+    /// Only those that are reached through the device with this id or serial.
+    parent: Option<String>,
     /// Most devices on the page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
@@ -102,21 +108,73 @@ pub(crate) struct ListParams {
     path = "/v1/devices",
     tag = "devices",
     params(ListParams),
-    responses((status = 200, description = "One page of devices", body = DeviceList)),
+    responses(
+        (status = 200, description = "One page of devices", body = DeviceList),
+        (status = 404, description = "No device has the id or serial of `parent`",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
 )]
 pub(crate) async fn list_devices(
     State(shared): State<Arc<Shared>>,
     Params(params): Params<ListParams>,
 ) -> Answer<Json<DeviceList>> {
-    let size = page_size(params.limit)?;
-    let after = params.cursor.map(|cursor| cursor.parse::<DeviceId>());
-    let after = after.transpose().map_err(|_| {
+    let parent = params.parent.map(|key| shared.platform.device(&key).ok_or_else(Problem::unknown_device));
+    page(&shared.platform, parent.transpose()?.as_deref(), params.limit, params.cursor.as_deref())
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ChildrenParams {
+    /// Most devices on the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u64>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// List the devices that are reached through this one, in the order of their registration
+#[utoipa::path(
+    get,
+    path = "/v1/devices/{d}/children",
+    tag = "devices",
+    params(DeviceInPath, ChildrenParams),
+    responses(
+        (status = 200, description = "One page of devices", body = DeviceList),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list_children(
+    State(shared): State<Arc<Shared>>,
+    TheDevice(device): TheDevice,
+    Params(params): Params<ChildrenParams>,
+) -> Answer<Json<DeviceList>> {
+    page(&shared.platform, Some(&device), params.limit, params.cursor.as_deref())
+}
+
+/// One page of all devices, or of the sub-devices of one.
+fn page(
+    platform: &Platform,
+    parent: Option<&Device>,
+    limit: Option<u64>,
+    cursor: Option<&str>,
+) -> Answer<Json<DeviceList>> {
+    let size = page_size(limit)?;
+    let after = cursor.map(str::parse::<DeviceId>).transpose().map_err(|_| {
         Problem::field(Kind::InvalidValue, "cursor", "cursor must be what \"next\" of the page before said.")
     })?;
-    let mut devices = shared.platform.devices(after, size + 1);
+    let mut devices = match parent {
+        None => platform.devices(after, size + 1),
+        Some(parent) => {
+            let mut children = platform.children(parent);
+            children.retain(|child| after.is_none_or(|after| child.id > after));
+            children
+        }
+    };
     let more = cut(&mut devices, size);
     let next = devices.last().filter(|_| more).map(|device| device.id.to_string());
-    Ok(Json(DeviceList { items: devices.iter().map(|device| DeviceShape::from(&**device)).collect(), next }))
+    Ok(Json(DeviceList { items: devices.iter().map(|device| DeviceShape::of(platform, device)).collect(), next }))
 }
 
 /// Show a device
@@ -124,15 +182,19 @@ pub(crate) async fn list_devices(
     get,
     path = "/v1/devices/{d}",
     tag = "devices",
-    params(("d" = String, Path, description = "Id or serial of the device")),
+    params(DeviceInPath),
     responses(
         (status = 200, description = "The device", body = DeviceShape),
         (status = 404, description = "No device has this id or serial",
             body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
-pub(crate) async fn show_device(TheDevice(device): TheDevice, _: Params<Nothing>) -> Json<DeviceShape> {
-    Json(DeviceShape::from(&*device))
+pub(crate) async fn show_device(
+    State(shared): State<Arc<Shared>>,
+    TheDevice(device): TheDevice,
+    _: Params<Nothing>,
+) -> Json<DeviceShape> {
+    Json(DeviceShape::of(&shared.platform, &device))
 }
 
 /// Remove a device
@@ -142,7 +204,7 @@ pub(crate) async fn show_device(TheDevice(device): TheDevice, _: Params<Nothing>
     delete,
     path = "/v1/devices/{d}",
     tag = "devices",
-    params(("d" = String, Path, description = "Id or serial of the device")),
+    params(DeviceInPath),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "No device has this id or serial",
@@ -181,7 +243,7 @@ pub(crate) struct Enrolment {
     post,
     path = "/v1/devices/{d}/enrolment",
     tag = "devices",
-    params(("d" = String, Path, description = "Id or serial of the device")),
+    params(DeviceInPath),
     request_body = EnrolmentToOpen,
     responses(
         (status = 200, description = "The window is open", body = Enrolment),
@@ -211,7 +273,7 @@ pub(crate) async fn open_enrolment(
     post,
     path = "/v1/devices/{d}/disable",
     tag = "devices",
-    params(("d" = String, Path, description = "Id or serial of the device")),
+    params(DeviceInPath),
     responses(
         (status = 200, description = "It is disabled, durably", body = DeviceShape),
         (status = 404, description = "No device has this id or serial",
@@ -225,7 +287,7 @@ pub(crate) async fn disable_device(
     _: Params<Nothing>,
 ) -> Answer<Json<DeviceShape>> {
     shared.platform.set_disabled(&device, true, &caller).await?;
-    Ok(Json(DeviceShape::from(&*device)))
+    Ok(Json(DeviceShape::of(&shared.platform, &device)))
 }
 
 /// Let a device in again
@@ -233,7 +295,7 @@ pub(crate) async fn disable_device(
     post,
     path = "/v1/devices/{d}/enable",
     tag = "devices",
-    params(("d" = String, Path, description = "Id or serial of the device")),
+    params(DeviceInPath),
     responses(
         (status = 200, description = "It is enabled, durably", body = DeviceShape),
         (status = 404, description = "No device has this id or serial",
@@ -247,7 +309,7 @@ pub(crate) async fn enable_device(
     _: Params<Nothing>,
 ) -> Answer<Json<DeviceShape>> {
     shared.platform.set_disabled(&device, false, &caller).await?;
-    Ok(Json(DeviceShape::from(&*device)))
+    Ok(Json(DeviceShape::of(&shared.platform, &device)))
 }
 
 /// The next verification code of a device.
@@ -274,7 +336,7 @@ pub(crate) struct Rotated {
     post,
     path = "/v1/devices/{d}/rotate",
     tag = "devices",
-    params(("d" = String, Path, description = "Id or serial of the device")),
+    params(DeviceInPath),
     request_body = CodeToRotate,
     responses(
         (status = 200, description = "The new code is in force, durably", body = Rotated),
@@ -301,7 +363,7 @@ pub(crate) async fn rotate_device(
     get,
     path = "/v1/devices/{d}/why",
     tag = "devices",
-    params(("d" = String, Path, description = "Id or serial of the device")),
+    params(DeviceInPath),
     responses(
         (status = 200, description = "Presence, the last connection facts, the last failure", body = Why),
         (status = 404, description = "No device has this id or serial",

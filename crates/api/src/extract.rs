@@ -1,14 +1,15 @@
 //! What handlers take from a request: a JSON body, a query, the device and part of the path, who asks. Every mistake is a
 //! problem.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 use vestibule_platform::{Caller, Device, DeviceId, DevicePath, Platform};
 
 use crate::access::bearer;
@@ -60,9 +61,38 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<Shared>> for Params<T> {
 }
 
 /// No parameters at all.
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Nothing {}
+
+/// A device in a path.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct DeviceInPath {
+    /// Id or serial of the device.
+    d: String,
+}
+
+/// A part of a device in a path.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct PartInPath {
+    /// Id or serial of the device.
+    #[serde(rename = "d")]
+    _d: String,
+    /// The part of the device; `global` for the device itself.
+    #[param(value_type = String)]
+    resource: Box<str>,
+    /// Which of several such parts.
+    #[param(value_type = String)]
+    index: Box<str>,
+    /// The functional area.
+    #[param(value_type = String)]
+    area: Box<str>,
+    /// The attribute, operation or message.
+    #[param(value_type = String)]
+    name: Box<str>,
+}
 
 /// The device `{d}` of the path: its id or its serial.
 pub(crate) struct TheDevice(pub(crate) Arc<Device>);
@@ -71,8 +101,9 @@ impl FromRequestParts<Arc<Shared>> for TheDevice {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        let key = level(parts, shared, "d").await.ok_or_else(Problem::unknown_device)?;
-        shared.platform.device(&key).map(TheDevice).ok_or_else(Problem::unknown_device)
+        let path = Path::<DeviceInPath>::from_request_parts(parts, shared).await;
+        let Path(DeviceInPath { d }) = path.map_err(|_| Problem::unknown_device())?;
+        shared.platform.device(&d).map(TheDevice).ok_or_else(Problem::unknown_device)
     }
 }
 
@@ -83,23 +114,11 @@ impl FromRequestParts<Arc<Shared>> for ThePart {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        let mut levels = Vec::new();
-        for name in ["resource", "index", "area", "name"] {
-            let level = level(parts, shared, name).await;
-            let missing = || Problem::new(Kind::MalformedRequest, "The path is not percent-encoded UTF-8.");
-            levels.push(level.ok_or_else(missing)?.into_boxed_str());
-        }
-        let Ok([resource, index, area, name]) = <[Box<str>; 4]>::try_from(levels) else {
-            return Err(Problem::new(Kind::MalformedRequest, "The path does not name a part of a device."));
-        };
+        let path = Path::<PartInPath>::from_request_parts(parts, shared).await;
+        let Path(PartInPath { resource, index, area, name, .. }) =
+            path.map_err(|_| Problem::new(Kind::MalformedRequest, "The path is not percent-encoded UTF-8."))?;
         Ok(ThePart(DevicePath { resource, index, area, name }))
     }
-}
-
-/// One parameter of the path, decoded.
-async fn level(parts: &mut Parts, shared: &Arc<Shared>, name: &str) -> Option<String> {
-    let Path(mut levels) = Path::<HashMap<String, String>>::from_request_parts(parts, shared).await.ok()?;
-    levels.remove(name)
 }
 
 /// Who asks. Routes that use it are guarded, so that the token has been recognised before.

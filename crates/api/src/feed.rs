@@ -1,4 +1,4 @@
-//! The event stream: events as they become durable, and changes of presence (server-sent events).
+//! Server-sent events: records as they become durable, and changes of presence.
 //!
 //! A stream is a follower of the journal, not a queue: what a client has not taken yet stays in the journal. Only
 //! a handful of ready-made messages lie between the follower and the socket.
@@ -8,79 +8,46 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
-use serde::Deserialize;
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use utoipa::IntoParams;
-use vestibule_platform::{Device, DeviceId, Filter, Follow, Followed, Position, RecordKind};
+use vestibule_platform::{Device, DeviceId, Filter, Follow, Followed, Platform, Position, Record};
 
 use crate::api::Shared;
 use crate::events::position;
-use crate::extract::{Answer, Params, device_filter};
-use crate::problem::{Kind, Problem, ProblemDocument};
-use crate::shapes::{DeviceRef, DeviceShape, EventShape};
+use crate::extract::Answer;
+use crate::problem::{Kind, Problem};
+use crate::shapes::{DeviceRef, DeviceShape};
 
 /// Messages made ready before the client has taken the earlier ones.
 const READY: usize = 32;
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct StreamParams {
-    /// Only of the device with this id or serial.
-    device: Option<String>,
-    /// Only events of this area.
-    area: Option<String>,
-    /// Only events with this name.
-    #[serde(rename = "type")]
-    #[param(example = "Smoke")]
-    kind: Option<String>,
-    /// Begin after this position; `Last-Event-ID` counts before it. Without either the stream begins now.
-    #[param(example = "0")]
-    after: Option<String>,
+/// What one stream shows.
+pub(crate) struct Show {
+    /// Which records.
+    pub(crate) filter: Filter,
+    /// After which position; from now on without one.
+    pub(crate) after: Option<Position>,
+    /// One record as a message.
+    pub(crate) record: fn(&Record) -> Bytes,
+    /// Whether changes of presence are shown as well.
+    pub(crate) presence: bool,
 }
 
-/// Follow events and presence as they happen (server-sent events)
-///
-/// `event: event` has the position as its `id` and an Event as its data. To go on after a break, send the last
-/// `id` as `Last-Event-ID`: nothing is missed and nothing comes twice. `event: presence` has a Device as its data
-/// and no `id`, and `event: removed` the `id` and `serial` of a device that was removed; both follow `device`
-/// only, not `area` and `type`. `event: lagged` says with
-/// `{"resume": position}` that the events up to there are gone (retention) and the stream goes on after it.
-/// `event: presence_lagged` says with `{"missed": n}` that changes of presence were lost: read the devices again.
-/// A comment comes every 15 s.
-#[utoipa::path(
-    get,
-    path = "/v1/events/stream",
-    tag = "events",
-    params(
-        StreamParams,
-        ("Last-Event-ID" = Option<String>, Header, description = "Begin after this position"),
-    ),
-    responses(
-        (status = 200, description = "The stream; it ends when the platform shuts down",
-            body = String, content_type = "text/event-stream"),
-        (status = 404, description = "No device has this id or serial",
-            body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "Too many streams are open, or the platform is shutting down",
-            body = ProblemDocument, content_type = "application/problem+json"),
-    ),
-)]
-pub(crate) async fn stream_events(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Params(params): Params<StreamParams>,
-) -> Answer<Response> {
-    let after = match (headers.get("last-event-id"), params.after) {
-        (Some(id), _) => Some(position("Last-Event-ID", id.to_str().unwrap_or_default())?),
-        (None, Some(after)) => Some(position("after", &after)?),
-        (None, None) => None,
-    };
-    let device = device_filter(&shared.platform, params.device.as_deref())?;
+/// Where a client wants its stream to begin: what it has seen last counts before what it asks for.
+pub(crate) fn begin(headers: &HeaderMap, after: Option<&str>) -> Answer<Option<Position>> {
+    match (headers.get("last-event-id"), after) {
+        (Some(id), _) => position("Last-Event-ID", id.to_str().unwrap_or_default()).map(Some),
+        (None, Some(after)) => position("after", after).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Opens a stream; what it shows goes on until the client is gone or the server shuts down.
+pub(crate) fn open(shared: &Arc<Shared>, show: Show) -> Answer<Response> {
     if *shared.closing.borrow() {
         return Err(Problem::new(Kind::ShuttingDown, "The platform is shutting down."));
     }
@@ -89,12 +56,12 @@ pub(crate) async fn stream_events(
         return Err(Problem::new(Kind::TooManyStreams, "As many event streams as allowed are open."));
     };
     // Both begin before the answer does, so that a client that has the answer misses nothing.
-    let presence = shared.platform.presence_changes();
-    let follow =
-        shared.platform.follow(after, Filter { kind: RecordKind::Event, device, area: params.area, name: params.kind });
+    let presence = show.presence.then(|| shared.platform.presence_changes());
+    let device = show.filter.device;
+    let follow = shared.platform.follow(show.after, show.filter);
     let (sender, messages) = mpsc::channel(READY);
-    let feed = Feed { follow, presence, device, sender, _open: Open::new(permit) };
-    tokio::spawn(feed.run(shared));
+    let feed = Feed { follow, record: show.record, presence, device, sender, _open: Open::new(permit) };
+    tokio::spawn(feed.run(Arc::clone(shared)));
     let mut response = Body::new(Messages(messages)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     Ok(response)
@@ -121,7 +88,8 @@ impl Drop for Open {
 /// What fills one stream.
 struct Feed {
     follow: Follow,
-    presence: broadcast::Receiver<Arc<Device>>,
+    record: fn(&Record) -> Bytes,
+    presence: Option<broadcast::Receiver<Arc<Device>>>,
     device: Option<DeviceId>,
     sender: mpsc::Sender<Bytes>,
     _open: Open,
@@ -130,7 +98,7 @@ struct Feed {
 impl Feed {
     /// Runs until the client is gone, the server shuts down or the store fails; the client comes back by itself.
     async fn run(self, shared: Arc<Shared>) {
-        let Feed { mut follow, mut presence, device, sender, _open } = self;
+        let Feed { mut follow, record, mut presence, device, sender, _open } = self;
         let every = shared.config.keep_alive;
         let mut keep_alive = interval_at(Instant::now() + every, every);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -148,12 +116,12 @@ impl Feed {
                     () = sender.closed() => return,
                     _ = closing.wait_for(|closing| *closing) => return,
                     next = &mut followed => break next,
-                    changed = next_change(&mut presence, device) => changed,
+                    changed = next_change(&shared.platform, presence.as_mut(), device) => changed,
                     _ = keep_alive.tick() => Bytes::from_static(b": keep-alive\n\n"),
                 };
             };
             message = match next {
-                Ok(Followed::Record(record)) => event_message(record.position, &EventShape::from(&*record)),
+                Ok(Followed::Record(followed)) => record(&followed),
                 Ok(Followed::Lagged { resume }) => lagged_message(resume),
                 Err(error) => {
                     tracing::warn!(
@@ -167,15 +135,20 @@ impl Feed {
     }
 }
 
-/// The next change of presence that the stream is about, as a message.
-async fn next_change(presence: &mut broadcast::Receiver<Arc<Device>>, only: Option<DeviceId>) -> Bytes {
+/// The next change of presence that the stream is about, as a message; never, for a stream without them.
+async fn next_change(
+    platform: &Platform,
+    presence: Option<&mut broadcast::Receiver<Arc<Device>>>,
+    only: Option<DeviceId>,
+) -> Bytes {
+    let Some(presence) = presence else { return std::future::pending().await };
     loop {
         match presence.recv().await {
             Ok(device) if only.is_some_and(|only| only != device.id) => {}
             Ok(device) if device.is_removed() => {
                 return message("event: removed\n", &DeviceRef::new(device.id, &device.serial));
             }
-            Ok(device) => return message("event: presence\n", &DeviceShape::from(&*device)),
+            Ok(device) => return message("event: presence\n", &DeviceShape::of(platform, &device)),
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 return message("event: presence_lagged\n", &serde_json::json!({ "missed": missed }));
             }
@@ -185,8 +158,9 @@ async fn next_change(presence: &mut broadcast::Receiver<Arc<Device>>, only: Opti
     }
 }
 
-fn event_message(position: Position, event: &EventShape<'_>) -> Bytes {
-    message(&format!("id: {}\nevent: event\n", position.get()), event)
+/// A record as a message of this kind.
+pub(crate) fn record_message(kind: &'static str, position: Position, shape: &impl Serialize) -> Bytes {
+    message(&format!("id: {}\nevent: {kind}\n", position.get()), shape)
 }
 
 /// The lag has an id of its own, so that a client that breaks off here does not meet it again.
@@ -197,7 +171,7 @@ fn lagged_message(resume: Position) -> Bytes {
 
 /// One message. A device's own JSON may hold line breaks between its tokens, which would end the line early:
 /// they are spaces to JSON, so they become spaces.
-fn message(head: &str, data: &impl serde::Serialize) -> Bytes {
+fn message(head: &str, data: &impl Serialize) -> Bytes {
     let mut text = Vec::with_capacity(512);
     text.extend_from_slice(head.as_bytes());
     text.extend_from_slice(b"data: ");

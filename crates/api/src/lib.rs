@@ -6,7 +6,7 @@
 //! is added: `routes` has no other way to add one.
 //!
 //! Limits stand one behind the other: `server` bounds the connections, `connection` and `socket` the time a client
-//! may take, `request` the time of an answer, `extract` the body, `stream` the number of event streams.
+//! may take, `request` the time of an answer, `extract` the body, `feed` the number of event streams.
 
 mod access;
 mod api;
@@ -16,6 +16,7 @@ mod connection;
 mod devices;
 mod events;
 mod extract;
+mod feed;
 mod fields;
 mod health;
 mod moment;

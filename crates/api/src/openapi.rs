@@ -120,7 +120,7 @@ mod tests {
                 assert_eq!(guarded, named != OPEN, "{path}");
             }
         }
-        assert_eq!(seen, 21, "operations in the document");
+        assert_eq!(seen, 23, "operations in the document");
     }
 
     #[test]

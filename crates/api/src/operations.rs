@@ -15,7 +15,8 @@ use vestibule_platform::{Invoke, InvokeError, OperationQuery, Outcome, Record};
 use crate::api::Shared;
 use crate::events::{fitting, position};
 use crate::extract::{
-    Answer, JsonBody, LARGEST_PAGE, Nothing, Params, TheCaller, TheDevice, ThePart, cut, device_filter, page_size,
+    Answer, JsonBody, LARGEST_PAGE, Nothing, Params, PartInPath, TheCaller, TheDevice, ThePart, cut, device_filter,
+    page_size,
 };
 use crate::moment::Moment;
 use crate::problem::{Kind, Problem, ProblemDocument};
@@ -66,13 +67,7 @@ pub(crate) struct OperationEnd {
     post,
     path = "/v1/devices/{d}/operations/{resource}/{index}/{area}/{name}",
     tag = "operations",
-    params(
-        ("d" = String, Path, description = "Id or serial of the device"),
-        ("resource" = String, Path, description = "The part of the device; `global` for the device itself"),
-        ("index" = String, Path, description = "Which of several such parts"),
-        ("area" = String, Path, description = "The functional area"),
-        ("name" = String, Path, description = "The operation"),
-    ),
+    params(PartInPath),
     request_body = OperationToInvoke,
     responses(
         (status = 200, description = "How it ended", body = OperationEnd),

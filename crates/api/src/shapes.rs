@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use vestibule_platform::{Device, DeviceId, Fact, PresenceState, Record, Step};
+use vestibule_platform::{Device, DeviceId, Fact, Platform, Presence, PresenceState, Record, Step};
 
 /// A device and what is known of it right now.
 #[derive(Serialize, ToSchema)]
@@ -41,9 +41,12 @@ pub(crate) struct DeviceShape {
     security: Option<String>,
     /// Whether an operator has shut it out.
     disabled: bool,
-    /// The device this one is a part of.
-    #[schema(required = true)]
+    /// Id of the device this one is reached through, a hub or a gateway; null when it comes by itself.
+    #[schema(required = true, format = Uuid)]
     parent: Option<String>,
+    /// How many devices are reached through this one.
+    #[schema(minimum = 0)]
+    children: usize,
     /// When it was registered.
     #[schema(format = DateTime)]
     created: String,
@@ -67,8 +70,19 @@ pub(crate) struct PresenceShape {
     peer: Option<String>,
 }
 
-impl From<&Device> for DeviceShape {
-    fn from(device: &Device) -> DeviceShape {
+impl From<Presence> for PresenceShape {
+    fn from(presence: Presence) -> PresenceShape {
+        PresenceShape {
+            state: presence.state,
+            since: (presence.state != PresenceState::NeverSeen).then(|| rfc3339(presence.since)),
+            reason: presence.reason.into_owned(),
+            peer: presence.peer.map(|peer| peer.to_string()),
+        }
+    }
+}
+
+impl DeviceShape {
+    pub(crate) fn of(platform: &Platform, device: &Device) -> DeviceShape {
         let presence = device.presence();
         let seen = presence.suite.is_some();
         let security = presence.suite.as_deref().filter(|_| !presence.confidential);
@@ -79,16 +93,12 @@ impl From<&Device> for DeviceShape {
             product: device.product.clone(),
             name: device.name.clone(),
             security: security.map(|suite| format!("{suite}, not confidential")),
-            presence: PresenceShape {
-                state: presence.state,
-                since: (presence.state != PresenceState::NeverSeen).then(|| rfc3339(presence.since)),
-                reason: presence.reason.into_owned(),
-                peer: presence.peer.map(|peer| peer.to_string()),
-            },
-            suite: presence.suite.map(Cow::into_owned),
+            suite: presence.suite.as_deref().map(str::to_owned),
             confidential: seen.then_some(presence.confidential),
+            presence: PresenceShape::from(presence),
             disabled: device.is_disabled(),
-            parent: None,
+            parent: device.parent().map(|parent| parent.to_string()),
+            children: platform.children(device).len(),
             created: rfc3339(device.created),
         }
     }
@@ -176,6 +186,46 @@ impl<'a> From<&'a Record> for EventShape<'a> {
     }
 }
 
+/// An attribute as a device reported it once.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AttributeReport)]
+pub(crate) struct ReportShape<'a> {
+    /// Where it stands in the order of receipt; the `id` of the stream.
+    #[schema(minimum = 1)]
+    position: i64,
+    /// Who reported it.
+    device: DeviceRef<'a>,
+    /// The part of the device; `global` for the device itself.
+    #[schema(example = "global")]
+    resource: &'a str,
+    /// Which of several such parts.
+    #[schema(example = "0")]
+    index: &'a str,
+    /// The functional area.
+    area: &'a str,
+    /// The attribute's name.
+    name: &'a str,
+    /// The device's time, as sent; the time of receipt when it sends none (flag `no_time`).
+    #[schema(format = DateTime)]
+    time: String,
+    /// When the platform received it.
+    #[schema(format = DateTime)]
+    received: String,
+    /// Any JSON.
+    #[schema(value_type = serde_json::Value)]
+    value: &'a RawValue,
+    /// As of an event.
+    flags: Vec<&'static str>,
+}
+
+impl<'a> From<&'a Record> for ReportShape<'a> {
+    fn from(record: &'a Record) -> ReportShape<'a> {
+        let EventShape { position, id: _, device, resource, index, area, name, time, received, data: value, flags } =
+            EventShape::from(record);
+        ReportShape { position, device, resource, index, area, name, time, received, value, flags }
+    }
+}
+
 /// One page of events, newest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EventList<'a> {
@@ -208,7 +258,7 @@ impl<'a> From<&'a Device> for Why<'a> {
         let until = device.enrol_until();
         Why {
             device: DeviceRef::new(device.id, &device.serial),
-            presence: DeviceShape::from(device).presence,
+            presence: PresenceShape::from(device.presence()),
             enrol_until: (until != 0).then(|| rfc3339(until)),
             facts: device.facts().into_iter().map(FactShape::from).collect(),
             last_failure: device.last_failure().map(FactShape::from),

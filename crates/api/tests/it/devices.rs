@@ -19,6 +19,7 @@ fn a_registered_device_is_shown_under_both_its_names() {
             "id": id, "family": "osap", "serial": "SN-1", "product": "P1", "name": "Door",
             "presence": {"state": "never_seen", "since": null, "reason": "never_seen", "peer": null},
             "suite": null, "confidential": null, "security": null, "disabled": false, "parent": null,
+            "children": 0,
             "created": "2026-01-01T00:00:00.000Z",
         })
     );
@@ -167,4 +168,36 @@ fn a_serial_may_need_percent_encoding() {
     site.add("a%b?c&d=e");
     assert_eq!(site.get("/v1/devices/a%25b%3Fc%26d=e").json()["serial"], "a%b?c&d=e");
     site.get("/v1/devices/%FF%FE").problem(404, "unknown-device");
+}
+
+#[test]
+fn a_device_is_registered_under_another_and_found_there() {
+    let site = Site::new();
+    let hub = site.post("/v1/devices", r#"{"serial":"HUB","code":"ABCDEF"}"#).json();
+    let id = hub["id"].as_str().expect("an id");
+    for (serial, parent) in [("C1", "HUB"), ("C2", id), ("C3", "HUB")] {
+        let made = site.post("/v1/devices", &json!({"serial": serial, "code": "ABCDEF", "parent": parent}).to_string());
+        assert_eq!((made.status, &made.json()["parent"]), (201, &json!(id)), "{}", made.body);
+    }
+    assert_eq!(site.get("/v1/devices/HUB").json()["children"], 3);
+    let serials = |page: &Value| -> Vec<String> {
+        let items = page["items"].as_array().expect("a list").iter();
+        items.map(|item| item["serial"].as_str().expect("a serial").to_owned()).collect()
+    };
+    for list in ["/v1/devices/HUB/children?", "/v1/devices?parent=HUB&", &format!("/v1/devices?parent={id}&")] {
+        let first = site.get(&format!("{list}limit=2")).json();
+        assert_eq!(serials(&first), ["C1", "C2"]);
+        let next = first["next"].as_str().expect("more");
+        let second = site.get(&format!("{list}limit=2&cursor={next}")).json();
+        assert_eq!((serials(&second), &second["next"]), (vec!["C3".to_owned()], &Value::Null));
+    }
+    assert_eq!(site.get("/v1/devices/C1/children").json(), json!({"items": [], "next": null}));
+    site.get("/v1/devices?parent=NOBODY").problem(404, "unknown-device");
+    site.get("/v1/devices/NOBODY/children").problem(404, "unknown-device");
+    for parent in ["NOBODY", "C1"] {
+        let body = json!({"serial": "C4", "code": "ABCDEF", "parent": parent}).to_string();
+        assert_eq!(site.post("/v1/devices", &body).problem(422, "invalid-value")["field"], "parent");
+    }
+    assert_eq!(site.request("DELETE", "/v1/devices/HUB", &site.bearer(), "").status, 204);
+    assert_eq!(site.get("/v1/devices/C1").json()["parent"], Value::Null);
 }

@@ -6,9 +6,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vestibule_api::ApiConfig;
-use vestibule_platform::{Connection, DeviceLink, NotSent, Operate, Position, SetAttribute};
+use vestibule_platform::{
+    Connection, Device, DeviceLink, DevicePath, NotSent, Operate, Position, RecordKind, Report, SetAttribute,
+};
 
 use crate::site::{NOW, Site};
 
@@ -26,10 +28,14 @@ struct Message {
 
 impl Client {
     fn open(site: &Site, query: &str, last: Option<i64>) -> Client {
+        Client::of(site, &format!("/v1/events/stream{query}"), last)
+    }
+
+    fn of(site: &Site, path: &str, last: Option<i64>) -> Client {
         let mut stream = site.connect();
         let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
         // HTTP/1.0, so that the body comes without chunks and a line is a line.
-        let head = format!("GET /v1/events/stream{query} HTTP/1.0\r\nhost: x\r\n{}{last}\r\n", site.bearer());
+        let head = format!("GET {path} HTTP/1.0\r\nhost: x\r\n{}{last}\r\n", site.bearer());
         stream.write_all(head.as_bytes()).expect("sent");
         let mut client = Client { lines: BufReader::new(stream) };
         assert!(client.line().starts_with("HTTP/1.0 200"));
@@ -254,4 +260,35 @@ fn streams_end_at_shutdown() {
     assert!(began.elapsed() < Duration::from_secs(4), "the server did not have to cut the stream");
     let mut rest = String::new();
     client.lines.read_to_string(&mut rest).expect("an orderly end");
+}
+
+#[test]
+fn attributes_are_followed_without_presence_and_taken_up_again() {
+    let site = Site::new();
+    let (device, other) = (site.add("A"), site.add("B"));
+    let report = |device: &Arc<Device>, area: &str, name: &str, data: &str| {
+        let path = DevicePath { resource: "Lamp".into(), index: "0".into(), area: area.into(), name: name.into() };
+        let report = Report { kind: RecordKind::Attribute, path: Arc::new(path), id: None, time: Some(NOW), data };
+        site.durable(site.platform.report(device, report).expect("taken"));
+    };
+    let mut all = Client::of(&site, "/v1/attributes/stream", None);
+    let mut one = Client::of(&site, "/v1/attributes/stream?device=A&area=Light&name=Level", None);
+    site.platform.connected(&device, connection());
+    site.durable(site.append(&device, "Light", "Level", None, NOW, "0"));
+    report(&device, "Light", "Power", "true");
+    report(&other, "Light", "Level", "1");
+    report(&device, "Heat", "Level", "2");
+    report(&device, "Light", "Level", "2.50");
+    let first = all.next();
+    let expected = json!({
+        "position": first.id, "device": {"id": device.id.to_string(), "serial": "A"}, "resource": "Lamp", "index": "0",
+        "area": "Light", "name": "Power", "time": "2026-01-01T00:00:00.000Z", "received": "2026-01-01T00:00:00.000Z",
+        "value": true, "flags": [],
+    });
+    assert_eq!((first.kind.as_str(), first.data), ("attribute", expected));
+    assert_eq!([all.next().data["value"].clone(), all.next().data["value"].clone()], [json!(1), json!(2)]);
+    assert_eq!(one.next().data["value"], json!(2.5));
+    let mut again = Client::of(&site, "/v1/attributes/stream?device=A", first.id);
+    assert_eq!([again.next().data["value"].clone(), again.next().data["value"].clone()], [json!(2), json!(2.5)]);
+    site.get("/v1/attributes/stream?type=Level").problem(422, "unknown-field");
 }
