@@ -14,7 +14,9 @@ use vestibule_platform::{Permission, Platform};
 use crate::access::Gate;
 use crate::config::ApiConfig;
 use crate::routes::Routes;
-use crate::{attributes, devices, events, health, openapi, operations, page, request, stream};
+use crate::{
+    attributes, audit, devices, directives, events, health, openapi, operations, page, pass, queue, request, stream,
+};
 
 /// What the handlers share.
 pub(crate) struct Shared {
@@ -70,8 +72,8 @@ impl Api {
 /// Every route with the permission it asks for, and the document that describes them.
 pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
     use Permission::{
-        AttributesRead, AttributesWrite, DevicesRead, DevicesWrite, EventsRead, MetricsRead, OperationsInvoke,
-        OperationsRead,
+        AttributesRead, AttributesWrite, AuditRead, DevicesRead, DevicesWrite, EventsRead, MetricsRead,
+        OperationsInvoke, OperationsRead, PassUse,
     };
     Routes::new(openapi::base(), gate)
         .needs(DevicesRead, routes!(devices::list_devices))
@@ -84,6 +86,9 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesWrite, routes!(devices::rotate_device))
         .needs(DevicesRead, routes!(devices::explain_device))
         .needs(DevicesRead, routes!(devices::list_children))
+        .needs(DevicesWrite, routes!(directives::redirect_device))
+        .needs(DevicesWrite, routes!(directives::force_device_offline))
+        .needs(DevicesWrite, routes!(directives::set_device_keep_alive))
         .needs(EventsRead, routes!(events::list_events))
         .needs(EventsRead, routes!(stream::stream_events))
         .needs(AttributesRead, routes!(attributes::list_attributes))
@@ -92,6 +97,12 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(AttributesWrite, routes!(attributes::set_attribute))
         .needs(OperationsInvoke, routes!(operations::invoke_operation))
         .needs(OperationsRead, routes!(operations::list_operations))
+        .needs(OperationsRead, routes!(queue::list_queue))
+        .needs(OperationsInvoke, routes!(queue::cancel_waiting))
+        .needs(PassUse, routes!(pass::pass_message))
+        .needs(PassUse, routes!(pass::list_passed))
+        .needs(PassUse, routes!(pass::stream_passed))
+        .needs(AuditRead, routes!(audit::list_audit))
         .needs(MetricsRead, routes!(health::metrics))
         .open(routes!(health::alive))
         .open(routes!(health::ready))

@@ -85,9 +85,12 @@ pub(crate) struct DesiredShape {
     /// Who wished it.
     #[schema(value_type = String)]
     by: Box<str>,
+    /// When it is no longer wished, if nothing has become of it by then; null when it does not expire.
+    #[schema(required = true, format = DateTime)]
+    expires: Option<String>,
     /// `pending`: the device is told when it comes, or has not answered; `applied`: it has taken it, or reports it;
-    /// `refused`: it does not take it.
-    #[schema(pattern = "^(pending|applied|refused)$", example = "applied")]
+    /// `refused`: it does not take it; `superseded`: another wish came first; `expired`: its time was over first.
+    #[schema(pattern = "^(pending|applied|refused|superseded|expired)$", example = "applied")]
     outcome: &'static str,
     /// The device's own code of a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +117,7 @@ impl From<Leaf> for AttributeShape {
                 _ => (None, None),
             };
             let (value, time, version, by) = (desired.value, rfc3339(desired.time), desired.version, desired.by);
-            DesiredShape { value, time, version, by, outcome, code, message }
+            DesiredShape { value, time, version, by, expires: desired.expires.map(rfc3339), outcome, code, message }
         });
         AttributeShape { resource, index, area, name, version: leaf.version, reported, desired }
     }
@@ -227,12 +230,15 @@ pub(crate) struct ValueToSet {
     /// How long to wait for what the device says, in milliseconds, while it is there.
     #[schema(minimum = 0, maximum = 25000, default = 5000)]
     wait_ms: Option<u64>,
+    /// For how many seconds it is wished; absent: until it is fulfilled, refused or replaced.
+    #[schema(minimum = 1, maximum = 31622400, example = 3600)]
+    expires_in: Option<u64>,
 }
 
 /// Wish an attribute to have a value
 ///
-/// The wish is durable. A device that is there is told at once, another when it comes back; a newer wish replaces an older
-/// one. With `If-Match`, only when the attribute is at that version still.
+/// The wish is durable. A device that is there is told at once, another when it comes back, unless the wish has expired;
+/// a newer wish replaces an older one. With `If-Match`, only when the attribute is at that version still.
 #[utoipa::path(
     put,
     path = "/v1/devices/{d}/attributes/{resource}/{index}/{area}/{name}",
@@ -270,7 +276,8 @@ pub(crate) async fn set_attribute(
     }
     let value = set.value.to_string();
     let if_match = if_match(&headers)?;
-    let set = Set { path, value: &value, if_match, wait: Duration::from_millis(wait), expires_in: None, by: &caller };
+    let (wait, expires_in) = (Duration::from_millis(wait), set.expires_in.map(Duration::from_secs));
+    let set = Set { path, value: &value, if_match, wait, expires_in, by: &caller };
     let leaf = shared.platform.set(&device, set).await?;
     let is_pending = leaf.desired.as_ref().is_some_and(|desired| desired.outcome == SetOutcome::Pending);
     Ok(answer(if is_pending { StatusCode::ACCEPTED } else { StatusCode::OK }, leaf))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
@@ -28,16 +28,51 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for JsonBody<T> {
             let detail = "Send the body as JSON, with the header \"Content-Type: application/json\".";
             return Err(Problem::new(Kind::UnsupportedMediaType, detail));
         }
-        let read = tokio::time::timeout(shared.config.body_timeout, Bytes::from_request(request, shared));
-        match read.await {
-            Ok(Ok(body)) => fields::from_json(&body).map(JsonBody),
-            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
-                Kind::BodyTooLarge,
-                format!("The body is longer than {} bytes.", shared.config.max_body_bytes),
-            )),
-            Ok(Err(_)) => Err(Problem::new(Kind::MalformedRequest, "The body ended before it was complete.")),
-            Err(_) => Err(Problem::new(Kind::Timeout, "The body did not arrive in time.")),
-        }
+        fields::from_json(&body(request, shared).await?).map(JsonBody)
+    }
+}
+
+/// A body of any type, with what its sender says it is.
+pub(crate) struct TypedBody {
+    pub(crate) media_type: String,
+    pub(crate) bytes: Bytes,
+}
+
+impl FromRequest<Arc<Shared>> for TypedBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        let missing = || {
+            let detail = "Say what the body is, with one header such as \"Content-Type: application/octet-stream\".";
+            Problem::new(Kind::UnsupportedMediaType, detail)
+        };
+        let media_type = one_header(request.headers(), &header::CONTENT_TYPE).map_err(|()| missing())?;
+        let media_type = media_type.ok_or_else(missing)?.to_owned();
+        Ok(TypedBody { media_type, bytes: body(request, shared).await? })
+    }
+}
+
+/// The body, to its end.
+async fn body(request: Request, shared: &Arc<Shared>) -> Result<Bytes, Problem> {
+    let read = tokio::time::timeout(shared.config.body_timeout, Bytes::from_request(request, shared));
+    match read.await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
+            Kind::BodyTooLarge,
+            format!("The body is longer than {} bytes.", shared.config.max_body_bytes),
+        )),
+        Ok(Err(_)) => Err(Problem::new(Kind::MalformedRequest, "The body ended before it was complete.")),
+        Err(_) => Err(Problem::new(Kind::Timeout, "The body did not arrive in time.")),
+    }
+}
+
+/// The one header of this name, if there is one; an error when there are more, or it is no text.
+pub(crate) fn one_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(drop),
+        _ => Err(()),
     }
 }
 

@@ -211,9 +211,24 @@ impl<'de> Deserializer<'de> for Field {
         visitor.visit_newtype_struct(self).map_err(|error: FieldError| error.of(&name))
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, FieldError> {
+        let text_only = self.text_only;
+        match self.value {
+            Value::Object(members) => visitor.visit_map(MapDeserializer::new(
+                members.into_iter().map(|(name, value)| (name.clone(), Field { name, value, text_only })),
+            )),
+            _ => self.wrong("a JSON object"),
+        }
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct enum identifier ignored_any
+        tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -262,6 +277,29 @@ mod tests {
             let problem: Value = serde_json::from_str(&problem(text)).expect("JSON");
             assert_eq!(problem["type"], format!("/problems/{kind}"), "{text}");
             assert_eq!(problem.get("field").and_then(Value::as_str), field, "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_inside_an_object_are_named_as_well() {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Outer {
+            #[serde(rename = "inner")]
+            _inner: Option<Sample>,
+        }
+        for (text, field) in [
+            (r#"{"inner":{"serial":"A"}}"#, None),
+            (r#"{"inner":null}"#, None),
+            (r#"{"inner":7}"#, Some("inner")),
+            (r#"{"inner":{"serial":7}}"#, Some("serial")),
+            (r#"{"inner":{"serial":"A","seconds":"7"}}"#, Some("seconds")),
+            (r#"{"inner":{}}"#, Some("serial")),
+            (r#"{"inner":{"colour":1}}"#, Some("colour")),
+        ] {
+            let problem = from_json::<Outer>(text.as_bytes()).err().map(|problem| problem.to_json());
+            let problem: Option<Value> = problem.map(|json| serde_json::from_slice(&json).expect("JSON"));
+            assert_eq!(problem.as_ref().and_then(|problem| problem["field"].as_str()), field, "{text}");
         }
     }
 

@@ -1,30 +1,34 @@
 //! Operations: have a device do something; see what was done.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 use vestibule_platform::{Invoke, InvokeError, OperationQuery, Outcome, Record};
 
 use crate::api::Shared;
 use crate::events::{fitting, position};
 use crate::extract::{
     Answer, JsonBody, LARGEST_PAGE, Nothing, Params, PartInPath, TheCaller, TheDevice, ThePart, cut, device_filter,
-    page_size,
+    one_header, page_size,
 };
 use crate::moment::Moment;
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{DeviceRef, rfc3339};
 
-const DEFAULT_DEADLINE_MS: u64 = 10_000;
+pub(crate) const DEFAULT_DEADLINE_MS: u64 = 10_000;
 /// Shorter than the time in which an answer has to begin.
-const LONGEST_DEADLINE_MS: u64 = 25_000;
+pub(crate) const LONGEST_DEADLINE_MS: u64 = 25_000;
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// An operation to be carried out.
 #[derive(Deserialize, ToSchema)]
@@ -36,6 +40,18 @@ pub(crate) struct OperationToInvoke {
     /// How long the device may take, in milliseconds.
     #[schema(minimum = 100, maximum = 25000, default = 10000)]
     deadline_ms: Option<u64>,
+    /// Has the operation wait for a device that is not there; absent: it is not kept for later.
+    queue: Option<WaitToQueue>,
+}
+
+/// How an operation waits for its device.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Queue)]
+pub(crate) struct WaitToQueue {
+    /// After so many seconds it is not sent any more.
+    #[schema(minimum = 1, maximum = 86400, example = 600)]
+    expires_in: u64,
 }
 
 /// How an operation ended.
@@ -44,10 +60,15 @@ pub(crate) struct OperationEnd {
     /// The operation's id in the operation log.
     #[schema(format = Uuid)]
     operation_id: String,
-    /// `done`; `failed`: the device says so; `timed_out`: sent, and not answered in time; `offline`: not sent; `unknown`:
-    /// sent, then the connection was lost. After `timed_out` and `unknown` it may have been carried out or not.
-    #[schema(pattern = "^(done|failed|timed_out|offline|unknown)$", example = "done")]
+    /// `done`; `failed`: the device says so; `timed_out`: sent, and not answered in time; `offline`: not sent; `queued`:
+    /// not sent, it waits for the device; `unknown`: sent, then the connection was lost. After `timed_out` and `unknown`
+    /// it may have been carried out or not.
+    #[schema(pattern = "^(done|failed|timed_out|offline|queued|unknown)$", example = "done")]
     outcome: &'static str,
+    /// When one that waits is not sent any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    expires: Option<String>,
     /// What the device answered, any JSON; absent without output.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
@@ -62,20 +83,28 @@ pub(crate) struct OperationEnd {
 
 /// Have a device carry out an operation
 ///
-/// It is sent at most once and never kept for later. The answer comes when the device has answered, or its time is over.
+/// It is sent at most once, and kept for later only with `queue`. The answer comes when the device has answered, or its
+/// time is over. What becomes of one that waits is in the operation log, with its `operation_id` as `queued`. A request
+/// with an `Idempotency-Key` that came before, within 24 hours, is answered as it was then and nothing is sent.
 #[utoipa::path(
     post,
     path = "/v1/devices/{d}/operations/{resource}/{index}/{area}/{name}",
     tag = "operations",
-    params(PartInPath),
+    params(
+        PartInPath,
+        ("Idempotency-Key" = Option<String>, Header, description = "What you call this request, 1 to 255 bytes"),
+    ),
     request_body = OperationToInvoke,
     responses(
         (status = 200, description = "How it ended", body = OperationEnd),
+        (status = 202, description = "It waits for the device", body = OperationEnd),
         (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "The request with this idempotency key is under way",
             body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "The body is too long, or the input is larger than this device can take",
             body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "Too much waits for the device already, or the journal takes no records; nothing was sent",
+        (status = 503, description = "Too much waits for the device, or the journal takes no records; nothing was sent",
             body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
@@ -85,25 +114,50 @@ pub(crate) async fn invoke_operation(
     TheDevice(device): TheDevice,
     ThePart(path): ThePart,
     _: Params<Nothing>,
+    headers: HeaderMap,
     JsonBody(operation): JsonBody<OperationToInvoke>,
-) -> Answer<Json<OperationEnd>> {
+) -> Answer<(StatusCode, Json<OperationEnd>)> {
     let deadline = operation.deadline_ms.unwrap_or(DEFAULT_DEADLINE_MS);
     if !(100..=LONGEST_DEADLINE_MS).contains(&deadline) {
         let detail = "deadline_ms must be between 100 and 25000.";
         return Err(Problem::field(Kind::InvalidValue, "deadline_ms", detail));
     }
+    let idempotency_key = one_header(&headers, &KEY).map_err(|()| {
+        Problem::field(Kind::InvalidValue, "Idempotency-Key", "Idempotency-Key must be one header of printable ASCII.")
+    })?;
     let input = operation.input.map(|input| input.to_string());
-    let deadline = Duration::from_millis(deadline);
-    let invoke = Invoke { path, input: input.as_deref(), deadline, queue: None, idempotency_key: None, by: &caller };
+    let invoke = Invoke {
+        path,
+        input: input.as_deref(),
+        deadline: Duration::from_millis(deadline),
+        queue: operation.queue.map(|queue| Duration::from_secs(queue.expires_in)),
+        idempotency_key,
+        by: &caller,
+    };
     let (id, outcome) = shared.platform.invoke(&device, invoke).await?;
-    let (name, mut end) = (outcome.as_str(), (None, None, None));
-    match outcome {
-        Outcome::Done { output } => end.0 = output.and_then(|text| RawValue::from_string(text.into()).ok()),
-        Outcome::Failed { code, message } => (end.1, end.2) = (Some(code), message),
-        _ => {}
+    let waits = matches!(outcome, Outcome::Queued { .. });
+    let status = if waits { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, Json(OperationEnd::of(id, outcome))))
+}
+
+impl OperationEnd {
+    fn of(id: Uuid, outcome: Outcome) -> OperationEnd {
+        let mut end = OperationEnd {
+            operation_id: id.to_string(),
+            outcome: outcome.as_str(),
+            expires: None,
+            output: None,
+            code: None,
+            message: None,
+        };
+        match outcome {
+            Outcome::Done { output } => end.output = output.and_then(|text| RawValue::from_string(text.into()).ok()),
+            Outcome::Failed { code, message } => (end.code, end.message) = (Some(code), message),
+            Outcome::Queued { expires } => end.expires = Some(rfc3339(expires)),
+            _ => {}
+        }
+        end
     }
-    let (output, code, message) = end;
-    Ok(Json(OperationEnd { operation_id: id.to_string(), outcome: name, output, code, message }))
 }
 
 impl From<InvokeError> for Problem {
@@ -119,6 +173,20 @@ impl From<InvokeError> for Problem {
             InvokeError::TooLarge => {
                 Problem::field(Kind::BodyTooLarge, "input", "The input is larger than this device can take.")
             }
+            InvokeError::QueueFull => Problem::new(
+                Kind::QueueFull,
+                "As many operations wait for the device as may. Cancel some, or wait until it comes.",
+            ),
+            InvokeError::KeyTaken => Problem::field(
+                Kind::KeyTaken,
+                "Idempotency-Key",
+                "The idempotency key was used for another request. Take a new key for a new request.",
+            ),
+            InvokeError::KeyUnderWay => Problem::new(
+                Kind::KeyUnderWay,
+                "The request with this idempotency key is under way. Ask again for its answer.",
+            ),
+            InvokeError::Store(error) => Problem::from(error),
             _ => {
                 Problem::new(Kind::StoreUnavailable, "The journal takes no records now, so the operation was not sent.")
             }
@@ -178,15 +246,20 @@ pub(crate) struct OperationShape<'a> {
 
 /// What the platform wrote down of it.
 #[derive(Default, Deserialize, Serialize, ToSchema)]
+#[schema(as = OperationEntry)]
 struct Entry<'a> {
     /// Who wanted it.
-    by: std::borrow::Cow<'a, str>,
+    by: Cow<'a, str>,
+    /// The `operation_id` under which it waited for its device, for one that did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = Uuid)]
+    queued: Option<Cow<'a, str>>,
     /// What it was given; absent without input.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     input: Option<&'a RawValue>,
-    /// As in the answer to the caller.
-    outcome: std::borrow::Cow<'a, str>,
+    /// As in the answer to the caller. Of one that waited also `expired` and `cancelled`: it was not sent.
+    outcome: Cow<'a, str>,
     /// What the device answered; absent without output.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
@@ -196,7 +269,7 @@ struct Entry<'a> {
     code: Option<i64>,
     /// The device's own words of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<std::borrow::Cow<'a, str>>,
+    message: Option<Cow<'a, str>>,
     /// How long it took, in milliseconds.
     took_ms: u64,
 }

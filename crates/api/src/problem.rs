@@ -21,6 +21,11 @@ pub(crate) enum Kind {
     UnknownRoute,
     UnknownDevice,
     UnknownAttribute,
+    UnknownOperation,
+    DeviceOffline,
+    KeyUnderWay,
+    KeyTaken,
+    Unsupported,
     Stale,
     MethodNotAllowed,
     Timeout,
@@ -41,6 +46,7 @@ pub(crate) enum Kind {
     TooManyStreams,
     RegistryFull,
     DeviceBusy,
+    QueueFull,
     ShuttingDown,
 }
 
@@ -56,6 +62,11 @@ impl Kind {
             Kind::UnknownRoute => ("unknown-route", "No such resource", S::NOT_FOUND),
             Kind::UnknownDevice => ("unknown-device", "No such device", S::NOT_FOUND),
             Kind::UnknownAttribute => ("unknown-attribute", "No such attribute", S::NOT_FOUND),
+            Kind::UnknownOperation => ("unknown-operation", "No such operation", S::NOT_FOUND),
+            Kind::DeviceOffline => ("device-offline", "Device offline", S::CONFLICT),
+            Kind::KeyUnderWay => ("key-under-way", "Request under way", S::CONFLICT),
+            Kind::KeyTaken => ("key-taken", "Idempotency key taken", S::UNPROCESSABLE_ENTITY),
+            Kind::Unsupported => ("unsupported", "Not supported by the device", S::UNPROCESSABLE_ENTITY),
             Kind::Stale => ("stale", "Changed meanwhile", S::PRECONDITION_FAILED),
             Kind::MethodNotAllowed => ("method-not-allowed", "Method not allowed", S::METHOD_NOT_ALLOWED),
             Kind::Timeout => ("timeout", "Request not completed in time", S::REQUEST_TIMEOUT),
@@ -78,6 +89,7 @@ impl Kind {
             Kind::TooManyStreams => ("too-many-streams", "Too many event streams", S::SERVICE_UNAVAILABLE),
             Kind::RegistryFull => ("registry-full", "Registry full", S::SERVICE_UNAVAILABLE),
             Kind::DeviceBusy => ("device-busy", "Device busy", S::SERVICE_UNAVAILABLE),
+            Kind::QueueFull => ("queue-full", "Queue full", S::SERVICE_UNAVAILABLE),
             Kind::ShuttingDown => ("shutting-down", "Shutting down", S::SERVICE_UNAVAILABLE),
         }
     }

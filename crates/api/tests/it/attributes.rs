@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use vestibule_platform::{
@@ -86,6 +87,9 @@ fn a_wish_is_answered_with_what_becomes_of_it() {
     let device = site.add("A");
     let pending = put(&site, "Level", "", &json!({"value": 5}));
     assert_eq!((pending.status, &pending.json()["desired"]["outcome"]), (202, &json!("pending")));
+    assert_eq!(pending.json()["desired"]["expires"], Value::Null);
+    let expiring = put(&site, "Level", "", &json!({"value": 5, "expires_in": 60}));
+    assert_eq!(expiring.json()["desired"]["expires"], "2026-01-01T00:01:00.000Z");
     let peer = SocketAddr::from(([192, 0, 2, 7], 5_000));
     let connection = Connection { suite: "legacy", confidential: false, peer, link: Arc::new(Meter) };
     site.platform.connected(&device, connection);
@@ -117,6 +121,8 @@ fn what_cannot_be_wished_is_refused_with_its_field() {
     site.add("A");
     for (headers, body, field) in [
         ("", json!({"value": 1, "wait_ms": 25_001}), "wait_ms"),
+        ("", json!({"value": 1, "expires_in": 0}), "expires_in"),
+        ("", json!({"value": 1, "expires_in": 31_622_401}), "expires_in"),
         ("", json!({}), "value"),
         ("if-match: 7\r\n", json!({"value": 1}), "If-Match"),
         ("", json!({"value": "x".repeat(70_000)}), "value"),
@@ -126,4 +132,16 @@ fn what_cannot_be_wished_is_refused_with_its_field() {
         assert_eq!(answer.status, 422, "{}", answer.body);
         assert_eq!(answer.json()["field"], field);
     }
+}
+
+#[test]
+fn a_wish_whose_time_is_over_shows_as_expired() {
+    let site = Site::new();
+    site.add("A");
+    put(&site, "Level", "", &json!({"value": 5, "expires_in": 60}));
+    let desired = |site: &Site| site.get("/v1/devices/A/attributes/global/0/Light/Level").json()["desired"].clone();
+    site.advance(Duration::from_secs(59));
+    assert_eq!(desired(&site)["outcome"], "pending");
+    site.advance(Duration::from_secs(1));
+    assert_eq!(desired(&site)["outcome"], "expired");
 }

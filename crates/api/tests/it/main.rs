@@ -1,11 +1,13 @@
 //! The API over real sockets and a real store.
 
 mod attributes;
+mod audit;
 mod devices;
 mod errors;
 mod events;
 mod limits;
 mod operations;
+mod pass;
 mod service;
 mod site;
 mod stream;

@@ -1,12 +1,15 @@
 //! Operations over HTTP, with a device that answers as its operation is named.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use vestibule_platform::{Answer, Connection, Device, DeviceLink, NotSent, Operate, SetAttribute};
+use vestibule_platform::{Answer, Connection, Device, DeviceLink, NotSent, Operate, Reply, SetAttribute};
 
 use crate::site::Site;
+
+/// Replies that are kept, so that their operations stay under way.
+static HELD: Mutex<Vec<Reply>> = Mutex::new(Vec::new());
 
 /// Answers at once.
 struct Echo;
@@ -24,6 +27,10 @@ impl DeviceLink for Echo {
             }
             "Busy" => return Err(NotSent::Busy),
             "Large" => return Err(NotSent::TooLarge),
+            "Hold" => {
+                HELD.lock().expect("a lock").push(operation.reply);
+                return Ok(());
+            }
             "Leave" => return Err(NotSent::Ending),
             _ => return Err(NotSent::NotAddressable("is unknown")),
         };
@@ -38,10 +45,26 @@ impl DeviceLink for Echo {
 
 fn online(site: &Site, serial: &str) -> Arc<Device> {
     let device = site.add(serial);
+    connect(site, &device);
+    device
+}
+
+fn connect(site: &Site, device: &Arc<Device>) {
     let peer = SocketAddr::from(([192, 0, 2, 7], 5_000));
     let connection = Connection { suite: "legacy", confidential: false, peer, link: Arc::new(Echo) };
-    site.platform.connected(&device, connection);
-    device
+    site.platform.connected(device, connection);
+}
+
+/// The answer without what differs each time.
+fn end(answer: &crate::site::Answer) -> Value {
+    let mut end = answer.json();
+    end.as_object_mut().expect("an object").remove("operation_id").expect("an id");
+    end
+}
+
+fn post_as(site: &Site, key: &str, name: &str, body: &Value) -> crate::site::Answer {
+    let headers = format!("{}content-type: application/json\r\nidempotency-key: {key}\r\n", site.bearer());
+    site.request("POST", &route(name), &headers, &body.to_string())
 }
 
 fn route(name: &str) -> String {
@@ -123,4 +146,110 @@ fn what_was_done_is_listed_newest_first() {
     assert_eq!(inputs, [4, 3, 2, 1, 0]);
     assert_eq!(site.get("/v1/operations?name=Fail").json()["items"].as_array().map(Vec::len), Some(1));
     assert_eq!(site.get("/v1/events").json()["items"], json!([]), "an operation is no event");
+}
+
+#[test]
+fn what_waits_is_shown_taken_back_and_sent_when_the_device_comes() {
+    let site = Site::new();
+    let device = site.add("A");
+    let wait = |input: u64| {
+        let answer = site.post(&route("Echo"), &json!({"input": input, "queue": {"expires_in": 600}}).to_string());
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        let end = answer.json();
+        let id = end["operation_id"].as_str().expect("an id").to_owned();
+        let expected = json!({"operation_id": id, "outcome": "queued", "expires": "2026-01-01T00:10:00.000Z"});
+        assert_eq!(end, expected);
+        id
+    };
+    let (first, second) = (wait(1), wait(2));
+    let listed = site.get("/v1/devices/A/queue").json();
+    let expected = json!({
+        "operation_id": first, "resource": "global", "index": "0", "area": "Area", "name": "Echo", "input": 1,
+        "created": "2026-01-01T00:00:00.000Z", "expires": "2026-01-01T00:10:00.000Z", "by": "administrator",
+    });
+    assert_eq!(listed["items"][0], expected);
+    assert_eq!((listed["items"].as_array().map(Vec::len), &listed["next"]), (Some(2), &Value::Null));
+    let cancel = |id: &str| site.request("DELETE", &format!("/v1/devices/A/queue/{id}"), &site.bearer(), "");
+    assert_eq!(cancel(&first).status, 204);
+    for unknown in [&*first, "nothing", "00000000-0000-7000-8000-000000000000"] {
+        cancel(unknown).problem(404, "unknown-operation");
+    }
+    connect(&site, &device);
+    let ended = |id: &str| -> Option<Value> {
+        let log = site.get("/v1/operations?device=A").json();
+        log["items"].as_array().expect("a list").iter().find(|entry| entry["queued"] == id).cloned()
+    };
+    let begun = std::time::Instant::now();
+    let done = loop {
+        match ended(&second) {
+            Some(done) => break done,
+            None => assert!(begun.elapsed().as_secs() < 20, "it is never sent"),
+        }
+    };
+    assert_eq!((&done["outcome"], &done["output"]), (&json!("done"), &json!(2)));
+    assert_eq!(ended(&first).expect("in the log")["outcome"], "cancelled");
+    assert_eq!(site.get("/v1/devices/A/queue").json()["items"], json!([]));
+    site.get("/v1/devices/B/queue").problem(404, "unknown-device");
+}
+
+#[test]
+fn what_cannot_wait_is_refused_with_its_field() {
+    let site = Site::new();
+    site.add("A");
+    for (queue, field) in [
+        (json!({"expires_in": 0}), "expires_in"),
+        (json!({"expires_in": 86_401}), "expires_in"),
+        (json!({"expires_in": "1h"}), "expires_in"),
+        (json!({}), "expires_in"),
+        (json!({"expires_in": 1, "expires": 1}), "expires"),
+        (json!(600), "queue"),
+    ] {
+        let answer = site.post(&route("Echo"), &json!({"queue": queue}).to_string());
+        assert_eq!((answer.status, &answer.json()["field"]), (422, &json!(field)), "{}", answer.body);
+    }
+    for _ in 0..256 {
+        assert_eq!(site.post(&route("Echo"), r#"{"queue":{"expires_in":600}}"#).status, 202);
+    }
+    site.post(&route("Echo"), r#"{"queue":{"expires_in":600}}"#).problem(503, "queue-full");
+}
+
+#[test]
+fn a_request_with_a_key_is_carried_out_once() {
+    let site = Site::new();
+    online(&site, "A");
+    let first = post_as(&site, "k1", "Echo", &json!({"input": 1}));
+    assert_eq!((first.status, end(&first)), (200, json!({"outcome": "done", "output": 1})));
+    let again = post_as(&site, "k1", "Echo", &json!({"input": 1}));
+    assert_eq!((again.status, again.json()), (200, first.json()));
+    let other = post_as(&site, "k1", "Echo", &json!({"input": 2}));
+    assert_eq!(other.problem(422, "key-taken")["field"], "Idempotency-Key");
+    assert_ne!(post_as(&site, "k2", "Echo", &json!({"input": 1})).json(), first.json());
+    assert_eq!(site.get("/v1/operations").json()["items"].as_array().map(Vec::len), Some(2));
+    for wrong in ["", &"x".repeat(256), "a\r\nidempotency-key: b", "ä"] {
+        let answer = post_as(&site, wrong, "Echo", &json!({}));
+        assert_eq!(answer.problem(422, "invalid-value")["field"], "Idempotency-Key", "{wrong}");
+    }
+}
+
+#[test]
+fn a_key_under_way_is_told_from_one_that_is_done() {
+    let site = Site::new();
+    online(&site, "A");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| post_as(&site, "k1", "Hold", &json!({})));
+        let begun = std::time::Instant::now();
+        let reply = loop {
+            match HELD.lock().expect("a lock").pop() {
+                Some(reply) => break reply,
+                None => assert!(begun.elapsed().as_secs() < 20, "it is never sent"),
+            }
+            std::thread::yield_now();
+            std::thread::yield_now();
+        };
+        post_as(&site, "k1", "Hold", &json!({})).problem(409, "key-under-way");
+        assert!(reply.answer(Answer::Done(None)));
+        let first = first.join().expect("answered");
+        assert_eq!((first.status, end(&first)), (200, json!({"outcome": "done"})));
+        assert_eq!(post_as(&site, "k1", "Hold", &json!({})).json(), first.json());
+    });
 }

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -19,11 +20,12 @@ use vestibule_store::{Store, StoreConfig};
 /// The moment at which all tests play: 2026-01-01T00:00:00Z.
 pub const NOW: i64 = 1_767_225_600_000;
 
-struct Still;
+/// A clock that stands until it is moved.
+struct Hands(Arc<AtomicI64>);
 
-impl Clock for Still {
+impl Clock for Hands {
     fn now_ms(&self) -> i64 {
-        NOW
+        self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -31,6 +33,7 @@ pub struct Site {
     pub platform: Arc<Platform>,
     pub address: SocketAddr,
     pub token: String,
+    clock: Arc<AtomicI64>,
     runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     served: Option<tokio::task::JoinHandle<()>>,
@@ -78,10 +81,11 @@ impl Site {
         let dir = tempfile::tempdir().expect("a directory");
         let token = TokenFile::open(&dir.path().join("token")).expect("a token");
         let presented = token.reveal().to_owned();
+        let clock = Arc::new(AtomicI64::new(NOW));
+        let hands = Arc::new(Hands(Arc::clone(&clock)));
         let (platform, listener) = runtime.block_on(async {
             let store = Store::open(StoreConfig::new(dir.path().join("data"))).await.expect("a store");
-            let platform =
-                Platform::open(store, PlatformConfig::default(), Arc::new(Still), token).await.expect("a platform");
+            let platform = Platform::open(store, PlatformConfig::default(), hands, token).await.expect("a platform");
             (platform, TcpListener::bind("127.0.0.1:0").await.expect("a port"))
         });
         let address = listener.local_addr().expect("an address");
@@ -90,7 +94,16 @@ impl Site {
         let served = runtime.spawn(serve(listener, api, async {
             let _ = stopped.await;
         }));
-        Site { platform, address, token: presented, runtime, stop: Some(stop), served: Some(served), _dir: dir }
+        Site { platform, address, token: presented, clock, runtime, stop: Some(stop), served: Some(served), _dir: dir }
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.clock.fetch_add(i64::try_from(by.as_millis()).expect("not for ever"), Ordering::SeqCst);
+    }
+
+    /// Runs what is asynchronous to its end.
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
     }
 
     pub fn connect(&self) -> TcpStream {
