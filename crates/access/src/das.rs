@@ -5,11 +5,13 @@ mod commands;
 mod grant;
 mod link;
 mod login;
+mod own;
 mod uplink;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
+use osap::das::base::Ntp;
 use osap::suite::Suite;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -38,6 +40,7 @@ pub struct Das {
     runtime: Handle,
     brake: Brake,
     keys: KeyStates,
+    time: Option<Ntp>,
 }
 
 /// The limits of a listener for legacy devices.
@@ -76,10 +79,11 @@ impl Speaker {
 }
 
 impl Das {
-    /// A service over the platform; `runtime` writes what a session has to change in the store.
-    pub fn new(platform: Arc<Platform>, runtime: Handle) -> Arc<Das> {
+    /// A service over the platform; `runtime` writes what a session has to change in the store. Devices are told of the
+    /// time server at each login.
+    pub fn new(platform: Arc<Platform>, runtime: Handle, time: Option<Ntp>) -> Arc<Das> {
         let changes = platform.presence_changes();
-        let das = Arc::new(Das { platform, runtime, brake: Brake::default(), keys: KeyStates::default() });
+        let das = Arc::new(Das { platform, runtime, brake: Brake::default(), keys: KeyStates::default(), time });
         das.runtime.spawn(forget_removed(Arc::downgrade(&das), changes));
         das
     }
@@ -144,6 +148,9 @@ impl Service for Das {
             peer: session.own.line.peer(),
             link: Arc::clone(&session.own.line) as Arc<dyn DeviceLink>,
         };
+        if let Some(time) = &self.time {
+            self.tell_time(session, time);
+        }
         session.own.connection = Some(self.platform.connected(&session.own.device, connection));
         if session.key.uses_shadow() {
             // It comes back under a key it has: by a light login, after which it does not ask.

@@ -12,6 +12,8 @@ use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
 
 const MAX_HOST: usize = 63;
+const MAX_DOMAINS: usize = 64;
+const MAX_COMMANDS: usize = 1_024;
 
 /// Why a device was not directed. Nothing was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,12 +55,15 @@ impl Platform {
         link.direct(&directive).map_err(|error| match error {
             NotSent::Ending => DirectError::Offline,
             NotSent::Busy => DirectError::Busy,
-            NotSent::TooLarge | NotSent::NotAddressable(_) | NotSent::Unsupported => DirectError::Unsupported,
+            NotSent::TooLarge | NotSent::NotAddressable(_) | NotSent::Unacceptable(_) | NotSent::Unsupported => {
+                DirectError::Unsupported
+            }
         })?;
         let (action, detail): (_, Value) = match &directive {
             Directive::Redirect { host } => ("device.redirect", json!({"host": host})),
             Directive::ForceOffline => ("device.force_offline", json!({})),
             Directive::KeepAlive { seconds } => ("device.keep_alive", json!({"seconds": seconds})),
+            Directive::Silence { commands } => ("device.silence", json!({"commands": commands})),
         };
         let (auditor, device, actor) = (self.auditor(), Arc::clone(device), by.name().to_owned());
         to_the_end(async move {
@@ -81,6 +86,11 @@ fn check(directive: &Directive) -> Result<(), DirectError> {
         }
         Directive::KeepAlive { seconds } if !(5..=3_600).contains(seconds) => {
             Err(DirectError::Invalid { field: "seconds", reason: "must be between 5 and 3600" })
+        }
+        Directive::Silence { commands }
+            if commands.len() > MAX_DOMAINS || commands.values().map(Vec::len).sum::<usize>() > MAX_COMMANDS =>
+        {
+            Err(DirectError::Invalid { field: "commands", reason: "are more than 64 domains or 1024 commands" })
         }
         _ => Ok(()),
     }

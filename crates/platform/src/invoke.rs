@@ -243,6 +243,7 @@ pub(crate) async fn carry_out(request: &Request) -> Result<Outcome, InvokeError>
         Err(NotSent::Busy) => return Err(InvokeError::Busy),
         Err(NotSent::TooLarge) => return Err(InvokeError::TooLarge),
         Err(NotSent::NotAddressable(reason)) => return Err(InvokeError::Invalid { field: "path", reason }),
+        Err(NotSent::Unacceptable(reason)) => return Err(InvokeError::Invalid { field: "input", reason }),
         Err(NotSent::Unsupported) => {
             return Err(InvokeError::Invalid {
                 field: "path",

@@ -1,5 +1,6 @@
 //! How the platform reaches a device: the port that the adapters implement.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -71,6 +72,11 @@ pub enum Directive {
         /// 5 to 3,600.
         seconds: u16,
     },
+    /// The device is not to send these commands any more, by number of their domain; none means the whole domain.
+    Silence {
+        /// At most 64 domains of at most 1,024 commands in all.
+        commands: BTreeMap<u32, Vec<u32>>,
+    },
 }
 
 /// A desired value on its way to a device.
@@ -115,6 +121,9 @@ pub enum NotSent {
     /// The device's protocol cannot name this part of the device.
     #[error("the device's protocol cannot address it: {0}")]
     NotAddressable(&'static str),
+    /// The device's protocol cannot say this to the device.
+    #[error("the device's protocol cannot say it: {0}")]
+    Unacceptable(&'static str),
     /// The device's protocol has nothing of the kind.
     #[error("the device's protocol has nothing of the kind")]
     Unsupported,

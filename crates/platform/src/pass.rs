@@ -224,6 +224,7 @@ async fn send(
         Err(NotSent::Busy) => return Err(PassError::Busy),
         Err(NotSent::TooLarge) => return Err(PassError::TooLarge),
         Err(NotSent::NotAddressable(reason)) => return Err(PassError::Invalid { field: "path", reason }),
+        Err(NotSent::Unacceptable(reason)) => return Err(PassError::Invalid { field: "body", reason }),
         Err(NotSent::Unsupported) => return Err(PassError::Unsupported),
     }
     Ok(match timeout(deadline, answer).await {

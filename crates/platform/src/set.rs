@@ -197,7 +197,7 @@ impl Platform {
             SetAttribute { path: &leaf.path, value: desired.value.get(), version: desired.version, ttl: ANSWER, reply };
         match link.set(set) {
             Ok(()) => {}
-            Err(NotSent::NotAddressable(reason)) => {
+            Err(NotSent::NotAddressable(reason) | NotSent::Unacceptable(reason)) => {
                 let refused = Answer::Failed { code: -1, message: Some(reason.into()) };
                 self.desired_answered(device, &leaf.path, desired.version, refused);
                 return false;

@@ -143,7 +143,7 @@ impl Running {
             max_out: config.das.max_queue_bytes,
             ..das_listener("das_legacy")
         };
-        let das = Das::new(Arc::clone(&self.platform), Handle::current());
+        let das = Das::new(Arc::clone(&self.platform), Handle::current(), config.das.time());
         let bound = self
             .broker
             .listen(address, listener, das)

@@ -30,6 +30,8 @@ pub(super) enum Channel {
     Inform,
     /// How an update goes on (10.3).
     Progress,
+    /// The answer to an order to update (10.3).
+    UpgradeReply,
     /// A command of the older form (9.7).
     Command(Command),
     /// A channel of the protocol that is acknowledged and not served.
@@ -98,8 +100,13 @@ impl Channel {
             }
             Topic::Module { module: ota::MODULE, method: ota::INFORM, msg_type: "report", .. } => Channel::Inform,
             Topic::Module { module: ota::MODULE, method: ota::PROGRESS, msg_type: "report", .. } => Channel::Progress,
+            Topic::Module { module: ota::MODULE, method: ota::UPGRADE, msg_type: "operate_reply", .. } => {
+                Channel::UpgradeReply
+            }
             Topic::Module { .. } => Channel::NotHandled,
             Topic::Command { domain, command, .. } => match Command::lookup(domain, command) {
+                // Answered under its own number (9.8).
+                Some(Command::BindingChanged) => Channel::Command(Command::BindingChanged),
                 Some(command) if command.direction() == Direction::Up => Channel::Command(command),
                 _ => Channel::NotHandled,
             },
@@ -150,6 +157,8 @@ mod tests {
         is(&at("pass/Meter/Serial/deliver"), |c| matches!(c, Channel::NotHandled));
         is(&at("ota/inform/report"), |c| matches!(c, Channel::Inform));
         is(&at("ota/progress/report"), |c| matches!(c, Channel::Progress));
+        is(&at("ota/upgrade/operate_reply"), |c| matches!(c, Channel::UpgradeReply));
+        is("/1100/18759", |c| matches!(c, Channel::Command(Command::BindingChanged)));
         is(&at("storage/upload/url/query"), |c| matches!(c, Channel::NotHandled));
         is(&at("model/service/operate/Area/Name"), |c| matches!(c, Channel::Operate(_)));
         is(&at("model/attribute/query/Area/Name"), |c| matches!(c, Channel::AttributeQuery(_)));

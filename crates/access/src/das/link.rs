@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use osap::das::access::{KeepAlive, Redirect};
+use osap::das::access::{KeepAlive, Redirect, RiskList};
 use osap::das::cipher::SessionCipher;
 use osap::das::command::Command;
 use osap::das::envelope::{self, General};
@@ -21,6 +21,7 @@ use vestibule_platform::{
     Answer, Device, DeviceLink, DevicePath, Directive, Leaf, NotSent, Operate, PassMessage, Reply, SetAttribute,
 };
 
+use super::own::OwnOperation;
 use crate::key_state::KeyState;
 
 /// Operations of one device under way at the same time.
@@ -59,6 +60,8 @@ enum Operations {
 pub(super) struct Waiting {
     pub(super) kind: Kind,
     pub(super) path: DevicePath,
+    /// What an operation of the protocol itself was given.
+    pub(super) input: Option<Box<str>>,
     reply: Reply,
 }
 
@@ -69,6 +72,8 @@ pub(super) enum Kind {
     Delivery,
     /// The reply to an operation.
     Operate,
+    /// The answer to an operation of the protocol itself.
+    Own(OwnOperation),
     /// The reply to a value set through the model.
     Set,
     /// The reply to a value set through the shadow. It does not say of which attribute it speaks.
@@ -207,11 +212,20 @@ impl OsapLink {
         }
     }
 
+    fn operate_own(&self, own: OwnOperation, operation: Operate<'_>) -> Result<(), NotSent> {
+        let body = own.body(operation.input)?;
+        let topic = own.topic(&self.device.serial).encode().map_err(|_| UNADDRESSABLE)?;
+        let version = if own == OwnOperation::Upgrade { CMD_VER } else { Command::Challenge.version() };
+        let (kind, path) = (Kind::Own(own), operation.path.clone());
+        let waiting = Waiting { kind, path, input: operation.input.map(Into::into), reply: operation.reply };
+        self.request(waiting, operation.ttl, &topic, version, &body)
+    }
+
     /// Sends a request that is answered.
-    fn request(&self, waiting: Waiting, ttl: Duration, topic: &str, body: &[u8]) -> Result<(), NotSent> {
+    fn request(&self, waiting: Waiting, ttl: Duration, topic: &str, version: &str, body: &[u8]) -> Result<(), NotSent> {
         let seq = self.enter(waiting, ttl)?;
         // Entered first: the answer may be faster than we are.
-        match self.send(topic, &General::request(seq, CMD_VER), body) {
+        match self.send(topic, &General::request(seq, version), body) {
             Ok(_) => Ok(()),
             Err(error) => {
                 self.withdraw(seq);
@@ -266,14 +280,20 @@ impl DeviceLink for OsapLink {
     }
 
     fn operate(&self, operation: Operate<'_>) -> Result<(), NotSent> {
+        if self.hub.is_none()
+            && let Some(own) = OwnOperation::of(operation.path)
+        {
+            return self.operate_own(own, operation);
+        }
         let topic = self.model_topic(operation.path, method::SERVICE, "operate")?;
         // A vendor's client knows no such member beside `data`, and is shown none.
         let ttl_ms = self.key.is_ours().then(|| u64::try_from(operation.ttl.as_millis()).unwrap_or(u64::MAX));
         let mut body = Vec::new();
         let written = service::Operate { input: operation.input, ttl_ms }.write(&mut body);
         written.map_err(|_| NotSent::TooLarge)?;
-        let waiting = Waiting { kind: Kind::Operate, path: operation.path.clone(), reply: operation.reply };
-        self.request(waiting, operation.ttl, &topic, &body)
+        let (kind, path) = (Kind::Operate, operation.path.clone());
+        let waiting = Waiting { kind, path, input: None, reply: operation.reply };
+        self.request(waiting, operation.ttl, &topic, CMD_VER, &body)
     }
 
     fn set(&self, set: SetAttribute<'_>) -> Result<(), NotSent> {
@@ -289,7 +309,8 @@ impl DeviceLink for OsapLink {
             attribute::write_report(set.value, &mut body)
         };
         written.map_err(|_| NotSent::TooLarge)?;
-        self.request(Waiting { kind, path: set.path.clone(), reply: set.reply }, set.ttl, &topic, &body)
+        let waiting = Waiting { kind, path: set.path.clone(), input: None, reply: set.reply };
+        self.request(waiting, set.ttl, &topic, CMD_VER, &body)
     }
 
     fn pass(&self, message: PassMessage<'_>) -> Result<(), NotSent> {
@@ -300,7 +321,8 @@ impl DeviceLink for OsapLink {
         let mut body = Vec::new();
         let written = Pass { media_type: message.media_type, bytes: message.body }.write(&mut body);
         written.map_err(|_| NotSent::TooLarge)?;
-        let waiting = Waiting { kind: Kind::Delivery, path: message.path.clone(), reply: message.reply };
+        let (kind, path) = (Kind::Delivery, message.path.clone());
+        let waiting = Waiting { kind, path, input: None, reply: message.reply };
         // Held while it is sent: the acknowledgement comes on another thread, and may be faster than we are.
         let mut operations = self.operations.lock();
         let pending = operations.open()?;
@@ -326,6 +348,11 @@ impl DeviceLink for OsapLink {
                 KeepAlive { interval_s: *seconds }.write(&mut body).map_err(|_| NotSent::Unsupported)?;
                 let packet_id = self.command(Command::KeepAlive, None, &body)?;
                 self.link.tell_keep_alive(*seconds, packet_id);
+            }
+            Directive::Silence { commands } => {
+                let list = RiskList { domains: commands.clone() };
+                list.write(&mut body).map_err(|_| NotSent::Unsupported)?;
+                self.command(Command::RiskList, None, &body)?;
             }
             Directive::ForceOffline => {
                 self.command(Command::ForcedOffline, None, b"{}")?;

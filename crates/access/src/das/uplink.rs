@@ -15,6 +15,7 @@ use vestibule_platform::{Answer, Device, DevicePath, Platform, RecordKind, Repor
 
 use super::grant::{Channel, Place, Shadow};
 use super::link::{Kind, Waiting};
+use super::own::OwnOperation;
 use super::{Das, DasSession, Grant, Speaker};
 use crate::explain;
 
@@ -97,6 +98,11 @@ impl Das {
                 let value = json!({"status": status, "percent": percent, "code": code, "message": message});
                 self.firmware(speaker, "ota_progress", module, &value)
             }
+            Channel::UpgradeReply => {
+                let ota::UpgradeReply { code, message } = ota::UpgradeReply::parse(application)?;
+                let reply = Reply { code: code.into(), message: Some(message.into()), data: None };
+                self.answered(speaker, seq, reply, |waiting| waiting.kind == Kind::Own(OwnOperation::Upgrade))
+            }
             Channel::Command(_) | Channel::NotHandled => Disposition::Done,
         })
     }
@@ -119,7 +125,7 @@ impl Das {
         Disposition::After(Ticket(self.platform.journal().appended().get()))
     }
 
-    fn report(&self, speaker: &mut Speaker, report: Report<'_>) -> Disposition {
+    pub(super) fn report(&self, speaker: &mut Speaker, report: Report<'_>) -> Disposition {
         let taken = self.platform.report(&speaker.device, report);
         self.taken(speaker, taken)
     }
@@ -220,7 +226,7 @@ impl Das {
 
     /// A reply belongs to the request whose number it repeats, if that was for the same part of the device (9.8); what
     /// belongs to none is dropped.
-    fn answered(
+    pub(super) fn answered(
         &self,
         speaker: &Speaker,
         seq: u64,
@@ -230,7 +236,10 @@ impl Das {
         let code = reply.code;
         match speaker.line.take(seq, fits) {
             Take::Found(waiting) => {
-                let is_operation = waiting.kind == Kind::Operate;
+                let is_operation = matches!(waiting.kind, Kind::Operate | Kind::Own(_));
+                if reply.is_ok() && waiting.kind == Kind::Own(OwnOperation::Bind) {
+                    self.bound(speaker, waiting.input.as_deref());
+                }
                 let answer = match reply.is_ok() {
                     true => Answer::Done(reply.data.map(Into::into)),
                     false => Answer::Failed { code, message: reply.message.map(|words| words.as_ref().into()) },

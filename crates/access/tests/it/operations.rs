@@ -39,7 +39,10 @@ pub struct Arrived {
 }
 
 pub fn logged_in() -> Logged {
-    let site = Site::new();
+    logged_in_at(Site::new())
+}
+
+pub fn logged_in_at(site: Site) -> Logged {
     site.add(SERIAL);
     let mut device = TestDevice::new();
     let (mqtt, session) = device.come_in(&site);

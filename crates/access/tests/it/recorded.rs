@@ -113,6 +113,7 @@ fn site_that_draws(first: Vec<u8>) -> Site {
         random: tapes(vec![first, refresh]),
         limits: LbsConfig { g0: true, ..LbsConfig::default() },
         assignment: Some(Assignment::exactly(das)),
+        ..Plan::default()
     })
 }
 

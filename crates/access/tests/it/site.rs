@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use osap::das::base::Ntp;
 use osap::{Random, SystemRandom};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -44,12 +45,13 @@ pub struct Plan {
     /// `None`: devices are sent to the site's own DAS.
     pub assignment: Option<Assignment>,
     pub limits: LbsConfig,
+    pub time: Option<Ntp>,
 }
 
 impl Default for Plan {
     fn default() -> Plan {
         let random: RandomSource = Arc::new(|| Box::new(SystemRandom) as Box<dyn Random + Send>);
-        Plan { random, assignment: None, limits: LbsConfig::default() }
+        Plan { random, assignment: None, limits: LbsConfig::default(), time: None }
     }
 }
 
@@ -91,7 +93,7 @@ impl Site {
             }
         });
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let das = Das::new(Arc::clone(&platform), runtime.handle().clone());
+        let das = Das::new(Arc::clone(&platform), runtime.handle().clone(), plan.time);
         let das = broker.listen(anywhere, das_listener("das_legacy"), das).expect("a port");
         let node = DasNode { host: None, port: das.port(), server_id: "das1".to_owned() };
         let assignment = Arc::new(plan.assignment.unwrap_or_else(|| Assignment::single(node)));

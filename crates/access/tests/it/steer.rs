@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use osap::das::base::Ntp;
 use osap::das::envelope::MsgType;
 use osap::das::pass::Pass as Body;
-use vestibule_platform::{Caller, DevicePath, Directive, Pass, PassOutcome, PassQuery, PresenceState};
+use tokio::task::JoinHandle;
+use vestibule_platform::{Caller, DevicePath, Directive, Invoke, Outcome, Pass, PassOutcome, PassQuery, PresenceState};
 
-use crate::operations::{Logged, logged_in};
-use crate::site::eventually;
+use crate::operations::{Logged, logged_in, logged_in_at};
+use crate::site::{Plan, Site, eventually};
 
 const MODEL: &str = "/iot/SN0000001/global/0-Lamp/model";
 
@@ -130,4 +132,94 @@ fn a_message_that_the_device_does_not_acknowledge_is_not_delivered() {
     drop(it.mqtt.wire);
     let outcome = it.site.block_on(passed).expect("no panic").expect("sent");
     assert_eq!(outcome, PassOutcome::Unknown);
+}
+
+impl Logged {
+    fn ask(&self, name: &'static str, input: &'static str) -> JoinHandle<Result<Outcome, String>> {
+        let (platform, device) = (Arc::clone(&self.site.platform), self.site.device());
+        let area = if name == "upgrade" { "ota" } else { "base" };
+        self.site.spawn(async move {
+            let [resource, index, area, name] = ["global", "0", area, name].map(Into::into);
+            let (path, by) = (DevicePath { resource, index, area, name }, &Caller::program());
+            let (input, deadline) = (Some(input), Duration::from_secs(20));
+            let invoke = Invoke { path, input, deadline, queue: None, idempotency_key: None, by };
+            platform.invoke(&device, invoke).await.map(|(_, outcome)| outcome).map_err(|error| error.to_string())
+        })
+    }
+
+    #[track_caller]
+    fn answered(&self, asked: JoinHandle<Result<Outcome, String>>) -> Outcome {
+        self.site.block_on(asked).expect("no panic").expect("sent")
+    }
+}
+
+#[test]
+fn osap_10_4_a_device_is_bound_and_knows_its_owner() {
+    let mut it = logged_in();
+    let asked = it.ask("bind", r#"{"user":"u1"}"#);
+    let sent = it.arrived();
+    assert_eq!((&*sent.topic, &*sent.body), ("/SN0000001/1100/18759", "<Request><UserId>u1</UserId></Request>"));
+    it.reply("/1100/18759", 1, sent.seq, b"<Response><Result>0</Result></Response>");
+    assert_eq!(it.answered(asked), Outcome::Done { output: None });
+    assert_eq!(it.value("base", "owner"), r#""u1""#);
+    let request = b"<Request><DevSerial>SN0000001</DevSerial><Authorization></Authorization></Request>";
+    it.reply("/1100/13381", 2, 41, request);
+    assert_eq!(it.arrived().body, r#"<Response><Result>0</Result><User Id="u1"/></Response>"#);
+    let asked = it.ask("bind", r#"{"user":null}"#);
+    let sent = it.arrived();
+    it.reply("/1100/18759", 3, sent.seq, b"<Response><Result>7</Result></Response>");
+    assert_eq!(it.answered(asked), Outcome::Failed { code: 7, message: None });
+    assert_eq!(it.value("base", "owner"), r#""u1""#, "it has not taken note");
+    let refused = it.site.block_on(it.ask("bind", "7")).expect("no panic");
+    assert!(refused.is_err_and(|error| error.starts_with("input ")));
+}
+
+#[test]
+fn osap_10_4_who_is_at_the_device_shows_it() {
+    let mut it = logged_in();
+    let asked = it.ask("challenge", r#"{"token":41,"period_s":30}"#);
+    let sent = it.arrived();
+    assert_eq!((&*sent.topic, &*sent.body), ("/SN0000001/1100/20244", r#"{"token":41,"bindPeriod":30}"#));
+    it.reply("/1100/20245", 1, sent.seq, br#"{"result":0}"#);
+    assert_eq!(it.answered(asked), Outcome::Done { output: None });
+    it.reply("/1100/14344", 2, 50, br#"{"token":42}"#);
+    assert_eq!(it.arrived().topic, "/SN0000001/1100/14345");
+    let event = &it.site.events()[0];
+    assert_eq!((&*event.path.area, &*event.path.name, &*event.data), ("base", "presence", r#"{"token":42}"#));
+}
+
+#[test]
+fn osap_10_3_an_upgrade_is_an_operation_of_the_device_itself() {
+    let mut it = logged_in();
+    let order = r#"{"maxtry":3,"interval":5,"file_info":[{"module":"DT1","url":"host/path","degist":"00112233445566778899aabbccddeeff","fw_ver":"V2","size":7}]}"#;
+    let asked = it.ask("upgrade", order);
+    let sent = it.arrived();
+    assert_eq!((&*sent.topic, &*sent.body), ("/iot/SN0000001/global/0-global/ota/upgrade/operate", order));
+    let topic = "/iot/SN0000001/global/0-global/ota/upgrade/operate_reply";
+    it.reply(topic, 1, sent.seq, br#"{"code":"0x00000000","errorMsg":"Succeeded"}"#);
+    assert_eq!(it.answered(asked), Outcome::Done { output: None });
+    let asked = it.ask("upgrade", order);
+    let sent = it.arrived();
+    it.reply(topic, 2, sent.seq, br#"{"code":"0x0xffffffff","errorMsg":"device receive failed!"}"#);
+    let message = Some("device receive failed!".into());
+    assert_eq!(it.answered(asked), Outcome::Failed { code: i64::from(u32::MAX), message });
+}
+
+#[test]
+fn osap_10_5_a_device_is_told_what_not_to_send() {
+    let mut it = logged_in();
+    it.direct(Directive::Silence { commands: [(1100, vec![1, 2]), (7002, vec![])].into() });
+    let sent = it.arrived();
+    assert_eq!((&*sent.topic, &*sent.body), ("/SN0000001/1000/2", r#"{"risk":{"1100":[1,2],"7002":[]}}"#));
+}
+
+#[test]
+fn osap_10_4_a_device_that_logs_in_is_told_the_time_server() {
+    let (address, timezone) = ("time.example".to_owned(), "UTC+08:00".to_owned());
+    let time = Some(Ntp { address, port: 123, interval_s: 3_600, timezone });
+    let mut it = logged_in_at(Site::with(Plan { time, ..Plan::default() }));
+    let sent = it.arrived();
+    assert_eq!((&*sent.topic, &*sent.version), ("/SN0000001/1100/1", "v2.0.0"));
+    let body = r#"{"NTP":{"Addr":"time.example","Port":123,"Interval":3600,"Timezone":"UTC+08:00"}}"#;
+    assert_eq!(sent.body, body);
 }

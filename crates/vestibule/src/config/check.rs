@@ -17,7 +17,18 @@ pub(super) fn rules(config: &Config) -> Vec<Broken> {
     let mut broken = ranges(config);
     broken.extend(plain_http(config));
     broken.extend(empty_data(config));
+    broken.extend(time_zone(config));
     broken
+}
+
+/// Devices read the zone in one form only.
+fn time_zone(config: &Config) -> Option<Broken> {
+    let ntp = config.das.time()?;
+    (ntp.offset_minutes().is_none() || ntp.write(&mut Vec::new()).is_err()).then(|| Broken {
+        key: "das.time_zone",
+        reads: vec!["das.time_zone", "das.time_server"],
+        message: "must be written like \"UTC+08:00\", with a time server of at most 253 characters".to_owned(),
+    })
 }
 
 /// Limits of zero switch a thing off in disguise, and some sizes have a floor below which nothing works.

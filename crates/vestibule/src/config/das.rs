@@ -2,10 +2,16 @@
 
 use std::net::SocketAddr;
 
+use osap::das::base::Ntp;
 use serde::{Deserialize, Serialize};
 
 use super::advertise::Advertise;
 use super::text;
+
+/// The port of NTP.
+const NTP_PORT: u16 = 123;
+/// How often devices are to ask for the time, in seconds.
+const NTP_INTERVAL_S: u32 = 3_600;
 
 /// The DAS listeners and their limits.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -18,6 +24,12 @@ pub struct Das {
     /// `legacy_listen`, or, when that is a wildcard, the one the device reached the LBS at.
     #[serde(with = "text::advertise_or_auto")]
     pub advertise: Option<Advertise>,
+    /// Host, or host and port, of the time server that devices are told of at each login (osap-wire 10.4); `None`: they
+    /// are told of none.
+    #[serde(with = "text::host_or_off")]
+    pub time_server: Option<Advertise>,
+    /// The time zone that they are told with it.
+    pub time_zone: String,
     /// Devices connected at once.
     pub max_connections: usize,
     /// Largest MQTT packet taken from a device, in bytes.
@@ -33,6 +45,8 @@ impl Default for Das {
         Das {
             legacy_listen: None,
             advertise: None,
+            time_server: None,
+            time_zone: "UTC+00:00".to_owned(),
             max_connections: 50_000,
             max_frame_bytes: 128 << 10,
             max_queue_bytes: 256 << 10,
@@ -52,6 +66,19 @@ impl Das {
     }
 }
 
+impl Das {
+    /// What devices are told of the time, if they are.
+    pub fn time(&self) -> Option<Ntp> {
+        let server = self.time_server.as_ref()?;
+        Some(Ntp {
+            address: server.host().to_owned(),
+            port: server.port().unwrap_or(NTP_PORT),
+            interval_s: NTP_INTERVAL_S,
+            timezone: self.time_zone.clone(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +92,14 @@ mod tests {
         assert_eq!(das.advertised(bound), ("hall.example".to_owned(), 40_001));
         das.advertise = Some("hall.example:8668".parse().expect("a host and port"));
         assert_eq!(das.advertised(bound), ("hall.example".to_owned(), 8_668));
+    }
+
+    #[test]
+    fn devices_are_told_of_a_time_server_when_one_is_set() {
+        let mut das = Das::default();
+        assert_eq!(das.time(), None);
+        das.time_server = Some("time.example".parse().expect("a host"));
+        let told = das.time().expect("a time server");
+        assert_eq!((&*told.address, told.port, &*told.timezone), ("time.example", 123, "UTC+00:00"));
     }
 }

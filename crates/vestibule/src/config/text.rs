@@ -82,6 +82,25 @@ pub(super) mod advertise_or_auto {
     }
 }
 
+/// A host, or host and port, or `off`.
+pub(super) mod host_or_off {
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Advertise>, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "off" => Ok(None),
+            text => text.parse().map(Some).map_err(D::Error::custom),
+        }
+    }
+
+    pub(crate) fn serialize<S: Serializer>(host: &Option<Advertise>, to: S) -> Result<S::Ok, S::Error> {
+        match host {
+            None => to.serialize_str("off"),
+            Some(host) => to.collect_str(host),
+        }
+    }
+}
+
 /// A database address, or `sqlite`. The text never appears in a message: it may hold a password.
 pub(super) mod store_url {
     use super::*;
