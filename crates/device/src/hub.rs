@@ -19,7 +19,13 @@ use crate::outbox::Lane;
 /// How long a verdict is waited for before it is asked for again. Nothing else acknowledges the question.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the list waits after a login for the verdicts.
+/// How many verdicts are waited for at the same time: a platform looks at few proofs of one hub at once.
+const ASKING: usize = 4;
+
+/// How long a verdict is in the way of the next question.
+const IN_THE_WAY: Duration = Duration::from_secs(2);
+
+/// How long the list waits after a login for the next verdict.
 const SETTLE: Duration = Duration::from_secs(6);
 
 /// The children of one device.
@@ -49,6 +55,8 @@ pub(crate) struct Entry {
     pub state: watch::Sender<ChildState>,
     pub operations: Arc<Operations>,
     ask_at: Option<Instant>,
+    /// The verdict is waited for since then.
+    asked: Option<Instant>,
     /// The platform was told of it on this connection.
     told: bool,
     /// All its values were reported under this session key.
@@ -89,6 +97,7 @@ impl Entry {
             state,
             operations,
             ask_at: None,
+            asked: None,
             told: false,
             reported: false,
         }
@@ -153,6 +162,7 @@ impl Hub {
         self.due.clear();
         for child in self.children.values_mut() {
             child.ask_at = (!child.is(ChildState::Refused)).then_some(now);
+            child.asked = None;
             child.told = false;
             child.reported &= !new_key;
         }
@@ -165,7 +175,7 @@ impl Hub {
         self.due = VecDeque::new();
         self.told = Vec::new();
         for child in self.children.values_mut() {
-            child.ask_at = None;
+            (child.ask_at, child.asked) = (None, None);
             if child.is(ChildState::Accepted) {
                 child.state.send_replace(ChildState::Waiting);
             }
@@ -174,11 +184,14 @@ impl Hub {
 
     /// The platform accepts a child, or not. `None` for one that nobody knows; otherwise the lane whose messages are to
     /// be given up, if it is refused.
-    pub(crate) fn handle_verdict(&mut self, serial: &str, accepted: bool) -> Option<Option<Lane>> {
+    pub(crate) fn handle_verdict(&mut self, now: Instant, serial: &str, accepted: bool) -> Option<Option<Lane>> {
         let child = self.children.get_mut(serial)?;
         let was_accepted = child.is(ChildState::Accepted);
         let lane = child.lane;
-        child.ask_at = None;
+        (child.ask_at, child.asked) = (None, None);
+        if let Some(settle_by) = &mut self.settle_by {
+            *settle_by = now + SETTLE;
+        }
         child.told &= accepted;
         child.state.send_replace(if accepted { ChildState::Accepted } else { ChildState::Refused });
         if was_accepted != accepted {
@@ -205,9 +218,9 @@ impl Hub {
         if !self.online {
             return None;
         }
-        let asks = self.children.iter_mut().find(|(_, child)| child.ask_at.is_some_and(|at| at <= now));
-        if let Some((serial, child)) = asks {
+        if let Some((serial, child)) = self.next_to_ask(now) {
             child.ask_at = Some(now + PATIENCE);
+            child.asked = Some(now);
             let auth = ChildAuth { serial: (&**serial).into(), proof: child.proof.clone(), mode: child.mode };
             return note(Command::ChildAuth, |out| auth.write(out));
         }
@@ -230,6 +243,19 @@ impl Hub {
                 note(Command::ChildrenOnline, |out| Online { children }.write(out))
             }
         }
+    }
+
+    fn next_to_ask(&mut self, now: Instant) -> Option<(&Box<str>, &mut Entry)> {
+        if self.in_the_way(now).count() >= ASKING {
+            return None;
+        }
+        self.children.iter_mut().find(|(_, child)| child.ask_at.is_some_and(|at| at <= now))
+    }
+
+    /// When each of the verdicts that are waited for stops being in the way.
+    fn in_the_way(&self, now: Instant) -> impl Iterator<Item = Instant> {
+        let until = self.children.values().filter_map(|child| child.asked.map(|asked| asked + IN_THE_WAY));
+        until.filter(move |until| *until > now)
     }
 
     fn tell(&mut self) {
@@ -262,8 +288,11 @@ impl Hub {
     }
 
     /// When something is due without anything else happening.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.children.values().filter_map(|child| child.ask_at).chain(self.settle_by).min()
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let ask = self.children.values().filter_map(|child| child.ask_at).min();
+        // As many as allowed are waited for: the next is asked when one of them gives way.
+        let free = if self.in_the_way(now).count() < ASKING { None } else { self.in_the_way(now).min() };
+        ask.map(|ask| free.map_or(ask, |free| ask.max(free))).into_iter().chain(self.settle_by).min()
     }
 }
 

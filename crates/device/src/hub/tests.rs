@@ -32,10 +32,10 @@ fn osap_10_6_children_are_told_twice_at_login_and_on_every_change() {
     assert_eq!(sent(&mut hub, now), [] as [&str; 0], "not before the login");
     hub.handle_ready(now, true);
     assert_eq!(sent(&mut hub, now), [AUTH_A]);
-    assert_eq!((hub.handle_verdict("SUB000001", true), hub.take_told()), (Some(None), vec![]));
+    assert_eq!((hub.handle_verdict(now, "SUB000001", true), hub.take_told()), (Some(None), vec![]));
     assert_eq!(sent(&mut hub, now), [LIST_A, ONLINE_A, LIST_A]);
     assert_eq!(hub.take_told(), [told("SUB000001", 1, true)]);
-    assert_eq!(hub.handle_verdict("SUB000001", true), Some(None));
+    assert_eq!(hub.handle_verdict(now, "SUB000001", true), Some(None));
     assert_eq!(sent(&mut hub, now), [] as [&str; 0], "nothing changed");
 
     hub.set_connected("SUB000001", false);
@@ -49,10 +49,10 @@ fn osap_10_6_children_are_told_twice_at_login_and_on_every_change() {
     hub.add(now, "SUB000001".into(), entry("SUB000001")).expect("room");
     assert_eq!(sent(&mut hub, now), [AUTH_A]);
     now += PATIENCE;
-    assert_eq!((hub.deadline(), sent(&mut hub, now)), (Some(now), vec![AUTH_A.to_owned()]), "asked again");
-    hub.handle_verdict("SUB000001", true);
+    assert_eq!((hub.deadline(now), sent(&mut hub, now)), (Some(now), vec![AUTH_A.to_owned()]), "asked again");
+    hub.handle_verdict(now, "SUB000001", true);
     assert_eq!(sent(&mut hub, now), [LIST_A, ONLINE_A]);
-    assert_eq!(hub.deadline(), None);
+    assert_eq!(hub.deadline(now), None);
 }
 
 #[test]
@@ -72,21 +72,21 @@ fn the_list_does_not_wait_for_ever_and_a_refused_child_is_not_in_it() {
     }
     hub.handle_ready(now, true);
     assert_eq!(sent(&mut hub, now).len(), 3);
-    hub.handle_verdict("SUB000001", true);
-    assert_eq!(hub.handle_verdict("SUB000002", false), Some(Some(2)));
-    assert_eq!(hub.handle_verdict("SUB000009", true), None);
-    assert_eq!((sent(&mut hub, now), hub.deadline()), (vec![], Some(now + SETTLE)));
+    hub.handle_verdict(now, "SUB000001", true);
+    assert_eq!(hub.handle_verdict(now, "SUB000002", false), Some(Some(2)));
+    assert_eq!(hub.handle_verdict(now, "SUB000009", true), None);
+    assert_eq!((sent(&mut hub, now), hub.deadline(now)), (vec![], Some(now + SETTLE)));
     assert_eq!(hub.take_told(), [], "what an accepted child reports waits for the list");
     assert_eq!(sent(&mut hub, now + SETTLE), [LIST_A, ONLINE_A, LIST_A]);
     assert_eq!(hub.take_told(), [told("SUB000001", 1, true)]);
 
     // After a light login those that were accepted have to be accepted again; a refused one is not asked about.
     hub.handle_link_end();
-    assert_eq!((sent(&mut hub, now), hub.deadline()), (vec![], None));
+    assert_eq!((sent(&mut hub, now), hub.deadline(now)), (vec![], None));
     hub.handle_ready(now, false);
     assert_eq!(sent(&mut hub, now).len(), 2);
-    hub.handle_verdict("SUB000001", true);
-    hub.handle_verdict("SUB000003", true);
+    hub.handle_verdict(now, "SUB000001", true);
+    hub.handle_verdict(now, "SUB000003", true);
     assert_eq!(sent(&mut hub, now).len(), 3);
     assert_eq!(hub.take_told(), [told("SUB000001", 1, false), told("SUB000003", 3, true)]);
     hub.retry(now, "SUB000002");
@@ -106,4 +106,29 @@ fn there_are_at_most_64_and_each_once() {
     let lane = hub.remove("7").expect("there").lane;
     hub.add(now, "64".into(), entry("SUB000001")).expect("room again");
     assert_eq!(hub.child("64").expect("there").lane, lane);
+}
+
+#[test]
+fn few_verdicts_are_waited_for_at_once() {
+    let mut now = Instant::now();
+    let mut hub = Hub::default();
+    let serials: Vec<String> = (1..=9).map(|n| format!("SUB00000{n}")).collect();
+    for serial in &serials {
+        hub.add(now, serial.as_str().into(), entry(serial)).expect("room");
+    }
+    hub.handle_ready(now, true);
+    assert_eq!(sent(&mut hub, now).len(), 4);
+    assert_eq!(hub.deadline(now), Some(now + IN_THE_WAY));
+    hub.handle_verdict(now, &serials[2], true);
+    assert!(sent(&mut hub, now)[0].contains(&serials[4]), "the next takes its place");
+    // Of those that do not answer the others do not wait for long; the list waits as long as verdicts come.
+    now += IN_THE_WAY;
+    assert_eq!(sent(&mut hub, now).len(), 4);
+    for serial in &serials[..8] {
+        now += SETTLE - Duration::from_secs(1);
+        hub.handle_verdict(now, serial, true);
+        assert!(sent(&mut hub, now).iter().all(|note| note.starts_with("16 ")));
+    }
+    hub.handle_verdict(now, &serials[8], true);
+    assert!(sent(&mut hub, now)[0].starts_with("1 ["));
 }

@@ -45,7 +45,7 @@ impl Talk<'_> {
         if !self.link.is_online() {
             return None;
         }
-        let children = self.shared.hub.lock().as_ref().and_then(|hub| hub.deadline());
+        let children = self.shared.hub.lock().as_ref().and_then(|hub| hub.deadline(now()));
         [self.shared.attributes.lock().queries.deadline(), children].into_iter().flatten().min()
     }
 
@@ -74,7 +74,8 @@ impl Talk<'_> {
             }
             Steer::Move(host) => self.begin_move(host),
             Steer::Verdict { serial, accepted } => {
-                let verdict = self.shared.hub.lock().as_mut().and_then(|hub| hub.handle_verdict(&serial, accepted));
+                let verdict =
+                    self.shared.hub.lock().as_mut().and_then(|hub| hub.handle_verdict(now(), &serial, accepted));
                 match verdict {
                     Some(None) => {}
                     Some(Some(lane)) => {
