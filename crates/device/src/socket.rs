@@ -77,7 +77,11 @@ impl<'a> Talk<'a> {
 
     /// Runs the connection to its end. An orderly goodbye ends in [`LinkEnd::Left`].
     pub(crate) async fn run(&mut self, mut stream: TcpStream) -> LinkEnd {
-        let end = self.converse(&stream).await;
+        let mut end = self.converse(&stream).await;
+        if self.forced {
+            // The DAS may hang up before the goodbye is out (osap-wire 10.5).
+            end = LinkEnd::ForcedOffline;
+        }
         if let Some(hub) = &mut *self.shared.hub.lock() {
             hub.handle_link_end();
         }
@@ -103,9 +107,6 @@ impl<'a> Talk<'a> {
                 return LinkEnd::Lost(fault);
             }
             if self.link.is_closed() && self.unsent.is_empty() {
-                if self.forced {
-                    return LinkEnd::ForcedOffline;
-                }
                 return if self.link.is_orderly() { LinkEnd::Left } else { LinkEnd::Lost(LinkFault::NoAnswer) };
             }
             let writable = self.unsent.is_empty();

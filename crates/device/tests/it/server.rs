@@ -86,6 +86,8 @@ pub struct World {
     pub swallow: usize,
     /// Every byte is written on its own.
     pub trickle: bool,
+    /// The connection ends with the next message to the device.
+    pub hang_up: bool,
     /// Of the CONNECTs.
     pub keep_alives: Vec<u16>,
     /// The LBS that the device named at its last full login.
@@ -123,6 +125,7 @@ impl Server {
             connacks: VecDeque::new(),
             swallow: 0,
             trickle: false,
+            hang_up: false,
             keep_alives: Vec::new(),
             lbs_domain: String::new(),
             down: None,
@@ -276,7 +279,13 @@ impl Das {
             tokio::select! {
                 read = stream.read_buf(&mut buffer) => if read.unwrap_or(0) == 0 { return },
                 () = shared.kill.notified() => return,
-                Some(down) = downs.recv() => das.send(&down),
+                Some(down) = downs.recv() => {
+                    das.send(&down);
+                    if shared.world.lock().hang_up {
+                        let _ = stream.write_all(&das.out).await;
+                        return;
+                    }
+                }
                 () = shared.downlink.notified() => {
                     let head = PublishHead {
                         dup: false,

@@ -52,6 +52,16 @@ async fn osap_10_5_a_device_that_is_forced_offline_ends_for_good() {
 }
 
 #[tokio::test]
+async fn osap_10_5_a_device_that_is_forced_offline_stays_so_when_the_das_hangs_up() {
+    let mut server = Server::start().await;
+    let device = online(&mut server, |builder| builder).await;
+    server.world.lock().hang_up = true;
+    server.send_unseen("/SN0000001/1000/3", 1, "{}");
+    reach(&device, |state| *state == State::Stopped(StopReason::ForcedOffline)).await;
+    assert_eq!(device.counters().logins, 1);
+}
+
+#[tokio::test]
 async fn osap_10_5_a_redirected_device_logs_in_at_the_new_lbs() {
     let mut server = Server::start().await;
     let device = online(&mut server, |builder| builder).await;
