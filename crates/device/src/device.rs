@@ -133,7 +133,7 @@ impl Device {
         self.shared().steering.lock().time_server.clone()
     }
 
-    /// Adds a child, while the device runs or before.
+    /// Adds a child while the device runs, which makes it a hub if it was none.
     ///
     /// # Errors
     /// [`ChildError`].
@@ -307,6 +307,8 @@ impl<'a> Attribute<'a> {
 
     fn enqueue<T: Serialize + ?Sized>(&self, value: &T) -> Result<Option<oneshot::Receiver<()>>, ReportError> {
         let shared = self.device.shared();
+        // Of a child that is gone nothing is remembered.
+        shared.operations_of(&self.path.sub).ok_or(ReportError::NoChild)?;
         let mut attributes = shared.attributes.lock();
         let Some(message) = attributes.report(&shared.profile.serial, &self.path, value)? else { return Ok(None) };
         let queued = shared.enqueue(&self.path.sub, message);

@@ -71,7 +71,7 @@
 //! Each is authenticated with its own code after every login, and then reports events and attributes and carries out
 //! operations like a device, through its [`Child`]. What it reports before the platform has accepted it is held back;
 //! what a child reported that the platform refuses is given up, with [`ReportError::NoChild`], and [`Child::state`] says
-//! so. All share the queue and the bounds of the hub.
+//! so. All share the queue and the bounds of the hub; what is held back takes half of the queue at most.
 //!
 //! # Owner, presence, time
 //!

@@ -6,7 +6,7 @@
 //! take it for an old one.
 //!
 //! What a hub reports for a child has a lane of its own. The platform drops it until the child is accepted, so a lane
-//! that is closed holds it back without being in the way of others.
+//! that is closed holds it back without being in the way of others: all closed ones together have half of the room.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -103,6 +103,14 @@ impl<T> Outbox<T> {
         let cost = topic.len() + body.len();
         if self.events.len() >= self.limits.events || self.bytes + cost > self.limits.bytes {
             return Err(PushError::Full { events: self.events.len(), bytes: self.bytes });
+        }
+        if self.open & (1 << (lane & MAX_LANE)) == 0 {
+            let held = self.events.iter().filter(|event| !event.is_in(self.open));
+            let (events, bytes) =
+                held.fold((0, 0), |(events, bytes), event| (events + 1, bytes + event.topic.len() + event.body.len()));
+            if events >= self.limits.events / 2 || bytes + cost > self.limits.bytes / 2 {
+                return Err(PushError::Full { events, bytes });
+            }
         }
         self.bytes += cost;
         self.events.push_back(Event { lane, topic, body, progress: Progress::Queued(token) });

@@ -149,3 +149,19 @@ fn a_dropped_lane_leaves_nothing() {
     outbox.drop_lane(DEVICE);
     assert_eq!(outbox.len(), 2);
 }
+
+#[test]
+fn closed_lanes_leave_half_of_the_room() {
+    let mut outbox = with_child();
+    outbox.push(6, "/3".into(), (*b"{}").into(), 3).unwrap();
+    outbox.drop_lane(5);
+    let error = outbox.push(7, "/4".into(), vec![0; 497].into(), 4).unwrap_err();
+    assert_eq!(error, PushError::Full { events: 1, bytes: 4 });
+    outbox.push(7, "/4".into(), vec![0; 494].into(), 4).unwrap();
+    drain(&mut outbox, Instant::now());
+    assert_eq!((outbox.handle_puback(1), outbox.handle_puback(2)), (Some(0), Some(2)));
+    assert_eq!(outbox.push(7, "".into(), [].into(), 5), Err(PushError::Full { events: 2, bytes: 500 }));
+    outbox.push(DEVICE, "/5".into(), (*b"{}").into(), 5).unwrap();
+    outbox.open_lane(7);
+    outbox.push(7, "/6".into(), (*b"{}").into(), 6).unwrap();
+}

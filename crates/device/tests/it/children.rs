@@ -108,6 +108,8 @@ async fn what_a_child_reports_waits_until_the_platform_was_told_of_it() {
     assert_eq!(child.state(), ChildState::Gone);
     let late = child.event("Plug", 0, "Power", "Overload").report(&json!({})).await;
     assert!(matches!(late, Err(ReportError::NoChild)));
+    let late = child.attribute("Plug", 0, "Power", "Watts").report(&1).await;
+    assert!(matches!(late, Err(ReportError::NoChild)));
 }
 
 #[tokio::test]
