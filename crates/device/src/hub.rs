@@ -221,7 +221,7 @@ impl Hub {
         if let Some((serial, child)) = self.next_to_ask(now) {
             child.ask_at = Some(now + PATIENCE);
             child.asked = Some(now);
-            let auth = ChildAuth { serial: (&**serial).into(), proof: child.proof.clone(), mode: child.mode };
+            let auth = ChildAuth { serial: serial.into(), proof: child.proof.clone(), mode: child.mode };
             return note(Command::ChildAuth, |out| auth.write(out));
         }
         if let Some(until) = self.settle_by {
@@ -245,11 +245,12 @@ impl Hub {
         }
     }
 
-    fn next_to_ask(&mut self, now: Instant) -> Option<(&Box<str>, &mut Entry)> {
+    fn next_to_ask(&mut self, now: Instant) -> Option<(&str, &mut Entry)> {
         if self.in_the_way(now).count() >= ASKING {
             return None;
         }
-        self.children.iter_mut().find(|(_, child)| child.ask_at.is_some_and(|at| at <= now))
+        let mut due = self.children.iter_mut().filter(|(_, child)| child.ask_at.is_some_and(|at| at <= now));
+        due.next().map(|(serial, child)| (&**serial, child))
     }
 
     /// When each of the verdicts that are waited for stops being in the way.
