@@ -148,9 +148,15 @@ impl Device {
     /// Takes a child away: the platform is told, and what the child reported and is not acknowledged is given up.
     /// `false` when there is none.
     pub fn remove_child(&self, serial: &str) -> bool {
-        let Some(gone) = self.with_hub(|hub, _| hub.remove(serial)).flatten() else { return false };
         let shared = self.shared();
-        shared.outbox.lock().drop_lane(gone.lane);
+        let gone = self.with_hub(|hub, _| {
+            let gone = hub.remove(serial)?;
+            shared.outbox.lock().drop_lane(gone.lane);
+            Some(())
+        });
+        if gone.flatten().is_none() {
+            return false;
+        }
         shared.attributes.lock().forget(serial);
         true
     }

@@ -103,6 +103,11 @@ impl Entry {
         }
     }
 
+    /// The platform has not refused it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.is(ChildState::Refused)
+    }
+
     fn is(&self, state: ChildState) -> bool {
         *self.state.borrow() == state
     }

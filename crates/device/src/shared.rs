@@ -13,13 +13,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::attribute::{self, Attributes, Message};
-use crate::child::ChildState;
 use crate::clock::Clock;
 use crate::dial::{Dial, TcpDial};
 use crate::event::ReportError;
 use crate::hub::Hub;
 use crate::operation::{OperationPath, Operations};
-use crate::outbox::{DEVICE, Lane, Limits, Outbox, PushError};
+use crate::outbox::{DEVICE, Limits, Outbox, PushError};
 use crate::profile::Profile;
 use crate::query::Place;
 use crate::state::{LinkFault, State};
@@ -116,19 +115,28 @@ impl Shared {
         hub.as_ref()?.child(sub).map(|child| Arc::clone(&child.operations))
     }
 
-    /// Where what the device or a child reports goes; `None` for a child that the platform does not want.
-    pub(crate) fn lane_of(&self, sub: &str) -> Option<Lane> {
-        if sub == GLOBAL {
-            return Some(DEVICE);
-        }
-        let hub = self.hub.lock();
-        let child = hub.as_ref()?.child(sub)?;
-        let wanted = *child.state.borrow() != ChildState::Refused;
-        wanted.then_some(child.lane)
+    /// Puts a message into the lane of the device or of a child. The hub stays locked meanwhile: a child that is taken
+    /// away leaves nothing behind in a lane that another child gets.
+    fn push(&self, sub: &str, message: Message, token: Token) -> Result<(), ReportError> {
+        let hub;
+        let lane = if sub == GLOBAL {
+            DEVICE
+        } else {
+            hub = self.hub.lock();
+            let child = hub.as_ref().and_then(|hub| hub.child(sub));
+            child.filter(|child| child.is_wanted()).ok_or(ReportError::NoChild)?.lane
+        };
+        self.outbox.lock().push(lane, message.topic, message.body, token).map_err(|error| match error {
+            PushError::Full { events, bytes } => ReportError::Full { events, bytes },
+            PushError::Closed => ReportError::Stopped,
+        })
     }
 
     /// The platform has set an attribute: its value is reported again (osap-wire 10.2).
     pub(crate) fn report_set(&self, path: &OperationPath, value: Box<str>) {
+        if self.operations_of(&path.sub).is_none() {
+            return;
+        }
         let mut attributes = self.attributes.lock();
         // The platform wants to hear it also when the device had this value before.
         attributes.not_queued(path);
@@ -173,20 +181,14 @@ impl Shared {
     }
 
     fn queue(&self, sub: &str, message: Message) -> bool {
-        let Some(lane) = self.lane_of(sub) else { return false };
         let (token, _) = oneshot::channel();
-        self.outbox.lock().push(lane, message.topic, message.body, token).is_ok()
+        self.push(sub, message, token).is_ok()
     }
 
     /// Queues what the program reports and gives what resolves with the acknowledgement.
     pub(crate) fn enqueue(&self, sub: &str, message: Message) -> Result<oneshot::Receiver<()>, ReportError> {
-        let lane = self.lane_of(sub).ok_or(ReportError::NoChild)?;
         let (token, acknowledged) = oneshot::channel();
-        match self.outbox.lock().push(lane, message.topic, message.body, token) {
-            Ok(()) => {}
-            Err(PushError::Full { events, bytes }) => return Err(ReportError::Full { events, bytes }),
-            Err(PushError::Closed) => return Err(ReportError::Stopped),
-        }
+        self.push(sub, message, token)?;
         self.wake.notify_one();
         Ok(acknowledged)
     }

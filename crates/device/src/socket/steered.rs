@@ -28,15 +28,15 @@ impl Talk<'_> {
         if let Some(hub) = &mut *self.shared.hub.lock() {
             notes.extend(std::iter::from_fn(|| hub.poll(now)));
             told = hub.take_told();
+            // Nothing goes out before the notes do.
+            let mut outbox = self.shared.outbox.lock();
+            told.iter().for_each(|told| outbox.open_lane(told.lane));
         }
         for note in notes {
             self.note(note);
         }
-        for Told { serial, lane, report } in told {
-            if report {
-                self.shared.report_all(now, &serial);
-            }
-            self.shared.outbox.lock().open_lane(lane);
+        for Told { serial, .. } in told.into_iter().filter(|told| told.report) {
+            self.shared.report_all(now, &serial);
         }
     }
 
@@ -74,9 +74,8 @@ impl Talk<'_> {
             }
             Steer::Move(host) => self.begin_move(host),
             Steer::Verdict { serial, accepted } => {
-                let verdict =
-                    self.shared.hub.lock().as_mut().and_then(|hub| hub.handle_verdict(now(), &serial, accepted));
-                match verdict {
+                let mut hub = self.shared.hub.lock();
+                match hub.as_mut().and_then(|hub| hub.handle_verdict(now(), &serial, accepted)) {
                     Some(None) => {}
                     Some(Some(lane)) => {
                         tracing::warn!(hub = %self.shared.profile.serial, child = %serial, "the child is refused");
