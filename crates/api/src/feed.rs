@@ -58,9 +58,10 @@ pub(crate) fn open(shared: &Arc<Shared>, show: Show) -> Answer<Response> {
     // Both begin before the answer does, so that a client that has the answer misses nothing.
     let presence = show.presence.then(|| shared.platform.presence_changes());
     let device = show.filter.device;
-    let follow = shared.platform.follow(show.after, show.filter);
+    let after = show.after.unwrap_or_else(|| shared.platform.journal().durable());
+    let follow = shared.platform.follow(Some(after), show.filter);
     let (sender, messages) = mpsc::channel(READY);
-    let feed = Feed { follow, record: show.record, presence, device, sender, _open: Open::new(permit) };
+    let feed = Feed { follow, begin: after, record: show.record, presence, device, sender, _open: Open::new(permit) };
     tokio::spawn(feed.run(Arc::clone(shared)));
     let mut response = Body::new(Messages(messages)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -88,6 +89,7 @@ impl Drop for Open {
 /// What fills one stream.
 struct Feed {
     follow: Follow,
+    begin: Position,
     record: fn(&Record) -> Bytes,
     presence: Option<broadcast::Receiver<Arc<Device>>>,
     device: Option<DeviceId>,
@@ -98,12 +100,13 @@ struct Feed {
 impl Feed {
     /// Runs until the client is gone, the server shuts down or the store fails; the client comes back by itself.
     async fn run(self, shared: Arc<Shared>) {
-        let Feed { mut follow, record, mut presence, device, sender, _open } = self;
+        let Feed { mut follow, begin, record, mut presence, device, sender, _open } = self;
         let every = shared.config.keep_alive;
         let mut keep_alive = interval_at(Instant::now() + every, every);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut closing = shared.closing.subscribe();
-        let mut message = Bytes::from_static(b"retry: 2000\n\n");
+        // With its place, so that a client that is cut off before the first record comes back to it.
+        let mut message = Bytes::from(format!("retry: 2000\nid: {}\n\n", begin.get()));
         loop {
             // Kept until it is there: a reading of the journal that began anew with every other message might never end.
             let mut followed = pin!(follow.next());

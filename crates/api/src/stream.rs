@@ -35,7 +35,8 @@ pub(crate) struct EventStreamParams {
 /// Follow events and presence as they happen (server-sent events)
 ///
 /// `event: event` has the position as its `id` and an Event as its data. To go on after a break, send the last
-/// `id` as `Last-Event-ID`: nothing is missed and nothing comes twice. `event: presence` has a Device as its data
+/// `id` as `Last-Event-ID`: nothing is missed and nothing comes twice. The first `id` comes at once, without data.
+/// `event: presence` has a Device as its data
 /// and no `id`, and `event: removed` the `id` and `serial` of a device that was removed; both follow `device`
 /// only, not `area` and `type`. `event: lagged` says with
 /// `{"resume": position}` that the events up to there are gone (retention) and the stream goes on after it.

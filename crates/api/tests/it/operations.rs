@@ -244,7 +244,6 @@ fn a_key_under_way_is_told_from_one_that_is_done() {
                 None => assert!(begun.elapsed().as_secs() < 20, "it is never sent"),
             }
             std::thread::yield_now();
-            std::thread::yield_now();
         };
         post_as(&site, "k1", "Hold", &json!({})).problem(409, "key-under-way");
         assert!(reply.answer(Answer::Done(None)));

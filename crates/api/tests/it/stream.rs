@@ -66,6 +66,7 @@ impl Client {
                 Some(("id", id)) => message.id = id.parse().ok(),
                 Some(("data", data)) => message.data = serde_json::from_str(data).expect("JSON"),
                 _ if line.is_empty() && message.data != Value::Null => return message,
+                _ if line.is_empty() => message = Message::default(),
                 _ => {}
             }
         }
@@ -146,6 +147,20 @@ fn the_stream_begins_where_it_is_told() {
             let message = client.next();
             assert_eq!((message.id, message.data["data"].as_i64()), (Some(*position), Some(*position)));
         }
+    }
+}
+
+#[test]
+fn a_stream_says_at_once_where_it_begins() {
+    let site = Site::new();
+    let device = site.add("A");
+    site.durable(site.append(&device, "Fire", "Smoke", None, NOW, "1"));
+    for (query, last, id) in [("", None, 1), ("?after=0", None, 0), ("?after=1", Some(0), 0)] {
+        let mut client = Client::open(&site, query, last);
+        assert_eq!(
+            (client.line(), client.line(), client.line()),
+            ("retry: 2000".into(), format!("id: {id}"), "".into())
+        );
     }
 }
 

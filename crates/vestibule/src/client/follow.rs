@@ -1,4 +1,4 @@
-//! Following the event stream across lost connections.
+//! Following a stream of the platform across lost connections.
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -19,11 +19,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 pub enum Followed {
     /// An event, as the API shows it.
     Event(Value),
+    /// An attribute as it was reported, as the API shows it.
+    Attribute(Value),
     /// A device whose presence has changed, as the API shows it.
     Presence(Value),
     /// A device that has been removed: its `id` and `serial`.
     Removed(Value),
-    /// The events up to this position are gone (retention); the stream goes on after it.
+    /// The events (or reports) up to this position are gone (retention); the stream goes on after it.
     Missed {
         /// The position the stream goes on after.
         resume: i64,
@@ -46,7 +48,7 @@ pub struct Follow<'a> {
     client: &'a Client,
     route: Route,
     connection: Option<Connection>,
-    /// Where to come back: everything up to here has been handed out.
+    /// Where to come back: everything up to here has been handed out, or is about to be.
     resume: Option<String>,
     /// Messages read and not handed out, the next one last.
     waiting: Vec<Message>,
@@ -65,21 +67,22 @@ impl<'a> Follow<'a> {
     /// # Errors
     /// When the first connection fails: there is nothing to come back to.
     pub fn open(client: &'a Client, route: Route, after: Option<i64>) -> Result<Follow<'a>, ClientError> {
-        // Without a position a connection lost before the first event would lose what comes in between, so "now" is made one.
-        let after = match after {
-            Some(after) => after,
-            None => newest(client)?,
-        };
         let mut follow = Follow {
             client,
             route,
             connection: None,
-            resume: Some(after.to_string()),
+            resume: after.map(|after| after.to_string()),
             waiting: Vec::new(),
             pause: FIRST_PAUSE,
             first_pause: FIRST_PAUSE,
         };
         follow.connect()?;
+        // The stream says at once where it begins: a connection lost before the first event is taken up there.
+        while follow.resume.is_none() {
+            if let Some(reason) = follow.read()? {
+                return Err(client.strange(format!("the stream ended before it had begun: {reason}")));
+            }
+        }
         Ok(follow)
     }
 
@@ -105,7 +108,7 @@ impl<'a> Follow<'a> {
                 return Ok(Some(followed));
             }
         }
-        let Some(connection) = &mut self.connection else {
+        if self.connection.is_none() {
             std::thread::sleep(self.pause);
             self.pause = (self.pause * 2).min(MAX_PAUSE);
             return match self.connect() {
@@ -116,18 +119,28 @@ impl<'a> Follow<'a> {
                 }
                 Err(error) => Err(error),
             };
-        };
+        }
+        Ok(self.read()?.map(|reason| self.lost(reason)))
+    }
+
+    /// Takes what has come; why the connection is over, when it is.
+    fn read(&mut self) -> Result<Option<String>, ClientError> {
+        let Some(Connection { body, parser }) = &mut self.connection else { return Ok(None) };
         let mut bytes = [0; 16 << 10];
-        match connection.body.read(&mut bytes) {
-            Ok(0) => Ok(Some(self.lost("the platform closed the stream".to_owned()))),
+        match body.read(&mut bytes) {
+            Ok(0) => Ok(Some("the platform closed the stream".to_owned())),
             Ok(length) => {
                 self.pause = self.first_pause;
-                let fed = connection.parser.feed(&bytes[..length], &mut self.waiting);
+                let fed = parser.feed(&bytes[..length], &mut self.waiting);
                 self.waiting.reverse();
                 fed.map_err(|error| self.client.strange(error.to_string()))?;
+                // All of it is handed out before more is read, and so before the connection is found to be over.
+                if !parser.last_id().is_empty() {
+                    self.resume = Some(parser.last_id().to_owned());
+                }
                 Ok(None)
             }
-            Err(error) => Ok(Some(self.lost(error.to_string()))),
+            Err(error) => Ok(Some(error.to_string())),
         }
     }
 
@@ -146,18 +159,13 @@ impl<'a> Follow<'a> {
     }
 
     /// One message: `None` when it is nothing to hand out.
-    fn take(&mut self, message: &Message) -> Result<Option<Followed>, ClientError> {
+    fn take(&self, message: &Message) -> Result<Option<Followed>, ClientError> {
         let json = |what: &str| -> Result<Value, ClientError> {
             serde_json::from_str(&message.data).map_err(|error| self.client.strange(format!("{what}: {error}")))
         };
         match message.event.as_str() {
-            "event" => {
-                let event = json("an event")?;
-                if !message.id.is_empty() {
-                    self.resume = Some(message.id.clone());
-                }
-                Ok(Some(Followed::Event(event)))
-            }
+            "event" => json("an event").map(|event| Some(Followed::Event(event))),
+            "attribute" => json("an attribute").map(|report| Some(Followed::Attribute(report))),
             "presence" => json("a presence change").map(|device| Some(Followed::Presence(device))),
             "removed" => json("a removal").map(|device| Some(Followed::Removed(device))),
             "presence_lagged" => Ok(Some(Followed::PresenceMissed)),
@@ -166,18 +174,11 @@ impl<'a> Follow<'a> {
                 let Some(resume) = notice.get("resume").and_then(Value::as_i64) else {
                     return Err(self.client.strange("a lagged notice without a position".to_owned()));
                 };
-                self.resume = Some(resume.to_string());
                 Ok(Some(Followed::Missed { resume }))
             }
             _ => Ok(None),
         }
     }
-}
-
-/// The position of the newest event; 0, before everything, when there is none.
-fn newest(client: &Client) -> Result<i64, ClientError> {
-    let page: Value = client.get(&Route::new("/v1/events").query("limit", "1"))?;
-    Ok(page.pointer("/items/0/position").and_then(Value::as_i64).unwrap_or(0))
 }
 
 #[cfg(test)]

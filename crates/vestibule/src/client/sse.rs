@@ -44,6 +44,7 @@ pub struct SseParser {
     /// The first line has been taken: a byte order mark can no longer come.
     begun: bool,
     id: String,
+    last_id: String,
     event: String,
     data: String,
 }
@@ -52,6 +53,11 @@ impl SseParser {
     /// A parser at the start of a stream.
     pub fn new() -> SseParser {
         SseParser::default()
+    }
+
+    /// The last id the stream has given with or before a complete message, be it one without data; empty when there is none.
+    pub fn last_id(&self) -> &str {
+        &self.last_id
     }
 
     /// Takes the next bytes and appends the messages they complete to `out`.
@@ -108,6 +114,7 @@ impl SseParser {
     fn dispatch(&mut self, out: &mut Vec<Message>) {
         let event = mem::take(&mut self.event);
         let mut data = mem::take(&mut self.data);
+        self.id.clone_into(&mut self.last_id);
         if data.pop().is_none() {
             return;
         }
@@ -155,6 +162,17 @@ mod tests {
     #[test]
     fn a_type_without_data_is_no_message_and_does_not_leak_into_the_next() {
         assert_eq!(parse("event: event\n\ndata: 1\n\n"), [message("", "message", "1")]);
+    }
+
+    #[test]
+    fn an_id_without_data_counts() {
+        let mut parser = SseParser::new();
+        let mut out = Vec::new();
+        parser.feed(b"retry: 1\nid: 41\n\n", &mut out).expect("small");
+        assert_eq!((parser.last_id(), out.len()), ("41", 0));
+        parser.feed(b"event: presence\ndata: x\n\nid: 42\nevent: event\ndata: {\"posi", &mut out).expect("small");
+        assert_eq!(out, [message("41", "presence", "x")]);
+        assert_eq!(parser.last_id(), "41", "the message with 42 is not complete");
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn open(client: &Client, after: Option<i64>) -> Result<Follow<'_>, ClientError> 
 #[test]
 fn a_lost_stream_goes_on_after_the_last_event_seen() {
     let (url, requests) = platform(vec![
-        answer("200 OK", "application/json", "{\"items\":[{\"position\":41}],\"next\":\"x\"}"),
+        stream("retry: 2000\nid: 41\n\n"),
         stream(
             ": hello\n\nid: 42\nevent: event\ndata: {\"position\":42}\n\nevent: presence\ndata: {\"id\":\"d\"}\n\nid: 43\nevent: event\ndata: {\"posi",
         ),
@@ -62,13 +62,15 @@ fn a_lost_stream_goes_on_after_the_last_event_seen() {
     ]);
     let client = client(&url);
     let mut follow = open(&client, None).expect("open");
+    assert!(matches!(follow.wait().expect("lost"), Followed::Lost { .. }));
+    assert_eq!(follow.wait().expect("back"), Followed::Reconnected);
     assert_eq!(follow.wait().expect("an event"), Followed::Event(json!({"position": 42})));
     assert_eq!(follow.wait().expect("a presence"), Followed::Presence(json!({"id": "d"})));
     assert!(matches!(follow.wait().expect("lost"), Followed::Lost { .. }));
     assert_eq!(follow.wait().expect("back"), Followed::Reconnected);
     assert_eq!(follow.wait().expect("an event"), Followed::Event(json!({"position": 43})));
     let asked: Vec<_> = requests.iter().take(3).collect();
-    assert_eq!(asked[0], ("GET /v1/events?limit=1 HTTP/1.1".to_owned(), None));
+    assert_eq!(asked[0], ("GET /v1/events/stream?device=SN-1 HTTP/1.1".to_owned(), None));
     assert_eq!(asked[1], ("GET /v1/events/stream?device=SN-1 HTTP/1.1".to_owned(), Some("41".to_owned())));
     assert_eq!(asked[2].1, Some("42".to_owned()), "not 43: that event was cut off");
 }
@@ -119,6 +121,22 @@ fn a_busy_platform_is_tried_again_and_a_refusing_one_is_not() {
     // A failed attempt doubles the pause; none may really pass here.
     follow.pause = Duration::ZERO;
     assert!(matches!(follow.wait(), Err(ClientError::Refused(refusal)) if refusal.status == 404));
+}
+
+#[test]
+fn a_stream_that_never_says_where_it_begins_is_none() {
+    let (url, _requests) = platform(vec![stream(": hello\n\n")]);
+    let client = client(&url);
+    let error = open(&client, None).err().expect("no beginning");
+    assert!(error.to_string().contains("before it had begun"), "{error}");
+}
+
+#[test]
+fn attributes_are_followed_as_well() {
+    let (url, _requests) = platform(vec![stream("id: 7\nevent: attribute\ndata: {\"value\":1}\n\n")]);
+    let client = client(&url);
+    let mut follow = open(&client, Some(6)).expect("open");
+    assert_eq!(follow.wait().expect("an attribute"), Followed::Attribute(json!({"value": 1})));
 }
 
 #[test]
