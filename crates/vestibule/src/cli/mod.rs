@@ -1,5 +1,6 @@
 //! The command line: one module per noun, one file per command.
 
+mod audit;
 mod connect;
 mod demo;
 mod device;
@@ -43,6 +44,7 @@ const EXAMPLES: &str = "Examples:
   vestibule up --data /var/lib/vestibule             the platform itself
   vestibule device add SN-0001 --code-file code.txt  let a device in
   vestibule event follow                             see what devices report
+  vestibule audit --from 1d                          see who did what
   vestibule simulate --devices 100                   load it with devices that do not exist";
 
 #[derive(Subcommand)]
@@ -54,6 +56,7 @@ enum Command {
     DemoDevice(crate::demo::child::Args),
     Device(device::Args),
     Event(event::Args),
+    Audit(audit::Args),
     Simulate(simulate::Args),
 }
 
@@ -68,6 +71,7 @@ pub fn run(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::DemoDevice(args) => crate::demo::child::run(args, out),
         Command::Device(args) => device::run(args, out),
         Command::Event(args) => event::run(args, out),
+        Command::Audit(args) => audit::run(args, out),
         Command::Simulate(args) => simulate::run(args, out),
     }
 }

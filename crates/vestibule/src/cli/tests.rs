@@ -27,9 +27,28 @@ fn every_command_has_an_example() {
     }
     let mut seen = Vec::new();
     visit(&Cli::command(), &mut seen);
-    for name in
-        ["up", "demo", "add", "enrol", "list", "show", "get", "set", "invoke", "watch", "remove", "why", "follow"]
-    {
+    for name in [
+        "up",
+        "demo",
+        "add",
+        "enrol",
+        "list",
+        "show",
+        "children",
+        "get",
+        "set",
+        "invoke",
+        "queue",
+        "pass",
+        "watch",
+        "redirect",
+        "keep-alive",
+        "force-offline",
+        "remove",
+        "why",
+        "follow",
+        "audit",
+    ] {
         assert!(seen.iter().any(|seen| seen == name), "{name} is missing from {seen:?}");
     }
 }
@@ -53,7 +72,18 @@ fn command_lines_people_type() {
         "device invoke SN-1 Light/Blink",
         "device get SN-1",
         "device get SN-1 Lamp/0/Light/Power --json",
-        "device set SN-1 Light/Power true --wait 5s",
+        "device set SN-1 Light/Power true --wait 5s --expires-in 1h",
+        "device add SN-2 --code-file - --parent SN-1",
+        "device children SN-1 --json",
+        "device invoke SN-1 Light/Blink --queue 10m --idempotency-key k-1",
+        "device queue SN-1",
+        "device queue SN-1 --cancel 019bb8f0-9c5e-7a70-a1a7-0a4d0f0d2f10",
+        "device pass SN-1 Meter/0/Raw/Frame --type text/plain --data hello",
+        "device pass SN-1 Raw/Frame --type a/b --file - --deadline 5s",
+        "device redirect SN-1 hall.example",
+        "device keep-alive SN-1 60s",
+        "device force-offline SN-1",
+        "audit --device SN-1 --actor a --action b --from 1d --to 1h --limit 5 --json",
         "device watch SN-1 --json",
         "device why SN-1",
         "device remove SN-1",
@@ -73,6 +103,12 @@ fn wrong_command_lines_are_usage_errors() {
         "device add SN-1 --code A --code-file b",
         "device add --code A",
         "device enrol SN-1 --window soon",
+        "device pass SN-1 Raw/Frame --type a/b",
+        "device pass SN-1 Raw/Frame --data x",
+        "device pass SN-1 Raw/Frame --type a/b --data x --file y",
+        "device invoke SN-1 Light/Blink --queue soon",
+        "device keep-alive SN-1",
+        "audit --limit 0",
         "event list --from yesterday",
         "event follow --after -1",
         "demo --port 70000",

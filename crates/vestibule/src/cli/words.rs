@@ -64,14 +64,23 @@ pub(super) fn presence(device: &Value) -> String {
 
 /// One line for one event: when, who, what, and with which data.
 pub(super) fn event(event: &Value) -> String {
+    report(event, "  ", "/data")
+}
+
+/// One line for one attribute as it was reported: when, who, which, and its value.
+pub(super) fn attribute(attribute: &Value) -> String {
+    report(attribute, " = ", "/value")
+}
+
+fn report(event: &Value, between: &str, value: &str) -> String {
     let place: Vec<String> =
         ["/resource", "/index", "/area", "/name"].iter().map(|member| text(event, member)).collect();
     let mut line = format!(
-        "{}  {}  {}  {}",
+        "{}  {}  {}{between}{}",
         time(event, "/time"),
         text(event, "/device/serial"),
         place.join("/"),
-        text(event, "/data")
+        text(event, value)
     );
     let flags: Vec<&str> =
         event.pointer("/flags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
@@ -85,7 +94,7 @@ pub(super) fn event(event: &Value) -> String {
 pub(super) fn notice(followed: &Followed) -> Option<String> {
     match followed {
         Followed::Missed { resume } => {
-            Some(format!("the events up to position {resume} are gone (retention); going on after it"))
+            Some(format!("what was reported up to position {resume} is gone (retention); going on after it"))
         }
         Followed::Reconnected => Some("connected again".to_owned()),
         Followed::Lost { reason, pause } => Some(format!("{reason}; trying again in {} s", pause.as_secs())),
@@ -155,6 +164,15 @@ mod tests {
             shown,
             "2026-01-02T03:04:05Z  SN-1  door/0/alarm/opened  {\"by\":\"\\u001b]0;pwned\\u0007\u{fffd}\"}  [clock_suspect, at_least_once]"
         );
+    }
+
+    #[test]
+    fn an_attribute_is_a_line_that_says_its_value() {
+        let shown = attribute(&json!({
+            "position": 7, "device": {"id": "d", "serial": "SN-1"}, "resource": "Lamp", "index": "0", "area": "Light",
+            "name": "Power", "time": "2026-01-02T03:04:05Z", "received": "x", "value": true, "flags": []
+        }));
+        assert_eq!(shown, "2026-01-02T03:04:05Z  SN-1  Lamp/0/Light/Power = true");
     }
 
     #[test]

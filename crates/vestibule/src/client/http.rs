@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use ureq::http::{Method, Request, Response, Uri};
 use ureq::{Agent, Body};
 use zeroize::Zeroizing;
@@ -88,7 +89,22 @@ pub enum ClientError {
     },
 }
 
-/// The API of one platform.
+/// What a request carries.
+struct Sent<'a> {
+    media_type: &'a str,
+    /// Its idempotency key.
+    key: Option<&'a str>,
+    bytes: Vec<u8>,
+}
+
+impl Sent<'_> {
+    fn json(body: &Value) -> Sent<'static> {
+        Sent { media_type: "application/json", key: None, bytes: body.to_string().into_bytes() }
+    }
+}
+
+/// The API of one platform. Clones share their connections.
+#[derive(Clone)]
 pub struct Client {
     agent: Agent,
     base: String,
@@ -131,16 +147,46 @@ impl Client {
     ///
     /// # Errors
     /// As [`ClientError`] says.
-    pub fn post<T: DeserializeOwned>(&self, route: &Route, body: &serde_json::Value) -> Result<T, ClientError> {
-        self.json(self.call(Method::POST, route, Some(body.to_string()))?)
+    pub fn post<T: DeserializeOwned>(&self, route: &Route, body: &Value) -> Result<T, ClientError> {
+        self.json(self.call(Method::POST, route, Some(Sent::json(body)))?)
+    }
+
+    /// POST of JSON, answered with JSON: under this idempotency key, so that it is carried out once however often it is
+    /// sent.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn post_once<T: DeserializeOwned>(&self, route: &Route, key: &str, body: &Value) -> Result<T, ClientError> {
+        self.json(self.call(Method::POST, route, Some(Sent { key: Some(key), ..Sent::json(body) }))?)
+    }
+
+    /// POST of bytes of this media type, answered with JSON.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn post_bytes<T: DeserializeOwned>(
+        &self,
+        route: &Route,
+        media_type: &str,
+        bytes: Vec<u8>,
+    ) -> Result<T, ClientError> {
+        self.json(self.call(Method::POST, route, Some(Sent { media_type, key: None, bytes }))?)
+    }
+
+    /// POST of JSON; the answer has no content of interest.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn tell(&self, route: &Route, body: &Value) -> Result<(), ClientError> {
+        self.call(Method::POST, route, Some(Sent::json(body))).map(drop)
     }
 
     /// PUT of JSON, answered with JSON.
     ///
     /// # Errors
     /// As [`ClientError`] says.
-    pub fn put<T: DeserializeOwned>(&self, route: &Route, body: &serde_json::Value) -> Result<T, ClientError> {
-        self.json(self.call(Method::PUT, route, Some(body.to_string()))?)
+    pub fn put<T: DeserializeOwned>(&self, route: &Route, body: &Value) -> Result<T, ClientError> {
+        self.json(self.call(Method::PUT, route, Some(Sent::json(body)))?)
     }
 
     /// DELETE; the answer has no content of interest.
@@ -169,11 +215,14 @@ impl Client {
         }
     }
 
-    fn call(&self, method: Method, route: &Route, body: Option<String>) -> Result<Response<Body>, ClientError> {
-        let request = self.request(method, route).header("accept", "application/json");
-        let answer = match body {
-            Some(body) => {
-                let request = self.sealed(request.header("content-type", "application/json").body(body))?;
+    fn call(&self, method: Method, route: &Route, sent: Option<Sent<'_>>) -> Result<Response<Body>, ClientError> {
+        let mut request = self.request(method, route).header("accept", "application/json");
+        let answer = match sent {
+            Some(Sent { media_type, key, bytes }) => {
+                if let Some(key) = key {
+                    request = request.header("idempotency-key", key);
+                }
+                let request = self.sealed(request.header("content-type", media_type).body(bytes))?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(Some(ANSWER)).build())
             }
             None => {

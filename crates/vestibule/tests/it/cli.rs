@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Done, Platform, Program, SecondDevice, minted, vestibule, wait};
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 22] = [
     &[],
     &["up"],
     &["demo"],
@@ -20,6 +20,15 @@ const COMMANDS: [&[&str]; 13] = [
     &["device", "list"],
     &["device", "show"],
     &["device", "watch"],
+    &["device", "children"],
+    &["device", "invoke"],
+    &["device", "queue"],
+    &["device", "set"],
+    &["device", "pass"],
+    &["device", "redirect"],
+    &["device", "keep-alive"],
+    &["device", "force-offline"],
+    &["audit"],
     &["device", "why"],
     &["device", "remove"],
     &["event", "list"],

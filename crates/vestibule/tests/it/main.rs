@@ -1,6 +1,7 @@
 //! The whole platform from outside: the real binary, talked to over its sockets.
 
 mod attributes;
+mod audit;
 mod cli;
 mod durability;
 mod hostile;
@@ -8,6 +9,7 @@ mod listen;
 mod mqtt;
 mod newcomer;
 mod operations;
+mod queue;
 mod second_device;
 mod simulate;
 mod support;

@@ -19,6 +19,7 @@ const MAX_CODE_FILE: u64 = 4_096;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vestibule device add SN-0001 --code-file code.txt --name 'Front door'
+  vestibule device add DOOR-1 --code-file code.txt --parent HUB-0001
   pass show devices/SN-0001 | vestibule device add SN-0001 --code-file -
 
 A code on the command line (--code) is seen by other users of this machine
@@ -34,6 +35,9 @@ pub(in super::super) struct Args {
     /// A name for people
     #[arg(long)]
     name: Option<String>,
+    /// Id or serial of the hub or gateway it is reached through
+    #[arg(long, value_name = "D")]
+    parent: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -82,7 +86,7 @@ fn from_file(path: &Path) -> io::Result<Zeroizing<String>> {
 
 pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Result<()> {
     let mut body = json!({ "serial": args.serial, "code": args.code.read()?.as_str() });
-    for (member, value) in [("product", args.product), ("name", args.name)] {
+    for (member, value) in [("product", args.product), ("name", args.name), ("parent", args.parent)] {
         if let Some(value) = value {
             body[member] = Value::from(value);
         }

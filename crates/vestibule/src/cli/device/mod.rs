@@ -1,12 +1,18 @@
 //! `vestibule device …`
 
 mod add;
+mod children;
 mod disable;
 mod enable;
 mod enrol;
+mod force_offline;
 mod get;
 mod invoke;
+mod keep_alive;
 mod list;
+mod pass;
+mod queue;
+mod redirect;
 mod remove;
 mod rotate;
 mod set;
@@ -45,11 +51,17 @@ enum Command {
     Enable(enable::Args),
     List(list::Args),
     Show(show::Args),
+    Children(children::Args),
     Get(get::Args),
     Set(set::Args),
     Invoke(invoke::Args),
+    Queue(queue::Args),
+    Pass(pass::Args),
     Watch(watch::Args),
     Why(why::Args),
+    Redirect(redirect::Args),
+    KeepAlive(keep_alive::Args),
+    ForceOffline(force_offline::Args),
     Remove(remove::Args),
 }
 
@@ -63,11 +75,17 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::Enable(args) => enable::run(args, client, out),
         Command::List(args) => list::run(args, client, out),
         Command::Show(args) => show::run(args, client, out),
+        Command::Children(args) => children::run(args, client, out),
         Command::Get(args) => get::run(args, client, out),
         Command::Set(args) => set::run(args, client, out),
         Command::Invoke(args) => invoke::run(args, client, out),
+        Command::Queue(args) => queue::run(args, client, out),
+        Command::Pass(args) => pass::run(args, client, out),
         Command::Watch(args) => watch::run(args, client, out),
         Command::Why(args) => why::run(args, client, out),
+        Command::Redirect(args) => redirect::run(args, client, out),
+        Command::KeepAlive(args) => keep_alive::run(args, client, out),
+        Command::ForceOffline(args) => force_offline::run(args, client, out),
         Command::Remove(args) => remove::run(args, client, out),
     }
 }
@@ -91,9 +109,23 @@ fn part_of(route: Route, part: &str) -> anyhow::Result<Route> {
     Ok(levels.into_iter().fold(route, Route::segment))
 }
 
+/// What goes into a header as it is.
+fn header_text(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && text.trim() == text;
+    if fits { Ok(text.to_owned()) } else { Err("expected printable ASCII without spaces around it".to_owned()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_into_a_header_cannot_end_it() {
+        assert_eq!(header_text("text/plain; charset=utf-8").as_deref(), Ok("text/plain; charset=utf-8"));
+        for wrong in ["", " a", "a\r\nb: c", "ä"] {
+            assert!(header_text(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn a_part_is_written_with_four_levels_or_two() {

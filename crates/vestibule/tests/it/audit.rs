@@ -1,0 +1,77 @@
+//! The audit from the command line, with what it tells of: sub-devices, wishes, directives, messages.
+
+use serde_json::{Value, json};
+
+use crate::support::{Platform, Program, SecondDevice, minted, until};
+
+const CODE: &str = "ABCDEF";
+
+fn actions(rows: &Value) -> Vec<&str> {
+    rows["items"].as_array().expect("a list").iter().map(|row| row["action"].as_str().expect("an action")).collect()
+}
+
+#[test]
+fn what_is_done_is_in_the_audit() {
+    let platform = Platform::start();
+    let (hub, child) = (minted("HUB"), minted("SN"));
+    platform.cli(&["device", "add", &hub, "--code", CODE]).expect(0);
+    let added = platform.cli(&["device", "add", &child, "--code", CODE, "--parent", &hub, "--json"]).expect(0).json();
+    assert_eq!(added["parent"], platform.device(&hub)["id"]);
+    let nobody = platform.cli(&["device", "add", "SN-X", "--code", CODE, "--parent", "NOBODY"]).expect(1);
+    assert!(nobody.stderr.contains("parent"), "{nobody:?}");
+    let children = platform.cli(&["device", "children", &hub, "--json"]).expect(0).json();
+    assert_eq!(children, json!({ "items": [platform.device(&child)], "next": null }));
+    let shown = platform.cli(&["device", "show", &hub]).expect(0).stdout;
+    assert!(shown.lines().any(|line| line.split_whitespace().eq(["children", "1"])), "{shown}");
+    let shown = platform.cli(&["device", "show", &child]).expect(0).stdout;
+    assert!(shown.lines().any(|line| line.starts_with("parent ")), "{shown}");
+
+    let wished = platform.cli(&["device", "set", &child, "Light/Power", "true", "--expires-in", "1h"]).expect(0);
+    assert!(wished.stdout.contains("told again when it comes"), "{wished:?}");
+    for command in [
+        &["device", "force-offline", &*child][..],
+        &["device", "redirect", &child, "hall.example"],
+        &["device", "keep-alive", &child, "60s"],
+    ] {
+        let refused = platform.cli(command).expect(1);
+        assert!(refused.stderr.contains("Device offline"), "{refused:?}");
+    }
+    let passed =
+        platform.cli(&["device", "pass", &child, "Raw/Frame", "--type", "text/plain", "--data", "hello"]).expect(1);
+    assert!(passed.stderr.contains("is not there; nothing was sent"), "{passed:?}");
+
+    let rows = platform.cli(&["audit", "--device", &child, "--json"]).expect(0).json();
+    assert_eq!(actions(&rows), ["pass.deliver", "attribute.set", "device.add"]);
+    let row = &rows["items"][0];
+    assert_eq!((&row["actor"], &row["ok"]), (&json!("administrator"), &json!(false)));
+    assert_eq!((&row["detail"]["media_type"], &row["detail"]["outcome"]), (&json!("text/plain"), &json!("offline")));
+    let added = platform.cli(&["audit", "--action", "device.add", "--limit", "1"]).expect(0).stdout;
+    assert_eq!(added.lines().count(), 2, "{added}");
+    assert!(added.contains(&child) && !added.contains(CODE), "{added}");
+    let none = platform.cli(&["audit", "--to", "1h", "--json"]).expect(0).json();
+    assert_eq!(none, json!({"items": [], "next": null}));
+    platform.assert_no_panic();
+}
+
+#[test]
+fn a_watched_device_shows_its_attributes() {
+    let platform = Platform::start();
+    let serial = minted("SN");
+    platform.add(&serial, CODE);
+    let mut watch = platform.command(&["device", "watch", &serial, "--json"]);
+    let line =
+        |program: &mut Program| -> Value { serde_json::from_str(&program.line().expect("a line")).expect("JSON") };
+    assert_eq!(line(&mut watch)["presence"]["presence"]["state"], "never_seen");
+    let flags = ["--attribute", "Lamp/0/Light/Power=false", "--hold", "60"];
+    let device = SecondDevice::start(&platform, &serial, CODE, &flags);
+    let report = until("the attribute", || {
+        let line = line(&mut watch);
+        line.get("attribute").cloned()
+    });
+    assert_eq!((&report["device"]["serial"], &report["value"]), (&json!(serial), &json!(false)));
+    assert_eq!(report["name"], "Power");
+    device.kill();
+    platform.cli(&["device", "remove", &serial]).expect(0);
+    while line(&mut watch).get("removed").is_none() {}
+    assert_eq!(watch.finish().code, Some(0));
+}
