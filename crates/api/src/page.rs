@@ -5,6 +5,10 @@ use axum::response::{Html, IntoResponse};
 use uuid::Uuid;
 
 const PAGE: &str = include_str!("page/index.html");
+/// How it looks.
+const STYLE: &str = include_str!("page/style.css");
+/// Stands in the page where that goes.
+const STYLE_HERE: &str = "{{style}}";
 /// What belongs to one device that is opened.
 const DEVICE: &str = include_str!("page/device.js");
 /// Stands in the page where that goes.
@@ -32,7 +36,7 @@ pub(crate) async fn live_page() -> impl IntoResponse {
         (header::REFERRER_POLICY, "no-referrer".to_owned()),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
-    (headers, Html(PAGE.replace(NONCE, &nonce).replace(DEVICE_HERE, DEVICE)))
+    (headers, Html(PAGE.replace(NONCE, &nonce).replace(STYLE_HERE, STYLE).replace(DEVICE_HERE, DEVICE)))
 }
 
 #[cfg(test)]
@@ -53,8 +57,11 @@ mod tests {
             "http://",
             "https://",
         ] {
-            assert!(!PAGE.contains(unsafe_way) && !DEVICE.contains(unsafe_way), "{unsafe_way}");
+            for part in [PAGE, STYLE, DEVICE] {
+                assert!(!part.contains(unsafe_way), "{unsafe_way}");
+            }
         }
-        assert!(!DEVICE.contains("</script") && PAGE.contains(DEVICE_HERE));
+        assert!(!DEVICE.contains("</script") && !STYLE.contains("</style"));
+        assert!(PAGE.contains(DEVICE_HERE) && PAGE.contains(STYLE_HERE));
     }
 }

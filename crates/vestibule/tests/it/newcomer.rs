@@ -88,6 +88,48 @@ fn a_device_is_operated_and_its_attributes_are_set_from_the_page() {
 }
 
 #[test]
+fn the_page_shows_what_waits_for_a_device_what_was_done_and_what_lies_under_it() {
+    let platform = Platform::start();
+    for (serial, parent) in [("HUB", None), ("OTHER", None), ("CHILD", Some("HUB"))] {
+        let new = json!({ "serial": serial, "code": "ABCDEF", "parent": parent });
+        platform.http().post("/v1/devices", &new).ok();
+    }
+    let asked = json!({ "input": { "n": 3 }, "queue": { "expires_in": 600 } });
+    platform.http().post("/v1/devices/CHILD/operations/Lamp/0/Light/Blink", &asked).ok();
+    let wish = json!({ "value": true, "expires_in": 1 });
+    platform.http().put("/v1/devices/CHILD/attributes/Lamp/0/Light/Power", &wish).ok();
+
+    let mut browser = Browser::open(&format!("{}/#token={}", platform.url(), platform.token()));
+    let names = "[...document.querySelectorAll('#devices li')].map(row => row.className + ' ' + row.querySelector('.name')?.textContent)";
+    let expected = json!(["device HUB", "device child CHILD", "device OTHER"]);
+    until("the sub-device under its hub", || (browser.evaluate(names) == expected).then_some(()));
+    browser.evaluate("document.querySelector('#devices .child button').click()");
+    let text = |list: &str| {
+        format!(
+            "document.querySelector('#{list}').parentElement.hidden ? '' : document.querySelector('#{list}').innerText"
+        )
+    };
+    for (list, parts) in [
+        ("queue", &["Lamp/0/Light/Blink", r#"{"n":3}"#, "until"][..]),
+        ("attributes", &["Lamp/0/Light/Power", "expired"]),
+        ("audit", &["device.add", "attribute.set", "operation.invoke"]),
+    ] {
+        until(&format!("{parts:?} among the {list}"), || {
+            let shown = browser.evaluate(&text(list));
+            parts.iter().all(|part| shown.as_str().is_some_and(|shown| shown.contains(part))).then_some(())
+        });
+    }
+    browser.evaluate("document.querySelector('#queue button').click()");
+    until("nothing waits", || (browser.evaluate(&text("queue")) == "").then_some(()));
+    until("the audit says so", || {
+        let shown = browser.evaluate(&text("audit"));
+        shown.as_str().is_some_and(|shown| shown.contains("operation.cancel")).then_some(())
+    });
+    assert_eq!(platform.http().get("/v1/devices/CHILD/queue").ok()["items"], json!([]));
+    assert_eq!(browser.complaints(), [] as [Value; 0], "the browser complains of the page");
+}
+
+#[test]
 fn the_page_without_its_token_shows_nothing_of_the_site() {
     let demo = Demo::start();
     let (address, _) = demo.url.split_once("/#").expect("a token");
