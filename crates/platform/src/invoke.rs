@@ -210,8 +210,12 @@ impl Platform {
     }
 
     /// An adapter got an answer to an operation that nobody waits for any more.
-    pub fn late_answer(&self, device: &Arc<Device>, code: i64) {
+    /// With its `path`, where that is known, it is in the operation log with the outcome `late` and the device's code.
+    pub fn late_answer(&self, device: &Arc<Device>, path: Option<&Arc<DevicePath>>, code: i64) {
         metrics::counter!("vestibule_operations_late_total").increment(1);
+        if let Some(path) = path {
+            self.log_late(device, path, code);
+        }
         let text = if code == 0 {
             "The device answered an operation after its deadline: it was carried out."
         } else {

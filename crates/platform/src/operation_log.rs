@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use vestibule_store::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
 
+use crate::audit::DEVICE;
 use crate::device::Device;
 use crate::invoke::Outcome;
 use crate::platform::Platform;
@@ -105,10 +106,29 @@ impl Platform {
             _ => {}
         }
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let entry = Entry { by, queued, input, outcome: outcome.as_str(), output, code, message, took_ms };
-        let data = serde_json::to_string(&entry).expect("raw JSON, text and numbers are JSON");
-        let now = self.clock().now_ms();
         metrics::counter!("vestibule_operations_total", "outcome" => outcome.as_str()).increment(1);
+        let entry = Entry { by, queued, input, outcome: outcome.as_str(), output, code, message, took_ms };
+        self.append_operation(device, path, id, &entry)
+    }
+
+    /// Writes down that an operation was answered when nobody waited for it any more.
+    pub(crate) fn log_late(&self, device: &Device, path: &Arc<DevicePath>, code: i64) {
+        let entry = Entry {
+            by: DEVICE,
+            queued: None,
+            input: None,
+            outcome: "late",
+            output: None,
+            code: Some(code),
+            message: None,
+            took_ms: 0,
+        };
+        self.append_operation(device, path, Uuid::now_v7(), &entry);
+    }
+
+    fn append_operation(&self, device: &Device, path: &Arc<DevicePath>, id: Uuid, entry: &Entry<'_>) -> Position {
+        let data = serde_json::to_string(entry).expect("raw JSON, text and numbers are JSON");
+        let now = self.clock().now_ms();
         self.journal().append(Record {
             position: Position::START,
             device: device.id,

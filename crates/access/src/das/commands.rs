@@ -67,7 +67,7 @@ impl Das {
 
     fn answered_own(&self, session: &DasSession, seq: u64, own: OwnOperation, code: i64) -> Disposition {
         let reply = Reply { code, message: None, data: None };
-        self.answered(&session.own, seq, reply, |waiting| waiting.kind == Kind::Own(own))
+        self.answered(&session.own, seq, reply, None, |waiting| waiting.kind == Kind::Own(own))
     }
 
     /// The device has taken note of its owner: an attribute of its own from now on.

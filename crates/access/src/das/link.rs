@@ -62,7 +62,7 @@ pub(super) struct Waiting {
     pub(super) path: DevicePath,
     /// What an operation of the protocol itself was given.
     pub(super) input: Option<Box<str>>,
-    reply: Reply,
+    pub(super) reply: Reply,
 }
 
 /// Which answer a request waits for.

@@ -72,11 +72,12 @@ impl Das {
             Channel::Operate(path) => self.answer_operation(speaker, seq, path),
             Channel::OperateReply(path) => {
                 let reply = Reply::parse(application)?;
-                self.answered(speaker, seq, reply, |waiting| waiting.kind == Kind::Operate && waiting.path == **path)
+                let fits = |waiting: &Waiting| waiting.kind == Kind::Operate && waiting.path == **path;
+                self.answered(speaker, seq, reply, Some(path), fits)
             }
             Channel::SetReply(path) => {
                 let reply = Reply::parse(application)?;
-                self.answered(speaker, seq, reply, |waiting| waiting.kind == Kind::Set && waiting.path == **path)
+                self.answered(speaker, seq, reply, None, |waiting| waiting.kind == Kind::Set && waiting.path == **path)
             }
             Channel::Shadow(place, message) => self.shadow(speaker, seq, place, *message, application)?,
             Channel::Pass(path) => {
@@ -101,7 +102,7 @@ impl Das {
             Channel::UpgradeReply => {
                 let ota::UpgradeReply { code, message } = ota::UpgradeReply::parse(application)?;
                 let reply = Reply { code: code.into(), message: Some(message.into()), data: None };
-                self.answered(speaker, seq, reply, |waiting| waiting.kind == Kind::Own(OwnOperation::Upgrade))
+                self.answered(speaker, seq, reply, None, |waiting| waiting.kind == Kind::Own(OwnOperation::Upgrade))
             }
             Channel::Command(_) | Channel::NotHandled => Disposition::Done,
         })
@@ -176,7 +177,7 @@ impl Das {
             Shadow::SetReply => {
                 let code = shadow::parse_set_reply(application)?;
                 let reply = Reply { code, message: None, data: None };
-                Ok(self.answered(speaker, seq, reply, |waiting| {
+                Ok(self.answered(speaker, seq, reply, None, |waiting| {
                     let path = &waiting.path;
                     waiting.kind == Kind::Shadow && path.resource == *resource && path.index == *index
                 }))
@@ -225,12 +226,13 @@ impl Das {
     }
 
     /// A reply belongs to the request whose number it repeats, if that was for the same part of the device (9.8); what
-    /// belongs to none is dropped.
+    /// belongs to none is dropped. `late` is which operation it answers, where its topic says so.
     pub(super) fn answered(
         &self,
         speaker: &Speaker,
         seq: u64,
         reply: Reply<'_>,
+        late: Option<&Arc<DevicePath>>,
         fits: impl FnOnce(&Waiting) -> bool,
     ) -> Disposition {
         let code = reply.code;
@@ -244,11 +246,12 @@ impl Das {
                     true => Answer::Done(reply.data.map(Into::into)),
                     false => Answer::Failed { code, message: reply.message.map(|words| words.as_ref().into()) },
                 };
-                if !waiting.answer(answer) && is_operation {
-                    self.platform.late_answer(&speaker.device, code);
+                let Waiting { path, reply, .. } = waiting;
+                if !reply.answer(answer) && is_operation {
+                    self.platform.late_answer(&speaker.device, Some(&Arc::new(path)), code);
                 }
             }
-            Take::Late => self.platform.late_answer(&speaker.device, code),
+            Take::Late => self.platform.late_answer(&speaker.device, late, code),
             Take::Unknown => self.dropped(speaker, "reply_to_nothing"),
         }
         Disposition::Done

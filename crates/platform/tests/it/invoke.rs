@@ -105,10 +105,12 @@ async fn a_deadline_that_passes_is_said_and_the_answer_after_it_is_late() {
     let outcome = invoke_within(platform, Arc::clone(&device), bed.token(), None, deadline).await;
     assert_eq!(outcome, Ok(Outcome::TimedOut));
     assert!(!line.operation().await.reply.answer(Answer::Done(None)), "nobody waits any more");
-    bed.platform.late_answer(&device, 0);
+    bed.platform.late_answer(&device, Some(&Arc::new(open_door())), 0);
     let facts = device.facts();
     let reasons: Vec<&str> = facts.iter().map(|fact| &*fact.reason).collect();
     assert_eq!(reasons, ["timed_out", "late_answer"]);
+    let late = &logged(&bed).await[0];
+    assert_eq!(*late, json!({"by": "device", "outcome": "late", "code": 0}));
 }
 
 #[tokio::test]
