@@ -15,6 +15,8 @@ use crate::platform::Platform;
 pub(crate) const DEVICE: &str = "device";
 /// A device that goes on doing what it may not is written down once in this time for each kind of thing.
 const AGAIN: i64 = 60 * 60 * 1_000;
+/// How often those that may be forgotten are looked for, when there is no room, in milliseconds.
+const SWEEP: i64 = 60 * 1_000;
 /// Devices and kinds remembered for that.
 const REMEMBERED: usize = 16_384;
 
@@ -31,26 +33,37 @@ pub(crate) struct Deed<'a> {
 
 /// When a device was last written down for something it may not do.
 #[derive(Default)]
-pub(crate) struct Misdeeds {
-    last: Mutex<HashMap<(DeviceId, &'static str), i64>>,
+pub(crate) struct Misdeeds(Mutex<Remembered>);
+
+#[derive(Default)]
+struct Remembered {
+    last: HashMap<(DeviceId, &'static str), i64>,
+    swept: i64,
 }
 
 impl Misdeeds {
     /// Whether it is to be written down now.
     fn is_due(&self, device: DeviceId, action: &'static str, now: i64) -> bool {
-        let mut last = self.last.lock();
-        if last.len() >= REMEMBERED {
+        let mut remembered = self.0.lock();
+        let Remembered { last, swept } = &mut *remembered;
+        match last.get_mut(&(device, action)) {
+            Some(at) if now.saturating_sub(*at) < AGAIN => return false,
+            Some(at) => {
+                *at = now;
+                return true;
+            }
+            None => {}
+        }
+        if last.len() >= REMEMBERED && now.saturating_sub(*swept) >= SWEEP {
+            *swept = now;
             last.retain(|_, at| now.saturating_sub(*at) < AGAIN);
         }
-        match last.get(&(device, action)) {
-            Some(at) if now.saturating_sub(*at) < AGAIN => false,
-            // A flood by ever new devices is no reason to forget others; it is counted all the same.
-            None if last.len() >= REMEMBERED => false,
-            _ => {
-                last.insert((device, action), now);
-                true
-            }
+        // A flood by ever new devices is no reason to forget others; it is counted all the same.
+        let has_room = last.len() < REMEMBERED;
+        if has_room {
+            last.insert((device, action), now);
         }
+        has_room
     }
 }
 
@@ -126,6 +139,6 @@ mod tests {
         }
         assert!(!misdeeds.is_due(DeviceId::mint(), "a", 1));
         assert!(misdeeds.is_due(DeviceId::mint(), "a", AGAIN + 1));
-        assert_eq!(misdeeds.last.lock().len(), 1);
+        assert_eq!(misdeeds.0.lock().last.len(), 1);
     }
 }

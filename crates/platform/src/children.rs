@@ -55,7 +55,7 @@ impl Platform {
     /// going by [`Platform::connected`] and [`Platform::disconnected`].
     ///
     /// # Errors
-    /// [`ChildRefused`]; every refusal but those of the store is in the audit.
+    /// [`ChildRefused`]; that there are refusals, other than those of the store, is in the audit once an hour.
     pub async fn admit_child(
         &self,
         hub: &Arc<Device>,
@@ -70,6 +70,21 @@ impl Platform {
             self.misdeed(hub, "hub.child_refused", json!({"child": serial, "reason": refused.as_str()}));
         }
         Err(refused)
+    }
+
+    /// A sub-device has come in by itself: it is not reached through a hub any more.
+    pub(crate) async fn leave_hub(&self, device: &Device) {
+        let Some(device) = self.device_by_id(device.id) else { return };
+        let (control, registry, auditor) = (self.control().clone(), Arc::clone(self.registry()), self.auditor());
+        to_the_end(async move {
+            if let Err(error) = control.set_parent(device.id, None).await {
+                return tracing::warn!(serial = %device.serial, %error, "a device stays a part of its hub");
+            }
+            registry.set_parent(&device, None);
+            let (device, detail) = (Some(&*device), json!({"parent": null}));
+            auditor.write(Deed { actor: DEVICE, action: "device.parent", device, detail, ok: true }).await;
+        })
+        .await;
     }
 
     async fn judge_child(
@@ -105,7 +120,10 @@ impl Platform {
                 Some(_) => return Err(ChildRefused::Elsewhere),
                 None => {
                     control.set_parent(child.id, Some(hub.id)).await?;
-                    registry.set_parent(&child, Some(hub.id));
+                    if !registry.set_parent(&child, Some(hub.id)) {
+                        // The hub was removed in this moment, and the store knows.
+                        return Err(ChildRefused::Unproven);
+                    }
                     let detail = json!({"parent": hub.serial});
                     let device = Some(&*child);
                     auditor.write(Deed { actor: DEVICE, action: "device.parent", device, detail, ok: true }).await;

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use vestibule_store::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
 
 use crate::device::Device;
-use crate::json::depth;
+use crate::json::{depth, path_error};
 use crate::platform::Platform;
 use crate::twin::MAX_VALUE;
 
@@ -15,7 +15,6 @@ const AHEAD: i64 = 5 * 60 * 1_000;
 /// 2020-01-01T00:00:00Z: a device time before it comes from a clock that was never set.
 const EARLIEST: i64 = 1_577_836_800_000;
 const MAX_DEPTH: usize = 32;
-const MAX_NAME: usize = 128;
 const MAX_EVENT_ID: usize = 64;
 
 /// What a device reports.
@@ -41,8 +40,8 @@ pub enum ReportError {
     /// The JSON text is nested too deeply.
     #[error("the report is nested more than 32 levels deep")]
     TooDeep,
-    /// A level of the path is empty or too long.
-    #[error("a level of the report's path is empty or longer than 128 bytes")]
+    /// A level of the path is empty, too long or has control characters.
+    #[error("a level of the report's path is empty, longer than 128 bytes or has control characters")]
     BadPath,
     /// The event identity is empty or too long.
     #[error("the event id is empty or longer than 64 bytes")]
@@ -98,8 +97,7 @@ impl Platform {
         if depth(report.data.as_bytes()) > MAX_DEPTH {
             return Err(ReportError::TooDeep);
         }
-        let path = &report.path;
-        if [&path.resource, &path.index, &path.area, &path.name].iter().any(|l| l.is_empty() || l.len() > MAX_NAME) {
+        if path_error(&report.path).is_some() {
             return Err(ReportError::BadPath);
         }
         if report.id.is_some_and(|id| id.is_empty() || id.len() > MAX_EVENT_ID) {

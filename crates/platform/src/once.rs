@@ -1,12 +1,15 @@
 //! Requests that are carried out once however often they come: idempotency keys.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
-use vestibule_store::{Begun, Control, StoreError};
+use vestibule_store::{Begun, StoreError};
 
 use crate::invoke::{InvokeError, Outcome, Request};
 use crate::platform::Platform;
@@ -48,23 +51,63 @@ impl Key {
     }
 }
 
+/// Keys whose requests are under way in this process. One that the store has as such and that is not here was left by a
+/// process that ended, or by a store that failed, in the middle.
+#[derive(Default)]
+pub(crate) struct Running(Mutex<HashSet<(String, String)>>);
+
+/// A key under way; no longer when dropped.
+struct UnderWay<'a> {
+    running: &'a Running,
+    key: (String, String),
+}
+
+impl Running {
+    /// `None`: its request is under way.
+    fn enter(&self, scope: &str, name: &str) -> Option<UnderWay<'_>> {
+        let key = (scope.to_owned(), name.to_owned());
+        let is_first = self.0.lock().insert(key.clone());
+        is_first.then(|| UnderWay { running: self, key })
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.running.0.lock().remove(&self.key);
+    }
+}
+
 impl Platform {
     /// Performs the request, unless one with this key came before: then it is answered as that one was.
     pub(crate) async fn once(self: &Arc<Self>, key: Key, request: Request) -> Result<(Uuid, Outcome), InvokeError> {
         let Key { scope, name, digest } = key;
+        let under_way = self.running_keys().enter(&scope, &name);
         let now = self.clock().now_ms();
-        match self.control().begin_key(&scope, &name, digest, now, now + REMEMBERED).await? {
-            Begun::New => {}
+        if under_way.is_none() {
+            // Whether it is the same request is told all the same.
+            return Err(match self.control().begin_key(&scope, &name, digest, now, now + REMEMBERED).await? {
+                Begun::Running { digest: first } | Begun::Done { digest: first, .. } if first != digest => {
+                    InvokeError::KeyTaken
+                }
+                _ => InvokeError::KeyUnderWay,
+            });
+        }
+        let performed = match self.control().begin_key(&scope, &name, digest, now, now + REMEMBERED).await? {
+            Begun::New => self.perform(request).await,
             Begun::Running { digest: first } | Begun::Done { digest: first, .. } if first != digest => {
                 return Err(InvokeError::KeyTaken);
             }
-            Begun::Running { .. } => return Err(InvokeError::KeyUnderWay),
+            Begun::Running { .. } => {
+                // Whether it was carried out, nobody can know.
+                let id = Uuid::now_v7();
+                self.conclude(&request, id, None, &Outcome::Unknown, Duration::ZERO).await;
+                Ok((id, Outcome::Unknown))
+            }
             Begun::Done { answer, .. } => {
                 let kept: Kept = serde_json::from_str(&answer).map_err(|_| StoreError::Corrupt("kept answer"))?;
                 return Ok((kept.id, kept.outcome));
             }
-        }
-        let performed = self.perform(request).await;
+        };
         let kept = match &performed {
             // Nothing was sent, so the caller may try again.
             Ok((_, Outcome::Offline)) | Err(_) => self.control().forget_key(&scope, &name).await,
@@ -82,12 +125,4 @@ impl Platform {
 
 fn answer(id: Uuid, outcome: Outcome) -> String {
     serde_json::to_string(&Kept { id, outcome }).expect("text and numbers are JSON")
-}
-
-/// Answers what the last process left unanswered: whether it was carried out, nobody can know.
-pub(crate) async fn settle(control: &Control) -> Result<(), StoreError> {
-    for (scope, key) in control.running_keys().await? {
-        control.finish_key(&scope, &key, &answer(Uuid::now_v7(), Outcome::Unknown)).await?;
-    }
-    Ok(())
 }

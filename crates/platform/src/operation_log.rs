@@ -14,7 +14,7 @@ use crate::invoke::Outcome;
 use crate::platform::Platform;
 
 /// How long an answer waits for its record.
-const LOGGED: Duration = Duration::from_secs(5);
+pub(crate) const LOGGED: Duration = Duration::from_secs(5);
 
 /// Which operations to read back, newest first.
 #[derive(Debug, Clone, Default)]

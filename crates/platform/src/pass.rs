@@ -16,6 +16,7 @@ use crate::device::Device;
 use crate::events::ReportError;
 use crate::json::path_error;
 use crate::link::{NotSent, PassMessage, Reply};
+use crate::operation_log::LOGGED;
 use crate::permission::Caller;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
@@ -148,8 +149,10 @@ impl Platform {
             let logged = platform.keep_passed(&device, &path, &entry);
             let ok = outcome == PassOutcome::Delivered;
             let deed = Deed { actor: &actor, action: "pass.deliver", device: Some(&device), detail, ok };
-            platform.auditor().write(deed).await;
-            platform.logged(logged).await;
+            let auditor = platform.auditor();
+            if tokio::join!(platform.logged(logged), timeout(LOGGED, auditor.write(deed))).1.is_err() {
+                tracing::warn!(serial = %device.serial, "a message is not in the audit yet");
+            }
             Ok(outcome)
         })
         .await

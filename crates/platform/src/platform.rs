@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::PlatformConfig;
 use crate::device::Device;
 use crate::notebook::Notebook;
-use crate::once;
+use crate::once::Running;
 use crate::queue::Queues;
 use crate::registry::Registry;
 use crate::token::TokenFile;
@@ -60,6 +60,7 @@ pub struct Platform {
     operations: Arc<watch::Sender<usize>>,
     misdeeds: Misdeeds,
     queues: Queues,
+    running_keys: Running,
     runtime: Handle,
     keepers: [JoinHandle<()>; 3],
 }
@@ -82,7 +83,6 @@ impl Platform {
         });
         let twins = Arc::new(Twins::default());
         twins.load(&registry, &store.control, &store.journal).await?;
-        once::settle(&store.control).await?;
         let queues = Queues::default();
         queues.restore(store.control.queued_operations().await?);
         let keepers = [
@@ -104,6 +104,7 @@ impl Platform {
             operations: Arc::new(watch::Sender::new(0)),
             misdeeds: Misdeeds::default(),
             queues,
+            running_keys: Running::default(),
             runtime: Handle::current(),
             keepers,
         });
@@ -147,6 +148,10 @@ impl Platform {
     /// Where the platform's own tasks run; adapters call from other threads.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    pub(crate) fn running_keys(&self) -> &Running {
+        &self.running_keys
     }
 
     pub(crate) fn queues(&self) -> &Queues {

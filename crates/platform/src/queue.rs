@@ -1,9 +1,9 @@
 //! Operations that wait for their device, because their caller asked for it.
 //!
-//! One is taken out of the store before it is sent, so that none is sent twice whatever happens; one that was taken and
-//! then not sent is put back.
+//! One is marked in the store before it is sent, so that none is sent twice whatever happens, and removed when it is written
+//! down how it ended. What a process leaves behind that is marked may have been sent: it ends as unknown.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -45,6 +45,28 @@ pub struct Waiting {
 #[derive(Default)]
 pub(crate) struct Queues {
     waiting: Mutex<HashMap<DeviceId, VecDeque<QueuedOperation>>>,
+    /// Devices whose queue is worked off right now: one operation after the other.
+    worked: Mutex<HashSet<DeviceId>>,
+}
+
+/// The right to work off the queue of a device; given back when dropped.
+struct Turn {
+    platform: Arc<Platform>,
+    device: DeviceId,
+}
+
+impl Turn {
+    /// `None`: somebody is at it.
+    fn take(platform: &Arc<Platform>, device: DeviceId) -> Option<Turn> {
+        let is_free = platform.queues().worked.lock().insert(device);
+        is_free.then(|| Turn { platform: Arc::clone(platform), device })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.platform.queues().worked.lock().remove(&self.device);
+    }
 }
 
 impl Queues {
@@ -63,7 +85,7 @@ impl Queues {
         self.waiting.lock().entry(operation.device).or_default().push_front(operation);
     }
 
-    /// Takes the first that `wanted` says yes to.
+    /// Takes the first that `wanted` says yes to. It is the caller's alone from then on.
     fn take(&self, device: DeviceId, wanted: impl Fn(&QueuedOperation) -> bool) -> Option<QueuedOperation> {
         let mut waiting = self.waiting.lock();
         let queue = waiting.get_mut(&device)?;
@@ -103,18 +125,16 @@ impl Platform {
 
     /// Takes back an operation that waits; false when it does not wait (any more).
     pub async fn cancel(self: &Arc<Self>, device: &Arc<Device>, id: Uuid, by: &Caller) -> Result<bool, StoreError> {
-        let Some(operation) = self.queues().take(device.id, |one| one.id == id) else { return Ok(false) };
+        let Some(operation) = self.queues().take(device.id, |one| one.id == id && !one.taken) else { return Ok(false) };
         let (platform, device, actor) = (Arc::clone(self), Arc::clone(device), by.name().to_owned());
+        let underway = self.begin_operation();
         to_the_end(async move {
-            match platform.control().take_queued(id).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(false),
-                Err(error) => {
-                    platform.queues().put_back(operation);
-                    return Err(error);
-                }
+            let _underway = underway;
+            if let Err(error) = platform.control().remove_queued(id).await {
+                platform.queues().put_back(operation);
+                return Err(error);
             }
-            platform.end_waiting(&device, operation, &Outcome::Cancelled).await;
+            platform.end_waiting(&device, &operation, &Outcome::Cancelled).await;
             let (actor, detail) = (&*actor, serde_json::json!({"operation_id": id}));
             let deed = Deed { actor, action: "operation.cancel", device: Some(&device), detail, ok: true };
             platform.auditor().write(deed).await;
@@ -141,10 +161,21 @@ impl Platform {
             expires,
             deadline_ms: i64::try_from(request.deadline.as_millis()).unwrap_or(i64::MAX),
             by: request.by.to_string(),
+            taken: false,
         };
-        if !self.control().queue_operation(operation.clone(), MOST).await? {
-            metrics::counter!("vestibule_operations_refused_total", "reason" => "queue_full").increment(1);
-            return Err(InvokeError::QueueFull);
+        match self.control().queue_operation(operation.clone(), MOST).await {
+            Ok(true) => {}
+            Ok(false) => {
+                metrics::counter!("vestibule_operations_refused_total", "reason" => "queue_full").increment(1);
+                return Err(InvokeError::QueueFull);
+            }
+            Err(error) => {
+                // It may be there all the same, and its caller is told that it is not.
+                if let Err(error) = self.control().remove_queued(id).await {
+                    tracing::error!(%error, %id, "an operation that was refused may still be in the queue");
+                }
+                return Err(error.into());
+            }
         }
         self.queues().add(operation);
         if live_link(&request.device).is_some() {
@@ -154,16 +185,20 @@ impl Platform {
         Ok(Outcome::Queued { expires })
     }
 
-    /// Sends what waits for a device that is there now, oldest first, each after the answer to the one before.
+    /// Works off what waits for a device: ends what has had its time and, while the device is there, sends the rest,
+    /// oldest first, each after the answer to the one before.
     pub(crate) fn deliver(self: &Arc<Self>, device: &Arc<Device>) {
-        if self.queues().is_empty(device.id) {
+        if self.queues().is_empty(device.id) || !self.journal().has_room() {
             return;
         }
+        let Some(turn) = Turn::take(self, device.id) else { return };
         let (platform, device) = (Arc::clone(self), Arc::clone(device));
         let underway = self.begin_operation();
         self.runtime().clone().spawn(async move {
-            let _underway = underway;
+            let (_turn, _underway) = (turn, underway);
+            platform.end_expired(&device).await;
             while live_link(&device).is_some()
+                && platform.journal().has_room()
                 && let Some(operation) = platform.queues().take(device.id, |_| true)
             {
                 if !platform.deliver_one(&device, operation).await {
@@ -174,62 +209,73 @@ impl Platform {
     }
 
     /// Whether to go on with the next one.
-    async fn deliver_one(self: &Arc<Self>, device: &Arc<Device>, operation: QueuedOperation) -> bool {
-        match self.control().take_queued(operation.id).await {
-            Ok(true) => {}
-            // Somebody else was faster.
+    async fn deliver_one(self: &Arc<Self>, device: &Arc<Device>, mut operation: QueuedOperation) -> bool {
+        match self.control().mark_queued(operation.id, true).await {
+            Ok(true) => operation.taken = true,
+            // It went with its device.
             Ok(false) => return true,
             Err(error) => {
-                tracing::warn!(%error, serial = %device.serial, "what waits for the device cannot be taken out");
+                tracing::warn!(%error, serial = %device.serial, "what waits for the device cannot be taken");
                 self.queues().put_back(operation);
                 return false;
             }
         }
-        if operation.expires <= self.clock().now_ms() {
-            self.end_waiting(device, operation, &Outcome::Expired).await;
+        let Some(request) = request(device, &operation) else {
+            let outcome = Outcome::Failed { code: -1, message: Some("its input cannot be read any more".into()) };
+            self.end_waiting(device, &operation, &outcome).await;
             return true;
-        }
-        let Some(request) = request(device, &operation) else { return true };
+        };
         let begun = Instant::now();
         let outcome = match carry_out(&request).await {
             Ok(Outcome::Offline) | Err(InvokeError::Busy) => {
-                // Nothing was sent: it goes on waiting.
-                match self.control().queue_operation(operation.clone(), usize::MAX).await {
-                    Ok(_) => self.queues().put_back(operation),
-                    Err(error) => {
-                        tracing::error!(%error, serial = %device.serial, "an operation that waits is lost");
-                        self.end_waiting(device, operation, &Outcome::Offline).await;
-                    }
+                // Nothing was sent: it goes on waiting. Should the store not learn of that, and the platform end before
+                // it is sent, it ends as unknown.
+                operation.taken = false;
+                if let Err(error) = self.control().mark_queued(operation.id, false).await {
+                    tracing::warn!(%error, serial = %device.serial, "an operation that waits stays marked as taken");
                 }
+                self.queues().put_back(operation);
                 return false;
             }
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed { code: -1, message: Some(error.to_string().into()) },
         };
         self.conclude(&request, Uuid::now_v7(), Some(operation.id), &outcome, begun.elapsed()).await;
+        self.forget_waiting(&operation).await;
         true
     }
 
-    async fn end_waiting(self: &Arc<Self>, device: &Arc<Device>, operation: QueuedOperation, outcome: &Outcome) {
-        if let Some(request) = request(device, &operation) {
-            self.conclude(&request, Uuid::now_v7(), Some(operation.id), outcome, Duration::ZERO).await;
+    /// Writes down how an operation ended that was not sent, or of which that is not known.
+    async fn end_waiting(self: &Arc<Self>, device: &Arc<Device>, operation: &QueuedOperation, outcome: &Outcome) {
+        let request = request(device, operation).unwrap_or_else(|| Request {
+            device: Arc::clone(device),
+            path: Arc::new(operation.path.clone()),
+            input: None,
+            deadline: Duration::ZERO,
+            queue: None,
+            by: operation.by.as_str().into(),
+        });
+        self.conclude(&request, Uuid::now_v7(), Some(operation.id), outcome, Duration::ZERO).await;
+        self.forget_waiting(operation).await;
+    }
+
+    async fn forget_waiting(&self, operation: &QueuedOperation) {
+        if let Err(error) = self.control().remove_queued(operation.id).await {
+            // It is marked: after a restart it ends once more, as unknown, and is not sent.
+            tracing::warn!(%error, id = %operation.id, "an operation that has ended stays in the queue");
         }
     }
 
-    /// Ends those whose time is over, and sends those that a device was too busy for, now and then.
+    /// Looks through the queues, now and then.
     pub(crate) async fn sweep_queues(platform: Weak<Platform>) {
         loop {
             tokio::time::sleep(SWEEP).await;
             let Some(platform) = platform.upgrade() else { return };
             for id in platform.queues().devices() {
-                let Some(device) = platform.registry().by_id(id) else {
+                match platform.registry().by_id(id) {
+                    Some(device) => platform.deliver(&device),
                     // Removed, and its queue with it.
-                    while platform.queues().take(id, |_| true).is_some() {}
-                    continue;
-                };
-                platform.end_expired(&device).await;
-                if live_link(&device).is_some() {
-                    platform.deliver(&device);
+                    None => while platform.queues().take(id, |_| true).is_some() {},
                 }
             }
         }
@@ -237,15 +283,10 @@ impl Platform {
 
     async fn end_expired(self: &Arc<Self>, device: &Arc<Device>) {
         let now = self.clock().now_ms();
-        while let Some(operation) = self.queues().take(device.id, |one| one.expires <= now) {
-            match self.control().take_queued(operation.id).await {
-                Ok(true) => self.end_waiting(device, operation, &Outcome::Expired).await,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "an operation whose time is over goes on waiting");
-                    return self.queues().put_back(operation);
-                }
-            }
+        while let Some(operation) = self.queues().take(device.id, |one| one.taken || one.expires <= now) {
+            // A process that has ended had taken it.
+            let outcome = if operation.taken { Outcome::Unknown } else { Outcome::Expired };
+            self.end_waiting(device, &operation, &outcome).await;
         }
     }
 }

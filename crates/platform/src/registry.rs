@@ -94,7 +94,9 @@ impl Index {
         }
     }
 
-    fn set_parent(&mut self, device: &Device, parent: Option<DeviceId>) {
+    /// False when there is no such parent (any more); then it has none.
+    fn set_parent(&mut self, device: &Device, parent: Option<DeviceId>) -> bool {
+        let known = parent.filter(|parent| self.by_id.contains_key(parent));
         if let Some(former) = device.parent()
             && let Entry::Occupied(mut siblings) = self.children.entry(former)
         {
@@ -103,10 +105,11 @@ impl Index {
                 siblings.remove();
             }
         }
-        device.set_parent(parent);
-        if let Some(parent) = parent {
+        device.set_parent(known);
+        if let Some(parent) = known {
             self.children.entry(parent).or_default().insert(device.id);
         }
+        known == parent
     }
 }
 
@@ -145,8 +148,9 @@ impl Registry {
         ids.filter_map(|id| index.by_id.get(id)).map(Arc::clone).collect()
     }
 
-    pub(crate) fn set_parent(&self, device: &Device, parent: Option<DeviceId>) {
-        self.index.write().set_parent(device, parent);
+    /// False when there is no such parent (any more); then the device has none.
+    pub(crate) fn set_parent(&self, device: &Device, parent: Option<DeviceId>) -> bool {
+        self.index.write().set_parent(device, parent)
     }
 
     fn change(&self, change: impl FnOnce(&mut Index)) {
@@ -198,7 +202,13 @@ impl Platform {
             let Some(device) = Device::from_row(row, Some(code), now).map(Arc::new) else {
                 return Err(AddDeviceError::Invalid { field: "family", reason: "is not known" });
             };
-            registry.change(|index| index.insert(Arc::clone(&device)));
+            registry.change(|index| {
+                if device.parent().is_some_and(|parent| !index.by_id.contains_key(&parent)) {
+                    // Removed in this moment; the store has forgotten it, too.
+                    device.set_parent(None);
+                }
+                index.insert(Arc::clone(&device));
+            });
             announce(&changes, &device);
             let detail = json!({"product": device.product, "name": device.name, "parent": parent.map(Uuid::from)});
             let (actor, device_of) = (&*actor, Some(&*device));
@@ -276,7 +286,7 @@ impl Platform {
     }
 
     /// Gives a device another verification code, durably. What was agreed with it is void and its connection ends: it
-    /// comes back with the new code as if for the first time.
+    /// comes back with the new code as if for the first time, and a sub-device is no hub's any more.
     ///
     /// # Errors
     /// [`AddDeviceError::Invalid`] for a code that is none, [`AddDeviceError::Store`].
@@ -284,12 +294,14 @@ impl Platform {
         check_identity("code", code.expose(), MAX_CODE)?;
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, auditor, actor) = (self.control().clone(), self.auditor(), by.name().to_owned());
+        let registry = Arc::clone(self.registry());
         to_the_end(async move {
             // Holding the credentials' lock keeps a running handshake from writing the old ones again.
             let mut secrets = device.secrets.lock().await;
             *secrets = Held::Stored;
             control.rotate(device.id, &code).await?;
             device.set_enrol_until(0);
+            registry.set_parent(&device, None);
             close_link(&device, "rotated");
             drop(secrets);
             let (actor, device_of) = (&*actor, Some(&*device));
@@ -318,8 +330,12 @@ impl Platform {
         .await
     }
 
-    /// Closes the window again: the device has enrolled. When the store fails it stays open until its end.
-    pub async fn close_enrolment(&self, device: &Device) {
+    /// The device has enrolled by itself: the window closes, and a sub-device is no hub's any more. When the store fails
+    /// both stay as they are, the window until its end.
+    pub async fn enrolled(&self, device: &Device) {
+        if device.parent().is_some() {
+            self.leave_hub(device).await;
+        }
         if device.enrol_until() == 0 {
             return;
         }

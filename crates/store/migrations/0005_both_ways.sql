@@ -2,7 +2,8 @@
 ALTER TABLE device ADD COLUMN parent {{blob}} REFERENCES device (id) ON DELETE SET NULL;
 CREATE INDEX device_parent ON device (parent);
 
--- Operations that wait for their device. A row goes before its operation is sent, so that none is sent twice.
+-- Operations that wait for their device. A row is marked before its operation is sent, so that none is sent twice, and goes
+-- when it is written down how that ended.
 CREATE TABLE queued_operation (
     id          {{blob}} NOT NULL PRIMARY KEY,
     device      {{blob}} NOT NULL REFERENCES device (id) ON DELETE CASCADE,
@@ -14,7 +15,8 @@ CREATE TABLE queued_operation (
     created     BIGINT   NOT NULL,
     expires     BIGINT   NOT NULL,
     deadline_ms BIGINT   NOT NULL,
-    asked_by    TEXT     NOT NULL
+    asked_by    TEXT     NOT NULL,
+    taken       BIGINT   NOT NULL
 );
 CREATE INDEX queued_operation_device ON queued_operation (device);
 

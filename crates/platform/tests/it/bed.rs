@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -150,6 +150,7 @@ pub struct Line {
     operations: Mutex<VecDeque<Sent>>,
     refusal: Mutex<Option<NotSent>>,
     directives: Mutex<Vec<Directive>>,
+    refused: AtomicUsize,
 }
 
 /// An operation or a desired value that reached the device.
@@ -167,6 +168,16 @@ impl Line {
     /// From now on nothing can be sent.
     pub fn refuse(&self, reason: NotSent) {
         *self.refusal.lock() = Some(reason);
+    }
+
+    /// From now on everything can be sent.
+    pub fn accept(&self) {
+        *self.refusal.lock() = None;
+    }
+
+    /// How often something could not be sent.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
     }
 
     /// What the connection was directed to do.
@@ -193,6 +204,7 @@ impl DeviceLink for Line {
 
     fn operate(&self, operation: Operate<'_>) -> Result<(), NotSent> {
         if let Some(reason) = *self.refusal.lock() {
+            self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(reason);
         }
         let (path, input) = (operation.path.clone(), operation.input.map(str::to_owned));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 use vestibule_platform::{Answer, Device, Invoke, InvokeError, NotSent, OperationQuery, Outcome};
 
-use crate::bed::{Bed, connect, eventually, path};
+use crate::bed::{Bed, PATIENCE, connect, eventually, path};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -35,6 +35,11 @@ async fn logged(bed: &Bed) -> Vec<(String, Option<String>)> {
     records.iter().rev().map(|record| of(entry(&record.data))).collect()
 }
 
+async fn expect_logged(bed: &Bed, count: usize) {
+    let written = async { while logged(bed).await.len() < count {} };
+    tokio::time::timeout(PATIENCE, written).await.expect("it is written down");
+}
+
 #[tokio::test]
 async fn what_waits_is_sent_in_order_when_the_device_comes_also_after_a_restart() {
     let bed = Bed::new().await;
@@ -57,7 +62,7 @@ async fn what_waits_is_sent_in_order_when_the_device_comes_also_after_a_restart(
     }
     eventually("none waits", || bed.platform.waiting(&device).is_empty()).await;
     let expected: Vec<_> = ids.iter().map(|id| ("done".to_owned(), Some(id.to_string()))).collect();
-    while logged(&bed).await.len() < 6 {}
+    expect_logged(&bed, 6).await;
     assert_eq!(logged(&bed).await[3..], expected);
     let bed = bed.restart().await;
     assert!(bed.platform.waiting(&bed.platform.device("A").expect("known")).is_empty());
@@ -71,7 +76,7 @@ async fn what_has_had_its_time_is_not_sent() {
     bed.advance(MINUTE);
     let (_, line) = connect(&bed.platform, &device, 1);
     eventually("it is given up", || bed.platform.waiting(&device).is_empty()).await;
-    while logged(&bed).await.len() < 2 {}
+    expect_logged(&bed, 2).await;
     let expected = [("queued".to_owned(), None), ("expired".to_owned(), Some(id.to_string()))];
     assert_eq!((logged(&bed).await.as_slice(), line.waiting()), (&expected[..], 0));
 }
@@ -83,20 +88,50 @@ async fn what_was_taken_and_not_sent_goes_on_waiting_in_front() {
     for input in ["1", "2"] {
         queue(&bed, &device, input).await.expect("queued");
     }
-    let (_, busy) = {
-        let (id, line) = connect(&bed.platform, &device, 1);
-        line.refuse(NotSent::Busy);
-        (id, line)
-    };
-    let bed = bed.restart().await;
-    let device = bed.platform.device("A").expect("known");
-    assert_eq!(busy.waiting(), 0);
     let (_, line) = connect(&bed.platform, &device, 1);
+    line.refuse(NotSent::Busy);
+    eventually("it is taken, refused and put back", || line.refused() > 0 && bed.platform.waiting(&device).len() == 2)
+        .await;
+    line.accept();
     for input in ["1", "2"] {
         let sent = line.operation().await;
         assert_eq!(sent.input.as_deref(), Some(input));
         assert!(sent.reply.answer(Answer::Done(None)));
     }
+}
+
+#[tokio::test]
+async fn what_was_taken_when_the_platform_ended_is_unknown_and_not_sent_again() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let (id, _) = queue(&bed, &device, "1").await.expect("queued");
+    let (_, line) = connect(&bed.platform, &device, 1);
+    let sent = line.operation().await;
+    let bed = bed.crash().await;
+    let device = bed.platform.device("A").expect("known");
+    let (_, again) = connect(&bed.platform, &device, 1);
+    expect_logged(&bed, 2).await;
+    let expected = [("queued".to_owned(), None), ("unknown".to_owned(), Some(id.to_string()))];
+    assert_eq!((logged(&bed).await.as_slice(), again.waiting()), (&expected[..], 0));
+    drop(sent);
+    let bed = bed.restart().await;
+    assert!(bed.platform.waiting(&bed.platform.device("A").expect("known")).is_empty());
+}
+
+#[tokio::test]
+async fn the_next_one_is_sent_after_the_answer_to_the_one_before_however_long_that_takes() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    for input in ["1", "2"] {
+        queue(&bed, &device, input).await.expect("queued");
+    }
+    let (_, line) = connect(&bed.platform, &device, 1);
+    let first = line.operation().await;
+    // Longer than from one look at the queues to the next.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(line.waiting(), 0);
+    assert!(first.reply.answer(Answer::Done(None)));
+    assert_eq!(line.operation().await.input.as_deref(), Some("2"));
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ async fn the_registry_survives_a_restart() {
     let secrets = bed.platform.secrets(&device).await.expect("readable");
     assert!(secrets.code == Some(Secret::new("ABCDEF")));
     assert!(bed.platform.device("SN2").is_none());
-    bed.platform.close_enrolment(&device).await;
+    bed.platform.enrolled(&device).await;
     drop(device);
     let bed = bed.restart().await;
     assert_eq!(bed.platform.device("SN1").expect("still there").enrol_until(), 0);

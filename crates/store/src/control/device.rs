@@ -101,7 +101,8 @@ impl Control {
         self.update(Write::Device(DeviceWrite::EnrolUntil { id, until })).await
     }
 
-    /// Gives the device another verification code and forgets what was agreed with it, at once.
+    /// Gives the device another verification code and forgets what was agreed with it and which hub it is
+    /// behind, at once.
     pub async fn rotate(&self, id: DeviceId, code: &Secret) -> Result<(), StoreError> {
         let code = self.seal_code(&id, code);
         self.update(Write::Device(DeviceWrite::Rotate { id, code })).await
@@ -176,7 +177,7 @@ impl DeviceWrite {
             }
             DeviceWrite::Rotate { id, code } => rows!(
                 transaction,
-                "UPDATE device SET code = $1, committed = NULL, candidate = NULL, enrol_until = 0 WHERE id = $2",
+                "UPDATE device SET code = $1, committed = NULL, candidate = NULL, enrol_until = 0, parent = NULL WHERE id = $2",
                 code,
                 stored(id)
             ),

@@ -64,18 +64,6 @@ impl Control {
         self.expire(|| Write::Key(KeyWrite::Expire { now })).await
     }
 
-    /// Scope and key of every request that has no answer: at a start, those a stop came between.
-    pub async fn running_keys(&self) -> Result<Vec<(String, String)>, StoreError> {
-        self.read(|db| async move {
-            Ok(on_db!(&db, pool => sqlx::query_as(
-                "SELECT scope, key FROM idempotency WHERE answer IS NULL ORDER BY scope, key",
-            )
-            .fetch_all(pool)
-            .await?))
-        })
-        .await
-    }
-
     async fn key(&self, name: Name) -> Result<Option<Begun>, StoreError> {
         let row: Option<(Vec<u8>, Option<String>)> = self
             .read(|db| async move {

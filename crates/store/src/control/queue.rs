@@ -27,6 +27,8 @@ pub struct QueuedOperation {
     pub deadline_ms: i64,
     /// Who asked for it.
     pub by: String,
+    /// Whether it was taken to be sent: from then on nobody knows whether it was, until it is removed.
+    pub taken: bool,
 }
 
 impl Control {
@@ -40,11 +42,11 @@ impl Control {
 
     /// Every operation that waits, oldest first.
     pub async fn queued_operations(&self) -> Result<Vec<QueuedOperation>, StoreError> {
-        type Row = (Vec<u8>, Vec<u8>, String, String, String, String, Option<String>, i64, i64, i64, String);
+        type Row = (Vec<u8>, Vec<u8>, String, String, String, String, Option<String>, i64, i64, i64, String, i64);
         self.read(|db| async move {
             let rows: Vec<Row> = on_db!(&db, pool => sqlx::query_as(
-                "SELECT id, device, resource, place, area, name, input, created, expires, deadline_ms, asked_by \
-                 FROM queued_operation ORDER BY created, id",
+                "SELECT id, device, resource, place, area, name, input, created, expires, deadline_ms, asked_by, \
+                 taken FROM queued_operation ORDER BY created, id",
             )
             .fetch_all(pool)
             .await?);
@@ -64,6 +66,7 @@ impl Control {
                         expires: row.8,
                         deadline_ms: row.9,
                         by: row.10,
+                        taken: row.11 != 0,
                     })
                 })
                 .collect()
@@ -71,17 +74,22 @@ impl Control {
         .await
     }
 
-    /// Takes an operation out, durably when this returns; true for one caller only, who alone may send it. After an
-    /// error nobody may: it may be out already.
-    pub async fn take_queued(&self, id: Uuid) -> Result<bool, StoreError> {
-        Ok(self.write(Write::Queue(QueueWrite::Take { id })).await? > 0)
+    /// Marks an operation as taken to be sent, or as waiting again, durably when this returns; false: it is gone.
+    pub async fn mark_queued(&self, id: Uuid, taken: bool) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Queue(QueueWrite::Mark { id, taken })).await? > 0)
+    }
+
+    /// Removes an operation that has ended; false: it is gone already.
+    pub async fn remove_queued(&self, id: Uuid) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Queue(QueueWrite::Remove { id })).await? > 0)
     }
 }
 
 /// A change of the queue.
 pub(super) enum QueueWrite {
     Put { op: Box<QueuedOperation>, max: i64 },
-    Take { id: Uuid },
+    Mark { id: Uuid, taken: bool },
+    Remove { id: Uuid },
 }
 
 impl QueueWrite {
@@ -90,8 +98,8 @@ impl QueueWrite {
             QueueWrite::Put { op, max } => rows!(
                 transaction,
                 "INSERT INTO queued_operation (id, device, resource, place, area, name, input, created, expires, \
-                 deadline_ms, asked_by) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 \
-                 WHERE (SELECT count(*) FROM queued_operation WHERE device = $2) < $12",
+                 deadline_ms, asked_by, taken) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 \
+                 WHERE (SELECT count(*) FROM queued_operation WHERE device = $2) < $13",
                 op.id.as_bytes().to_vec(),
                 op.device.as_bytes().to_vec(),
                 &*op.path.resource,
@@ -103,9 +111,16 @@ impl QueueWrite {
                 op.expires,
                 op.deadline_ms,
                 &op.by,
+                i64::from(op.taken),
                 max
             ),
-            QueueWrite::Take { id } => {
+            QueueWrite::Mark { id, taken } => rows!(
+                transaction,
+                "UPDATE queued_operation SET taken = $1 WHERE id = $2",
+                i64::from(*taken),
+                id.as_bytes().to_vec()
+            ),
+            QueueWrite::Remove { id } => {
                 rows!(transaction, "DELETE FROM queued_operation WHERE id = $1", id.as_bytes().to_vec())
             }
         }

@@ -90,7 +90,6 @@ async fn a_key_expires(bed: Bed) {
         Begun::Running { digest: [2; 32] }
     );
     assert_eq!(control.expire_keys(late + 700).await.unwrap(), 1);
-    assert_eq!(control.running_keys().await.unwrap().len(), 2);
     store.close().await;
 }
 
@@ -103,7 +102,9 @@ async fn a_start_finds_what_was_not_finished(bed: Bed) {
     store.control.forget_key("s", "forgotten").await.unwrap();
     store.close().await;
     let store = bed.open().await;
-    let running = ["also running", "running"].map(|key| ("s".to_owned(), key.to_owned()));
-    assert_eq!(store.control.running_keys().await.unwrap(), running);
+    for key in ["running", "also running"] {
+        let begun = store.control.begin_key("s", key, [1; 32], NOON, NOON + DAY).await.unwrap();
+        assert_eq!(begun, Begun::Running { digest: [1; 32] });
+    }
     store.close().await;
 }

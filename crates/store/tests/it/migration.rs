@@ -82,6 +82,7 @@ async fn a_database_with_four_steps_is_brought_up_to_date(bed: Bed) {
         expires: NOON,
         deadline_ms: 1,
         by: "alice".into(),
+        taken: false,
     };
     assert!(store.control.queue_operation(op, 1).await.unwrap());
     store.control.begin_key("s", "k", [1; 32], NOON, NOON + 1).await.unwrap();

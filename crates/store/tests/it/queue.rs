@@ -9,7 +9,7 @@ use crate::control::registered;
 on_both!(
     queued_operations_come_back_oldest_first,
     a_device_has_so_many_at_most,
-    an_operation_is_taken_by_one_caller,
+    an_operation_that_was_taken_is_known_as_such_until_it_is_removed,
     a_removed_device_takes_its_queue_along,
 );
 
@@ -23,6 +23,7 @@ fn operation(device: DeviceId, created: i64) -> QueuedOperation {
         expires: created + 60_000,
         deadline_ms: 5_000,
         by: "alice".into(),
+        taken: false,
     }
 }
 
@@ -58,7 +59,7 @@ async fn a_device_has_so_many_at_most(bed: Bed) {
     assert_eq!(queued.len(), 4);
     // One that went makes room for one.
     let gone = queued.iter().find(|op| op.device == device).unwrap().id;
-    assert!(store.control.take_queued(gone).await.unwrap());
+    assert!(store.control.remove_queued(gone).await.unwrap());
     assert!(store.control.queue_operation(operation(device, NOON), 3).await.unwrap());
     assert!(!store.control.queue_operation(operation(device, NOON), 3).await.unwrap());
     let nobody = store.control.queue_operation(operation(DeviceId::mint(), NOON), 3).await;
@@ -66,21 +67,21 @@ async fn a_device_has_so_many_at_most(bed: Bed) {
     store.close().await;
 }
 
-async fn an_operation_is_taken_by_one_caller(bed: Bed) {
+async fn an_operation_that_was_taken_is_known_as_such_until_it_is_removed(bed: Bed) {
     let store = bed.open().await;
     let device = registered(&store, "S-1").await.id;
     let op = operation(device, NOON);
     assert!(store.control.queue_operation(op.clone(), 1).await.unwrap());
-    let mut takes = tokio::task::JoinSet::new();
-    for _ in 0..20 {
-        let control = store.control.clone();
-        takes.spawn(async move { control.take_queued(op.id).await.unwrap() });
+    for taken in [true, false, true] {
+        assert!(store.control.mark_queued(op.id, taken).await.unwrap());
     }
-    assert_eq!(takes.join_all().await.into_iter().filter(|taken| *taken).count(), 1);
     store.close().await;
     let store = bed.open().await;
+    assert_eq!(store.control.queued_operations().await.unwrap(), [QueuedOperation { taken: true, ..op.clone() }]);
+    assert!(store.control.remove_queued(op.id).await.unwrap());
+    assert!(!store.control.remove_queued(op.id).await.unwrap());
+    assert!(!store.control.mark_queued(op.id, true).await.unwrap());
     assert_eq!(store.control.queued_operations().await.unwrap(), []);
-    assert!(!store.control.take_queued(op.id).await.unwrap());
     store.close().await;
 }
 
