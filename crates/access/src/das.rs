@@ -27,7 +27,7 @@ use crate::brake::Brake;
 use crate::explain;
 use crate::key_state::{KeyState, KeyStates};
 
-use children::Children;
+use children::{Children, ProofBudgets};
 use grant::Channel;
 use link::OsapLink;
 
@@ -36,11 +36,13 @@ const SUITE: Suite = Suite::Legacy;
 
 /// The device access service.
 pub struct Das {
+    this: Weak<Das>,
     platform: Arc<Platform>,
     runtime: Handle,
     brake: Brake,
     keys: KeyStates,
     time: Option<Ntp>,
+    proofs: ProofBudgets,
 }
 
 /// The limits of a listener for legacy devices.
@@ -83,7 +85,15 @@ impl Das {
     /// time server at each login.
     pub fn new(platform: Arc<Platform>, runtime: Handle, time: Option<Ntp>) -> Arc<Das> {
         let changes = platform.presence_changes();
-        let das = Arc::new(Das { platform, runtime, brake: Brake::default(), keys: KeyStates::default(), time });
+        let das = Arc::new_cyclic(|this| Das {
+            this: Weak::clone(this),
+            platform,
+            runtime,
+            brake: Brake::default(),
+            keys: KeyStates::default(),
+            time,
+            proofs: ProofBudgets::default(),
+        });
         das.runtime.spawn(forget_removed(Arc::downgrade(&das), changes));
         das
     }

@@ -110,6 +110,10 @@ pub(crate) fn child_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact 
              with a login of its own."
         }
         "child_disabled" => "The hub brought a device that is disabled.",
+        "child_guessed" => {
+            "The hub failed too often to prove devices, or this device was failed to be proven too often; what it brings is \
+             not looked at for an hour."
+        }
         _ => "The hub brought a device, and the store could not say whose it is; the hub may try again.",
     };
     Fact::failure(Step::Login, reason, text, peer)

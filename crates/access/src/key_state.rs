@@ -5,7 +5,7 @@
 //! reconnect, and starts at 1 again only with a process that has no session key. So do the errors (13.2.5): a
 //! recorded CONNECT logs in again, and with a count of its own each connection would give the oracle nine answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -27,6 +27,8 @@ pub(crate) struct KeyState {
     given_up: AtomicBool,
     ours: AtomicBool,
     shadow: AtomicBool,
+    /// The same of sub-devices behind it.
+    shadow_children: Mutex<BTreeSet<DeviceId>>,
     last_seq: AtomicU32,
 }
 
@@ -89,6 +91,15 @@ impl KeyState {
         self.shadow.load(Ordering::Relaxed)
     }
 
+    /// The same of a sub-device; there are as many as the registry has of this hub.
+    pub(crate) fn set_shadow_of(&self, child: DeviceId) {
+        self.shadow_children.lock().insert(child);
+    }
+
+    pub(crate) fn uses_shadow_of(&self, child: DeviceId) -> bool {
+        self.shadow_children.lock().contains(&child)
+    }
+
     pub(crate) fn key(&self) -> &SessionKey {
         &self.key
     }
@@ -122,6 +133,7 @@ impl KeyStates {
             given_up: AtomicBool::new(false),
             ours: AtomicBool::new(false),
             shadow: AtomicBool::new(false),
+            shadow_children: Mutex::default(),
             last_seq: AtomicU32::new(u32::from_be_bytes(start)),
         });
         by_device.insert(device, Arc::clone(&state));

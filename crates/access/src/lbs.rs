@@ -203,7 +203,7 @@ impl Visit<'_> {
             Ok(()) => {
                 if commits {
                     // Its enrolment is over: who has the code may not use the window again (13.2.4).
-                    self.lbs.platform.close_enrolment(device).await;
+                    self.lbs.platform.enrolled(device).await;
                 }
                 true
             }

@@ -6,6 +6,7 @@
 
 mod assignment;
 mod brake;
+mod budget;
 mod das;
 mod explain;
 mod key_state;

@@ -4,7 +4,7 @@
 //! child by a proof of its code, or because somebody registered it so.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use osap::das::command::Command;
@@ -18,11 +18,27 @@ use vestibule_platform::{
 };
 
 use super::link::OsapLink;
+use super::uplink::send_pending;
 use super::{Das, DasSession, Grant, SUITE, Speaker};
+use crate::budget::Budget;
 use crate::explain;
 
-/// Proofs of one hub that are looked at at the same time.
-const PROOFS: usize = 8;
+/// Proofs of one hub that are looked at at the same time: as many as it may have children.
+const PROOFS: usize = MAX_CHILDREN;
+const HOUR: i64 = 60 * 60 * 1_000;
+
+/// How often a hub may fail to prove a child, and a child may be failed to be proven, in an hour: codes are short, and
+/// each answer tells whether one was right (13.2.3).
+pub(super) struct ProofBudgets {
+    hub: Budget<DeviceId>,
+    child: Budget<Box<str>>,
+}
+
+impl Default for ProofBudgets {
+    fn default() -> Self {
+        ProofBudgets { hub: Budget::new(20, HOUR), child: Budget::new(5, HOUR) }
+    }
+}
 
 /// The sub-devices that are there behind one connection.
 #[derive(Default)]
@@ -43,17 +59,21 @@ struct ChildLink {
     device: Arc<Device>,
     platform: Arc<Platform>,
     connection: OnceLock<ConnectionId>,
-    over: AtomicBool,
+    /// Why it is over, once it is.
+    over: OnceLock<&'static str>,
 }
 
 impl ChildLink {
     fn end(&self, reason: &'static str) {
-        if !self.over.swap(true, Ordering::AcqRel) {
-            self.line.lost();
-        }
+        let reason = *self.over.get_or_init(|| reason);
+        self.line.lost();
         if let Some(connection) = self.connection.get() {
             self.platform.disconnected(&self.device, *connection, reason);
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.get().is_some()
     }
 }
 
@@ -89,6 +109,11 @@ impl Das {
     ) -> Result<&'a mut Speaker, &'static str> {
         match &grant.child {
             None => Ok(&mut session.own),
+            // Registered anew since: the serial is what the topic names.
+            Some(child) if child.is_removed() => {
+                let child = self.child_by_serial(&session.own.device, &child.serial)?;
+                self.child(session, &child)
+            }
             Some(child) => self.child(session, child),
         }
     }
@@ -105,10 +130,8 @@ impl Das {
         }
         let DasSession { own, children, .. } = session;
         let here = &mut children.here;
-        if here.get(&device.id).is_some_and(|child| child.link.over.load(Ordering::Acquire)) {
-            here.remove(&device.id);
-        }
-        if !here.contains_key(&device.id) {
+        if here.get(&device.id).is_none_or(|child| child.link.is_over()) {
+            here.retain(|_, child| !child.link.is_over());
             if here.len() >= MAX_CHILDREN {
                 return Err("too_many_children");
             }
@@ -124,7 +147,7 @@ impl Das {
             device: Arc::clone(device),
             platform: Arc::clone(&self.platform),
             connection: OnceLock::new(),
-            over: AtomicBool::new(false),
+            over: OnceLock::new(),
         });
         let connection = self.platform.connected(
             device,
@@ -137,8 +160,12 @@ impl Das {
         );
         // Closed before it had its number, by a removal in this moment: ended now.
         let _ = link.connection.set(connection);
-        if link.over.load(Ordering::Acquire) {
-            link.end("removed");
+        if let Some(reason) = link.over.get() {
+            link.end(reason);
+        }
+        if line.uses_shadow() {
+            // Its hub comes back by a light login, after which nobody asks.
+            self.runtime.spawn(send_pending(Arc::clone(&self.platform), Arc::clone(device)));
         }
         self.platform.fact(device, explain::child_here(&hub.device.serial, hub.peer()));
         Child { speaker: Speaker { device: Arc::clone(device), line, connection: None, reporting: false }, link }
@@ -205,23 +232,38 @@ impl Das {
             proofs.fetch_sub(1, Ordering::AcqRel);
             return self.dropped(&session.own, "too_many_proofs");
         }
-        let (platform, hub) = (Arc::clone(&self.platform), Arc::clone(&session.own.device));
+        let Some(das) = self.this.upgrade() else { return };
+        let hub = Arc::clone(&session.own.device);
         let (line, peer) = (Arc::clone(&session.own.line), session.own.peer());
         let (serial, proof) = (auth.serial.to_string(), auth.proof.clone());
         self.runtime.spawn(async move {
+            let (platform, now) = (&das.platform, das.platform.clock().now_ms());
             let proves = |code: &vestibule_platform::Secret| {
                 let expected = Code::new(code.expose()).ok().zip(Serial::new(&serial).ok());
                 expected.is_some_and(|(code, serial)| ChildProof::new(&code, &serial) == proof)
             };
-            let admitted = platform.admit_child(&hub, &serial, proves).await;
-            if let Err(refused) = &admitted {
-                platform.fact(&hub, explain::child_refused(refused.as_str(), peer));
+            let budgets = &das.proofs;
+            let may_try = budgets.hub.has_left(&hub.id, now) && budgets.child.has_left(&serial.as_str().into(), now);
+            let admitted = match may_try {
+                true => platform.admit_child(&hub, &serial, proves).await.map_err(|refused| refused.as_str()),
+                false => Err("child_guessed"),
+            };
+            if let Err(reason) = admitted {
+                platform.fact(&hub, explain::child_refused(reason, peer));
             }
-            let verdict = ChildVerdict { serial: serial.as_str().into(), accepted: admitted.is_ok() };
-            let mut body = Vec::new();
-            let written = verdict.write(&mut body).is_ok();
-            if !written || line.command(Command::ChildVerdict, Some(seq), &body).is_err() {
-                tracing::debug!(hub = %hub.serial, "a hub is not told what became of its child");
+            if let Err("child_unproven") = admitted {
+                budgets.hub.failed(hub.id, now);
+                budgets.child.failed(serial.as_str().into(), now);
+            }
+            // A hub forgets a child that it is told is none (10.6). So it is told nothing of one that an operator may let
+            // in again, or that the store could not be asked about: it asks again.
+            if !matches!(admitted, Err("child_unavailable" | "child_disabled")) {
+                let verdict = ChildVerdict { serial: serial.as_str().into(), accepted: admitted.is_ok() };
+                let mut body = Vec::new();
+                let written = verdict.write(&mut body).is_ok();
+                if !written || line.command(Command::ChildVerdict, Some(seq), &body).is_err() {
+                    tracing::debug!(hub = %hub.serial, "a hub is not told what became of its child");
+                }
             }
             proofs.fetch_sub(1, Ordering::AcqRel);
         });

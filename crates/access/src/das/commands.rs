@@ -46,6 +46,10 @@ impl Das {
             }
             Command::Presence => {
                 let data = json!({"token": Presence::parse(body)?.token}).to_string();
+                if !session.key.is_new(seq) {
+                    // It is evidence: a recorded one shows nothing (13.2.6).
+                    return Ok(self.repeated());
+                }
                 self.confirm(session, Command::PresenceAnswer, seq);
                 let (kind, path) = (RecordKind::Event, own_path("presence"));
                 return Ok(self.report(&mut session.own, Report { kind, path, id: None, time: None, data: &data }));

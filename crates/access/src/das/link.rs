@@ -43,8 +43,6 @@ pub(super) struct OsapLink {
     key: Arc<KeyState>,
     operations: Mutex<Operations>,
     told: AtomicBool,
-    /// The sub-device has spoken of its state through the shadow. A device of its own is known by its key's state.
-    shadow: AtomicBool,
 }
 
 /// What was sent and not answered.
@@ -89,8 +87,14 @@ impl Waiting {
 
 impl OsapLink {
     pub(super) fn new(device: Arc<Device>, link: Arc<Link>, key: Arc<KeyState>) -> OsapLink {
-        let (told, shadow) = (AtomicBool::new(false), AtomicBool::new(false));
-        OsapLink { device, hub: None, link, key, operations: Mutex::new(Operations::None), told, shadow }
+        OsapLink {
+            device,
+            hub: None,
+            link,
+            key,
+            operations: Mutex::new(Operations::None),
+            told: AtomicBool::new(false),
+        }
     }
 
     /// The way to a sub-device over this connection of its hub.
@@ -110,14 +114,14 @@ impl OsapLink {
     /// The device has spoken of its state through the shadow (10.2): that is where it is told of it from now on.
     pub(super) fn set_shadow(&self) {
         match self.hub {
-            Some(_) => self.shadow.store(true, Ordering::Relaxed),
+            Some(_) => self.key.set_shadow_of(self.device.id),
             None => self.key.set_shadow(),
         }
     }
 
     pub(super) fn uses_shadow(&self) -> bool {
         match self.hub {
-            Some(_) => self.shadow.load(Ordering::Relaxed),
+            Some(_) => self.key.uses_shadow_of(self.device.id),
             None => self.key.uses_shadow(),
         }
     }
@@ -355,9 +359,10 @@ impl DeviceLink for OsapLink {
                 self.command(Command::RiskList, None, &body)?;
             }
             Directive::ForceOffline => {
-                self.command(Command::ForcedOffline, None, b"{}")?;
-                // The device keeps the socket open (10.5).
+                let told = self.command(Command::ForcedOffline, None, b"{}");
+                // The device keeps the socket open (10.5); one that could not be told goes all the same, and comes back.
                 self.link.close("forced_offline");
+                told?;
             }
             _ => return Err(NotSent::Unsupported),
         }

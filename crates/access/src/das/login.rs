@@ -109,7 +109,7 @@ impl Das {
         });
         match spent.await {
             // Its enrolment is over with the commit: who has the code may not use the window again (13.2.4).
-            Ok(()) if shown => self.platform.close_enrolment(device).await,
+            Ok(()) if shown => self.platform.enrolled(device).await,
             Ok(()) => {}
             Err(error) => tracing::warn!(serial = %device.serial, %error, "the candidate stays as it was"),
         }

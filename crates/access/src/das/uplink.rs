@@ -11,7 +11,7 @@ use osap::das::topic::method;
 use osap::das::{BodyError, attribute, envelope, event, ota};
 use serde_json::json;
 use vestibule_broker::{Disposition, Ticket};
-use vestibule_platform::{Answer, Device, DevicePath, Platform, RecordKind, Report, ReportError};
+use vestibule_platform::{Answer, Device, DevicePath, Platform, RecordKind, Report, ReportError, SetOutcome};
 
 use super::grant::{Channel, Place, Shadow};
 use super::link::{Kind, Waiting};
@@ -114,6 +114,11 @@ impl Das {
 
     /// What a device says of its firmware is an attribute of the device itself, by the name of the module.
     fn firmware(&self, speaker: &mut Speaker, area: &str, module: String, value: &serde_json::Value) -> Disposition {
+        if module.contains(['/', '+', '#']) {
+            // As a name it could not be asked for.
+            self.dropped(speaker, "report_bad_path");
+            return Disposition::Done;
+        }
         let (resource, index) = ("global".into(), "0".into());
         let path = DevicePath { resource, index, area: area.into(), name: module.into() };
         self.attribute(speaker, Arc::new(path), &value.to_string())
@@ -121,7 +126,7 @@ impl Das {
 
     /// A message whose number was seen before: acknowledged once the original is durable, which lies at or before the
     /// last position given out.
-    fn repeated(&self) -> Disposition {
+    pub(super) fn repeated(&self) -> Disposition {
         metrics::counter!("vestibule_das_messages_dropped_total", "reason" => "repeated").increment(1);
         Disposition::After(Ticket(self.platform.journal().appended().get()))
     }
@@ -188,9 +193,9 @@ impl Das {
     /// A device asks what one of its attributes is: as it is wished to be, or as it was last reported.
     fn answer_value(&self, speaker: &Speaker, seq: u64, path: &DevicePath) -> Disposition {
         let leaf = self.platform.attribute(&speaker.device, path);
-        let wished = self.platform.desired(&speaker.device).into_iter().find(|leaf| *leaf.path == *path);
-        let wished = wished.and_then(|leaf| leaf.desired).map(|desired| desired.value);
-        let value = wished.or_else(|| leaf.and_then(|leaf| leaf.reported).map(|reported| reported.value));
+        let (desired, reported) = leaf.map_or((None, None), |leaf| (leaf.desired, leaf.reported));
+        let wished = desired.filter(|desired| desired.outcome == SetOutcome::Pending).map(|desired| desired.value);
+        let value = wished.or_else(|| reported.map(|reported| reported.value));
         let mut body = Vec::new();
         let written = match &value {
             Some(value) => {

@@ -86,7 +86,12 @@ pub struct TestDevice {
 
 impl TestDevice {
     pub fn new() -> TestDevice {
-        TestDevice { serial: SERIAL.into(), code: CODE.into(), stored: Stored::Nothing }
+        TestDevice::of(SERIAL)
+    }
+
+    /// A device with another serial and the code that all have.
+    pub fn of(serial: &str) -> TestDevice {
+        TestDevice { serial: serial.into(), code: CODE.into(), stored: Stored::Nothing }
     }
 
     fn keep(&mut self, success: &Success) {

@@ -8,6 +8,7 @@ use osap::das::hub::ChildProof;
 use osap::{Code, Serial};
 use vestibule_platform::{AuditQuery, Caller, Device, DevicePath, Invoke, Outcome, PresenceState};
 
+use crate::device::TestDevice;
 use crate::operations::{Logged, logged_in};
 use crate::site::{CODE, eventually};
 
@@ -175,4 +176,55 @@ fn a_hub_with_more_children_than_it_may_have_is_held_to_64() {
     }
     assert_eq!(it.site.events().len(), 64);
     it.site.expect_fact("too_many_children");
+}
+
+#[test]
+fn osap_13_2_3_a_hub_cannot_guess_the_code_of_a_child() {
+    let mut it = hub();
+    for n in 1..=5 {
+        it.prove(n, CHILD, &proof("WRONGC", CHILD));
+    }
+    let refused = format!(r#"{{"childserial":"{CHILD}","result":1}}"#);
+    assert_eq!(it.prove(6, CHILD, &proof(CODE, CHILD)), refused, "the right one looks like a wrong one by now");
+    it.site.expect_fact("child_guessed");
+    assert_eq!(it.child().parent(), None);
+}
+
+#[test]
+fn a_child_that_is_registered_anew_is_heard_without_a_new_connection() {
+    let mut it = hub();
+    it.prove(1, CHILD, &proof(CODE, CHILD));
+    it.child_event(2);
+    it.site.block_on(it.site.platform.remove_device(&it.child(), &Caller::program())).expect("removed");
+    it.child_event(3);
+    assert_eq!(it.site.events().len(), 1);
+    it.site.add(CHILD);
+    it.prove(4, CHILD, &proof(CODE, CHILD));
+    it.child_event(5);
+    assert_eq!(it.site.events().len(), 2);
+}
+
+#[test]
+fn a_hub_is_told_nothing_of_a_child_that_may_be_let_in_again() {
+    let mut it = hub();
+    it.site.block_on(it.site.platform.set_disabled(&it.child(), true, &Caller::program())).expect("stored");
+    let body = format!(r#"{{"childserial":"{CHILD}","childverifycode":"{}","devAccessMode":0}}"#, proof(CODE, CHILD));
+    it.reply("/7002/16", 1, 1, body.as_bytes());
+    it.site.expect_fact("child_disabled");
+    // The next message to the hub is the answer to the next one of its own.
+    assert_eq!(it.prove(2, "NOBODY", &proof(CODE, "NOBODY")), r#"{"childserial":"NOBODY","result":1}"#);
+}
+
+#[test]
+fn a_child_that_comes_in_by_itself_leaves_its_hub() {
+    let mut it = hub();
+    it.prove(1, CHILD, &proof(CODE, CHILD));
+    it.child_event(2);
+    let mut own = TestDevice::of(CHILD);
+    let (mut mqtt, _) = own.come_in(&it.site);
+    assert_eq!(it.child().parent(), None);
+    it.child_event(3);
+    it.site.expect_fact("unknown_child");
+    assert!(mqtt.is_alive(), "the hub does not get in its way");
+    assert_eq!(it.prove(4, CHILD, &proof(CODE, CHILD)), format!(r#"{{"childserial":"{CHILD}","result":1}}"#));
 }
