@@ -23,7 +23,8 @@ use super::{Das, DasSession, Grant, SUITE, Speaker};
 use crate::budget::Budget;
 use crate::explain;
 
-/// Proofs of one hub that are looked at at the same time: as many as it may have children.
+/// Proofs of one hub that are looked at at the same time: it proves all its children at once when it comes in, and one
+/// that is dropped is not heard of again for half a minute.
 const PROOFS: usize = MAX_CHILDREN;
 const HOUR: i64 = 60 * 60 * 1_000;
 
