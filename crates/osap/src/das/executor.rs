@@ -29,6 +29,7 @@ impl Limits {
 #[derive(Debug)]
 pub struct Executor<C> {
     limits: Limits,
+    /// Those that have ended in the order in which they did: one that took long is not forgotten for it.
     seen: VecDeque<(u64, Progress)>,
     running: usize,
     waiting: VecDeque<Waiting<C>>,
@@ -130,13 +131,14 @@ impl<C> Executor<C> {
         for Waiting { seq, .. } in std::mem::take(&mut self.waiting) {
             self.set(seq, Progress::Done(None));
         }
+        self.forget_oldest();
         dropped
     }
 
     fn set(&mut self, seq: u64, progress: Progress) {
-        if let Some((_, held)) = self.seen.iter_mut().find(|(seen, _)| *seen == seq) {
-            *held = progress;
-        }
+        let Some(at) = self.seen.iter().position(|(seen, _)| *seen == seq) else { return };
+        self.seen.remove(at);
+        self.seen.push_back((seq, progress));
     }
 
     fn remember(&mut self, seq: u64, progress: Progress) {
@@ -203,6 +205,20 @@ mod tests {
         assert_eq!(executor.offer(5, None, 5), Offer::Wait);
         assert_eq!(executor.connection_lost(), 1);
         assert_eq!(executor.finish(soon, 3, answer("3")), Next { begin: None, expired: 0 });
+    }
+
+    #[test]
+    fn what_took_long_is_remembered_as_long_as_the_rest() {
+        let now = Instant::now();
+        let mut executor = Executor::new(Limits { running: 2, ..LIMITS });
+        assert_eq!(executor.offer(1, None, ()), Offer::Begin(()));
+        for quick in 2..=4 {
+            assert_eq!(executor.offer(quick, None, ()), Offer::Begin(()));
+            executor.finish(now, quick, answer("q"));
+        }
+        executor.finish(now, 1, answer("long"));
+        assert_eq!(executor.offer(1, None, ()), Offer::Repeated(Some(answer("long"))), "not carried out again");
+        assert_eq!(executor.offer(2, None, ()), Offer::Begin(()), "the one that ended first is forgotten");
     }
 
     #[test]
