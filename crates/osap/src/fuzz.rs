@@ -28,6 +28,10 @@ use crate::lbs::{Credential, DasInfo, Record};
 use crate::random::Random;
 use crate::{Code, CodeCase, DevId, MasterKey, ResultCode, Serial, SessionKey, Suite};
 
+mod exchange;
+
+pub use exchange::exchange;
+
 /// A function that takes any bytes and panics only where a rule is broken.
 pub type Target = fn(&[u8]);
 
@@ -41,6 +45,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("osap_topic", topic),
     ("osap_event_body", event_body),
     ("osap_bodies", bodies),
+    ("osap_exchange", exchange),
 ];
 
 const SESSION_KEY: [u8; 16] =

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 /// Requests that were given up and are still remembered, so that their reply is known to be late.
-const GIVEN_UP: usize = 64;
+pub(crate) const GIVEN_UP: usize = 64;
 
 /// The requests of one side on one connection.
 ///
