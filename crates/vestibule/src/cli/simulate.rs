@@ -14,7 +14,7 @@ use super::out::Out;
 use super::progress::Progress;
 use crate::client::{Client, Token};
 use crate::config::{Log, duration_from_text};
-use crate::simulate::{self, ChosenRates, Faults, Fleet, MAX_DEVICES, Options, rate_from_text};
+use crate::simulate::{self, ChosenRates, Faults, Fleet, MAX_CHILDREN, MAX_DEVICES, Options, rate_from_text};
 
 /// The start of one device after the other, unless somebody says otherwise: a site does not come to life in one moment.
 const APART: Duration = Duration::from_millis(5);
@@ -26,6 +26,7 @@ const MAX_PREFIX: usize = 32;
 #[command(after_help = "Examples:
   vestibule simulate --lbs 127.0.0.1:8666 --devices 20 --profile mix
   vestibule simulate --devices 100 --operations-per-minute 6 --fault drop=20,pause=10
+  vestibule simulate --devices 20 --profile hub --children 8 --fault child=60
   vestibule simulate --ready-file ready.json --devices 5000 --duration 10m --json
 
 The devices are made with the device SDK. They are registered over the HTTP API, under serials
@@ -47,6 +48,9 @@ pub(super) struct Args {
     #[arg(long, default_value = "mix", value_parser = PossibleValuesParser::new(Fleet::names())
         .try_map(|name| Fleet::named(&name).ok_or("no such profile")))]
     profile: Fleet,
+    /// How many children each hub has
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CHILDREN)))]
+    children: u32,
     /// What their serials begin with
     #[arg(long, default_value = "SIM-", value_parser = prefix)]
     prefix: String,
@@ -72,7 +76,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "RATE", value_parser = rate_from_text, help_heading = "Load")]
     operations_per_minute: Option<f64>,
     /// What goes wrong, for each device and hour: drop=RATE (the connection is cut), pause=RATE (silent for 2 to 10 s),
-    /// reconnect=RATE (stops in order and starts again)
+    /// reconnect=RATE (stops in order and starts again), child=RATE (a child is out of its hub's reach for 2 to 10 s)
     #[arg(
         long,
         value_name = "FAULT=RATE,…",
@@ -95,6 +99,7 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     let options = Options {
         devices: args.devices,
         fleet: args.profile,
+        children: args.children,
         prefix: args.prefix,
         lbs,
         rates: ChosenRates {

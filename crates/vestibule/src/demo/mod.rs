@@ -79,8 +79,10 @@ async fn show(
     let lbs = running.listeners().lbs_legacy.context("the demonstration opens an LBS")?;
     let site = site::Site::start(running.platform(), lbs, &directory.path).await?;
     let end = if directory.temporary { " Its data goes with it; --data DIR keeps it." } else { "" };
+    let (devices, children) = site.len();
+    let site_line = format!("a platform with {devices} simulated devices and {children} sub-devices");
     let lines = [
-        format!("Vestibule {}: a platform with {} simulated devices.\n", env!("CARGO_PKG_VERSION"), site.len()),
+        format!("Vestibule {}: {site_line}.\n", env!("CARGO_PKG_VERSION")),
         format!("  live page  {}", running.console_url()),
         format!("  API        http://{}/v1/openapi.json", running.listeners().http),
         format!("  token      {}", running.token_file().display()),

@@ -8,16 +8,17 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use vestibule_device::{Device, MemoryStorage, ReportError, StartError, State, StopReason};
+use vestibule_device::{Builder, Child, ChildState, Device, MemoryStorage, ReportError, StartError, State, StopReason};
 
+use super::diary::{Diary, Entry, Life};
 use super::dice::Dice;
 use super::event_id::RunId;
 use super::latency::Latencies;
-use super::ledger::Ledger;
 use super::orders::Counter;
-use super::profile::{Happening, Place, Reading};
-use super::roll::Registered;
+use super::profile::{Happening, Reading};
+use super::roll::{Enrolled, Registered};
 use super::schedule::{Act, Faults, Rates, Schedule};
+use super::voice::Voice;
 use super::wire::Wire;
 
 /// Messages a device keeps while they cannot be sent, and their bytes; thousands of devices may have to.
@@ -81,65 +82,40 @@ pub(crate) struct Gauges {
     pub reports: Latencies,
 }
 
-/// What became of messages of one kind.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub sent: u64,
-    pub acknowledged: u64,
-    /// Given up: the device stopped before an acknowledgement came.
-    pub given_up: u64,
-    /// Not sent: too many waited already.
-    pub not_sent: u64,
-}
-
-/// How often something was done to a device.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FaultCount {
-    pub drop: u64,
-    pub pause: u64,
-    pub reconnect: u64,
-}
-
-/// What a device has lived through.
-#[derive(Debug, Default)]
-pub(crate) struct Diary {
-    pub number: u32,
-    pub ledger: Ledger,
-    pub events: Count,
-    pub reports: Count,
-    pub faults: FaultCount,
-    pub authentications: u64,
-    pub logins: u64,
-    pub entry: Entry,
-}
-
-/// How a device came in.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) enum Entry {
-    /// Its turn to start had not come.
-    #[default]
-    NotStarted,
-    /// It was on its way.
-    UnderWay,
-    /// It was kept out, and said why.
-    Refused(String),
-    /// It came in.
-    In,
-}
-
 /// The end of a message.
 struct Ended {
+    /// Which of the members spoke.
+    of: usize,
     /// The number of an event; `None` for an attribute.
     event: Option<u32>,
     took: Result<Duration, ReportError>,
 }
 
-/// A simulated device.
+/// The device itself, or a child of it: each lives by a schedule of its own.
+struct Member {
+    entry: Arc<Enrolled>,
+    schedule: Schedule,
+    /// What it says.
+    dice: Dice,
+}
+
+impl Member {
+    fn new(scene: &Scene, entry: &Arc<Enrolled>, faults: Faults) -> Member {
+        let rates = scene.chosen.or(&entry.habits.rates);
+        Member {
+            entry: Arc::clone(entry),
+            schedule: Schedule::new(scene.seed, entry.number, &rates, &faults),
+            dice: Dice::new(scene.seed, entry.number, WORDS),
+        }
+    }
+}
+
+/// A simulated device, with its children.
 pub(crate) struct Actor {
     scene: Arc<Scene>,
     who: Arc<Registered>,
     wire: Option<Wire>,
-    dice: Dice,
+    members: Vec<Member>,
     under_way: JoinSet<Ended>,
     diary: Diary,
     /// It counts among those that are online.
@@ -148,10 +124,13 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn new(scene: Arc<Scene>, who: Arc<Registered>) -> Actor {
-        let dice = Dice::new(scene.seed, who.number, WORDS);
         let wire = scene.faults.touch_connections().then(|| Wire::new(&scene.lbs));
-        let diary = Diary { number: who.number, ..Diary::default() };
-        Actor { scene, who, wire, dice, under_way: JoinSet::new(), diary, online: false }
+        let own = Member::new(&scene, &who.own, scene.faults.of_device());
+        let children = who.children.iter().map(|child| Member::new(&scene, child, scene.faults.of_child()));
+        let members = std::iter::once(own).chain(children).collect();
+        let lives = who.entries().map(|entry| Life { serial: entry.serial.clone(), ..Life::default() }).collect();
+        let diary = Diary { number: who.own.number, lives, ..Diary::default() };
+        Actor { scene, who, wire, members, under_way: JoinSet::new(), diary, online: false }
     }
 
     /// Starts at `from`, follows the schedule until `over` says so, waits for what is under way, and leaves.
@@ -174,33 +153,42 @@ impl Actor {
     }
 
     fn start(&self) -> Result<Device, StartError> {
-        let Registered { serial, code, profile, .. } = &*self.who;
-        let builder = Device::builder(serial, code)
+        let Registered { own, profile, .. } = &*self.who;
+        let builder = Device::builder(&own.serial, &own.code)
             .lbs(&*self.scene.lbs)
             .storage(Arc::clone(&self.scene.storage))
-            .device_type(profile.product())
+            .device_type(own.habits.product())
             .firmware(env!("CARGO_PKG_VERSION"))
             .queue(QUEUE.0, QUEUE.1);
         let builder = match &self.wire {
             Some(wire) => builder.dial(wire.clone()),
             None => builder,
         };
-        (profile.abilities)(builder).start()
+        let builder = (profile.abilities)(builder);
+        let Some(kind) = profile.child else { return builder.start() };
+        let children = self.members.iter().skip(1).map(|Member { entry, schedule, .. }| {
+            let child = Child::builder(&entry.serial, &entry.code)
+                .product(entry.habits.product())
+                .version(env!("CARGO_PKG_VERSION"))
+                .connected(!schedule.is_away());
+            (kind.abilities)(child)
+        });
+        children.fold(builder, Builder::child).start()
     }
 
-    /// Follows the schedule, which begins with the first login: what a device does before is not what is measured.
+    /// Follows the schedules, which begin with the first login: what a device does before is not what is measured.
     /// Gives the device that runs at the end, if one does.
     async fn live(&mut self, mut device: Device, over: &mut watch::Receiver<bool>) -> Option<Device> {
         let started = Instant::now();
-        let profile = self.who.profile;
-        let rates = self.scene.chosen.or(&profile.rates);
-        let mut schedule = Schedule::new(self.scene.seed, self.who.number, &rates, &self.scene.faults);
         let mut state = device.watch_state();
         // A device that was quick is in already.
         state.mark_changed();
         let mut begun: Option<Instant> = None;
         loop {
-            let next = begun.zip(schedule.due()).map(|(begun, due)| begun + due);
+            let due = begun.and_then(|begun| {
+                let due = |(at, member): (usize, &Member)| Some((begun + member.schedule.due()?, at));
+                self.members.iter().enumerate().filter_map(due).min()
+            });
             tokio::select! {
                 () = become_true(over) => return Some(device),
                 Ok(()) = state.changed() => {
@@ -212,7 +200,7 @@ impl Actor {
                     }
                 }
                 Some(ended) = self.under_way.join_next() => self.note_end(ended.ok()),
-                () = at(next) => match schedule.take() {
+                of = whose_turn(due) => match self.members.get_mut(of).and_then(|member| member.schedule.take()) {
                     None => {}
                     Some(Act::Reconnect) => {
                         self.diary.faults.reconnect += 1;
@@ -220,7 +208,8 @@ impl Actor {
                         device = match self.start() {
                             Ok(device) => device,
                             Err(error) => {
-                                tracing::error!(serial = %self.who.serial, %error, "a simulated device does not come back");
+                                let serial = &self.who.own.serial;
+                                tracing::error!(serial, %error, "a simulated device does not come back");
                                 return None;
                             }
                         };
@@ -228,79 +217,100 @@ impl Actor {
                         state.mark_changed();
                         self.introduce(&device);
                     }
-                    Some(act) => self.act(act, &device),
+                    Some(act) => self.act(act, of, &device),
                 }
             }
         }
     }
 
-    fn act(&mut self, act: Act, device: &Device) {
-        let profile = self.who.profile;
+    /// The member `of` does something, or suffers it.
+    fn act(&mut self, act: Act, of: usize, device: &Device) {
+        let Some(Member { entry, schedule, dice }) = self.members.get_mut(of) else { return };
         let (faults, wire) = (&mut self.diary.faults, self.wire.as_ref());
         match act {
-            Act::Event => self.event(device),
+            // Nobody would hear of it.
+            Act::Event | Act::Report if schedule.is_away() => {}
+            Act::Event => {
+                let happening = (entry.habits.event)(dice);
+                self.event(device, of, happening);
+            }
             Act::Report => {
-                let reading = (profile.reading)(&mut self.dice);
-                self.report(device, reading);
+                let reading = (entry.habits.reading)(dice);
+                self.report(device, of, reading);
             }
             Act::Operation => {
                 if let Some(counter) = &self.scene.counter {
-                    counter.ask(&self.who.id, (profile.order)(&mut self.dice));
+                    counter.ask(&entry.id, (entry.habits.order)(dice));
                 }
             }
             Act::Drop => faults.drop += u64::from(wire.is_some_and(Wire::cut)),
             Act::Pause(time) => faults.pause += u64::from(wire.is_some_and(|wire| wire.silence(time))),
             Act::Reconnect => {}
+            Act::Away | Act::Back => {
+                faults.child += u64::from(act == Act::Away);
+                if let Some(child) = device.child(&entry.serial) {
+                    child.set_connected(act == Act::Back);
+                }
+            }
         }
     }
 
-    /// Reports what the device is, as after every start of its program.
+    /// Reports what the device is and what its children are, as after every start of its program.
     fn introduce(&mut self, device: &Device) {
-        for reading in (self.who.profile.first)() {
-            self.report(device, reading);
+        let who = Arc::clone(&self.who);
+        for (of, entry) in who.entries().enumerate() {
+            for reading in (entry.habits.first)() {
+                self.report(device, of, reading);
+            }
         }
     }
 
-    fn event(&mut self, device: &Device) {
+    /// Who speaks as the member `of`.
+    fn voice(&self, device: &Device, of: usize) -> Option<Voice> {
+        match of {
+            0 => Some(Voice::Device(device.clone())),
+            _ => Some(Voice::Child(device.child(&self.members.get(of)?.entry.serial)?)),
+        }
+    }
+
+    fn event(&mut self, device: &Device, of: usize, happening: Happening) {
         if self.under_way.len() >= UNDER_WAY {
             self.diary.events.not_sent += 1;
             return;
         }
-        let Happening { place, mut data } = (self.who.profile.event)(&mut self.dice);
-        let Some(number) = self.diary.ledger.make() else { return };
+        let (Some(voice), Some(member)) = (self.voice(device, of), self.members.get(of)) else { return };
+        let Some(number) = self.diary.lives.get_mut(of).and_then(|life| life.ledger.make()) else { return };
+        let Happening { place, mut data } = happening;
         if let Some(data) = data.as_object_mut() {
-            data.insert("basic".to_owned(), json!({ "UUID": self.scene.run.event(self.who.number, number) }));
+            data.insert("basic".to_owned(), json!({ "UUID": self.scene.run.event(member.entry.number, number) }));
         }
         self.diary.events.sent += 1;
         self.scene.gauges.sent.fetch_add(1, Relaxed);
-        let device = device.clone();
         self.under_way.spawn(async move {
-            let Place { resource, index, area, name } = place;
             let begun = Instant::now();
-            let reported = device.event(resource, index, area, name).report(&data).await;
-            Ended { event: Some(number), took: reported.map(|_| begun.elapsed()) }
+            let reported = voice.event(place, &data).await;
+            Ended { of, event: Some(number), took: reported.map(|()| begun.elapsed()) }
         });
     }
 
-    fn report(&mut self, device: &Device, reading: Reading) {
+    fn report(&mut self, device: &Device, of: usize, reading: Reading) {
         if self.under_way.len() >= UNDER_WAY {
             self.diary.reports.not_sent += 1;
             return;
         }
-        let Reading { place, value } = reading;
+        let Some(voice) = self.voice(device, of) else { return };
         self.diary.reports.sent += 1;
-        let device = device.clone();
         self.under_way.spawn(async move {
-            let Place { resource, index, area, name } = place;
             let begun = Instant::now();
-            let reported = device.attribute(resource, index, area, name).report(&value).await;
-            Ended { event: None, took: reported.map(|()| begun.elapsed()) }
+            let reported = voice.attribute(&reading).await;
+            Ended { of, event: None, took: reported.map(|()| begun.elapsed()) }
         });
     }
 
     /// `None`: the task of the message failed, which leaves it given up.
     fn note_end(&mut self, ended: Option<Ended>) {
-        let Some(Ended { event, took }) = ended else { return };
+        let Some(Ended { of, event, took }) = ended else { return };
+        let Some(life) = self.diary.lives.get_mut(of) else { return };
         let gauges = &self.scene.gauges;
         let (count, latencies) = match event {
             Some(_) => (&mut self.diary.events, &gauges.events),
@@ -310,8 +320,10 @@ impl Actor {
             Ok(took) => {
                 count.acknowledged += 1;
                 latencies.record(took);
+                // Nothing of a child is acknowledged before.
+                life.accepted = true;
                 if let Some(number) = event {
-                    self.diary.ledger.acknowledge(number);
+                    life.ledger.acknowledge(number);
                     gauges.acknowledged.fetch_add(1, Relaxed);
                 }
             }
@@ -322,7 +334,7 @@ impl Actor {
                 if event.is_some() {
                     gauges.sent.fetch_sub(1, Relaxed);
                 }
-                tracing::debug!(serial = %self.who.serial, %error, "not sent");
+                tracing::debug!(serial = %self.who.own.serial, %error, "not sent");
             }
         }
     }
@@ -368,8 +380,12 @@ impl Actor {
 
     /// Stops the device, in order where it is online.
     async fn close(&mut self, device: &Device) {
+        for (life, child) in self.diary.lives.iter_mut().skip(1).zip(&self.who.children) {
+            let state = device.child(&child.serial).map(|child| child.state());
+            life.accepted |= state == Some(ChildState::Accepted);
+        }
         if let Err(error) = device.stop().await {
-            tracing::debug!(serial = %self.who.serial, %error, "a simulated device did not leave in order");
+            tracing::debug!(serial = %self.who.own.serial, %error, "a simulated device did not leave in order");
         }
         let counters = device.counters();
         self.diary.authentications += counters.authentications;
@@ -383,10 +399,13 @@ async fn become_true(over: &mut watch::Receiver<bool>) {
     let _ = over.wait_for(|over| *over).await;
 }
 
-/// Waits until then; for ever without a time.
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
+/// Waits until it is somebody's turn, and says whose; for ever without one.
+async fn whose_turn(due: Option<(Instant, usize)>) -> usize {
+    match due {
+        Some((time, of)) => {
+            sleep_until(time).await;
+            of
+        }
         None => std::future::pending().await,
     }
 }

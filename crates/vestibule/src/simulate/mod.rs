@@ -5,6 +5,7 @@
 
 mod actor;
 mod descriptors;
+mod diary;
 mod dice;
 mod event_id;
 mod latency;
@@ -14,6 +15,7 @@ mod profile;
 mod roll;
 mod schedule;
 mod summary;
+mod voice;
 mod wire;
 
 use std::fmt;
@@ -27,7 +29,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use vestibule_device::MemoryStorage;
 
-use self::actor::{Actor, Diary, Gauges, Scene};
+use self::actor::{Actor, Gauges, Scene};
+use self::diary::Diary;
 use self::event_id::RunId;
 use self::orders::{Clerks, Ends};
 use self::roll::{Progress, Registered};
@@ -36,7 +39,8 @@ use crate::client::Client;
 use crate::up::{StopSignals, runtime};
 
 pub(crate) use dice::Dice;
-pub(crate) use profile::{CAMERA, DOOR, Happening, Place, Profile, Reading};
+pub(crate) use profile::{CAMERA, DOOR, HUB, Habits, Happening, Profile};
+pub(crate) use voice::Voice;
 
 pub use actor::ChosenRates;
 pub use profile::Fleet;
@@ -45,6 +49,9 @@ pub use summary::Summary;
 
 /// Devices one process simulates at most; their numbers have 24 bits in the ids of their events.
 pub const MAX_DEVICES: u32 = 100_000;
+
+/// Children a hub has at most (osap-wire 10.6).
+pub const MAX_CHILDREN: u32 = 64;
 
 /// How often whoever watches is told.
 const TICK: Duration = Duration::from_millis(200);
@@ -55,6 +62,8 @@ pub struct Options {
     pub devices: u32,
     /// What they are.
     pub fleet: Fleet,
+    /// How many children each hub has, up to [`MAX_CHILDREN`].
+    pub children: u32,
     /// What their serials begin with.
     pub prefix: String,
     /// The LBS, `host:port`.
@@ -169,22 +178,23 @@ impl Simulation<'_> {
 
     /// The devices that are registered, and why not all are.
     async fn register(&mut self) -> anyhow::Result<(Vec<Arc<Registered>>, anyhow::Result<()>)> {
-        let (devices, fleet) = (self.options.devices, self.options.fleet);
+        let Options { devices, fleet, children, .. } = self.options;
         let wanted = (0..devices).map(|number| (number, serial(&self.options.prefix, number))).collect();
         let client = Arc::clone(&self.client);
         let work = move |(number, serial): (u32, String)| {
-            roll::register(&client, number, serial, fleet.profile(number)).map(Arc::new)
+            roll::register(&client, number, serial, fleet.profile(number), children).map(Arc::new)
         };
         let (mut fleet, end) = self.through(wanted, Stage::Registering, work).await?;
-        fleet.sort_unstable_by_key(|device| device.number);
+        fleet.sort_unstable_by_key(|device| device.own.number);
         Ok((fleet, end))
     }
 
     async fn simulate(&mut self, fleet: &[Arc<Registered>]) -> anyhow::Result<Summary> {
         let ends = Arc::<Ends>::default();
         let gauges = Arc::<Gauges>::default();
-        let asks = fleet.iter().any(|device| self.options.rates.or(&device.profile.rates).operations_per_minute > 0.0);
-        let clerks = asks.then(|| Clerks::start(&self.client, self.options.devices, &ends));
+        let entries = || fleet.iter().flat_map(|device| device.entries());
+        let asks = entries().any(|entry| self.options.rates.or(&entry.habits.rates).operations_per_minute > 0.0);
+        let clerks = asks.then(|| Clerks::start(&self.client, entries().count(), &ends));
         let clerks = clerks.transpose().context("there can be no thread to ask for operations")?;
         let (counter, clerks) = clerks.unzip();
         let run = RunId::new(uuid::Uuid::new_v4());
@@ -218,7 +228,7 @@ impl Simulation<'_> {
             seed: self.options.seed,
             seconds,
             interrupted: self.signalled,
-            fleet: fleet.iter().map(|device| (device.profile.name, device.serial.as_str())).collect(),
+            fleet: fleet.iter().map(|device| (device.own.habits.name, device.own.serial.as_str())).collect(),
             diaries: &diaries,
             gauges: &gauges,
             operations: ends.figures(),
@@ -282,7 +292,8 @@ impl Simulation<'_> {
         let client = Arc::clone(&self.client);
         let work = move |(device, mut diary): (Arc<Registered>, Diary)| {
             // The diary stays whatever comes of it: the figures of the devices do not depend on the platform's answer.
-            let read = roll::read_back(&client, run, device.number, &device.id, &mut diary.ledger);
+            let mut pairs = device.entries().zip(&mut diary.lives);
+            let read = pairs.try_for_each(|(entry, life)| roll::read_back(&client, run, entry, &mut life.ledger));
             Ok((diary, read))
         };
         let (compared, _) = self.through(pairs, Stage::Comparing, work).await?;
@@ -297,9 +308,7 @@ impl Simulation<'_> {
 
     async fn remove(&mut self, fleet: &[Arc<Registered>]) -> anyhow::Result<()> {
         let client = Arc::clone(&self.client);
-        let work = move |device: Arc<Registered>| {
-            roll::remove(&client, &device.id).with_context(|| format!("{} cannot be removed", device.serial))
-        };
+        let work = move |device: Arc<Registered>| roll::remove(&client, &device);
         let (_, end) = self.through(fleet.to_vec(), Stage::Removing, work).await?;
         end.context("simulated devices are left in the registry; the next simulation with this prefix takes them over")
     }

@@ -130,12 +130,12 @@ impl Clerks {
     ///
     /// # Errors
     /// When there can be no thread.
-    pub(crate) fn start(client: &Arc<Client>, devices: u32, ends: &Arc<Ends>) -> std::io::Result<(Counter, Clerks)> {
+    pub(crate) fn start(client: &Arc<Client>, devices: usize, ends: &Arc<Ends>) -> std::io::Result<(Counter, Clerks)> {
         let (queue, requests) = sync_channel(QUEUE);
         let requests = Arc::new(Mutex::new(requests));
         let closed = Arc::<AtomicBool>::default();
         let counter = Counter { queue, ends: Arc::clone(ends), closed: Arc::clone(&closed) };
-        let number = CLERKS.min(devices as usize).max(1);
+        let number = CLERKS.min(devices).max(1);
         let clerk = |_| {
             let (client, requests, ends) = (Arc::clone(client), Arc::clone(&requests), Arc::clone(ends));
             let closed = Arc::clone(&closed);
@@ -218,7 +218,7 @@ mod tests {
         let (queue, requests) = sync_channel(1);
         let counter = Counter { queue, ends: Arc::default(), closed: Arc::default() };
         let mut dice = super::super::dice::Dice::new(1, 0, 0);
-        let mut ask = || counter.ask(&"d".into(), (super::super::profile::DOOR.order)(&mut dice));
+        let mut ask = || counter.ask(&"d".into(), (super::super::profile::DOOR.habits.order)(&mut dice));
         ask();
         ask();
         assert_eq!(counter.ends.figures().skipped, 1);
@@ -238,12 +238,12 @@ mod tests {
         let ends = Arc::<Ends>::default();
         let (counter, clerks) = Clerks::start(&client, 3, &ends).expect("threads");
         let mut dice = super::super::dice::Dice::new(1, 0, 0);
-        counter.ask(&"d".into(), (super::super::profile::DOOR.order)(&mut dice));
+        counter.ask(&"d".into(), (super::super::profile::DOOR.habits.order)(&mut dice));
         while ends.figures().refused == 0 {
             std::thread::yield_now();
         }
         clerks.finish();
-        counter.ask(&"d".into(), (super::super::profile::DOOR.order)(&mut dice));
+        counter.ask(&"d".into(), (super::super::profile::DOOR.habits.order)(&mut dice));
         assert_eq!((ends.figures().sent, ends.figures().skipped), (1, 0));
     }
 }

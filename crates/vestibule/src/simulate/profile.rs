@@ -5,11 +5,12 @@
 
 mod camera;
 mod door;
+mod hub;
 mod nvr;
 mod radar;
 
 use serde_json::Value;
-use vestibule_device::{Builder, OperationError};
+use vestibule_device::{Builder, ChildBuilder, OperationError};
 
 use super::dice::Dice;
 use super::schedule::Rates;
@@ -48,14 +49,12 @@ pub(crate) struct Order {
     pub input: Value,
 }
 
-/// A kind of device.
-pub(crate) struct Profile {
-    /// Its name on the command line.
+/// What the devices of a kind do, on their own or behind a hub.
+pub(crate) struct Habits {
+    /// The name of the kind.
     pub name: &'static str,
     /// How often its devices do something unless somebody says otherwise.
     pub rates: Rates,
-    /// Adds what the platform may ask for and may set.
-    pub abilities: fn(Builder) -> Builder,
     /// What is reported as soon as the device is in.
     pub first: fn() -> Vec<Reading>,
     /// Something has happened.
@@ -66,10 +65,26 @@ pub(crate) struct Profile {
     pub order: fn(&mut Dice) -> Order,
 }
 
+/// A kind of device; on the command line by its name.
+pub(crate) struct Profile {
+    pub habits: Habits,
+    /// Adds what the platform may ask for and may set.
+    pub abilities: fn(Builder) -> Builder,
+    /// What hangs on its devices, if they are hubs.
+    pub child: Option<&'static ChildProfile>,
+}
+
+/// A kind of device that is reached through a hub.
+pub(crate) struct ChildProfile {
+    pub habits: Habits,
+    /// Adds what the platform may ask for and may set.
+    pub abilities: fn(ChildBuilder) -> ChildBuilder,
+}
+
 /// The product of simulated devices begins with this, by which those of an earlier run are known.
 pub(crate) const PRODUCT: &str = "simulated-";
 
-impl Profile {
+impl Habits {
     /// The product its devices are registered as.
     pub(crate) fn product(&self) -> String {
         format!("{PRODUCT}{}", self.name)
@@ -78,20 +93,21 @@ impl Profile {
 
 impl std::fmt::Debug for Profile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
+        f.write_str(self.habits.name)
     }
 }
 
 pub(crate) use camera::CAMERA;
 pub(crate) use door::DOOR;
+pub(crate) use hub::HUB;
 use nvr::NVR;
 use radar::RADAR;
 
 /// All kinds.
-pub(crate) const PROFILES: [&Profile; 4] = [&CAMERA, &NVR, &DOOR, &RADAR];
+pub(crate) const PROFILES: [&Profile; 5] = [&CAMERA, &NVR, &DOOR, &RADAR, &HUB];
 
-/// A site as one finds it: mostly cameras, some doors, a radar and a recorder.
-const MIX: [&Profile; 10] = [&CAMERA, &DOOR, &CAMERA, &RADAR, &CAMERA, &CAMERA, &NVR, &CAMERA, &DOOR, &CAMERA];
+/// A site as one finds it: mostly cameras, some doors, a radar, a recorder and a hub.
+const MIX: [&Profile; 10] = [&CAMERA, &DOOR, &CAMERA, &RADAR, &CAMERA, &HUB, &NVR, &CAMERA, &DOOR, &CAMERA];
 
 /// Which devices a fleet is made of.
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +119,7 @@ const MIXED: &str = "mix";
 impl Fleet {
     /// The names that [`Fleet::named`] knows.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        PROFILES.iter().map(|profile| profile.name).chain([MIXED])
+        PROFILES.iter().map(|profile| profile.habits.name).chain([MIXED])
     }
 
     /// The fleet with this name.
@@ -120,7 +136,7 @@ impl Fleet {
             }
             alone
         };
-        const { &ALONE }.iter().find(|alone| alone[0].name == name).map(|alone| Fleet(alone))
+        const { &ALONE }.iter().find(|alone| alone[0].habits.name == name).map(|alone| Fleet(alone))
     }
 
     /// What the device with this number is.
@@ -142,33 +158,51 @@ fn rounded(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use vestibule_device::{Device, MemoryStorage};
+    use vestibule_device::{Child, Device, MemoryStorage};
 
     use super::*;
 
+    /// Of every kind, those behind hubs included.
+    fn habits() -> impl Iterator<Item = &'static Habits> {
+        PROFILES.iter().flat_map(|profile| [Some(&profile.habits), profile.child.map(|child| &child.habits)]).flatten()
+    }
+
     #[tokio::test]
-    async fn every_kind_can_be_addressed_and_reports_what_the_protocol_carries() {
+    async fn every_kind_can_be_addressed() {
         for profile in PROFILES {
             let builder = Device::builder("SIM-1", "ABCDEF").lbs("127.0.0.1:9").storage(MemoryStorage::new());
-            let device = (profile.abilities)(builder).device_type(profile.product()).start().expect(profile.name);
-            let mut dice = Dice::new(1, 0, 0);
-            for _ in 0..50 {
-                let Happening { place, data } = (profile.event)(&mut dice);
-                assert!(data.is_object() && data.get("basic").is_none(), "{place:?}: {data}");
-                let Reading { value, .. } = (profile.reading)(&mut dice);
-                assert!(!value.is_null());
-            }
-            assert!(!(profile.first)().is_empty(), "{}", profile.name);
+            let builder = (profile.abilities)(builder).device_type(profile.habits.product());
+            let builder = match profile.child {
+                Some(child) => builder.child((child.abilities)(Child::builder("SIM-1-1", "ABCDEF"))),
+                None => builder,
+            };
+            let device = builder.start().expect(profile.habits.name);
+            assert_eq!(device.children().len(), usize::from(profile.child.is_some()));
             assert!(device.stop().await.is_ok());
         }
     }
 
     #[test]
+    fn every_kind_reports_what_the_protocol_carries() {
+        for habits in habits() {
+            let mut dice = Dice::new(1, 0, 0);
+            for _ in 0..50 {
+                let Happening { place, data } = (habits.event)(&mut dice);
+                assert!(data.is_object() && data.get("basic").is_none(), "{place:?}: {data}");
+                let Reading { value, .. } = (habits.reading)(&mut dice);
+                assert!(!value.is_null());
+            }
+            assert!(!(habits.first)().is_empty(), "{}", habits.name);
+        }
+        assert!(habits().count() > PROFILES.len(), "something is behind a hub");
+    }
+
+    #[test]
     fn chance_repeats_itself() {
-        for profile in PROFILES {
+        for habits in habits() {
             let draw = |seed| {
                 let mut dice = Dice::new(seed, 0, 0);
-                ((profile.event)(&mut dice), (profile.reading)(&mut dice), (profile.order)(&mut dice))
+                ((habits.event)(&mut dice), (habits.reading)(&mut dice), (habits.order)(&mut dice))
             };
             assert_eq!(draw(4), draw(4));
         }
@@ -178,11 +212,11 @@ mod tests {
     fn a_fleet_is_of_one_kind_or_of_all() {
         for name in Fleet::names().filter(|name| *name != MIXED) {
             let fleet = Fleet::named(name).expect(name);
-            assert!((0..20).all(|number| fleet.profile(number).name == name));
+            assert!((0..20).all(|number| fleet.profile(number).habits.name == name));
         }
         let mix = Fleet::named(MIXED).expect(MIXED);
         for profile in PROFILES {
-            assert!((0..10).any(|number| mix.profile(number).name == profile.name), "{}", profile.name);
+            assert!((0..10).any(|number| mix.profile(number).habits.name == profile.habits.name), "{profile:?}");
         }
         assert!(Fleet::named("toaster").is_none());
     }

@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use super::event_id::RunId;
 use super::ledger::Ledger;
-use super::profile::{PRODUCT, Profile};
+use super::profile::{Habits, PRODUCT, Profile};
+use super::{MAX_CHILDREN, MAX_DEVICES};
 use crate::client::{Client, ClientError, Route};
 
 /// Requests that are under way at once: they share commits.
@@ -19,14 +20,30 @@ const LANES: usize = 8;
 /// Events on one page.
 const PAGE: &str = "1000";
 
-/// A registered device.
+/// A device with what hangs on it.
 pub(crate) struct Registered {
+    pub own: Arc<Enrolled>,
+    pub profile: &'static Profile,
+    /// The children of a hub, each of the kind that the profile names.
+    pub children: Vec<Arc<Enrolled>>,
+}
+
+/// A row of the registry.
+pub(crate) struct Enrolled {
+    /// No other device of the simulation has it.
     pub number: u32,
     pub serial: String,
     pub code: Zeroizing<String>,
     /// The platform's id of it.
     pub id: Arc<str>,
-    pub profile: &'static Profile,
+    pub habits: &'static Habits,
+}
+
+impl Registered {
+    /// The device and its children, in this order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Enrolled>> {
+        std::iter::once(&self.own).chain(&self.children)
+    }
 }
 
 /// How far a task is that goes through the fleet.
@@ -70,17 +87,45 @@ pub(crate) fn each<I: Send, O: Send>(
     (results.into_inner(), failure.into_inner())
 }
 
-/// Registers a device, or takes over the one an earlier run has left behind.
+/// Registers a device, and children where it is a hub; or takes over what an earlier run has left behind.
+///
+/// Nobody says whose children they are: the hub proves it by their codes.
 pub(crate) fn register(
     client: &Client,
     number: u32,
     serial: String,
     profile: &'static Profile,
+    children: u32,
 ) -> anyhow::Result<Registered> {
+    let own = enrol(client, number, serial, &profile.habits)?;
+    let mut device = Registered { own, profile, children: Vec::new() };
+    for (index, child) in (0..children).zip(profile.child.into_iter().cycle()) {
+        let serial = format!("{}-{}", device.own.serial, index + 1);
+        match enrol(client, child_number(number, index), serial, &child.habits) {
+            Ok(entry) => device.children.push(entry),
+            Err(error) => {
+                // Nobody would know of them any more.
+                if let Err(left) = remove(client, &device) {
+                    tracing::warn!(serial = device.own.serial, error = %left, "a simulated device is left registered");
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(device)
+}
+
+/// Behind the numbers of all devices, and the same however many children another hub has.
+fn child_number(hub: u32, index: u32) -> u32 {
+    const { assert!(MAX_DEVICES * (1 + MAX_CHILDREN) < 1 << 24, "a number has 24 bits in the id of an event") };
+    MAX_DEVICES + hub * MAX_CHILDREN + index
+}
+
+fn enrol(client: &Client, number: u32, serial: String, habits: &'static Habits) -> anyhow::Result<Arc<Enrolled>> {
     let code = Zeroizing::new(uuid::Uuid::new_v4().simple().to_string()[..16].to_ascii_uppercase());
     let body = json!({
-        "serial": serial, "code": code.as_str(), "product": profile.product(),
-        "name": format!("Simulated {} {}", profile.name, number + 1),
+        "serial": serial, "code": code.as_str(), "product": habits.product(),
+        "name": format!("Simulated {} {serial}", habits.name),
     });
     let device: Value = match client.post(&Route::new("/v1/devices"), &body) {
         Ok(device) => device,
@@ -88,7 +133,7 @@ pub(crate) fn register(
         Err(error) => return Err(error).with_context(|| format!("{serial} cannot be registered")),
     };
     let id = device["id"].as_str().context("the platform gave a device no id")?.into();
-    Ok(Registered { number, serial, code, id, profile })
+    Ok(Arc::new(Enrolled { number, serial, code, id, habits }))
 }
 
 /// Another's device is never touched: only one that a simulation registered, and that nobody is using.
@@ -117,14 +162,14 @@ struct Stored {
 }
 
 /// Enters into the ledger which events of this run the platform has stored for the device.
-pub(crate) fn read_back(client: &Client, run: RunId, number: u32, id: &str, ledger: &mut Ledger) -> anyhow::Result<()> {
+pub(crate) fn read_back(client: &Client, run: RunId, entry: &Enrolled, ledger: &mut Ledger) -> anyhow::Result<()> {
     let mut cursor: Option<String> = None;
     loop {
-        let route = Route::new("/v1/events").query("device", id).query("limit", PAGE);
+        let route = Route::new("/v1/events").query("device", &entry.id).query("limit", PAGE);
         let page: Page = client.get(&route.query_if("cursor", cursor.as_deref()))?;
         let ours = page.items.iter().filter_map(|event| run.read(event.id.as_deref()?));
         let mut any = false;
-        for (_, event) in ours.filter(|(device, _)| *device == number) {
+        for (_, event) in ours.filter(|(device, _)| *device == entry.number) {
             ledger.find(event);
             any = true;
         }
@@ -136,17 +181,29 @@ pub(crate) fn read_back(client: &Client, run: RunId, number: u32, id: &str, ledg
     }
 }
 
-/// Takes a device out; one that is gone already is fine.
-pub(crate) fn remove(client: &Client, id: &str) -> Result<(), ClientError> {
-    match client.delete(&Route::new("/v1/devices").segment(id)) {
-        Err(ClientError::Refused(refusal)) if refusal.status == 404 => Ok(()),
-        other => other,
+/// Takes a device out, after its children; what is gone already is fine.
+pub(crate) fn remove(client: &Client, device: &Registered) -> anyhow::Result<()> {
+    for entry in device.children.iter().chain([&device.own]) {
+        let Enrolled { serial, id, .. } = &**entry;
+        match client.delete(&Route::new("/v1/devices").segment(id)) {
+            Err(ClientError::Refused(refusal)) if refusal.status == 404 => {}
+            other => other.with_context(|| format!("{serial} cannot be removed"))?,
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_devices_have_the_same_number() {
+        let last = MAX_DEVICES - 1;
+        assert!(child_number(0, 0) > last);
+        assert!(child_number(0, MAX_CHILDREN - 1) < child_number(1, 0));
+        assert!(child_number(last, MAX_CHILDREN - 1) < 1 << 24);
+    }
 
     #[test]
     fn every_item_is_worked_on_once() {

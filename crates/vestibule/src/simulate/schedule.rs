@@ -28,9 +28,21 @@ pub struct Faults {
     pub pause: f64,
     /// The device stops in order and starts again with what it had stored.
     pub reconnect: f64,
+    /// A child of a hub is out of its reach for some seconds; for each child and hour.
+    pub child: f64,
 }
 
 impl Faults {
+    /// Those of a device that has a connection.
+    pub(crate) fn of_device(self) -> Faults {
+        Faults { child: 0.0, ..self }
+    }
+
+    /// Those of a child, which has none.
+    pub(crate) fn of_child(self) -> Faults {
+        Faults { child: self.child, ..Faults::default() }
+    }
+
     /// Whether connections have to be interfered with.
     pub(crate) fn touch_connections(&self) -> bool {
         self.drop > 0.0 || self.pause > 0.0
@@ -40,7 +52,7 @@ impl Faults {
 impl FromStr for Faults {
     type Err = String;
 
-    /// Reads `drop=2,pause=1,reconnect=0.5`.
+    /// Reads `drop=2,pause=1,reconnect=0.5,child=6`.
     fn from_str(text: &str) -> Result<Faults, String> {
         let mut faults = Faults::default();
         for part in text.split(',') {
@@ -49,7 +61,10 @@ impl FromStr for Faults {
                 "drop" => &mut faults.drop,
                 "pause" => &mut faults.pause,
                 "reconnect" => &mut faults.reconnect,
-                other => return Err(format!("there is no fault `{other}`; there are drop, pause and reconnect")),
+                "child" => &mut faults.child,
+                other => {
+                    return Err(format!("there is no fault `{other}`; there are drop, pause, reconnect and child"));
+                }
             };
             *place = rate_from_text(rate.trim()).map_err(|why| format!("{}: {why}", name.trim()))?;
         }
@@ -81,12 +96,18 @@ pub(crate) enum Act {
     Pause(Duration),
     /// It leaves and comes back.
     Reconnect,
+    /// Its hub does not reach it any more.
+    Away,
+    /// Its hub reaches it again.
+    Back,
 }
 
 /// The acts of one device, each kind at random intervals around its rate.
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    lines: [Line; 6],
+    lines: [Line; 7],
+    /// Seconds from the beginning to the end of an absence.
+    back: Option<f64>,
 }
 
 /// The acts of one kind.
@@ -120,105 +141,48 @@ impl Schedule {
                 line(4, Act::Drop, faults.drop, HOUR),
                 line(5, Act::Pause(Duration::ZERO), faults.pause, HOUR),
                 line(6, Act::Reconnect, faults.reconnect, HOUR),
+                line(7, Act::Away, faults.child, HOUR),
             ],
+            back: None,
         }
     }
 
     /// When the next act is due, counted from the beginning; `None` when there is none, or not in this century.
     pub(crate) fn due(&self) -> Option<Duration> {
-        let next = self.lines.iter().map(|line| line.next).fold(f64::INFINITY, f64::min);
+        let next = self.lines.iter().map(|line| line.next).chain(self.back).fold(f64::INFINITY, f64::min);
         (next < 100.0 * 365.25 * 86_400.0).then(|| Duration::from_secs_f64(next))
     }
 
     /// Takes the next act.
     pub(crate) fn take(&mut self) -> Option<Act> {
         let line = self.lines.iter_mut().min_by(|a, b| a.next.total_cmp(&b.next))?;
+        if self.back.is_some_and(|back| back <= line.next) {
+            self.back = None;
+            return Some(Act::Back);
+        }
         if !line.next.is_finite() {
             return None;
         }
+        let due = line.next;
         line.next += line.dice.pause(line.mean);
+        let mut silence = || Duration::from_millis(line.dice.within(SILENCE_MS));
         Some(match line.act {
-            Act::Pause(_) => Act::Pause(Duration::from_millis(line.dice.within(SILENCE_MS))),
+            Act::Pause(_) => Act::Pause(silence()),
+            Act::Away => {
+                let back = due + silence().as_secs_f64();
+                // One that is away already may stay so for longer.
+                self.back = Some(self.back.map_or(back, |before| before.max(back)));
+                Act::Away
+            }
             act => act,
         })
+    }
+
+    /// Whether its hub does not reach it.
+    pub(crate) fn is_away(&self) -> bool {
+        self.back.is_some()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RATES: Rates = Rates { events_per_minute: 6.0, reports_per_minute: 60.0, operations_per_minute: 2.0 };
-
-    /// Everything of an hour, with its time.
-    fn hour(seed: u64, device: u32, rates: &Rates, faults: &Faults) -> Vec<(Duration, Act)> {
-        let mut schedule = Schedule::new(seed, device, rates, faults);
-        let mut acts = Vec::new();
-        while let Some(due) = schedule.due().filter(|due| *due < Duration::from_secs(3_600)) {
-            acts.push((due, schedule.take().expect("it is due")));
-        }
-        acts
-    }
-
-    fn count(acts: &[(Duration, Act)], wanted: fn(&Act) -> bool) -> usize {
-        acts.iter().filter(|(_, act)| wanted(act)).count()
-    }
-
-    #[test]
-    fn the_same_seed_brings_the_same_acts() {
-        let faults = Faults { drop: 3.0, pause: 3.0, reconnect: 3.0 };
-        assert_eq!(hour(1, 5, &RATES, &faults), hour(1, 5, &RATES, &faults));
-        assert_ne!(hour(1, 5, &RATES, &faults), hour(2, 5, &RATES, &faults));
-        assert_ne!(hour(1, 5, &RATES, &faults), hour(1, 6, &RATES, &faults));
-    }
-
-    #[test]
-    fn rates_are_kept_and_time_never_runs_back() {
-        let acts = hour(1, 0, &RATES, &Faults { drop: 20.0, ..Faults::default() });
-        assert!(acts.is_sorted_by_key(|(due, _)| *due));
-        let near = |count: usize, rate: usize| count.abs_diff(rate) * 4 <= rate;
-        assert!(near(count(&acts, |act| *act == Act::Event), 360), "{}", acts.len());
-        assert!(near(count(&acts, |act| *act == Act::Report), 3_600), "{}", acts.len());
-        assert!(near(count(&acts, |act| *act == Act::Operation), 120), "{}", acts.len());
-        assert!((5..=45).contains(&count(&acts, |act| *act == Act::Drop)));
-        assert_eq!(count(&acts, |act| matches!(act, Act::Pause(_) | Act::Reconnect)), 0);
-    }
-
-    #[test]
-    fn one_rate_does_not_move_what_another_brings() {
-        let events = |rates: &Rates| {
-            let mut acts = hour(1, 0, rates, &Faults::default());
-            acts.retain(|(_, act)| *act == Act::Event);
-            acts
-        };
-        assert_eq!(events(&RATES), events(&Rates { reports_per_minute: 1.0, operations_per_minute: 0.0, ..RATES }));
-    }
-
-    #[test]
-    fn nothing_to_do_is_never_due() {
-        let rates = Rates { events_per_minute: 0.0, reports_per_minute: 0.0, operations_per_minute: 0.0 };
-        let mut schedule = Schedule::new(1, 0, &rates, &Faults::default());
-        assert_eq!((schedule.due(), schedule.take()), (None, None));
-    }
-
-    #[test]
-    fn a_silence_has_some_seconds() {
-        let acts = hour(1, 0, &RATES, &Faults { pause: 50.0, ..Faults::default() });
-        let seconds = Duration::from_secs(2)..=Duration::from_secs(10);
-        let silences = acts.iter().filter_map(|(_, act)| match act {
-            Act::Pause(silence) => Some(silence),
-            _ => None,
-        });
-        let silences: Vec<_> = silences.collect();
-        assert!(silences.len() > 10 && silences.iter().all(|silence| seconds.contains(silence)), "{silences:?}");
-    }
-
-    #[test]
-    fn faults_are_read_by_name() {
-        assert_eq!("drop=2,pause=0.5".parse(), Ok(Faults { drop: 2.0, pause: 0.5, reconnect: 0.0 }));
-        assert_eq!(" reconnect = 1 ".parse(), Ok(Faults { reconnect: 1.0, ..Faults::default() }));
-        for wrong in ["", "drop", "drop=", "drop=-1", "drop=inf", "drop=NaN", "fire=1", "drop=1,", "drop=1;pause=1"] {
-            assert!(wrong.parse::<Faults>().is_err(), "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::actor::{Count, Diary, Entry, FaultCount, Gauges};
+use super::actor::Gauges;
+use super::diary::{Count, Diary, Entry, FaultCount, Life};
 use super::latency::Quantiles;
 use super::ledger::Comparison;
 use super::orders::OperationFigures;
@@ -41,10 +42,19 @@ struct DeviceFigures {
     started: u64,
     came_in: u64,
     by_profile: BTreeMap<&'static str, u64>,
+    children: ChildFigures,
     authentications: u64,
     logins: u64,
     /// From the start of a device to its first login.
     entry_ms: Option<Quantiles>,
+}
+
+/// Of the children of all hubs.
+#[derive(Debug, Serialize)]
+struct ChildFigures {
+    asked_for: u64,
+    /// Those whose code the platform has found proven.
+    accepted: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,6 +74,7 @@ struct FaultFigures {
     drop: u64,
     pause: u64,
     reconnect: u64,
+    child: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,10 +123,17 @@ impl Summary {
         let absent: Vec<(u32, &str)> = absent.collect();
         let count = |wanted: fn(&Entry) -> bool| diaries.iter().filter(|diary| wanted(&diary.entry)).count() as u64;
         let mut found = Comparison::default();
-        diaries.iter().for_each(|diary| found += diary.ledger.compare());
+        diaries.iter().flat_map(|diary| &diary.lives).for_each(|life| found += life.ledger.compare());
+        let children: Vec<&Life> = diaries.iter().flat_map(|diary| diary.lives.iter().skip(1)).collect();
+        let accepted = children.iter().filter(|child| child.accepted).count();
         let mut problems = Vec::new();
         if !absent.is_empty() {
             problems.push(absence(&absent, &fleet));
+        }
+        // As with the hubs: somebody may have ended it before.
+        if !interrupted {
+            let hubs = diaries.iter().filter(|diary| diary.entry == Entry::In);
+            problems.extend(rejection(hubs.flat_map(|hub| hub.lives.iter().skip(1))));
         }
         match &stored {
             Ok(()) => problems.extend(losses(&found)),
@@ -133,6 +151,7 @@ impl Summary {
                 started: count(|entry| *entry != Entry::NotStarted),
                 came_in: count(|entry| *entry == Entry::In),
                 by_profile,
+                children: ChildFigures { asked_for: children.len() as u64, accepted: accepted as u64 },
                 authentications: sum(|diary| diary.authentications),
                 logins: sum(|diary| diary.logins),
                 entry_ms: gauges.entries.quantiles(),
@@ -165,6 +184,15 @@ fn absence(absent: &[(u32, &str)], fleet: &[(&'static str, &str)]) -> String {
     format!("{} {devices} never came in: {}{more}", absent.len(), named.collect::<Vec<_>>().join(", "))
 }
 
+/// Which children were never accepted, of hubs that came in.
+fn rejection<'a>(children: impl Iterator<Item = &'a Life>) -> Option<String> {
+    let refused: Vec<&str> = children.filter(|child| !child.accepted).map(|child| child.serial.as_str()).collect();
+    let children = if refused.len() == 1 { "child was" } else { "children were" };
+    let more = if refused.len() > NAMED { ", …" } else { "" };
+    let named = refused.get(..NAMED).unwrap_or(&refused).join(", ");
+    (!refused.is_empty()).then(|| format!("{} {children} never accepted: {named}{more}", refused.len()))
+}
+
 fn losses(found: &Comparison) -> impl Iterator<Item = String> {
     let losses = [
         (found.missing, "acknowledged and not stored"),
@@ -189,11 +217,12 @@ impl MessageFigures {
 
 impl FaultFigures {
     fn of(counts: impl Iterator<Item = FaultCount>) -> FaultFigures {
-        let mut figures = FaultFigures { drop: 0, pause: 0, reconnect: 0 };
-        for FaultCount { drop, pause, reconnect } in counts {
+        let mut figures = FaultFigures { drop: 0, pause: 0, reconnect: 0, child: 0 };
+        for FaultCount { drop, pause, reconnect, child } in counts {
             figures.drop += drop;
             figures.pause += pause;
             figures.reconnect += reconnect;
+            figures.child += child;
         }
         figures
     }
@@ -251,6 +280,10 @@ impl fmt::Display for Summary {
             write!(f, "{} started, ", devices.started)?;
         }
         writeln!(f, "{} came in{}", devices.came_in, Took(devices.entry_ms))?;
+        let ChildFigures { asked_for, accepted } = devices.children;
+        if asked_for > 0 {
+            writeln!(f, "            {asked_for} children of hubs, {accepted} accepted")?;
+        }
         writeln!(
             f,
             "            {} authentications, {} logins in {:.0} s, seed {}",
@@ -261,9 +294,10 @@ impl fmt::Display for Summary {
         if self.operations.sent + self.operations.skipped > 0 {
             writeln!(f, "operations  {}", Outcomes(&self.operations))?;
         }
-        let FaultFigures { drop, pause, reconnect } = self.faults;
-        if drop + pause + reconnect > 0 {
-            writeln!(f, "faults      {drop} connections cut, {pause} silences, {reconnect} restarts")?;
+        let FaultFigures { drop, pause, reconnect, child } = self.faults;
+        if drop + pause + reconnect + child > 0 {
+            write!(f, "faults      {drop} connections cut, {pause} silences, {reconnect} restarts")?;
+            writeln!(f, ", {child} absences of children")?;
         }
         match &self.stored {
             Some(stored) => write!(
@@ -277,71 +311,4 @@ impl fmt::Display for Summary {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simulate::orders::Ends;
-
-    fn diary(number: u32, acknowledged: &[u32], stored: &[u32]) -> Diary {
-        let mut diary = Diary { number, entry: Entry::In, ..Diary::default() };
-        (0..4).for_each(|number| assert_eq!(diary.ledger.make(), Some(number)));
-        diary.events = Count { sent: 4, acknowledged: acknowledged.len() as u64, given_up: 0, not_sent: 0 };
-        acknowledged.iter().for_each(|&event| diary.ledger.acknowledge(event));
-        stored.iter().for_each(|&event| diary.ledger.find(event));
-        diary
-    }
-
-    fn summary(diaries: &[Diary], stored: Result<(), String>) -> Summary {
-        ended(diaries, stored, false)
-    }
-
-    fn ended(diaries: &[Diary], stored: Result<(), String>, interrupted: bool) -> Summary {
-        let fleet = vec![("camera", "SIM-0001"), ("door", "SIM-0002")];
-        let (gauges, operations) = (&Gauges::default(), Ends::default().figures());
-        Summary::of(Findings { seed: 1, seconds: 2.0, interrupted, fleet, diaries, gauges, operations, stored })
-    }
-
-    #[test]
-    fn all_is_well_when_everything_is_where_it_should_be() {
-        let found = summary(&[diary(0, &[0, 1], &[0, 1, 2]), diary(1, &[3], &[3])], Ok(()));
-        assert!(found.ok && found.problems.is_empty(), "{found:?}");
-        let shown = found.to_string();
-        assert!(shown.contains("devices     2 (1 camera, 1 door), 2 came in"), "{shown}");
-        assert!(shown.contains("stored      4 events: 0 acknowledged and missing, 0 twice, 1 without"), "{shown}");
-        assert!(!shown.contains("operations") && !shown.contains("faults"), "{shown}");
-    }
-
-    #[test]
-    fn a_loss_of_one_device_is_not_hidden_by_another() {
-        let found = summary(&[diary(0, &[0, 1], &[0]), diary(1, &[], &[0, 1, 1])], Ok(()));
-        assert!(!found.ok);
-        assert_eq!(found.problems, ["events acknowledged and not stored: 1", "events stored more than once: 1"]);
-    }
-
-    #[test]
-    fn who_never_came_in_is_named_with_the_reason() {
-        let second = |entry| [diary(0, &[], &[]), Diary { number: 1, entry, ..Diary::default() }];
-        let refused = second(Entry::Refused("waiting".to_owned()));
-        for interrupted in [false, true] {
-            let found = ended(&refused, Ok(()), interrupted);
-            assert_eq!(found.problems, ["1 device never came in: SIM-0002 (waiting)"]);
-            assert_eq!((found.devices.started, found.devices.came_in), (2, 1));
-        }
-        assert_eq!(summary(&second(Entry::UnderWay), Ok(())).problems.len(), 1);
-    }
-
-    #[test]
-    fn whom_a_signal_kept_from_coming_in_is_not_missed() {
-        let second = |entry| [diary(0, &[], &[]), Diary { number: 1, entry, ..Diary::default() }];
-        for (entry, started) in [(Entry::UnderWay, 2), (Entry::NotStarted, 1)] {
-            let found = ended(&second(entry), Ok(()), true);
-            assert!(found.ok && found.devices.started == started && found.devices.came_in == 1, "{found:?}");
-        }
-    }
-
-    #[test]
-    fn what_could_not_be_compared_is_not_called_well() {
-        let found = summary(&[diary(0, &[0], &[])], Err("nobody answers".to_owned()));
-        assert_eq!(found.problems, ["what is stored could not be read back: nobody answers"]);
-        assert!(serde_json::to_value(&found).expect("JSON")["stored"].is_null());
-    }
-}
+mod tests;

@@ -32,10 +32,10 @@ fn the_demo_shows_its_devices_and_their_events_in_a_browser() {
     let names = "[...document.querySelectorAll('#devices .name')].map(name => name.textContent)";
     let shown = until("the names of the devices in the page", || {
         let shown = browser.evaluate(names);
-        let all = ["Entrance camera", "Yard camera", "Main door"];
+        let all = ["Entrance camera", "Yard camera", "Main door", "Hall hub", "Lamp plug", "Fan plug"];
         all.iter().all(|name| shown.as_array().is_some_and(|shown| shown.iter().any(|it| it == name))).then_some(shown)
     });
-    assert_eq!(shown.as_array().map(Vec::len), Some(3), "{shown}");
+    assert_eq!(shown.as_array().map(Vec::len), Some(6), "{shown}");
     let rows = "[...document.querySelectorAll('#events li')].map(row => row.textContent)";
     let first = until("a row of an event in the page", || {
         let shown = browser.evaluate(rows);

@@ -37,7 +37,7 @@ fn a_fleet_with_faults_ends_with_both_sides_in_agreement() {
     let at = |pointer: &str| number(&summary, pointer);
     assert_eq!((&summary["ok"], &summary["problems"], at("/seed")), (&json!(true), &json!([]), 7));
     assert_eq!((at("/devices/asked_for"), at("/devices/came_in")), (20, 20));
-    assert_eq!(summary["devices"]["by_profile"], json!({"camera": 12, "door": 4, "nvr": 2, "radar": 2}));
+    assert_eq!(summary["devices"]["by_profile"], json!({"camera": 10, "door": 4, "hub": 2, "nvr": 2, "radar": 2}));
 
     assert!(at("/events/acknowledged") > 100, "{summary}");
     assert_eq!(at("/events/sent"), at("/events/acknowledged") + at("/events/failed"));
@@ -57,6 +57,42 @@ fn a_fleet_with_faults_ends_with_both_sides_in_agreement() {
     assert_eq!(at("/stored/events"), at("/events/acknowledged") + at("/stored/never_acknowledged"));
     // What it says of the platform is what the platform says: nobody else has reported anything.
     assert_eq!(platform.events(None).len() as u64, at("/stored/events"));
+    assert_eq!(serials(&platform, "SIM-"), [""; 0], "it leaves nothing behind");
+    platform.assert_no_panic();
+}
+
+#[test]
+fn hubs_bring_their_children_and_what_those_report_is_accounted_for() {
+    let platform = Platform::start();
+    let flags = "--devices 3 --profile hub --children 12 --duration 6s --ramp 200ms --seed 11 --events-per-minute 60 \
+                 --operations-per-minute 20 --fault child=300,drop=200,reconnect=200";
+    let simulation = simulate(&platform, &flags.split_whitespace().collect::<Vec<_>>());
+    // Nobody but the hub has said whose children they are.
+    let children = until("a hub's children are with it, and online", || {
+        let list = platform.http().get("/v1/devices/SIM-0002/children?limit=100");
+        let list = (list.status == 200).then(|| list.ok())?;
+        let online = |child: &&Value| child["presence"]["state"] == "online";
+        let children = list["items"].as_array().expect("items");
+        (children.iter().filter(online).count() >= 10).then(|| children.clone())
+    });
+    let hub = platform.http().get("/v1/devices/SIM-0002").ok();
+    assert!(children.iter().all(|child| child["parent"] == hub["id"]), "{children:?} of {hub}");
+
+    let summary = simulation.finish().expect(0).json();
+    let at = |pointer: &str| number(&summary, pointer);
+    assert_eq!((&summary["ok"], &summary["problems"]), (&json!(true), &json!([])));
+    assert_eq!(summary["devices"]["by_profile"], json!({"hub": 3}));
+    assert_eq!((at("/devices/children/asked_for"), at("/devices/children/accepted")), (36, 36));
+    assert!(at("/faults/child") > 0 && at("/faults/drop") + at("/faults/reconnect") > 0, "{summary}");
+    assert!(at("/operations/done") > 20, "{summary}");
+    assert_eq!(at("/stored/events"), at("/events/acknowledged") + at("/stored/never_acknowledged"));
+    let events = platform.events(None);
+    let of_children = events.iter().filter(|event| event["resource"] == "Plug").count();
+    assert_eq!(events.len() as u64, at("/stored/events"));
+    assert!(of_children > events.len() / 2, "{of_children} of {} events are of children", events.len());
+    let by_children = events.iter().filter(|event| event["resource"] == "Plug");
+    let serials_of: Vec<&str> = by_children.filter_map(|event| event["device"]["serial"].as_str()).collect();
+    assert!(serials_of.iter().all(|serial| serial.matches('-').count() == 2), "{serials_of:?}");
     assert_eq!(serials(&platform, "SIM-"), [""; 0], "it leaves nothing behind");
     platform.assert_no_panic();
 }

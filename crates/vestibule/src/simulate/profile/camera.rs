@@ -4,16 +4,19 @@ use serde::Deserialize;
 use serde_json::json;
 use vestibule_device::Builder;
 
-use super::{Dice, Happening, Order, Place, Profile, Rates, Reading, refused, rounded};
+use super::{Dice, Habits, Happening, Order, Place, Profile, Rates, Reading, refused, rounded};
 
 pub(crate) const CAMERA: Profile = Profile {
-    name: "camera",
-    rates: Rates { events_per_minute: 6.0, reports_per_minute: 1.0, operations_per_minute: 0.0 },
+    habits: Habits {
+        name: "camera",
+        rates: Rates { events_per_minute: 6.0, reports_per_minute: 1.0, operations_per_minute: 0.0 },
+        first: || vec![Reading { place: at("Image", "Brightness"), value: json!(50) }],
+        event,
+        reading: |dice| Reading { place: at("Image", "Illuminance"), value: json!(rounded(dice.unit() * 2_000.0)) },
+        order: |dice| Order { place: at("Image", "Snapshot"), input: json!({ "quality": dice.within(10..=100) }) },
+    },
     abilities,
-    first: || vec![Reading { place: at("Image", "Brightness"), value: json!(50) }],
-    event,
-    reading: |dice| Reading { place: at("Image", "Illuminance"), value: json!(rounded(dice.unit() * 2_000.0)) },
-    order: |dice| Order { place: at("Image", "Snapshot"), input: json!({ "quality": dice.within(10..=100) }) },
+    child: None,
 };
 
 const fn at(area: &'static str, name: &'static str) -> Place {

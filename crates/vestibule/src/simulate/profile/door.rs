@@ -4,16 +4,19 @@ use serde::Deserialize;
 use serde_json::json;
 use vestibule_device::Builder;
 
-use super::{Dice, Happening, Order, Place, Profile, Rates, Reading, refused, rounded};
+use super::{Dice, Habits, Happening, Order, Place, Profile, Rates, Reading, refused, rounded};
 
 pub(crate) const DOOR: Profile = Profile {
-    name: "door",
-    rates: Rates { events_per_minute: 4.0, reports_per_minute: 0.5, operations_per_minute: 0.0 },
+    habits: Habits {
+        name: "door",
+        rates: Rates { events_per_minute: 4.0, reports_per_minute: 0.5, operations_per_minute: 0.0 },
+        first: || vec![Reading { place: at("Locked"), value: json!(true) }],
+        event,
+        reading: |dice| Reading { place: at("Battery"), value: json!(rounded(20.0 + dice.unit() * 80.0)) },
+        order: |dice| Order { place: at("Open"), input: json!({ "seconds": dice.within(1..=10) }) },
+    },
     abilities,
-    first: || vec![Reading { place: at("Locked"), value: json!(true) }],
-    event,
-    reading: |dice| Reading { place: at("Battery"), value: json!(rounded(20.0 + dice.unit() * 80.0)) },
-    order: |dice| Order { place: at("Open"), input: json!({ "seconds": dice.within(1..=10) }) },
+    child: None,
 };
 
 const fn at(name: &'static str) -> Place {

@@ -3,26 +3,29 @@
 use serde_json::json;
 use vestibule_device::Builder;
 
-use super::{Dice, Happening, Order, Place, Profile, Rates, Reading};
+use super::{Dice, Habits, Happening, Order, Place, Profile, Rates, Reading};
 
 const CHANNELS: u16 = 32;
 
 pub(crate) const NVR: Profile = Profile {
-    name: "nvr",
-    rates: Rates { events_per_minute: 60.0, reports_per_minute: 16.0, operations_per_minute: 0.0 },
+    habits: Habits {
+        name: "nvr",
+        rates: Rates { events_per_minute: 60.0, reports_per_minute: 16.0, operations_per_minute: 0.0 },
+        first: || {
+            (0..CHANNELS).map(|index| Reading { place: at(index, "Video", "Recording"), value: json!(true) }).collect()
+        },
+        event: |dice| Happening {
+            place: at(channel(dice), "Detection", dice.pick(["Motion", "Motion", "Motion", "VideoLoss"])),
+            data: json!({ "level": dice.within(1..=5) }),
+        },
+        reading: |dice| Reading {
+            place: at(channel(dice), "Video", "Bitrate"),
+            value: json!(dice.within(512_000..=8_192_000)),
+        },
+        order: |dice| Order { place: at(channel(dice), "Video", "Snapshot"), input: json!(null) },
+    },
     abilities,
-    first: || {
-        (0..CHANNELS).map(|index| Reading { place: at(index, "Video", "Recording"), value: json!(true) }).collect()
-    },
-    event: |dice| Happening {
-        place: at(channel(dice), "Detection", dice.pick(["Motion", "Motion", "Motion", "VideoLoss"])),
-        data: json!({ "level": dice.within(1..=5) }),
-    },
-    reading: |dice| Reading {
-        place: at(channel(dice), "Video", "Bitrate"),
-        value: json!(dice.within(512_000..=8_192_000)),
-    },
-    order: |dice| Order { place: at(channel(dice), "Video", "Snapshot"), input: json!(null) },
+    child: None,
 };
 
 const fn at(index: u16, area: &'static str, name: &'static str) -> Place {

@@ -3,22 +3,28 @@
 use serde_json::json;
 use vestibule_device::Builder;
 
-use super::{Dice, Happening, Order, Place, Profile, Rates, Reading, refused, rounded};
+use super::{Dice, Habits, Happening, Order, Place, Profile, Rates, Reading, refused, rounded};
 
 /// How far it sees, in metres.
 const RANGE: f64 = 200.0;
 
 pub(crate) const RADAR: Profile = Profile {
-    name: "radar",
-    rates: Rates { events_per_minute: 0.5, reports_per_minute: 60.0, operations_per_minute: 0.0 },
-    abilities,
-    first: || vec![Reading { place: at("Range"), value: json!(RANGE) }],
-    event: |dice| Happening { place: at("Entered"), data: json!({ "distance": distance(dice), "speed": speed(dice) }) },
-    reading: |dice| match dice.within(0..=1) {
-        0 => Reading { place: at("Distance"), value: json!(distance(dice)) },
-        _ => Reading { place: at("Speed"), value: json!(speed(dice)) },
+    habits: Habits {
+        name: "radar",
+        rates: Rates { events_per_minute: 0.5, reports_per_minute: 60.0, operations_per_minute: 0.0 },
+        first: || vec![Reading { place: at("Range"), value: json!(RANGE) }],
+        event: |dice| Happening {
+            place: at("Entered"),
+            data: json!({ "distance": distance(dice), "speed": speed(dice) }),
+        },
+        reading: |dice| match dice.within(0..=1) {
+            0 => Reading { place: at("Distance"), value: json!(distance(dice)) },
+            _ => Reading { place: at("Speed"), value: json!(speed(dice)) },
+        },
+        order: |dice| Order { place: at("Calibrate"), input: json!(dice.within(1..=10)) },
     },
-    order: |dice| Order { place: at("Calibrate"), input: json!(dice.within(1..=10)) },
+    abilities,
+    child: None,
 };
 
 const fn at(name: &'static str) -> Place {
