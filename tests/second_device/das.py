@@ -1,4 +1,4 @@
-"""The device's half of a DAS connection: login record, envelope and MQTT by paho [9, 10.1]."""
+"""The device's half of a DAS connection: login record, envelope and MQTT by paho [9]."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 import select
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -28,8 +26,10 @@ FULL = "full"
 LIGHT = "light"
 
 # (key, value) pairs and not a dict: the real client repeats the key "0" for every unused slot.
-SDK_VERSIONS = [("1000", "V3.0.0"), ("1100", "v2.0.0")] + [("0", "")] * 7
-SDK_VERSIONS_G1 = [("1000", "V2.3.2"), ("1100", "v1.0.0"), ("1002", "V2.0.0")] + [("0", "")] * 6
+SDK_VERSIONS = [("1000", "V3.0.0"), ("1100", "v2.0.0")]
+SDK_VERSIONS_G1 = [("1000", "V2.3.2"), ("1100", "v1.0.0"), ("1002", "V2.0.0")]
+SDK_VERSION_HUB = ("7002", "V2.0.0")
+SDK_SLOTS = 9
 
 
 # Login [9.1, 9.2]
@@ -40,9 +40,12 @@ def will_topic(serial: str, first: bool) -> str:
     return f"/Basic/pu2cenplt/{serial}/{'first' if first else 'break'}connect".ljust(WILL_TOPIC_LENGTH, "\0")
 
 
-def full_record(serial: str, dev_id: str, lbs_domain: str, *, g1: bool = False, **about: str) -> bytes:
+def full_record(
+    serial: str, dev_id: str, lbs_domain: str, *, g1: bool = False, hub: bool = False, **about: str
+) -> bytes:
     """`about` may name FirmwareVersion, DevType, DevTypeDisplay and MAC. G1 has two members of its own."""
-    slots = SDK_VERSIONS_G1 if g1 else SDK_VERSIONS
+    slots = [*(SDK_VERSIONS_G1 if g1 else SDK_VERSIONS), *([SDK_VERSION_HUB] if hub else [])]
+    slots += [("0", "")] * (SDK_SLOTS - len(slots))
     versions = ",".join(f"{_compact(key)}:{_compact(value)}" for key, value in slots)
     record = {
         "DevSerial": "",
@@ -67,83 +70,51 @@ def short_record(serial: str, dev_id: str) -> bytes:
     return _compact({"SubSerial": serial, "DeviceID": dev_id}).encode()
 
 
-# Envelope and topics [9.6, 9.7, 10.1]
+# Envelope [9.6]
 
 
 class Message(NamedTuple):
     topic: str
     general: dict[str, Any]
-    application: str
+    application: bytes
+
+    @property
+    def text(self) -> str:
+        try:
+            return self.application.decode()
+        except ValueError as error:
+            raise ProtocolError(f"the message on {self.topic} is not text: {error}") from error
 
 
-def seal(session_key: bytes, general: dict[str, Any], application: str) -> bytes:
+class Closed(ProtocolError):
+    """The DAS has closed the connection."""
+
+    def __init__(self) -> None:
+        super().__init__("the DAS closed the connection")
+
+
+def seal(session_key: bytes, general: dict[str, Any], application: str | bytes) -> bytes:
     head = _compact(general).encode()
-    return cbc_seal(session_key, len(head).to_bytes(2, "big") + head + application.encode())
+    body = application.encode() if isinstance(application, str) else application
+    return cbc_seal(session_key, len(head).to_bytes(2, "big") + head + body)
 
 
-def unseal(session_key: bytes, payload: bytes | bytearray) -> tuple[dict[str, Any], str]:
+def unseal(session_key: bytes, payload: bytes | bytearray) -> tuple[dict[str, Any], bytes]:
     plaintext = cbc_open(session_key, bytes(payload))
     end = 2 + int.from_bytes(plaintext[:2], "big")
     if len(plaintext) < max(end, 2):
         raise ProtocolError("general payload is longer than the message")
     try:
         general = json.loads(plaintext[2:end])
-        application = plaintext[end:].decode()
     except ValueError as error:
-        raise ProtocolError(f"payload is not text: {error}") from error
+        raise ProtocolError(f"general payload is not JSON: {error}") from error
     if not isinstance(general, dict):
         raise ProtocolError("general payload is not a JSON object")
-    return general, application
+    return general, plaintext[end:]
 
 
 def filters(serial: str) -> list[str]:
     return [f"/iot/{serial}/#", f"/{serial}/#"]
-
-
-def event_topic(serial: str, path: str) -> str:
-    resource, index, area, name = path.split("/")
-    return f"/iot/{serial}/global/{index}-{resource}/model/event/report/{area}/{name}"
-
-
-def operation_of(topic: str) -> str | None:
-    """RESOURCE/INDEX/AREA/NAME of the operation a downlink asks for [10.1]."""
-    match topic.split("/"):
-        case ["", "iot", _, "global", place, "model", "service", "operate", area, name]:
-            index, _, resource = place.partition("-")
-            return f"{resource}/{index}/{area}/{name}"
-    return None
-
-
-def reply_topic(topic: str) -> str:
-    """A reply goes to the topic of its request, up instead of down [9.8]."""
-    head, _, tail = topic.rpartition("/model/service/operate/")
-    return f"{head}/model/service/operate_reply/{tail}"
-
-
-def shadow_topic(serial: str, place: str, message: str) -> str:
-    """`place` is INDEX-RESOURCE [9.7, 10.2]."""
-    return f"/iot/{serial}/global/{place}/basic/shadow/{message}"
-
-
-def shadow_message(topic: str) -> tuple[str, str] | None:
-    """INDEX-RESOURCE and message of a downlink of state synchronisation [10.2]."""
-    match topic.split("/"):
-        case ["", "iot", _, "global", place, "basic", "shadow", message]:
-            return place, message
-    return None
-
-
-def shadow_report(area: str, name: str, value: Any, version: int) -> str:
-    reported = {"domain": area, "identifier": name, "value": value}
-    return _compact({"method": "report", "spv": 3, "state": {"reported": reported, "version": version}})
-
-
-def with_basic(event: dict[str, Any]) -> dict[str, Any]:
-    """The TSL library's addition to an event that has no `basic`."""
-    if "basic" in event:
-        return event
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return {**event, "basic": {"dateTime": now, "UUID": uuid4().hex}}
 
 
 def _compact(value: Any) -> str:
@@ -198,10 +169,17 @@ class Link:
         first: bool,
         record: bytes,
         on_downlink: Callable[[Message], None],
+        on_ping: Callable[[int], None] = lambda interval: None,
+        keep_alive: int = KEEP_ALIVE,
+        g1: bool = False,
         client_id: str | None = None,
     ) -> None:
-        """Without a client id it is empty, and a password is sent [9.1]."""
+        """Without a client id it is empty, and a password is sent [9.1]. `on_ping` is told of every PINGREQ that was
+        due, with the interval that has passed."""
         self._key = session_key
+        self._g1 = g1
+        self._on_ping = on_ping
+        self._interval = self._pushed = keep_alive
         self._acknowledged: set[int] = set()
         self._granted: dict[int | None, ReasonCode] = {}
         self._next_ping = 0.0
@@ -220,12 +198,12 @@ class Link:
     def connect(self, host: str, port: int) -> int:
         """The code of the CONNACK. paho closes the connection after any code but 0."""
         try:
-            self._mqtt.connect(host, port, KEEP_ALIVE)
+            self._mqtt.connect(host, port, self._interval)
         except OSError as error:
             raise ProtocolError(f"DAS {host}:{port}: {error}") from error
         self._heard = time.monotonic()
-        self._next_ping = self._heard + KEEP_ALIVE
-        self._wait(lambda: self._mqtt.connack is not None, "CONNACK")
+        self._next_ping = self._heard + self._interval
+        self.wait(lambda: self._mqtt.connack is not None, "CONNACK")
         code = self._mqtt.connack
         assert code is not None
         return code
@@ -233,7 +211,7 @@ class Link:
     def subscribe(self, topic_filter: str) -> int:
         """The granted QoS."""
         _, mid = self._mqtt.subscribe(topic_filter, qos=1)
-        self._wait(lambda: mid in self._granted, f"SUBACK for {topic_filter}")
+        self.wait(lambda: mid in self._granted, f"SUBACK for {topic_filter}")
         granted = self._granted.pop(mid).value
         if granted > 2:
             raise ProtocolError(f"subscription to {topic_filter} refused with {granted}")
@@ -241,25 +219,52 @@ class Link:
 
     def unsubscribe(self, topic_filter: str) -> None:
         _, mid = self._mqtt.unsubscribe(topic_filter)
-        self._wait(lambda: mid in self._acknowledged, f"UNSUBACK for {topic_filter}")
+        self.wait(lambda: mid in self._acknowledged, f"UNSUBACK for {topic_filter}")
 
-    def publish(self, topic: str, application: str, seq: int) -> tuple[int, bool]:
+    def publish(self, topic: str, application: str | bytes, seq: int) -> tuple[int, bool]:
         """Packet id and whether its PUBACK came in time: a missing one has no other effect on a live link [9.5]."""
-        payload = seal(self._key, {"Seq": seq}, application)
+        payload = seal(self._key, self._general(seq), application)
         mid = self._mqtt.publish(topic, payload, qos=1, retain=True).mid
         return mid, self._turn(lambda: mid in self._acknowledged, READ_TIMEOUT)
 
-    def send(self, topic: str, application: str, seq: int) -> None:
+    def send(self, topic: str, application: str, seq: int, qos: int = 1) -> None:
         """The same without waiting: for what is said while something else is waited for."""
-        self._mqtt.publish(topic, seal(self._key, {"Seq": seq}, application), qos=1, retain=True)
+        self._mqtt.publish(topic, seal(self._key, self._general(seq), application), qos=qos, retain=True)
+
+    def command(self, topic: str, version: str, application: str, seq: int, qos: int = 0) -> None:
+        """A request of the older form [9.6, 9.7]."""
+        general = {"CmdVer": version, "Seq": seq, "MsgType": 1}
+        self._mqtt.publish(topic, seal(self._key, general, application), qos=qos, retain=True)
+
+    def _general(self, seq: int) -> dict[str, Any]:
+        return {"CmdVer": "3.0", "Seq": seq, "MsgType": 1} if self._g1 else {"Seq": seq}
 
     def ping(self) -> None:
-        self._mqtt.ping()
-        self._next_ping = time.monotonic() + KEEP_ALIVE
-        self._wait(lambda: self._mqtt.pong, "PINGRESP")
+        self._send_ping()
+        self.wait(lambda: self._mqtt.pong, "PINGRESP")
 
-    def hold(self, seconds: float) -> None:
-        self._turn(lambda: False, seconds)
+    def _send_ping(self) -> int:
+        """The interval that is over. One that was pushed counts from here on [9.9, 10.5]."""
+        over, self._interval = self._interval, self._pushed
+        self._next_ping = time.monotonic() + self._interval
+        self._mqtt.ping()
+        return over
+
+    def push_keep_alive(self, seconds: int) -> None:
+        self._pushed = seconds
+
+    def hold(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """Stays connected; True when `until` holds before the time is over."""
+        return self._turn(until, seconds)
+
+    def fall_silent(self, seconds: float) -> bool:
+        """Neither pings nor says anything more; True when the DAS closes the connection in this time."""
+        self._next_ping = float("inf")
+        try:
+            self._turn(lambda: False, seconds)
+        except Closed:
+            return True
+        return False
 
     def disconnect(self) -> None:
         if self._mqtt.disconnect() != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -270,7 +275,7 @@ class Link:
         if stream is not None:
             stream.close()
 
-    def _wait(self, done: Callable[[], bool], what: str) -> None:
+    def wait(self, done: Callable[[], bool], what: str) -> None:
         if not self._turn(done, READ_TIMEOUT):
             raise ProtocolError(f"no {what} within {READ_TIMEOUT:g} s")
 
@@ -280,16 +285,16 @@ class Link:
         while not done():
             stream = self._mqtt.socket()
             if stream is None:
-                raise ProtocolError("the DAS closed the connection")
+                raise Closed
             now = time.monotonic()
             if now >= deadline:
                 return False
-            if now >= self._heard + 2 * KEEP_ALIVE:
-                raise ProtocolError(f"the DAS was silent for {2 * KEEP_ALIVE} s")
+            silence = 2 * self._interval
+            if now >= self._heard + silence:
+                raise ProtocolError(f"the DAS was silent for {silence} s")
             if now >= self._next_ping:
-                self._next_ping = now + KEEP_ALIVE
-                self._mqtt.ping()
-            wake = min(deadline, self._next_ping, self._heard + 2 * KEEP_ALIVE)
+                self._on_ping(self._send_ping())
+            wake = min(deadline, self._next_ping, self._heard + silence)
             readable, writable, _ = select.select(
                 [stream], [stream] if self._mqtt.want_write() else [], [], max(0.0, wake - now)
             )

@@ -1,4 +1,4 @@
-"""A second OSAP device: authenticates at the LBS, logs in to the DAS, reports events, leaves.
+"""A second OSAP device: authenticates at the LBS, logs in to the DAS, says and does what it is asked to, leaves.
 
 Prints one JSON object per step. Exits 0 when everything asked for happened, 1 when the peer broke the
 protocol or kept silent, 2 on wrong usage, 3 when it refused. See README.md.
@@ -7,22 +7,23 @@ protocol or kept silent, 2 on wrong usage, 3 when it refused. See README.md.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import channels
 import das
+import options
 import osap
+import state
+from channels import GLOBAL
+from downlinks import MODEL, Downlinks
+from steps import emit
 
 WRONG_CODE_RESULT = 1
 # The real client has no limit [9.3]; a test wants an end.
 UNKNOWN_SESSION_LIMIT = 3
-
-
-def emit(step: str, **members: Any) -> None:
-    print(json.dumps({"step": step, **members}), flush=True)
 
 
 class Device:
@@ -31,16 +32,28 @@ class Device:
         self._serial: str = arguments.serial
         self._code: str = arguments.code
         self._generation: str = arguments.generation
+        self._lower_case: bool = arguments.case == options.LOWER
         self._state: Path | None = arguments.state
         self._dev_id: str | None = arguments.dev_id
         self._master_key: bytes | None = arguments.master_key
+        self._through: str = arguments.through
+        self._notice: bool = arguments.notice or self._is_g1
+        self._codes: dict[str, str] = dict(arguments.child)
+        self._children: dict[str, bool] = {}
         self._logged_in_before = False
         self._session: osap.Session
         self._link: das.Link
         self._seq = 0
-        self._answer: str | None = arguments.answer
-        self._attributes: dict[str, Any] = dict(arguments.attribute)
-        self._versions: dict[str, int] = {}
+        self._downlinks = Downlinks(
+            self._serial, answer=arguments.answer, attributes=dict(arguments.attribute), through=arguments.through
+        )
+        self._downlinks.keep_alive = arguments.keep_alive
+
+    @property
+    def _is_g1(self) -> bool:
+        return self._generation == osap.G1
+
+    # The LBS [5 to 7]
 
     @property
     def run(self) -> str:
@@ -60,27 +73,29 @@ class Device:
         self._session = session
         if (self._dev_id, self._master_key) != (session.dev_id, session.master_key):
             self._dev_id, self._master_key = session.dev_id, session.master_key
-            save_state(self._state, session)
+            state.save(self._state, session)
         emit("authenticated", run=run, case=case, dev_id=session.dev_id)
         emit("das", **vars(session.das))
 
     def _authenticate_by_code(self) -> tuple[osap.Session, str]:
-        for lower_case in (False, True):
-            case = "lower" if lower_case else "upper"
+        for lower_case in (True,) if self._lower_case else (False, True):
+            case = options.LOWER if lower_case else options.UPPER
             steps = self._by_code(lower_case)
             try:
                 return osap.drive(*self._lbs, steps), case
             except osap.Refused as refused:
                 if lower_case or refused.code != WRONG_CODE_RESULT:
                     raise
-                emit("retry", code=refused.code, at=refused.at, case="lower")
-        raise AssertionError("the second attempt returns or raises")
+                emit("retry", code=refused.code, at=refused.at, case=options.LOWER)
+        raise AssertionError("the last attempt returns or raises")
 
     def _by_code(self, lower_case: bool) -> osap.Run:
         serial, code, dev_id = self._serial, self._code, self._dev_id
         if self._generation == osap.G0:
             return osap.authenticate_g0(serial, code, lower_case=lower_case, dev_id=dev_id)
         return osap.authenticate(serial, code, generation=self._generation, lower_case=lower_case, dev_id=dev_id)
+
+    # The way in and out of the DAS [9]
 
     def login(self, kind: str) -> None:
         """Until the DAS accepts: 11 sends the device back to the LBS, 12 to the light login [9.3]."""
@@ -106,8 +121,8 @@ class Device:
     def _connect(self, kind: str) -> int:
         session, first = self._session, not self._logged_in_before
         if kind == das.FULL:
-            g1 = self._generation == osap.G1
-            record = das.full_record(self._serial, session.dev_id, self._lbs[0], g1=g1)
+            hub = bool(self._codes)
+            record = das.full_record(self._serial, session.dev_id, self._lbs[0], g1=self._is_g1, hub=hub)
         else:
             record = das.short_record(self._serial, session.dev_id)
         self._link = das.Link(
@@ -117,6 +132,9 @@ class Device:
             first=first,
             record=record,
             on_downlink=self._heard,
+            on_ping=lambda interval: emit("pinged", after=interval),
+            keep_alive=self._downlinks.keep_alive,
+            g1=self._is_g1,
             # The clients of G0 name themselves and send no password [7].
             client_id=session.dev_id if self._generation == osap.G0 else None,
         )
@@ -125,122 +143,201 @@ class Device:
         return code
 
     def _heard(self, message: das.Message) -> None:
-        emit("downlink", **message._asdict())
-        if (shadow := das.shadow_message(message.topic)) is not None:
-            self._synchronise(*shadow, message)
-            return
-        operation = das.operation_of(message.topic)
-        if operation is None or self._answer is None:
-            return
-        body = json.loads(message.application) if message.application else {}
-        given = body.get("data")
-        given = given["Value"] if isinstance(given, dict) and "Value" in given else given
-        seq, topic = message.general["Seq"], das.reply_topic(message.topic)
-        done = {"code": 0} if given is None else {"code": 0, "data": given}
-        model = {"status": 200, "code": "0x0", "errorMsg": "success", "data": given}
-        answers = {
-            "echo": [(topic, seq, done)],
-            "model": [(topic, seq, model)],
-            "fail": [(topic, seq, {"code": -1})],
-            "twice": [(topic, seq, done), (topic, seq, {"code": 9})],
-            "astray": [(topic, seq + 1, {"code": 9}), (topic + "X", seq, {"code": 9}), (topic, seq, done)],
-            "none": [],
-        }[self._answer]
-        for topic, seq, answer in answers:
-            self._link.send(topic, json.dumps(answer, separators=(",", ":"), ensure_ascii=False), seq)
-        emit("operation", operation=operation, input=given, answers=len(answers))
-
-    # State synchronisation [10.2]
-
-    def report_attributes(self) -> None:
-        """All reports first, then one query for each resource [10.2]."""
-        for path in self._attributes:
-            topic, body = self._report_of(path)
-            _, acked = self._link.publish(topic, body, self._next_seq())
-            emit("attribute", path=path, acked=acked)
-        for place in sorted({das_place(path) for path in self._attributes}):
-            query = json.dumps({"method": "query", "windowsize": 16256}, separators=(",", ":"))
-            _, acked = self._link.publish(das.shadow_topic(self._serial, place, "query"), query, self._next_seq())
-            emit("query", place=place, acked=acked)
-
-    def _report_of(self, path: str) -> tuple[str, str]:
-        _, _, area, name = path.split("/")
-        self._versions[path] = self._versions.get(path, 0) + 1
-        body = das.shadow_report(area, name, self._attributes[path], self._versions[path])
-        return das.shadow_topic(self._serial, das_place(path), "report"), body
-
-    def _synchronise(self, place: str, message: str, downlink: das.Message) -> None:
-        state = json.loads(downlink.application)["state"]
-        wanted = state["desired"] if message == "query_reply" else [state["desired"]]
-        for desired in wanted:
-            index, _, resource = place.partition("-")
-            path = f"{resource}/{index}/{desired['domain']}/{desired['identifier']}"
-            known = path in self._attributes
-            if message == "set":
-                answer = {"method": "set_reply", "payload": {"code": 0 if known else -1}, "timestamp": 0}
-                topic = das.shadow_topic(self._serial, place, "set_reply")
-                self._link.send(topic, json.dumps(answer, separators=(",", ":")), downlink.general["Seq"])
-            if known:
-                self._attributes[path] = desired["value"]
-                self._link.send(*self._report_of(path), self._next_seq())
-            emit("set", path=path, value=desired["value"], known=known, by=message)
+        self._downlinks.hear(self._link, message, self._next_seq)
 
     def _next_seq(self) -> int:
         self._seq += 1
         return self._seq
 
-    def report(self, path: str, event: dict[str, Any], basic: bool) -> bool:
-        event = das.with_basic(event) if basic else event
-        self._seq += 1
-        application = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
-        mid, acked = self._link.publish(das.event_topic(self._serial, path), application, self._seq)
-        inner = event.get("basic")
-        uuid = inner.get("UUID") if isinstance(inner, dict) else None
-        emit("event", uuid=uuid, acked=acked, mid=mid, seq=self._seq)
-        return acked
-
     def ping(self) -> None:
         self._link.ping()
         emit("ping", answered=True)
 
-    def hold(self, seconds: float) -> None:
-        self._link.hold(seconds)
+    def hold(self, seconds: float) -> bool:
+        """Stays connected and obeys; False when the device was sent away [10.5]."""
+        orders, end = self._downlinks, time.monotonic() + seconds
+        while self._link.hold(end - time.monotonic(), lambda: orders.sent_away or orders.redirect is not None):
+            if orders.sent_away:
+                # It neither says goodbye nor closes the socket.
+                emit("sent_away", closed=self._link.fall_silent(osap.READ_TIMEOUT))
+                return False
+            host, orders.redirect = orders.redirect, None
+            assert host is not None
+            self._move(host)
         emit("held", seconds=seconds)
+        return True
+
+    def _move(self, host: str) -> None:
+        """To the LBS at another host, without the master key; where nobody listens there, nothing happens [10.5]."""
+        former, key = self._lbs, self._master_key
+        if host == former[0]:
+            emit("redirect", host=host, moved=False)
+            return
+        self._lbs, self._master_key = (host, former[1]), None
+        try:
+            self.authenticate()
+        except osap.ProtocolError:
+            self._lbs, self._master_key = former, key
+            emit("redirect", host=host, moved=False)
+            return
+        emit("redirect", host=host, moved=True)
+        self._say_goodbye()
+        self.login(das.FULL)
 
     def leave(self, how: str) -> None:
         if how == "orderly":
-            for topic_filter in das.filters(self._serial):
-                self._link.unsubscribe(topic_filter)
-                emit("unsubscribed", filter=topic_filter)
-            self._link.disconnect()
+            if self._notice:
+                self._command(channels.OFFLINE_NOTICE, channels.who_am_i(self._serial), qos=1)
+            self._say_goodbye()
         else:
             self._link.drop()
         emit("disconnected", how=how)
+
+    def _say_goodbye(self) -> None:
+        for topic_filter in das.filters(self._serial):
+            self._link.unsubscribe(topic_filter)
+            emit("unsubscribed", filter=topic_filter)
+        self._link.disconnect()
+
+    # What it says [10]
+
+    def report(self, path: str, event: dict[str, Any], *, basic: bool, sub: str) -> bool:
+        event = channels.with_basic(event) if basic else event
+        seq = self._next_seq()
+        mid, acked = self._link.publish(channels.event_topic(self._serial, path, sub), channels.compact(event), seq)
+        inner = event.get("basic")
+        uuid = inner.get("UUID") if isinstance(inner, dict) else None
+        emit("event", uuid=uuid, acked=acked, mid=mid, seq=seq)
+        return acked
+
+    def report_attributes(self) -> None:
+        """All reports first, then one query for each resource [10.2]; the model library asks nothing."""
+        paths = self._downlinks.attributes
+        for path in paths:
+            _, acked = self._link.publish(*self._downlinks.report_of(path), self._next_seq())
+            emit("attribute", path=path, acked=acked)
+        if self._through == MODEL:
+            return
+        for place in sorted({channels.place_of(path) for path in paths}):
+            topic = channels.shadow_topic(self._serial, channels.Shadow(GLOBAL, place, "query"))
+            self._link.send(topic, channels.shadow_query(), self._next_seq(), qos=0 if self._is_g1 else 1)
+            emit("query", place=place)
+
+    def pass_through(self, path: str, media_type: str, content: bytes, *, sub: str) -> bool:
+        body = channels.pass_body(media_type, content)
+        _, acked = self._link.publish(channels.pass_topic(self._serial, path, sub), body, self._next_seq())
+        emit("passed", path=path, acked=acked)
+        return acked
+
+    def tell_firmware(self, inform: tuple[str, str] | None, progress: tuple[str, int, int] | None) -> None:
+        if inform is not None:
+            topic, body = channels.ota_topic(self._serial, "inform"), channels.ota_inform(*inform)
+            self._link.send(topic, body, self._next_seq(), 0)
+        if progress is not None:
+            topic, body = channels.ota_topic(self._serial, "progress"), channels.ota_progress(*progress)
+            self._link.send(topic, body, self._next_seq(), 0)
+
+    # What it asks [10.1, 10.4]
+
+    def ask_owner(self) -> None:
+        seq = self._command(channels.OWNER_QUERY, channels.who_am_i(self._serial))
+        domain, number = channels.OWNER_ANSWER
+        result, user = channels.owner_of(self._answer_to(f"/{self._serial}/{domain}/{number}", seq))
+        emit("owner", result=result, user=user)
+
+    def ask_value(self, path: str) -> None:
+        self._ask(channels.Model(GLOBAL, path, "attribute", "query"), channels.value_body(None))
+
+    def call(self, path: str, given: Any) -> None:
+        self._ask(channels.Model(GLOBAL, path, "service", "operate"), channels.compact({"data": given}))
+
+    def _ask(self, about: channels.Model, body: str) -> None:
+        seq = self._next_seq()
+        self._link.send(channels.model_topic(self._serial, about), body, seq)
+        reply = channels.model_topic(self._serial, about._replace(message=f"{about.message}_reply"))
+        emit("answered", asked=about.message, path=about.path, body=self._answer_to(reply, seq))
+
+    def _answer_to(self, topic: str, seq: int) -> str:
+        self._link.wait(lambda: (topic, seq) in self._downlinks.answers, f"answer on {topic} with Seq {seq}")
+        return self._downlinks.answers.pop((topic, seq))
+
+    def _command(self, command: channels.Command, body: str, qos: int = 0) -> int:
+        """Its Seq. All but the offline notice go without an acknowledgement [9.5, 9.9]."""
+        seq, version = self._next_seq(), channels.command_version(command[0], g1=self._is_g1)
+        self._link.command(channels.command_topic(command), version, body, seq, qos)
+        return seq
+
+    # A hub [10.6]
+
+    def bring_children(self) -> None:
+        """Proves each, then lists those who were accepted, twice, and tells that they are there."""
+        for serial, code in self._codes.items():
+            self._command(channels.CHILD_AUTH, channels.child_proof(serial, code, lower_case=self._lower_case))
+            self._link.wait(lambda serial=serial: serial in self._downlinks.verdicts, f"verdict on {serial}")
+            accepted = self._downlinks.verdicts.pop(serial)
+            emit("child", serial=serial, accepted=accepted)
+            if accepted:
+                self._children[serial] = True
+        for _ in range(2):
+            self._command(channels.CHILDREN, channels.child_list(self._children, ever=False))
+        if self._children:
+            self._command(channels.ONLINE, channels.online_list(self._children))
+
+    def lose(self, child: str) -> None:
+        self._children[child] = False
+        self._command(channels.ONLINE, channels.online_list({child: False}))
+        emit("lost", child=child)
+
+    def forget(self, child: str) -> None:
+        self._children.pop(child, None)
+        self._command(channels.CHILDREN, channels.child_list(self._children, ever=True))
+        emit("forgotten", child=child)
 
 
 def play(arguments: argparse.Namespace) -> bool:
     device = Device(arguments)
     device.authenticate()
     device.login(das.FULL)
+    if arguments.attribute:
+        device.report_attributes()
     if arguments.login == das.LIGHT:
         # A light login only ever follows a lost connection or a 12 [9.3, 9.9].
         device.leave("drop")
         device.login(das.LIGHT)
-    complete = True
-    if arguments.attribute:
-        device.report_attributes()
-    if arguments.event is not None:
-        for _ in range(arguments.count):
-            complete &= device.report(arguments.path, arguments.event, arguments.basic)
+    complete = speak(device, arguments)
     device.ping()
-    if arguments.hold > 0:
-        device.hold(arguments.hold)
+    if arguments.hold > 0 and not device.hold(arguments.hold):
+        return complete
+    if arguments.lose is not None:
+        device.lose(arguments.lose)
+    if arguments.forget is not None:
+        device.forget(arguments.forget)
     device.leave(arguments.disconnect)
     return complete
 
 
+def speak(device: Device, arguments: argparse.Namespace) -> bool:
+    """Says and asks what it was told to; False when something was not acknowledged."""
+    sub, complete = arguments.sub or GLOBAL, True
+    if arguments.child:
+        device.bring_children()
+    device.tell_firmware(arguments.inform, arguments.progress)
+    if arguments.owner:
+        device.ask_owner()
+    if arguments.query is not None:
+        device.ask_value(arguments.query)
+    if arguments.call is not None:
+        device.call(*arguments.call)
+    if arguments.passed is not None:
+        complete &= device.pass_through(*arguments.passed, sub=sub)
+    if arguments.event is not None:
+        for _ in range(arguments.count):
+            complete &= device.report(arguments.path, arguments.event, basic=arguments.basic, sub=sub)
+    return complete
+
+
 def main() -> int:
-    arguments = parse_arguments()
+    arguments = options.parse()
     try:
         return 0 if play(arguments) else 1
     except osap.Refused as refused:
@@ -250,113 +347,6 @@ def main() -> int:
     except osap.ProtocolError as error:
         emit("failed", reason=str(error))
         return 1
-
-
-# State file: DevID and master key, nothing else [2]
-
-
-def load_state(path: Path | None) -> tuple[str | None, bytes | None]:
-    if path is None or not path.exists():
-        return None, None
-    state = json.loads(path.read_text())
-    dev_id, key = state.get("dev_id"), state.get("master_key")
-    if dev_id is not None and len(dev_id) != 32:
-        raise ValueError("dev_id is not 32 characters long")
-    if key is not None and (dev_id is None or len(key) != 16):
-        raise ValueError("master_key is not 16 characters long, or there is no dev_id with it")
-    return dev_id, None if key is None else key.encode()
-
-
-def save_state(path: Path | None, session: osap.Session) -> None:
-    if path is None:
-        return
-    fresh = path.with_name(path.name + ".new")
-    with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
-        json.dump({"dev_id": session.dev_id, "master_key": session.master_key.decode()}, out)
-    fresh.replace(path)
-
-
-# Command line
-
-
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="A second, independent OSAP device.")
-    parser.add_argument("--lbs", required=True, type=address, metavar="HOST:PORT")
-    parser.add_argument("--serial", required=True)
-    parser.add_argument("--code", required=True, help="verification code")
-    parser.add_argument(
-        "--generation", choices=osap.GENERATIONS, default=osap.G2, help="how it authenticates (default: g2)"
-    )
-    parser.add_argument("--state", type=Path, help="JSON file with dev_id and master_key, read and written")
-    parser.add_argument("--event", type=json.loads, help="JSON object to report")
-    parser.add_argument("--path", help="RESOURCE/INDEX/AREA/NAME of the event")
-    parser.add_argument("--count", type=int, default=1, help="how many times to report the event")
-    parser.add_argument("--no-uuid", dest="basic", action="store_false", help="send the event without `basic`")
-    parser.add_argument("--login", choices=(das.FULL, das.LIGHT), default=das.FULL)
-    parser.add_argument("--wrong-code", action="store_true", help="authenticate with another code than --code")
-    parser.add_argument(
-        "--attribute",
-        type=attribute,
-        action="append",
-        default=[],
-        metavar="PATH=JSON",
-        help="an attribute that can be read and set; may be repeated",
-    )
-    parser.add_argument(
-        "--answer",
-        choices=("echo", "model", "fail", "twice", "astray", "none"),
-        help="carry out operations, and answer so",
-    )
-    parser.add_argument("--hold", type=float, default=0.0, metavar="SECONDS", help="stay connected")
-    parser.add_argument("--disconnect", choices=("orderly", "drop"), default="orderly")
-    arguments = parser.parse_args(argv)
-    try:
-        arguments.dev_id, arguments.master_key = load_state(arguments.state)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        parser.error(f"--state {arguments.state}: {error}")
-    if problem := _problem(arguments):
-        parser.error(problem)
-    if arguments.wrong_code:
-        arguments.code = ("A" if arguments.code[0] != "A" else "B") + arguments.code[1:]
-    return arguments
-
-
-def _problem(arguments: argparse.Namespace) -> str | None:
-    serial, code, event, path = arguments.serial, arguments.code, arguments.event, arguments.path
-    if not (serial.isascii() and serial.isprintable() and 1 <= len(serial) <= 71 and not set("/+#") & set(serial)):
-        return "--serial: 1 to 71 printable ASCII characters without / + #"
-    if not (code.isascii() and 1 <= len(code) <= 47):
-        return "--code: 1 to 47 ASCII characters"
-    if (event is None) != (path is None):
-        return "--event and --path belong together"
-    if event is not None and not isinstance(event, dict):
-        return "--event: a JSON object"
-    if path is not None and (len(path.split("/")) != 4 or not all(path.split("/")) or set("+#") & set(path)):
-        return "--path: RESOURCE/INDEX/AREA/NAME"
-    if arguments.count < 1:
-        return "--count: at least 1"
-    if arguments.wrong_code and arguments.master_key is not None:
-        return "--wrong-code: the state holds a master key, so no code would be used"
-    return None
-
-
-def das_place(path: str) -> str:
-    resource, index, _, _ = path.split("/")
-    return f"{index}-{resource}"
-
-
-def attribute(text: str) -> tuple[str, Any]:
-    path, equals, value = text.partition("=")
-    if not equals or path.count("/") != 3:
-        raise argparse.ArgumentTypeError("RESOURCE/INDEX/AREA/NAME=JSON")
-    return path, json.loads(value)
-
-
-def address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host:
-        raise argparse.ArgumentTypeError("HOST:PORT")
-    return host, int(port)
 
 
 if __name__ == "__main__":

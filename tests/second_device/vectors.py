@@ -16,9 +16,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import channels
 import das
 import device
+import options
 import osap
+import state as state_file
 
 SERIAL = "SN0000001"
 CODE = "ABCDEF"
@@ -413,7 +416,7 @@ class Envelope(unittest.TestCase):
     """Payloads of 12.4 and 12.5"""
 
     def test_event(self) -> None:
-        topic = das.event_topic(SERIAL, "Lamp/0/Alarm/Smoke").encode()
+        topic = channels.event_topic(SERIAL, "Lamp/0/Alarm/Smoke").encode()
         for seq, application, recorded in (
             (6, '{"level":3}', EVENT_PUBLISH),
             (
@@ -430,17 +433,70 @@ class Envelope(unittest.TestCase):
     def test_operate(self) -> None:
         general, application = das.unseal(SESSION_KEY, bytes.fromhex(OPERATE))
         self.assertEqual(general, {"CmdVer": "v3.0.0", "Seq": 9004, "MsgType": 1})
-        self.assertEqual(application, '{"data":{"count":3}}')
+        self.assertEqual(application, b'{"data":{"count":3}}')
 
     def test_basic_has_the_recorded_form(self) -> None:
-        event = das.with_basic({"level": 3})
+        event = channels.with_basic({"level": 3})
         self.assertRegex(event["basic"]["dateTime"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00$")
         self.assertRegex(event["basic"]["UUID"], r"^[0-9a-f]{32}$")
-        self.assertNotEqual(event["basic"]["UUID"], das.with_basic({})["basic"]["UUID"])
+        self.assertNotEqual(event["basic"]["UUID"], channels.with_basic({})["basic"]["UUID"])
 
     def test_foreign_key_is_refused(self) -> None:
         with self.assertRaises(osap.ProtocolError):
             das.unseal(NEW_SESSION_KEY, bytes.fromhex(OPERATE))
+
+
+class Channels(unittest.TestCase):
+    """Topics and bodies of 9.7 and 10"""
+
+    def test_topics_of_parts_are_read_as_they_are_written(self) -> None:
+        model = channels.Model("SUB1", "Lamp/0/Light/Blink", "service", "operate_reply")
+        topic = channels.model_topic(SERIAL, model)
+        self.assertEqual(topic, "/iot/SN0000001/SUB1/0-Lamp/model/service/operate_reply/Light/Blink")
+        self.assertEqual(channels.model_message(topic), model)
+        shadow = channels.Shadow(channels.GLOBAL, "0-Lamp", "set_reply")
+        self.assertEqual(channels.shadow_message(channels.shadow_topic(SERIAL, shadow)), shadow)
+        deliver = channels.pass_topic(SERIAL, "Lamp/0/Meter/Serial").replace("/report", "/deliver")
+        self.assertEqual(channels.pass_message(deliver), (channels.GLOBAL, "Lamp/0/Meter/Serial"))
+        self.assertEqual(channels.command_of("/SN0000001/7002/17"), channels.CHILD_VERDICT)
+        for other in ("/iot/SN0000001/global/0-Lamp/basic/shadow/set", "/1100/13381", "/SN/x/17"):
+            self.assertIsNone(channels.model_message(other))
+            self.assertIsNone(channels.command_of(other))
+
+    def test_wishes_come_one_by_one_or_as_a_list(self) -> None:
+        wish = {"domain": "Light", "identifier": "Power", "value": True}
+        for desired, wishes in ((wish, 1), ([wish, wish], 2), ([], 0)):
+            found = channels.shadow_wishes("0-Lamp", {"state": {"desired": desired}})
+            self.assertEqual(found, [("Lamp/0/Light/Power", True)] * wishes)
+
+    def test_answers_of_the_base_and_access_domains(self) -> None:
+        unbound = "<Response><Result>1055746</Result></Response>"
+        self.assertEqual(channels.owner_of(unbound), (1055746, None))
+        bound = '<?xml version="1.0"?><Response><Result>0</Result><User Id="u1"/></Response>'
+        self.assertEqual(channels.owner_of(bound), (0, "u1"))
+        self.assertEqual(channels.redirect_host("<Request><DomainName>lbs2</DomainName></Request>"), "lbs2")
+        self.assertEqual(channels.pushed_keep_alive('{"KeepAlive":{"Interval":15}}'), 15)
+        for broken in ('{"KeepAlive":{"Interval":0}}', '{"KeepAlive":{"Interval":true}}'):
+            with self.subTest(broken=broken), self.assertRaises(osap.ProtocolError):
+                channels.pushed_keep_alive(broken)
+
+    def test_the_list_of_a_hub_tells_never_from_none_any_more(self) -> None:
+        self.assertEqual(channels.child_list({}, ever=False), "{}")
+        self.assertEqual(channels.child_list({}, ever=True), "[]")
+        self.assertEqual(
+            channels.child_list({"SUB1": True}, ever=True),
+            '[{"connected":1,"childdevid":"SUB1","version":"V1.0.0","type":"SECOND","FirmwareIdentificationCode":""}]',
+        )
+
+    def test_a_hub_announces_its_domain_in_one_of_nine_slots(self) -> None:
+        record = das.full_record(SERIAL, DEV_ID, "lbs", hub=True).decode()
+        versions = record.partition('"SDKVersion":{')[2]
+        self.assertIn('"7002":"V2.0.0"', versions)
+        self.assertEqual(versions.count(":"), das.SDK_SLOTS)
+
+    def test_what_passes_through_keeps_every_byte(self) -> None:
+        body = channels.pass_body("application/x-meter", bytes(range(256)))
+        self.assertEqual(channels.pass_content(body), ("application/x-meter", bytes(range(256))))
 
 
 class Recorder:
@@ -510,7 +566,7 @@ class Connect(unittest.TestCase):
             ours = link(das.FULL, True, b"{}")
             ours.connect("127.0.0.1", recorder.port)
             granted = [ours.subscribe(one) for one in das.filters(SERIAL)]
-            published = ours.publish(das.event_topic(SERIAL, "Lamp/0/Alarm/Smoke"), '{"level":3}', 6)
+            published = ours.publish(channels.event_topic(SERIAL, "Lamp/0/Alarm/Smoke"), '{"level":3}', 6)
             ours.ping()
             for one in das.filters(SERIAL):
                 ours.unsubscribe(one)
@@ -544,10 +600,10 @@ class CommandLine(unittest.TestCase):
             for write, run in (
                 (lambda: None, "first"),
                 (lambda: state.write_text(json.dumps({"dev_id": DEV_ID})), "ecdh_refresh"),
-                (lambda: device.save_state(state, session), "plain_refresh"),
+                (lambda: state_file.save(state, session), "plain_refresh"),
             ):
                 write()
-                arguments = device.parse_arguments([*self.BASE, "--state", str(state)])
+                arguments = options.parse([*self.BASE, "--state", str(state)])
                 self.assertEqual(device.Device(arguments).run, run)
             self.assertEqual(state.stat().st_mode & 0o777, 0o600)
             self.assertEqual(json.loads(state.read_text()), {"dev_id": DEV_ID, "master_key": MK.decode()})
@@ -558,17 +614,20 @@ class CommandLine(unittest.TestCase):
             ["--event", "[]", "--path", "Lamp/0/Alarm/Smoke"],
             ["--event", "{}", "--path", "Lamp/0/Alarm"],
             ["--count", "0"],
+            ["--lose", "SUB1"],
+            ["--query", "Lamp/0/Light"],
+            ["--keep-alive", "0"],
         ):
             with (
                 self.subTest(more=more),
                 contextlib.redirect_stderr(io.StringIO()),
                 self.assertRaises(SystemExit) as caught,
             ):
-                device.parse_arguments([*self.BASE, *more])
+                options.parse([*self.BASE, *more])
             self.assertEqual(caught.exception.code, 2)
 
     def test_wrong_code_differs(self) -> None:
-        self.assertNotEqual(device.parse_arguments([*self.BASE, "--wrong-code"]).code, CODE)
+        self.assertNotEqual(options.parse([*self.BASE, "--wrong-code"]).code, CODE)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""What the device does with what the platform sends [10]."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import channels
+import das
+import osap
+from steps import emit
+
+SHADOW = "shadow"
+MODEL = "model"
+
+DONE = {"code": 0}
+DONE_MODEL = {"status": 200, "code": "0x0", "errorMsg": "success"}
+FAILED = {"code": -1}
+
+
+class Downlinks:
+    """Attributes and operations, and what was heard: answers, verdicts on children, orders."""
+
+    def __init__(self, serial: str, *, answer: str | None, attributes: dict[str, Any], through: str) -> None:
+        self.attributes = attributes
+        # Answers to questions of our own, by topic and Seq.
+        self.answers: dict[tuple[str, int], str] = {}
+        self.verdicts: dict[str, bool] = {}
+        self.redirect: str | None = None
+        self.sent_away = False
+        self.keep_alive = das.KEEP_ALIVE
+        self._serial = serial
+        self._answer = answer
+        self._through = through
+        self._versions: dict[str, int] = {}
+
+    def hear(self, link: das.Link, message: das.Message, next_seq: Callable[[], int]) -> None:
+        _tell(message)
+        if (delivered := channels.pass_message(message.topic)) is not None:
+            media_type, content = channels.pass_content(message.application)
+            emit("delivered", sub=delivered[0], path=delivered[1], media_type=media_type, hex=content.hex())
+        elif (shadow := channels.shadow_message(message.topic)) is not None:
+            self._synchronise(link, shadow, message, next_seq)
+        elif (model := channels.model_message(message.topic)) is not None:
+            self._model(link, model, message, next_seq)
+        elif (command := channels.command_of(message.topic)) is not None:
+            self._obey(link, command, message)
+
+    # Thing model [10.1]
+
+    def _model(self, link: das.Link, model: channels.Model, message: das.Message, next_seq: Callable[[], int]) -> None:
+        match model.method, model.message:
+            case "service", "operate":
+                self._operate(link, model, message)
+            case "attribute", "set":
+                self._set(link, model, message, next_seq)
+            case _, ("operate_reply" | "query_reply"):
+                self.answers[message.topic, message.general["Seq"]] = message.text
+
+    def _operate(self, link: das.Link, model: channels.Model, message: das.Message) -> None:
+        if self._answer is None:
+            return
+        given = channels.value_of(json.loads(message.text)) if message.application else None
+        seq, topic = message.general["Seq"], self._reply_to(model)
+        done = DONE if given is None else {**DONE, "data": given}
+        answers: dict[str, list[tuple[str, int, dict[str, Any]]]] = {
+            "echo": [(topic, seq, done)],
+            "model": [(topic, seq, {**DONE_MODEL, "data": given})],
+            "fail": [(topic, seq, FAILED)],
+            "twice": [(topic, seq, done), (topic, seq, {"code": 9})],
+            "astray": [(topic, seq + 1, {"code": 9}), (topic + "X", seq, {"code": 9}), (topic, seq, done)],
+            "none": [],
+        }
+        chosen = answers[self._answer]
+        for where, number, answer in chosen:
+            link.send(where, channels.compact(answer), number)
+        emit("operation", operation=model.path, sub=model.sub, input=given, answers=len(chosen))
+
+    def _set(self, link: das.Link, model: channels.Model, message: das.Message, next_seq: Callable[[], int]) -> None:
+        known, value = model.path in self.attributes, channels.value_of(json.loads(message.text))
+        done = DONE_MODEL if self._answer == MODEL else DONE
+        link.send(self._reply_to(model), channels.compact(done if known else FAILED), message.general["Seq"])
+        if known:
+            self.attributes[model.path] = value
+            link.send(*self.report_of(model.path), next_seq())
+        emit("set", path=model.path, value=value, known=known, by="model")
+
+    def _reply_to(self, model: channels.Model) -> str:
+        """A reply goes to the topic of its request, up instead of down [9.8]."""
+        return channels.model_topic(self._serial, model._replace(message=f"{model.message}_reply"))
+
+    # Attributes [10.1, 10.2]
+
+    def report_of(self, path: str) -> tuple[str, str]:
+        """Topic and body of a report; every one of the shadow counts as a change."""
+        if self._through == MODEL:
+            about = channels.Model(channels.GLOBAL, path, "attribute", "report")
+            return channels.model_topic(self._serial, about), channels.value_body(self.attributes[path])
+        self._versions[path] = self._versions.get(path, 0) + 1
+        about = channels.Shadow(channels.GLOBAL, channels.place_of(path), "report")
+        body = channels.shadow_report(path, self.attributes[path], self._versions[path])
+        return channels.shadow_topic(self._serial, about), body
+
+    def _synchronise(
+        self, link: das.Link, shadow: channels.Shadow, message: das.Message, next_seq: Callable[[], int]
+    ) -> None:
+        for path, value in channels.shadow_wishes(shadow.place, json.loads(message.text)):
+            known = path in self.attributes
+            if shadow.message == "set":
+                topic = channels.shadow_topic(self._serial, shadow._replace(message="set_reply"))
+                link.send(topic, channels.shadow_set_reply(0 if known else -1), message.general["Seq"])
+            if known:
+                self.attributes[path] = value
+                link.send(*self.report_of(path), next_seq())
+            emit("set", path=path, value=value, known=known, by=shadow.message)
+
+    # Commands of the older form [10.4 to 10.6]
+
+    def _obey(self, link: das.Link, command: channels.Command, message: das.Message) -> None:
+        if command == channels.KEEP_ALIVE:
+            self.keep_alive = channels.pushed_keep_alive(message.text)
+            link.push_keep_alive(self.keep_alive)
+            emit("keep_alive", seconds=self.keep_alive)
+        elif command == channels.FORCED_OFFLINE:
+            self.sent_away = True
+        elif command in channels.REDIRECTS:
+            self.redirect = channels.redirect_host(message.text)
+        elif command == channels.CHILD_VERDICT:
+            verdict = json.loads(message.text)
+            self.verdicts[verdict["childserial"]] = verdict["result"] == 0
+        else:
+            self.answers[message.topic, message.general["Seq"]] = message.text
+
+
+def _tell(message: das.Message) -> None:
+    try:
+        application: dict[str, str] = {"application": message.text}
+    except osap.ProtocolError:
+        application = {"base64": base64.b64encode(message.application).decode()}
+    emit("downlink", topic=message.topic, general=message.general, **application)
