@@ -1,5 +1,9 @@
 //! A device none of our code is part of lives its whole life against the platform.
 
+mod channels;
+mod hub;
+mod steering;
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -58,6 +58,13 @@ impl Http {
         answer(path, request.send_json(body))
     }
 
+    /// Bytes that are no JSON.
+    #[track_caller]
+    pub fn post_as(&self, path: &str, media_type: &str, body: &[u8]) -> Answer {
+        let request = self.agent.post(self.url(path)).header("authorization", &self.bearer);
+        answer(path, request.header("content-type", media_type).send(body))
+    }
+
     #[track_caller]
     pub fn put(&self, path: &str, body: &Value) -> Answer {
         let request = self.agent.put(self.url(path)).header("authorization", &self.bearer);

@@ -38,15 +38,19 @@ impl Told {
         }
     }
 
-    /// The names of its steps, with the code of each CONNACK.
+    /// The names of its steps, with the code of each CONNACK; downlinks come when they come, and are left out.
     pub fn story(&self) -> Vec<String> {
-        let name = |told: &Value| match told["step"].as_str() {
-            Some("connack") => format!("connack {}", told["code"]),
-            Some("authenticated") => format!("authenticated {}", told["run"].as_str().unwrap_or_default()),
-            step => step.unwrap_or_default().to_owned(),
-        };
-        self.steps.iter().map(name).collect()
+        story(&self.steps)
     }
+}
+
+fn story(steps: &[Value]) -> Vec<String> {
+    let name = |told: &Value| match told["step"].as_str() {
+        Some("connack") => format!("connack {}", told["code"]),
+        Some("authenticated") => format!("authenticated {}", told["run"].as_str().unwrap_or_default()),
+        step => step.unwrap_or_default().to_owned(),
+    };
+    steps.iter().filter(|told| told["step"] != "downlink").map(name).collect()
 }
 
 /// A running second device; killed when dropped.
@@ -82,6 +86,11 @@ impl SecondDevice {
             }
         }
         panic!("the second device ended without the step {step}: {:?}", self.steps);
+    }
+
+    /// What it has told up to what was last waited for; see [`Told::story`].
+    pub fn story(&self) -> Vec<String> {
+        story(&self.steps)
     }
 
     /// Waits for its end.
