@@ -130,7 +130,7 @@ fn hostile_connections_end_within_30_s_and_a_good_device_never_notices() {
         let mut reported = 0;
         while under_way.load(Ordering::Acquire) > 0 {
             reported += 1;
-            let id = good.publish(&topic, reported, QoS::AtLeastOnce, &format!(r#"{{"level":{reported}}}"#));
+            let id = good.publish(&topic, reported, QoS::AtLeastOnce, format!(r#"{{"level":{reported}}}"#));
             good.acknowledged(id);
             // The pace of a device that has not much to say.
             std::thread::sleep(Duration::from_millis(50));

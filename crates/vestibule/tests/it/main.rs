@@ -6,6 +6,7 @@ mod cli;
 mod durability;
 mod hostile;
 mod listen;
+mod lying;
 mod mqtt;
 mod newcomer;
 mod operations;

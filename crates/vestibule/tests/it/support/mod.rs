@@ -16,7 +16,7 @@ pub use platform::{Listener, Platform, vestibule};
 pub use program::{Done, Program, wait};
 pub use python::SecondDevice;
 pub use vestibule_mqtt_codec::QoS;
-pub use wire::{authenticate, connect, enrol};
+pub use wire::{Das, authenticate, connect, enrol};
 
 /// How long something may take to show that nobody can be told of.
 const PATIENCE: Duration = Duration::from_secs(20);

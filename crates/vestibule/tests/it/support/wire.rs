@@ -10,7 +10,7 @@ use osap::das::login::{FirstOrBreak, LoginRecord, will_topic};
 use osap::lbs::client::{Client, Failure, Identity, MAX_FRAME, Output, Stored, Success};
 use osap::lbs::frame;
 use osap::{Code, CodeCase, Serial, SystemRandom};
-use vestibule_mqtt_codec::{Connect, PublishHead, QoS, Rules, Will, decode, encode, frame_len};
+use vestibule_mqtt_codec::{Connect, PublishHead, QoS, Rules, Will, decode, encode, frame_len, split_publish};
 
 use super::platform::{Listener, Platform};
 
@@ -120,16 +120,16 @@ impl Das {
         self.stream.write_all(bytes).expect("the DAS reads");
     }
 
-    /// Publishes an application body and answers with the packet id.
-    pub fn publish(&mut self, topic: &str, seq: u64, qos: QoS, body: &str) -> u16 {
+    /// Publishes an application body and answers with the packet id, which comes round again after the last one.
+    pub fn publish(&mut self, topic: &str, seq: u64, qos: QoS, body: impl AsRef<[u8]>) -> u16 {
         let mut payload = Vec::new();
-        envelope::seal(&self.cipher, &General::bare(seq), body.as_bytes(), &mut payload).expect("it fits");
+        envelope::seal(&self.cipher, &General::bare(seq), body.as_ref(), &mut payload).expect("it fits");
         self.publish_raw(topic, qos, &payload)
     }
 
     /// Publishes a payload as it is and answers with the packet id.
     pub fn publish_raw(&mut self, topic: &str, qos: QoS, payload: &[u8]) -> u16 {
-        self.packet_id += 1;
+        self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
         let packet_id = (qos != QoS::AtMostOnce).then_some(self.packet_id);
         let head = PublishHead { dup: false, qos, retain: true, topic, packet_id };
         let mut out = Vec::new();
@@ -152,6 +152,22 @@ impl Das {
         }
     }
 
+    /// Waits for a message of the platform, which has to come next, and acknowledges it.
+    #[track_caller]
+    pub fn heard(&mut self) -> Heard {
+        let mut packet = self.next().expect("a message, and not the end of the connection");
+        let (head, payload) = split_publish(&mut packet, &Rules::STRICT).expect("a message");
+        let topic = head.topic.to_owned();
+        let mut answer = Vec::new();
+        if let Some(id) = head.packet_id {
+            encode::puback(id, &mut answer);
+        }
+        let opened = envelope::open(&self.cipher, payload).expect("sealed under the session key");
+        let heard = Heard { topic, seq: opened.general.seq, body: opened.application.to_vec() };
+        self.send(&answer);
+        heard
+    }
+
     /// Waits for the acknowledgement of this message, which has to come next.
     #[track_caller]
     pub fn acknowledged(&mut self, packet_id: u16) {
@@ -163,6 +179,14 @@ impl Das {
     pub fn drained(&mut self) -> Vec<Vec<u8>> {
         std::iter::from_fn(|| self.next()).collect()
     }
+}
+
+/// A message of the platform.
+#[derive(Debug)]
+pub struct Heard {
+    pub topic: String,
+    pub seq: u64,
+    pub body: Vec<u8>,
 }
 
 /// Appends what has come; false at the end of the connection. Silence is a failure.

@@ -1,0 +1,148 @@
+//! Devices that say more than the platform keeps.
+
+use std::collections::VecDeque;
+
+use serde_json::json;
+
+use super::{Device, Site};
+
+/// The most attributes of a device.
+const ATTRIBUTES: usize = 4_096;
+/// How many a liar reports.
+const REPORTED: usize = 10_000;
+/// Messages that wait for their acknowledgement at the same time.
+const WINDOW: usize = 64;
+/// What a process may grow by for the attributes it keeps, their records, and the pages of its stores.
+const GROWTH_KIB: u64 = 48 * 1024;
+/// What it may grow by when it keeps nothing.
+const REFUSED_KIB: u64 = 4 * 1024;
+
+fn value_body(value: impl serde::Serialize) -> String {
+    json!({"data": {"Value": value}}).to_string()
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+impl Device {
+    /// Says so much that it does not wait for each acknowledgement.
+    #[track_caller]
+    fn flood(&mut self, messages: impl Iterator<Item = (String, String)>) {
+        let mut waiting = VecDeque::new();
+        for (topic, body) in messages {
+            waiting.push_back(self.tell(&topic, body));
+            if waiting.len() == WINDOW {
+                self.das.acknowledged(waiting.pop_front().expect("there is one"));
+            }
+        }
+        for id in waiting {
+            self.das.acknowledged(id);
+        }
+    }
+}
+
+/// Half of them name the attribute in the topic and half in the body.
+fn attributes(liar: &Device, area: &'static str) -> impl Iterator<Item = (String, String)> + use<> {
+    let model = liar.topic(&format!("model/attribute/report/{area}"));
+    let shadow = liar.topic("basic/shadow/report");
+    (0..REPORTED).map(move |n| match n % 2 {
+        0 => (format!("{model}/n{n}"), value_body(n)),
+        _ => {
+            let reported = json!({"domain": area, "identifier": format!("n{n}"), "value": n});
+            (shadow.clone(), json!({"method": "report", "state": {"reported": reported}}).to_string())
+        }
+    })
+}
+
+#[test]
+fn ten_thousand_attributes_of_a_device_are_held_to_4096_and_its_good_ones_stay() {
+    let mut site = Site::start();
+    let mut liar = site.liar();
+    let good = ["Power", "Level", "Colour"];
+    for (value, name) in good.iter().enumerate() {
+        liar.say(&liar.topic(&format!("model/attribute/report/Light/{name}")), value_body(value));
+    }
+    site.good_goes_on();
+    let before = site.platform.resident_kib();
+    liar.flood(attributes(&liar, "Junk"));
+    site.good_goes_on();
+    let beyond = good.len() + REPORTED - ATTRIBUTES;
+    assert_eq!(site.dropped("report_too_many_attributes"), beyond as f64);
+    site.shows(&liar, "report_too_many_attributes");
+    let grown = site.platform.resident_kib().saturating_sub(before);
+    assert!(grown < GROWTH_KIB, "{grown} KiB more for what is kept");
+    let before = site.platform.resident_kib();
+    liar.flood(attributes(&liar, "More"));
+    assert_eq!(site.dropped("report_too_many_attributes"), (beyond + REPORTED) as f64);
+    let grown = site.platform.resident_kib().saturating_sub(before);
+    assert!(grown < REFUSED_KIB, "{grown} KiB more for what is refused");
+
+    let base = format!("/v1/devices/{}/attributes", liar.serial);
+    let (mut shown, mut cursor) = (0, String::new());
+    loop {
+        let page = site.platform.http().get(&format!("{base}?limit=1000{cursor}")).ok();
+        shown += page["items"].as_array().expect("a list").len();
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={}", percent_encoded(next)),
+            None => break,
+        }
+    }
+    assert_eq!(shown, ATTRIBUTES);
+    // The attributes it has go on; there is no room for another, and what is wished for one is refused.
+    liar.say(&liar.topic("model/attribute/report/Light/Power"), value_body(json!({"on": true})));
+    let power = site.platform.http().get(&format!("{base}/Lamp/0/Light/Power")).ok();
+    assert_eq!(power["reported"]["value"], json!({"on": true}));
+    for (value, name) in good.iter().enumerate().skip(1) {
+        let kept = site.platform.http().get(&format!("{base}/Lamp/0/Light/{name}")).ok();
+        assert_eq!(kept["reported"]["value"], value);
+    }
+    assert_eq!(site.platform.http().get(&format!("{base}/Lamp/0/Junk/n9999")).status, 404);
+    let wish = site.platform.http().put(&format!("{base}/Lamp/0/Light/Another"), &json!({"value": 1}));
+    assert!((400..500).contains(&wish.status), "{}: {}", wish.status, wish.body);
+    site.good_is_unharmed();
+}
+
+#[test]
+fn bodies_of_64_kib_are_taken_and_a_byte_more_is_not() {
+    let mut site = Site::start();
+    let mut liar = site.liar();
+    let topic = liar.topic("model/attribute/report/Light/Power");
+    let shell = r#"{"data":{"Value":""}}"#.len();
+    let of_body = |len: usize| value_body("x".repeat(len - shell));
+    liar.say(&topic, of_body(64 * 1024));
+    let address = format!("/v1/devices/{}/attributes/Lamp/0/Light/Power", liar.serial);
+    let kept = |site: &Site| site.platform.http().get(&address).ok()["reported"]["value"].as_str().map(str::len);
+    assert_eq!(kept(&site), Some(64 * 1024 - shell));
+    liar.say(&topic, of_body(64 * 1024 + 1));
+    assert_eq!(site.dropped("body"), 1.0);
+    site.shows(&liar, "not_opened");
+    liar.say(&liar.topic("model/event/report/Alarm/Smoke"), json!({"a": "x".repeat(64 * 1024)}).to_string());
+    let shadow = json!({"domain": "Light", "identifier": "Power", "value": "x".repeat(64 * 1024)});
+    let shadow = json!({"method": "report", "state": {"reported": shadow}}).to_string();
+    liar.say(&liar.topic("basic/shadow/report"), shadow);
+    liar.say(&liar.topic("pass/Meter/Serial/report"), [&b"\x03a/b"[..], &vec![0; 64 * 1024]].concat());
+    assert_eq!(site.dropped("body"), 4.0);
+    assert_eq!(kept(&site), Some(64 * 1024 - shell), "what it had stays");
+    // What is wished has its limit, too, and so has what passes through.
+    let wish = site.platform.http().put(&address, &json!({"value": "x".repeat(64 * 1024 - 1)}));
+    assert_eq!(wish.status, 422, "{}", wish.body);
+    let passed = format!("/v1/devices/{}/pass/Lamp/0/Meter/Serial", liar.serial);
+    let passed = site.platform.http().post_as(&passed, "a/b", &vec![0; 64 * 1024 + 1]);
+    assert_eq!(passed.status, 413, "{}", passed.body);
+    site.only_the_good_one_is_believed();
+}
+
+#[test]
+fn a_packet_beyond_the_limit_of_the_listener_ends_the_connection_alone() {
+    let mut site = Site::start();
+    let mut liar = site.liar();
+    // Known from the fixed header: nothing of it is waited for.
+    liar.das.send(&[0x32, 0xff, 0xff, 0xff, 0x7f]);
+    assert_eq!(liar.das.drained(), [] as [Vec<u8>; 0]);
+    site.platform.until_presence(&liar.serial, "offline", "protocol_error");
+    site.shows(&liar, "protocol_error");
+    let labels = [("listener", "das_legacy"), ("reason", "malformed_packet")];
+    assert_eq!(site.platform.metric("vestibule_connections_ended_total", &labels), 1.0);
+    site.only_the_good_one_is_believed();
+}
