@@ -89,6 +89,7 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesWrite, routes!(directives::redirect_device))
         .needs(DevicesWrite, routes!(directives::force_device_offline))
         .needs(DevicesWrite, routes!(directives::set_device_keep_alive))
+        .needs(DevicesWrite, routes!(directives::silence_device))
         .needs(EventsRead, routes!(events::list_events))
         .needs(EventsRead, routes!(stream::stream_events))
         .needs(AttributesRead, routes!(attributes::list_attributes))

@@ -1,5 +1,6 @@
 //! Directives: what an operator has done to the connection of a device.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -119,6 +120,47 @@ pub(crate) async fn set_device_keep_alive(
     // What does not fit is too long in any case, and the platform says so.
     let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
     shared.platform.direct(&device, Directive::KeepAlive { seconds }, &caller).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// What a device is not to send any more.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Silence {
+    /// Numbers of commands, by the number of their domain; a domain without commands is meant as a whole. At most 64 domains
+    /// and 1,024 commands.
+    #[schema(example = json!({"1100": [18759], "7002": []}))]
+    commands: BTreeMap<u32, Vec<u32>>,
+}
+
+/// Forbid a device to send some of its commands
+///
+/// The list replaces the one before; an empty one allows everything again. Devices answer nothing to this: that one
+/// obeys shows in what it does next.
+#[utoipa::path(
+    post,
+    path = "/v1/devices/{d}/silence",
+    tag = "devices",
+    params(DeviceInPath),
+    request_body = Silence,
+    responses(
+        (status = 202, description = "The device has been told"),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "The device is not there",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "Too much waits for the device already",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn silence_device(
+    State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
+    TheDevice(device): TheDevice,
+    _: Params<Nothing>,
+    JsonBody(Silence { commands }): JsonBody<Silence>,
+) -> Answer<StatusCode> {
+    shared.platform.direct(&device, Directive::Silence { commands }, &caller).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -22,6 +22,9 @@ use crate::operations::{DEFAULT_DEADLINE_MS, LONGEST_DEADLINE_MS};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{DeviceRef, rfc3339};
 
+/// The longest message, in bytes.
+const LONGEST_BODY: usize = 64 * 1024;
+
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -75,6 +78,9 @@ pub(crate) async fn pass_message(
         let detail = "deadline_ms must be between 100 and 25000.";
         return Err(Problem::field(Kind::InvalidValue, "deadline_ms", detail));
     }
+    if body.bytes.len() > LONGEST_BODY {
+        return Err(Problem::field(Kind::BodyTooLarge, "body", "The message is longer than 65536 bytes."));
+    }
     let deadline = Duration::from_millis(deadline);
     let pass = Pass { path, media_type: &body.media_type, body: &body.bytes, deadline, by: &caller };
     let outcome = shared.platform.pass(&device, pass).await?.as_str();
@@ -84,9 +90,6 @@ pub(crate) async fn pass_message(
 impl From<PassError> for Problem {
     fn from(error: PassError) -> Problem {
         match error {
-            PassError::Invalid { field: field @ "body", reason } => {
-                Problem::field(Kind::BodyTooLarge, field, format!("The {field} {reason}."))
-            }
             PassError::Invalid { field, reason } => {
                 Problem::field(Kind::InvalidValue, field, format!("{field} {reason}."))
             }

@@ -51,25 +51,35 @@ fn a_device_is_directed_and_the_audit_knows() {
     site.platform.connected(&device, Connection { suite, confidential: false, peer, link: link_of });
     let redirect = |host: &str| site.post("/v1/devices/A/redirect", &json!({ "host": host }).to_string());
     let keep_alive = |seconds: u64| site.post("/v1/devices/A/keep-alive", &json!({ "seconds": seconds }).to_string());
-    for told in [redirect("hall.example"), keep_alive(60), force("A")] {
+    let silence = |commands: Value| site.post("/v1/devices/A/silence", &json!({ "commands": commands }).to_string());
+    let forbidden = json!({"1100": [18_759], "7002": []});
+    for told in [redirect("hall.example"), keep_alive(60), silence(forbidden), force("A")] {
         assert_eq!((told.status, told.body.as_str()), (202, ""));
     }
     let host = "hall.example".to_owned();
-    let obeyed = [Directive::Redirect { host }, Directive::KeepAlive { seconds: 60 }, Directive::ForceOffline];
+    let commands = [(1_100, vec![18_759]), (7_002, Vec::new())].into();
+    let (to, silent) = (Directive::Redirect { host }, Directive::Silence { commands });
+    let obeyed = [to, Directive::KeepAlive { seconds: 60 }, silent, Directive::ForceOffline];
     assert_eq!(*link.0.lock().expect("a lock"), obeyed);
     redirect("nowhere.example").problem(422, "unsupported");
     assert_eq!(redirect("no host").problem(422, "invalid-value")["field"], "host");
     for seconds in [4, 3_601, u64::from(u16::MAX) + 61] {
         assert_eq!(keep_alive(seconds).problem(422, "invalid-value")["field"], "seconds");
     }
+    let many: serde_json::Map<_, _> = (0..65).map(|domain| (format!("{domain}"), json!([]))).collect();
+    for wrong in [many.into(), json!({"door": [1]}), json!({"1": 1}), json!([])] {
+        let refused = silence(wrong);
+        assert_eq!((refused.status, &refused.json()["field"]), (422, &json!("commands")), "{}", refused.body);
+    }
     let page = site.get("/v1/audit?device=A").json();
-    assert_eq!(actions(&page), ["device.force_offline", "device.keep_alive", "device.redirect", "device.add"]);
+    let done = ["device.force_offline", "device.silence", "device.keep_alive", "device.redirect", "device.add"];
+    assert_eq!(actions(&page), done);
     let expected = json!({
-        "id": page["items"][1]["id"], "time": "2026-01-01T00:00:00.000Z", "actor": "administrator",
+        "id": page["items"][2]["id"], "time": "2026-01-01T00:00:00.000Z", "actor": "administrator",
         "action": "device.keep_alive", "device": {"id": device.id.to_string(), "serial": "A"},
         "detail": {"seconds": 60}, "ok": true,
     });
-    assert_eq!(page["items"][1], expected);
+    assert_eq!(page["items"][2], expected);
 }
 
 #[test]

@@ -31,6 +31,7 @@ impl DeviceLink for Relay {
             "Busy" => return Err(NotSent::Busy),
             "Large" => return Err(NotSent::TooLarge),
             "Leave" => return Err(NotSent::Ending),
+            "Strange" => return Err(NotSent::Unacceptable("is in no format that the device reads")),
             "Foreign" => return Err(NotSent::Unsupported),
             _ => return Err(NotSent::NotAddressable("is unknown")),
         }
@@ -82,6 +83,7 @@ fn what_cannot_be_passed_is_a_problem() {
     send(&site, "Busy", "", BYTES, b"x").problem(503, "device-busy");
     send(&site, "Foreign", "", BYTES, b"x").problem(422, "unsupported");
     assert_eq!(send(&site, "Other", "", BYTES, b"x").problem(422, "invalid-value")["field"], "path");
+    assert_eq!(send(&site, "Strange", "", BYTES, b"x").problem(422, "invalid-value")["field"], "body");
     assert_eq!(send(&site, "Large", "", BYTES, b"x").problem(413, "body-too-large")["field"], "body");
     assert_eq!(send(&site, "Take", "", BYTES, &[0; 65_537]).problem(413, "body-too-large")["field"], "body");
     send(&site, "Take", "", None, b"x").problem(415, "unsupported-media-type");

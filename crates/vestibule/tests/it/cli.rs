@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Done, Platform, Program, SecondDevice, minted, vestibule, wait};
 
-const COMMANDS: [&[&str]; 22] = [
+const COMMANDS: [&[&str]; 23] = [
     &[],
     &["up"],
     &["demo"],
@@ -27,6 +27,7 @@ const COMMANDS: [&[&str]; 22] = [
     &["device", "pass"],
     &["device", "redirect"],
     &["device", "keep-alive"],
+    &["device", "silence"],
     &["device", "force-offline"],
     &["audit"],
     &["device", "why"],

@@ -10,6 +10,7 @@ mod lying;
 mod mqtt;
 mod newcomer;
 mod operations;
+mod pass;
 mod queue;
 mod second_device;
 mod simulate;

@@ -17,6 +17,7 @@ mod remove;
 mod rotate;
 mod set;
 mod show;
+mod silence;
 mod watch;
 mod why;
 
@@ -61,6 +62,7 @@ enum Command {
     Why(why::Args),
     Redirect(redirect::Args),
     KeepAlive(keep_alive::Args),
+    Silence(silence::Args),
     ForceOffline(force_offline::Args),
     Remove(remove::Args),
 }
@@ -85,6 +87,7 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::Why(args) => why::run(args, client, out),
         Command::Redirect(args) => redirect::run(args, client, out),
         Command::KeepAlive(args) => keep_alive::run(args, client, out),
+        Command::Silence(args) => silence::run(args, client, out),
         Command::ForceOffline(args) => force_offline::run(args, client, out),
         Command::Remove(args) => remove::run(args, client, out),
     }

@@ -1,0 +1,122 @@
+//! What goes past the model, to and from a device made with the SDK: messages in its own format, directives, sub-devices.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use vestibule_device::{Builder, Child, Device, MemoryStorage, State, StopReason};
+
+use crate::support::{Listener, Platform, minted, until};
+
+const CODE: &str = "ABCDEF";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A device that is there.
+fn online(runtime: &Runtime, platform: &Platform, serial: &str, with: impl FnOnce(Builder) -> Builder) -> Device {
+    let builder =
+        Device::builder(serial, CODE).lbs(platform.address(Listener::Lbs).to_string()).storage(MemoryStorage::new());
+    let device = runtime.block_on(async { with(builder).start().expect("started") });
+    reach(runtime, &device, State::Online);
+    device
+}
+
+fn reach(runtime: &Runtime, device: &Device, wanted: State) {
+    runtime.block_on(async {
+        let mut state = device.watch_state();
+        let reached = tokio::time::timeout(PATIENCE, state.wait_for(|state| *state == wanted)).await;
+        reached.expect("in time").expect("it runs");
+    });
+}
+
+#[test]
+fn messages_go_through_in_both_directions_as_they_are() {
+    let platform = Platform::start();
+    let serial = minted("SN");
+    platform.add(&serial, CODE);
+    let runtime = Runtime::new().expect("a runtime");
+    let (came, mut comes) = mpsc::unbounded_channel();
+    let device = online(&runtime, &platform, &serial, |builder| {
+        // Nobody listens only when the test is over.
+        builder.on_pass(move |pass| drop(came.send((pass.media_type.to_string(), pass.bytes.to_vec()))))
+    });
+    let home = tempfile::tempdir().expect("a directory");
+    let frame = home.path().join("frame.bin");
+    std::fs::write(&frame, b"\x00\xff\x7e").expect("written");
+    let file = frame.to_str().expect("UTF-8");
+    let part = "Meter/0/Raw/Frame";
+    let sent =
+        platform.cli(&["device", "pass", &serial, part, "--type", "application/x-frame", "--file", file]).expect(0);
+    assert!(sent.stdout.contains("has it"), "{sent:?}");
+    let (media_type, bytes) = comes.blocking_recv().expect("it came");
+    assert_eq!((media_type.as_str(), &bytes[..]), ("application/x-frame", &b"\x00\xff\x7e"[..]));
+
+    let passed = device.pass("Meter", 0, "Raw", "Reading", "text/plain", b"17");
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, passed).await }).expect("in time").expect("stored");
+    let shown = platform.http().get(&format!("/v1/pass?device={serial}")).ok();
+    let items: Vec<(&Value, &Value, &Value, &Value)> = shown["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|item| (&item["direction"], &item["name"], &item["media_type"], &item["base64"]))
+        .collect();
+    assert_eq!(
+        items,
+        [
+            (&json!("up"), &json!("Reading"), &json!("text/plain"), &json!("MTc=")),
+            (&json!("down"), &json!("Frame"), &json!("application/x-frame"), &json!("AP9+")),
+        ]
+    );
+    runtime.block_on(device.stop()).expect("in order");
+    let offline = platform.cli(&["device", "pass", &serial, part, "--type", "a/b", "--data", "x"]).expect(1);
+    assert!(offline.stderr.contains("nothing was sent"), "{offline:?}");
+    platform.assert_no_panic();
+}
+
+#[test]
+fn a_device_does_as_it_is_directed() {
+    let platform = Platform::start();
+    let serial = minted("SN");
+    platform.add(&serial, CODE);
+    let runtime = Runtime::new().expect("a runtime");
+    let device = online(&runtime, &platform, &serial, |builder| builder);
+    for command in [&["keep-alive", &*serial, "60s"][..], &["silence", &serial, "1100/18759"], &["silence", &serial]] {
+        platform.cli(&[&["device"], command].concat()).expect(0);
+    }
+    let told = platform.cli(&["device", "force-offline", &serial, "--json"]).expect(0);
+    assert_eq!(told.json(), json!({ "told": serial }));
+    reach(&runtime, &device, State::Stopped(StopReason::ForcedOffline));
+    platform.until_presence(&serial, "offline", "forced_offline");
+    let gone = platform.cli(&["device", "force-offline", &serial]).expect(1);
+    assert!(gone.stderr.contains("Device offline"), "{gone:?}");
+    let rows = platform.cli(&["audit", "--device", &serial, "--json"]).expect(0).json();
+    let actions: Vec<&Value> = rows["items"].as_array().expect("a list").iter().map(|row| &row["action"]).collect();
+    let done = ["device.force_offline", "device.silence", "device.silence", "device.keep_alive", "device.add"];
+    assert_eq!(actions, done);
+    platform.assert_no_panic();
+}
+
+#[test]
+fn a_sub_device_that_a_hub_brings_is_used_like_any_other() {
+    let platform = Platform::start();
+    let (hub, child) = (minted("HUB"), minted("SUB"));
+    platform.add(&hub, CODE);
+    platform.add(&child, "ZXCVBN");
+    let runtime = Runtime::new().expect("a runtime");
+    let device = online(&runtime, &platform, &hub, |builder| {
+        let lamp = Child::builder(&child, "ZXCVBN").operation("Lamp", 0, "Light", "Double", async |n: u32| Ok(2 * n));
+        builder.child(lamp)
+    });
+    until("the sub-device is there", || {
+        let children = platform.cli(&["device", "children", &hub, "--json"]).expect(0).json();
+        (children["items"][0]["presence"]["state"] == "online").then_some(())
+    });
+    assert_eq!(platform.device(&child)["parent"], platform.device(&hub)["id"]);
+    let done = platform.cli(&["device", "invoke", &child, "Lamp/0/Light/Double", "21"]).expect(0);
+    assert_eq!(done.stdout.trim(), "done: 42");
+    let refused = platform.cli(&["device", "force-offline", &child]).expect(1);
+    assert!(refused.stderr.contains("Not supported"), "{refused:?}");
+    runtime.block_on(device.stop()).expect("in order");
+    until("it is gone with its hub", || (platform.device(&child)["presence"]["state"] == "offline").then_some(()));
+    platform.assert_no_panic();
+}
