@@ -8,11 +8,17 @@ use parking_lot::Mutex;
 /// Keys remembered at the same time; more than that are taken for spent.
 const REMEMBERED: usize = 65_536;
 
-/// How many failures each key may have in a window of time that begins with its first.
+/// How many failures each key may have in a window of time that begins with its first attempt.
 pub(crate) struct Budget<K> {
     failures: u8,
     window_ms: i64,
-    spent: Mutex<HashMap<K, Spent>>,
+    spent: Mutex<Remembered<K>>,
+}
+
+struct Remembered<K> {
+    keys: HashMap<K, Spent>,
+    /// When those whose window is over were last looked for.
+    swept: i64,
 }
 
 struct Spent {
@@ -22,32 +28,38 @@ struct Spent {
 
 impl<K: Hash + Eq> Budget<K> {
     pub(crate) fn new(failures: u8, window_ms: i64) -> Budget<K> {
-        Budget { failures, window_ms, spent: Mutex::default() }
+        Budget { failures, window_ms, spent: Mutex::new(Remembered { keys: HashMap::new(), swept: 0 }) }
     }
 
-    /// Whether another attempt may be looked at.
-    pub(crate) fn has_left(&self, key: &K, now: i64) -> bool {
-        let spent = self.spent.lock();
-        match spent.get(key) {
-            Some(spent) => spent.failures < self.failures || self.is_over(spent, now),
-            None => spent.len() < REMEMBERED,
-        }
-    }
-
-    pub(crate) fn failed(&self, key: K, now: i64) {
+    /// Whether another attempt may be looked at. It counts as a failure, so that many at once do not all pass, until it
+    /// is [given back](Budget::give_back).
+    pub(crate) fn take(&self, key: K, now: i64) -> bool {
         let mut spent = self.spent.lock();
-        if spent.len() >= REMEMBERED {
-            spent.retain(|_, spent| !self.is_over(spent, now));
+        let Remembered { keys, swept } = &mut *spent;
+        let is_over = |spent: &Spent| now.saturating_sub(spent.since) >= self.window_ms;
+        if keys.len() >= REMEMBERED && now.saturating_sub(*swept) >= self.window_ms / 16 {
+            *swept = now;
+            keys.retain(|_, spent| !is_over(spent));
         }
-        let entry = spent.entry(key).or_insert(Spent { failures: 0, since: now });
-        if self.is_over(entry, now) {
+        if keys.len() >= REMEMBERED && !keys.contains_key(&key) {
+            return false;
+        }
+        let entry = keys.entry(key).or_insert(Spent { failures: 0, since: now });
+        if is_over(entry) {
             *entry = Spent { failures: 0, since: now };
         }
-        entry.failures = entry.failures.saturating_add(1);
+        let has_left = entry.failures < self.failures;
+        if has_left {
+            entry.failures += 1;
+        }
+        has_left
     }
 
-    fn is_over(&self, spent: &Spent, now: i64) -> bool {
-        now.saturating_sub(spent.since) >= self.window_ms
+    /// The attempt was no failure.
+    pub(crate) fn give_back(&self, key: &K) {
+        if let Some(spent) = self.spent.lock().keys.get_mut(key) {
+            spent.failures = spent.failures.saturating_sub(1);
+        }
     }
 }
 
@@ -59,24 +71,33 @@ mod tests {
     fn who_fails_too_often_waits_for_the_end_of_the_window() {
         let budget = Budget::new(5, 1_000);
         for n in 0..5 {
-            assert!(budget.has_left(&"a", n));
-            budget.failed("a", n);
+            assert!(budget.take("a", n));
         }
-        assert!(!budget.has_left(&"a", 999) && budget.has_left(&"b", 999));
-        assert!(budget.has_left(&"a", 1_000));
-        budget.failed("a", 1_000);
-        assert!(budget.has_left(&"a", 1_001), "and has its whole budget again");
+        assert!(!budget.take("a", 999) && budget.take("b", 999));
+        for n in 0..5 {
+            assert!(budget.take("a", 1_000 + n), "and has its whole budget again");
+        }
+        assert!(!budget.take("a", 1_010));
+    }
+
+    #[test]
+    fn what_was_no_failure_costs_nothing() {
+        let budget = Budget::new(1, 1_000);
+        for _ in 0..3 {
+            assert!(budget.take("a", 0));
+            assert!(!budget.take("a", 0), "one at a time");
+            budget.give_back(&"a");
+        }
     }
 
     #[test]
     fn what_is_remembered_has_a_bound() {
         let budget = Budget::new(1, 1_000);
         for key in 0..REMEMBERED {
-            budget.failed(key, 0);
+            assert!(budget.take(key, 0));
         }
-        assert!(!budget.has_left(&REMEMBERED, 0));
-        budget.failed(REMEMBERED, 1_000);
-        assert!(budget.has_left(&(REMEMBERED + 1), 1_000));
-        assert_eq!(budget.spent.lock().len(), 1);
+        assert!(!budget.take(REMEMBERED, 0));
+        assert!(budget.take(REMEMBERED, 1_000), "the others have had their time");
+        assert_eq!(budget.spent.lock().keys.len(), 1);
     }
 }

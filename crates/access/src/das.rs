@@ -24,10 +24,11 @@ use vestibule_broker::{
 use vestibule_platform::{Connection, ConnectionId, Device, DeviceId, DeviceLink, Platform};
 
 use crate::brake::Brake;
+use crate::budget::Budget;
 use crate::explain;
 use crate::key_state::{KeyState, KeyStates};
 
-use children::{Children, ProofBudgets};
+use children::{Children, proof_budget};
 use grant::Channel;
 use link::OsapLink;
 
@@ -42,7 +43,8 @@ pub struct Das {
     brake: Brake,
     keys: KeyStates,
     time: Option<Ntp>,
-    proofs: ProofBudgets,
+    /// Of hubs, for proofs of children.
+    proofs: Budget<DeviceId>,
 }
 
 /// The limits of a listener for legacy devices.
@@ -92,7 +94,7 @@ impl Das {
             brake: Brake::default(),
             keys: KeyStates::default(),
             time,
-            proofs: ProofBudgets::default(),
+            proofs: proof_budget(),
         });
         das.runtime.spawn(forget_removed(Arc::downgrade(&das), changes));
         das

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::time::timeout;
 use vestibule_store::{AuditQuery, AuditRow, Control, DeviceId, NewAudit, StoreError};
 
 use crate::clock::Clock;
 use crate::device::Device;
+use crate::operation_log::LOGGED;
 use crate::platform::Platform;
 
 /// Who is named where a device did something by itself.
@@ -84,6 +86,25 @@ impl Platform {
         self.runtime().spawn(async move {
             auditor.write(Deed { actor: DEVICE, action, device: Some(&device), detail, ok: false }).await;
         });
+    }
+
+    /// Writes down what was asked of a device. A database that does not answer keeps nobody waiting for news of the
+    /// device: it is written all the same then, when it does.
+    pub(crate) async fn audited(
+        &self,
+        actor: &str,
+        action: &'static str,
+        device: &Arc<Device>,
+        detail: Value,
+        ok: bool,
+    ) {
+        let (auditor, actor, of) = (self.auditor(), actor.to_owned(), Arc::clone(device));
+        let written = self.runtime().spawn(async move {
+            auditor.write(Deed { actor: &actor, action, device: Some(&of), detail, ok }).await;
+        });
+        if timeout(LOGGED, written).await.is_err() {
+            tracing::warn!(serial = %device.serial, action, "what was done is not in the audit yet");
+        }
     }
 
     pub(crate) fn auditor(&self) -> Auditor {

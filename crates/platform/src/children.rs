@@ -57,7 +57,7 @@ impl Platform {
     /// # Errors
     /// [`ChildRefused`]; that there are refusals, other than those of the store, is in the audit once an hour.
     pub async fn admit_child(
-        &self,
+        self: &Arc<Self>,
         hub: &Arc<Device>,
         serial: &str,
         proves: impl FnOnce(&Secret) -> bool,
@@ -73,10 +73,15 @@ impl Platform {
     }
 
     /// A sub-device has come in by itself: it is not reached through a hub any more.
-    pub(crate) async fn leave_hub(&self, device: &Device) {
+    pub async fn leave_hub(&self, device: &Device) {
         let Some(device) = self.device_by_id(device.id) else { return };
         let (control, registry, auditor) = (self.control().clone(), Arc::clone(self.registry()), self.auditor());
+        let adoptions = Arc::clone(self.adoptions());
         to_the_end(async move {
+            let _turn = adoptions.lock().await;
+            if device.parent().is_none() {
+                return;
+            }
             if let Err(error) = control.set_parent(device.id, None).await {
                 return tracing::warn!(serial = %device.serial, %error, "a device stays a part of its hub");
             }
@@ -88,7 +93,7 @@ impl Platform {
     }
 
     async fn judge_child(
-        &self,
+        self: &Arc<Self>,
         hub: &Arc<Device>,
         serial: &str,
         proves: impl FnOnce(&Secret) -> bool,
@@ -106,30 +111,28 @@ impl Platform {
         if child.parent() == Some(hub.id) {
             return Ok(child);
         }
-        let is_parent = !self.children(&child).is_empty();
-        if child.parent().is_some() || is_parent || hub.parent().is_some() || secrets.credentials.committed.is_some() {
-            return Err(ChildRefused::Elsewhere);
-        }
-        let (control, registry, auditor) = (self.control().clone(), Arc::clone(self.registry()), self.auditor());
+        let platform = Arc::clone(self);
         let hub = Arc::clone(hub);
         to_the_end(async move {
-            // Two hubs may bring it at the same moment: the lock of its secrets lets one come first.
-            let _turn = child.secrets.lock().await;
-            match child.parent() {
-                Some(parent) if parent == hub.id => {}
-                Some(_) => return Err(ChildRefused::Elsewhere),
-                None => {
-                    control.set_parent(child.id, Some(hub.id)).await?;
-                    if !registry.set_parent(&child, Some(hub.id)) {
-                        // The hub was removed in this moment, and the store knows.
-                        return Err(ChildRefused::Unproven);
-                    }
-                    let detail = json!({"parent": hub.serial});
-                    let device = Some(&*child);
-                    auditor.write(Deed { actor: DEVICE, action: "device.parent", device, detail, ok: true }).await;
-                }
+            // Two hubs may bring it at the same moment, or each other, or it comes in by itself: one comes first.
+            let _turn = platform.adoptions().lock().await;
+            if child.parent() == Some(hub.id) {
+                return Ok(child);
             }
-            Ok(Arc::clone(&child))
+            let is_parent = !platform.children(&child).is_empty();
+            let has_come_in = platform.secrets(&child).await?.credentials.committed.is_some();
+            if child.parent().is_some() || is_parent || hub.parent().is_some() || has_come_in {
+                return Err(ChildRefused::Elsewhere);
+            }
+            platform.control().set_parent(child.id, Some(hub.id)).await?;
+            if !platform.registry().set_parent(&child, Some(hub.id)) {
+                // The hub was removed in this moment, and the store knows.
+                return Err(ChildRefused::Unproven);
+            }
+            let (device, detail) = (Some(&*child), json!({"parent": hub.serial}));
+            let deed = Deed { actor: DEVICE, action: "device.parent", device, detail, ok: true };
+            platform.auditor().write(deed).await;
+            Ok(child)
         })
         .await
     }

@@ -10,13 +10,12 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 use vestibule_store::{DevicePath, StoreError};
 
-use crate::audit::Deed;
 use crate::device::Device;
 use crate::facts::{Fact, Step};
 use crate::json::{depth, path_error};
 use crate::link::{Answer, NotSent, Operate, Reply};
 use crate::once::Key;
-use crate::operation_log::{Ended, LOGGED};
+use crate::operation_log::Ended;
 use crate::permission::Caller;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
@@ -204,12 +203,8 @@ impl Platform {
             "operation_id": id, "outcome": outcome.as_str(),
         });
         let ok = matches!(outcome, Outcome::Done { .. } | Outcome::Queued { .. });
-        let auditor = self.auditor();
-        let audited = auditor.write(Deed { actor: by, action: "operation.invoke", device: Some(device), detail, ok });
-        // A database that does not answer keeps nobody waiting for news of the device.
-        if tokio::join!(self.logged(logged), timeout(LOGGED, audited)).1.is_err() {
-            tracing::warn!(serial = %device.serial, %id, "an operation is not in the audit yet");
-        }
+        let audited = self.audited(by, "operation.invoke", device, detail, ok);
+        tokio::join!(self.logged(logged), audited);
     }
 
     /// An adapter got an answer to an operation that nobody waits for any more.

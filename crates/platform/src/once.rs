@@ -1,6 +1,7 @@
 //! Requests that are carried out once however often they come: idempotency keys.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,10 +52,10 @@ impl Key {
     }
 }
 
-/// Keys whose requests are under way in this process. One that the store has as such and that is not here was left by a
-/// process that ended, or by a store that failed, in the middle.
+/// Keys whose requests are under way in this process, with what was asked. One that the store has as such and that is not
+/// here was left by a process that ended, or by a store that failed, in the middle.
 #[derive(Default)]
-pub(crate) struct Running(Mutex<HashSet<(String, String)>>);
+pub(crate) struct Running(Mutex<HashMap<(String, String), [u8; 32]>>);
 
 /// A key under way; no longer when dropped.
 struct UnderWay<'a> {
@@ -63,11 +64,16 @@ struct UnderWay<'a> {
 }
 
 impl Running {
-    /// `None`: its request is under way.
-    fn enter(&self, scope: &str, name: &str) -> Option<UnderWay<'_>> {
-        let key = (scope.to_owned(), name.to_owned());
-        let is_first = self.0.lock().insert(key.clone());
-        is_first.then(|| UnderWay { running: self, key })
+    fn enter(&self, key: &Key) -> Result<UnderWay<'_>, InvokeError> {
+        let name = (key.scope.clone(), key.name.clone());
+        match self.0.lock().entry(name.clone()) {
+            Entry::Occupied(first) if *first.get() != key.digest => Err(InvokeError::KeyTaken),
+            Entry::Occupied(_) => Err(InvokeError::KeyUnderWay),
+            Entry::Vacant(free) => {
+                free.insert(key.digest);
+                Ok(UnderWay { running: self, key: name })
+            }
+        }
     }
 }
 
@@ -80,18 +86,10 @@ impl Drop for UnderWay<'_> {
 impl Platform {
     /// Performs the request, unless one with this key came before: then it is answered as that one was.
     pub(crate) async fn once(self: &Arc<Self>, key: Key, request: Request) -> Result<(Uuid, Outcome), InvokeError> {
+        // Who comes second leaves the store alone: what it did there, the first might take for its own.
+        let _under_way = self.running_keys().enter(&key)?;
         let Key { scope, name, digest } = key;
-        let under_way = self.running_keys().enter(&scope, &name);
         let now = self.clock().now_ms();
-        if under_way.is_none() {
-            // Whether it is the same request is told all the same.
-            return Err(match self.control().begin_key(&scope, &name, digest, now, now + REMEMBERED).await? {
-                Begun::Running { digest: first } | Begun::Done { digest: first, .. } if first != digest => {
-                    InvokeError::KeyTaken
-                }
-                _ => InvokeError::KeyUnderWay,
-            });
-        }
         let performed = match self.control().begin_key(&scope, &name, digest, now, now + REMEMBERED).await? {
             Begun::New => self.perform(request).await,
             Begun::Running { digest: first } | Begun::Done { digest: first, .. } if first != digest => {

@@ -11,12 +11,10 @@ use serde_json::json;
 use tokio::time::timeout;
 use vestibule_store::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
 
-use crate::audit::Deed;
 use crate::device::Device;
 use crate::events::ReportError;
 use crate::json::path_error;
 use crate::link::{NotSent, PassMessage, Reply};
-use crate::operation_log::LOGGED;
 use crate::permission::Caller;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
@@ -148,11 +146,8 @@ impl Platform {
             };
             let logged = platform.keep_passed(&device, &path, &entry);
             let ok = outcome == PassOutcome::Delivered;
-            let deed = Deed { actor: &actor, action: "pass.deliver", device: Some(&device), detail, ok };
-            let auditor = platform.auditor();
-            if tokio::join!(platform.logged(logged), timeout(LOGGED, auditor.write(deed))).1.is_err() {
-                tracing::warn!(serial = %device.serial, "a message is not in the audit yet");
-            }
+            let audited = platform.audited(&actor, "pass.deliver", &device, detail, ok);
+            tokio::join!(platform.logged(logged), audited);
             Ok(outcome)
         })
         .await

@@ -61,6 +61,8 @@ pub struct Platform {
     misdeeds: Misdeeds,
     queues: Queues,
     running_keys: Running,
+    /// Held by who makes a device the child of another, or takes it from there.
+    adoptions: Arc<tokio::sync::Mutex<()>>,
     runtime: Handle,
     keepers: [JoinHandle<()>; 3],
 }
@@ -105,6 +107,7 @@ impl Platform {
             misdeeds: Misdeeds::default(),
             queues,
             running_keys: Running::default(),
+            adoptions: Arc::default(),
             runtime: Handle::current(),
             keepers,
         });
@@ -148,6 +151,10 @@ impl Platform {
     /// Where the platform's own tasks run; adapters call from other threads.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    pub(crate) fn adoptions(&self) -> &Arc<tokio::sync::Mutex<()>> {
+        &self.adoptions
     }
 
     pub(crate) fn running_keys(&self) -> &Running {

@@ -1,7 +1,8 @@
 //! Operations that wait for their device, because their caller asked for it.
 //!
-//! One is marked in the store before it is sent, so that none is sent twice whatever happens, and removed when it is written
-//! down how it ended. What a process leaves behind that is marked may have been sent: it ends as unknown.
+//! One is marked in the store before it is sent or taken back, so that none is sent twice whatever happens, and removed when
+//! it is written down how it ended. What a process leaves behind that is marked may have been sent: it ends as unknown. The
+//! record of the end has an id that follows from the operation's, so that the journal keeps the first end and no second.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
@@ -15,6 +16,7 @@ use vestibule_store::{DeviceId, DevicePath, QueuedOperation, StoreError};
 use crate::audit::Deed;
 use crate::device::Device;
 use crate::invoke::{InvokeError, Outcome, Request, carry_out, raw};
+use crate::operation_log::Ended;
 use crate::permission::Caller;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
@@ -96,8 +98,14 @@ impl Queues {
         taken
     }
 
-    fn devices(&self) -> Vec<DeviceId> {
-        self.waiting.lock().keys().copied().collect()
+    /// The devices with something that waits, and whether one of that has an end that does not wait for the device.
+    fn devices(&self, now: i64) -> Vec<(DeviceId, bool)> {
+        let ends = |queue: &VecDeque<QueuedOperation>| queue.iter().any(|one| one.is_over(now));
+        self.waiting.lock().iter().map(|(device, queue)| (*device, ends(queue))).collect()
+    }
+
+    fn take_all(&self, device: DeviceId) -> VecDeque<QueuedOperation> {
+        self.waiting.lock().remove(&device).unwrap_or_default()
     }
 
     fn is_empty(&self, device: DeviceId) -> bool {
@@ -130,9 +138,14 @@ impl Platform {
         let underway = self.begin_operation();
         to_the_end(async move {
             let _underway = underway;
-            if let Err(error) = platform.control().remove_queued(id).await {
-                platform.queues().put_back(operation);
-                return Err(error);
+            match platform.control().mark_queued(id, true).await {
+                Ok(true) => {}
+                // It went with its device.
+                Ok(false) => return Ok(false),
+                Err(error) => {
+                    platform.queues().put_back(operation);
+                    return Err(error);
+                }
             }
             platform.end_waiting(&device, &operation, &Outcome::Cancelled).await;
             let (actor, detail) = (&*actor, serde_json::json!({"operation_id": id}));
@@ -196,11 +209,12 @@ impl Platform {
         let underway = self.begin_operation();
         self.runtime().clone().spawn(async move {
             let (_turn, _underway) = (turn, underway);
-            platform.end_expired(&device).await;
-            while live_link(&device).is_some()
-                && platform.journal().has_room()
-                && let Some(operation) = platform.queues().take(device.id, |_| true)
-            {
+            loop {
+                platform.end_expired(&device).await;
+                if live_link(&device).is_none() || !platform.journal().has_room() {
+                    break;
+                }
+                let Some(operation) = platform.queues().take(device.id, |_| true) else { break };
                 if !platform.deliver_one(&device, operation).await {
                     break;
                 }
@@ -211,8 +225,8 @@ impl Platform {
     /// Whether to go on with the next one.
     async fn deliver_one(self: &Arc<Self>, device: &Arc<Device>, mut operation: QueuedOperation) -> bool {
         match self.control().mark_queued(operation.id, true).await {
-            Ok(true) => operation.taken = true,
-            // It went with its device.
+            Ok(true) => {}
+            // It went with its device, which has ended it.
             Ok(false) => return true,
             Err(error) => {
                 tracing::warn!(%error, serial = %device.serial, "what waits for the device cannot be taken");
@@ -220,6 +234,11 @@ impl Platform {
                 return false;
             }
         }
+        if operation.is_over(self.clock().now_ms()) {
+            self.end_waiting(device, &operation, &Outcome::Expired).await;
+            return true;
+        }
+        operation.taken = true;
         let Some(request) = request(device, &operation) else {
             let outcome = Outcome::Failed { code: -1, message: Some("its input cannot be read any more".into()) };
             self.end_waiting(device, &operation, &outcome).await;
@@ -240,7 +259,7 @@ impl Platform {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed { code: -1, message: Some(error.to_string().into()) },
         };
-        self.conclude(&request, Uuid::now_v7(), Some(operation.id), &outcome, begun.elapsed()).await;
+        self.conclude(&request, end_id(operation.id), Some(operation.id), &outcome, begun.elapsed()).await;
         self.forget_waiting(&operation).await;
         true
     }
@@ -255,13 +274,24 @@ impl Platform {
             queue: None,
             by: operation.by.as_str().into(),
         });
-        self.conclude(&request, Uuid::now_v7(), Some(operation.id), outcome, Duration::ZERO).await;
+        self.conclude(&request, end_id(operation.id), Some(operation.id), outcome, Duration::ZERO).await;
         self.forget_waiting(operation).await;
+    }
+
+    /// What waits for a device that was removed ends with it.
+    pub(crate) fn end_all_waiting(&self, device: &Device) {
+        for operation in self.queues().take_all(device.id) {
+            let input = operation.input.as_deref().and_then(|input| serde_json::from_str(input).ok());
+            let outcome = if operation.taken { &Outcome::Unknown } else { &Outcome::Cancelled };
+            let (id, queued, by) = (end_id(operation.id), Some(operation.id), &*operation.by);
+            let path = &Arc::new(operation.path);
+            self.log_operation(device, Ended { id, queued, path, by, input, outcome, took: Duration::ZERO });
+        }
     }
 
     async fn forget_waiting(&self, operation: &QueuedOperation) {
         if let Err(error) = self.control().remove_queued(operation.id).await {
-            // It is marked: after a restart it ends once more, as unknown, and is not sent.
+            // After a restart it ends once more, under the same id, which the journal has.
             tracing::warn!(%error, id = %operation.id, "an operation that has ended stays in the queue");
         }
     }
@@ -271,11 +301,12 @@ impl Platform {
         loop {
             tokio::time::sleep(SWEEP).await;
             let Some(platform) = platform.upgrade() else { return };
-            for id in platform.queues().devices() {
+            for (id, has_ended) in platform.queues().devices(platform.clock().now_ms()) {
                 match platform.registry().by_id(id) {
-                    Some(device) => platform.deliver(&device),
-                    // Removed, and its queue with it.
-                    None => while platform.queues().take(id, |_| true).is_some() {},
+                    Some(device) if has_ended || live_link(&device).is_some() => platform.deliver(&device),
+                    Some(_) => {}
+                    // Asked for in the moment of its removal.
+                    None => drop(platform.queues().take_all(id)),
                 }
             }
         }
@@ -283,12 +314,17 @@ impl Platform {
 
     async fn end_expired(self: &Arc<Self>, device: &Arc<Device>) {
         let now = self.clock().now_ms();
-        while let Some(operation) = self.queues().take(device.id, |one| one.taken || one.expires <= now) {
+        while let Some(operation) = self.queues().take(device.id, |one| one.is_over(now)) {
             // A process that has ended had taken it.
             let outcome = if operation.taken { Outcome::Unknown } else { Outcome::Expired };
             self.end_waiting(device, &operation, &outcome).await;
         }
     }
+}
+
+/// The id of the record of how an operation ended that waited: one that was given to nobody else, the same each time.
+fn end_id(queued: Uuid) -> Uuid {
+    Uuid::from_u128(queued.as_u128() ^ 1)
 }
 
 fn request(device: &Arc<Device>, operation: &QueuedOperation) -> Option<Request> {

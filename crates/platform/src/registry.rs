@@ -240,8 +240,9 @@ impl Platform {
 
     /// Removes a device with its credentials and ends its connection. What it reported stays until retention; its
     /// sub-devices stay, without a parent.
-    pub async fn remove_device(&self, device: &Device, by: &Caller) -> Result<(), StoreError> {
+    pub async fn remove_device(self: &Arc<Self>, device: &Device, by: &Caller) -> Result<(), StoreError> {
         let Some(device) = self.registry().by_id(device.id) else { return Ok(()) };
+        let platform = Arc::clone(self);
         let (registry, control) = (Arc::clone(self.registry()), self.control().clone());
         let (changes, auditor, actor) = (self.presence_sender().clone(), self.auditor(), by.name().to_owned());
         to_the_end(async move {
@@ -256,6 +257,7 @@ impl Platform {
             registry.change(|index| index.remove(&device));
             announce(&changes, &device);
             close_link(&device, "removed");
+            platform.end_all_waiting(&device);
             let (actor, device_of) = (&*actor, Some(&*device));
             auditor
                 .write(Deed { actor, action: "device.remove", device: device_of, detail: json!({}), ok: true })
@@ -333,9 +335,7 @@ impl Platform {
     /// The device has enrolled by itself: the window closes, and a sub-device is no hub's any more. When the store fails
     /// both stay as they are, the window until its end.
     pub async fn enrolled(&self, device: &Device) {
-        if device.parent().is_some() {
-            self.leave_hub(device).await;
-        }
+        self.leave_hub(device).await;
         if device.enrol_until() == 0 {
             return;
         }

@@ -28,16 +28,26 @@ use crate::explain;
 const PROOFS: usize = MAX_CHILDREN;
 const HOUR: i64 = 60 * 60 * 1_000;
 
-/// How often a hub may fail to prove a child, and a child may be failed to be proven, in an hour: codes are short, and
-/// each answer tells whether one was right (13.2.3).
-pub(super) struct ProofBudgets {
-    hub: Budget<DeviceId>,
-    child: Budget<Box<str>>,
+/// How often a hub may fail to prove a device in an hour: codes are short, and each answer tells whether one was right
+/// (13.2.3). It does not count for devices that are its children already, so that nobody loses what he has, nor for
+/// serials that nobody has registered, which have no code.
+pub(super) fn proof_budget() -> Budget<DeviceId> {
+    Budget::new(20, HOUR)
 }
 
-impl Default for ProofBudgets {
-    fn default() -> Self {
-        ProofBudgets { hub: Budget::new(20, HOUR), child: Budget::new(5, HOUR) }
+/// A proof that is looked at; over when dropped.
+struct Proving(Arc<AtomicUsize>);
+
+impl Proving {
+    fn begin(under_way: &Arc<AtomicUsize>) -> Option<Proving> {
+        let proving = Proving(Arc::clone(under_way));
+        (under_way.fetch_add(1, Ordering::AcqRel) < PROOFS).then_some(proving)
+    }
+}
+
+impl Drop for Proving {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -228,11 +238,9 @@ impl Das {
 
     /// A hub proves that it knows the code of a child (command 16); it is answered when that is known, and durable.
     pub(super) fn child_proves(&self, session: &mut DasSession, seq: u64, auth: &ChildAuth<'_>) {
-        let proofs = Arc::clone(session.children.proofs.get_or_insert_default());
-        if proofs.fetch_add(1, Ordering::AcqRel) >= PROOFS {
-            proofs.fetch_sub(1, Ordering::AcqRel);
+        let Some(proving) = Proving::begin(session.children.proofs.get_or_insert_default()) else {
             return self.dropped(&session.own, "too_many_proofs");
-        }
+        };
         let Some(das) = self.this.upgrade() else { return };
         let hub = Arc::clone(&session.own.device);
         let (line, peer) = (Arc::clone(&session.own.line), session.own.peer());
@@ -243,22 +251,21 @@ impl Das {
                 let expected = Code::new(code.expose()).ok().zip(Serial::new(&serial).ok());
                 expected.is_some_and(|(code, serial)| ChildProof::new(&code, &serial) == proof)
             };
-            let budgets = &das.proofs;
-            let may_try = budgets.hub.has_left(&hub.id, now) && budgets.child.has_left(&serial.as_str().into(), now);
-            let admitted = match may_try {
+            let may_be_guessed = |child: Arc<Device>| child.parent() != Some(hub.id);
+            let costs = platform.device_by_serial(&serial).is_some_and(may_be_guessed);
+            let admitted = match !costs || das.proofs.take(hub.id, now) {
                 true => platform.admit_child(&hub, &serial, proves).await.map_err(|refused| refused.as_str()),
                 false => Err("child_guessed"),
             };
             if let Err(reason) = admitted {
                 platform.fact(&hub, explain::child_refused(reason, peer));
             }
-            if let Err("child_unproven") = admitted {
-                budgets.hub.failed(hub.id, now);
-                budgets.child.failed(serial.as_str().into(), now);
+            if costs && !matches!(admitted, Err("child_unproven" | "child_guessed")) {
+                das.proofs.give_back(&hub.id);
             }
             // A hub forgets a child that it is told is none (10.6). So it is told nothing of one that an operator may let
-            // in again, or that the store could not be asked about: it asks again.
-            if !matches!(admitted, Err("child_unavailable" | "child_disabled")) {
+            // in again, that the store could not be asked about, or that was not looked at: it asks again.
+            if !matches!(admitted, Err("child_unavailable" | "child_disabled" | "child_guessed")) {
                 let verdict = ChildVerdict { serial: serial.as_str().into(), accepted: admitted.is_ok() };
                 let mut body = Vec::new();
                 let written = verdict.write(&mut body).is_ok();
@@ -266,7 +273,7 @@ impl Das {
                     tracing::debug!(hub = %hub.serial, "a hub is not told what became of its child");
                 }
             }
-            proofs.fetch_sub(1, Ordering::AcqRel);
+            drop(proving);
         });
     }
 

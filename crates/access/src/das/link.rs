@@ -359,10 +359,12 @@ impl DeviceLink for OsapLink {
                 self.command(Command::RiskList, None, &body)?;
             }
             Directive::ForceOffline => {
-                let told = self.command(Command::ForcedOffline, None, b"{}");
-                // The device keeps the socket open (10.5); one that could not be told goes all the same, and comes back.
+                if let Err(error) = self.command(Command::ForcedOffline, None, b"{}") {
+                    // It goes all the same, and comes back.
+                    tracing::debug!(serial = %self.device.serial, %error, "a device is not told to stay away");
+                }
+                // The device itself keeps the socket open (10.5).
                 self.link.close("forced_offline");
-                told?;
             }
             _ => return Err(NotSent::Unsupported),
         }

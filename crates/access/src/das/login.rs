@@ -53,7 +53,13 @@ impl Das {
                 Ok(state)
             });
             match state {
-                Ok(state) => return Ok(self.admit(&device, &login, state)),
+                Ok(state) => {
+                    if device.parent().is_some() {
+                        // It enrolled by itself, and the store could not take that down then.
+                        self.platform.leave_hub(&device).await;
+                    }
+                    return Ok(self.admit(&device, &login, state));
+                }
                 Err(why) => reason = why,
             }
         }

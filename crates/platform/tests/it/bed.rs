@@ -14,7 +14,7 @@ use vestibule_platform::{
     Caller, Clock, Connection, ConnectionId, Device, DeviceLink, DevicePath, Directive, NewDevice, NotSent, Operate,
     PassMessage, Platform, PlatformConfig, Position, RecordKind, Reply, Report, Secret, SetAttribute, TokenFile,
 };
-use vestibule_store::{Store, StoreConfig};
+use vestibule_store::{Control, Store, StoreConfig};
 
 /// After this a test that waits has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,6 +66,18 @@ impl Bed {
         let Bed { platform, clock, dir } = self;
         drop(platform);
         let platform = open(dir.path(), &clock, plan).await;
+        Bed { platform, clock, dir }
+    }
+
+    /// Closes the platform, has the control database changed, and opens another platform on it.
+    pub async fn restart_after(self, change: impl AsyncFnOnce(&Control)) -> Bed {
+        self.platform.close().await;
+        let Bed { platform, clock, dir } = self;
+        drop(platform);
+        let store = Store::open(config(dir.path(), &clock)).await.expect("a store");
+        change(&store.control).await;
+        store.close().await;
+        let platform = open(dir.path(), &clock, Plan::default()).await;
         Bed { platform, clock, dir }
     }
 
@@ -121,11 +133,16 @@ impl Bed {
     }
 }
 
-async fn open(dir: &Path, clock: &Arc<AtomicI64>, plan: Plan) -> Arc<Platform> {
-    let token = TokenFile::open(&dir.join("token")).expect("a token");
+fn config(dir: &Path, clock: &Arc<AtomicI64>) -> StoreConfig {
     let mut config = StoreConfig::new(dir.join("data"));
     let now = Arc::clone(clock);
     config.now = Arc::new(move || now.load(Ordering::SeqCst));
+    config
+}
+
+async fn open(dir: &Path, clock: &Arc<AtomicI64>, plan: Plan) -> Arc<Platform> {
+    let token = TokenFile::open(&dir.join("token")).expect("a token");
+    let mut config = config(dir, clock);
     config.tail_records = plan.tail_records.unwrap_or(config.tail_records);
     config.segment_rows = plan.segment_rows.unwrap_or(config.segment_rows);
     config.retention = plan.retention.unwrap_or(config.retention);

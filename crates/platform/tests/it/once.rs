@@ -83,3 +83,24 @@ async fn what_the_platform_ended_in_the_middle_of_is_unknown_and_not_sent_again(
     assert_eq!(line.waiting(), 0);
     asked.abort();
 }
+
+#[tokio::test]
+async fn of_many_at_the_same_moment_one_is_carried_out() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let (_, line) = connect(&bed.platform, &device, 1);
+    for key in 0..50 {
+        let key = format!("k{key}");
+        let answered = async { assert!(line.operation().await.reply.answer(Answer::Done(None))) };
+        let (first, second, third, ()) = tokio::join!(
+            ask(&bed, &device, &key, "1"),
+            ask(&bed, &device, &key, "1"),
+            ask(&bed, &device, &key, "1"),
+            answered
+        );
+        let asked = [first, second, third];
+        let done = asked.iter().filter(|asked| matches!(asked, Ok((_, Outcome::Done { .. })))).count();
+        let told_to_wait = asked.iter().filter(|asked| matches!(asked, Err(InvokeError::KeyUnderWay))).count();
+        assert_eq!((done, told_to_wait, line.waiting()), (1, 2, 0), "{key}");
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use uuid::Uuid;
 use vestibule_platform::{Answer, Device, Invoke, InvokeError, NotSent, OperationQuery, Outcome};
+use vestibule_store::{Control, QueuedOperation};
 
 use crate::bed::{Bed, PATIENCE, connect, eventually, path};
 
@@ -132,6 +133,58 @@ async fn the_next_one_is_sent_after_the_answer_to_the_one_before_however_long_th
     assert_eq!(line.waiting(), 0);
     assert!(first.reply.answer(Answer::Done(None)));
     assert_eq!(line.operation().await.input.as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn what_has_had_its_time_while_the_one_before_was_waited_for_is_not_sent() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    queue(&bed, &device, "1").await.expect("queued");
+    let (late, _) = queue(&bed, &device, "2").await.expect("queued");
+    let (_, line) = connect(&bed.platform, &device, 1);
+    let first = line.operation().await;
+    bed.advance(MINUTE);
+    assert!(first.reply.answer(Answer::Done(None)));
+    expect_logged(&bed, 4).await;
+    assert_eq!(logged(&bed).await[3], ("expired".to_owned(), Some(late.to_string())));
+    assert_eq!(line.waiting(), 0);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_device_that_is_removed_ends_with_it() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let (id, _) = queue(&bed, &device, "1").await.expect("queued");
+    bed.platform.remove_device(&device, &bed.caller()).await.expect("removed");
+    expect_logged(&bed, 2).await;
+    assert_eq!(logged(&bed).await[1], ("cancelled".to_owned(), Some(id.to_string())));
+}
+
+#[tokio::test]
+async fn what_ended_and_stayed_in_the_queue_does_not_end_twice() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let (id, _) = queue(&bed, &device, "1").await.expect("queued");
+    assert!(bed.platform.cancel(&device, id, &bed.caller()).await.expect("stored"));
+    // As if the platform had ended before it could take it out.
+    let left = QueuedOperation {
+        id,
+        device: device.id,
+        path: (*path("Open")).clone(),
+        input: Some("1".into()),
+        created: bed.now(),
+        expires: bed.now() + 60_000,
+        deadline_ms: 20_000,
+        by: "program".into(),
+        taken: true,
+    };
+    let bed = bed.restart_after(async |control| assert!(control.queue_operation(left, 1).await.expect("stored"))).await;
+    let device = bed.platform.device("A").expect("known");
+    eventually("it is looked at", || bed.platform.waiting(&device).is_empty()).await;
+    let none_left = async |control: &Control| assert_eq!(control.queued_operations().await.expect("readable"), []);
+    let bed = bed.restart_after(none_left).await;
+    let expected = [("queued".to_owned(), None), ("cancelled".to_owned(), Some(id.to_string()))];
+    assert_eq!(logged(&bed).await, expected);
 }
 
 #[tokio::test]

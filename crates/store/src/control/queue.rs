@@ -31,6 +31,13 @@ pub struct QueuedOperation {
     pub taken: bool,
 }
 
+impl QueuedOperation {
+    /// Whether it is not to be sent any more: a process that has ended had taken it, or it has had its time.
+    pub fn is_over(&self, now: i64) -> bool {
+        self.taken || self.expires <= now
+    }
+}
+
 impl Control {
     /// Queues an operation, durably when this returns; false: that many wait for the device already. It goes when its
     /// device is removed.
