@@ -10,6 +10,9 @@ use crate::OpenError;
 /// The format this release writes; `VERSION` holds it in decimal.
 const FORMAT: i64 = 1;
 
+/// Where a restore puts what it has until it has all of it.
+pub(crate) const RESTORING: &str = "restoring";
+
 /// A data directory that is locked for this process as long as the value lives.
 pub(crate) struct DataDir {
     path: PathBuf,
@@ -22,6 +25,9 @@ impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<DataDir, OpenError> {
         create_dir(path)?;
         let lock = lock(path)?;
+        if path.join(RESTORING).exists() {
+            return Err(OpenError::HalfRestored { dir: path.to_owned() });
+        }
         let fresh = !check_version(path)?;
         Ok(DataDir { path: path.to_owned(), fresh, _lock: lock })
     }

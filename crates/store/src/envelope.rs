@@ -68,7 +68,7 @@ impl Envelope {
         Ok(Envelope::new(&*read_key(&path)?))
     }
 
-    fn new(key: &[u8; KEY]) -> Envelope {
+    pub(crate) fn new(key: &[u8; KEY]) -> Envelope {
         let mut named = Context::new(&SHA256);
         named.update(b"vestibule envelope key id");
         named.update(key);
@@ -76,6 +76,11 @@ impl Envelope {
         key_id.copy_from_slice(&named.finish().as_ref()[..KEY_ID]);
         let key = UnboundKey::new(&AES_256_GCM, key).expect("an AES-256 key has 32 bytes");
         Envelope { key: LessSafeKey::new(key), key_id }
+    }
+
+    /// Which key it is, in hexadecimal digits; says nothing of the key.
+    pub(crate) fn key_id(&self) -> String {
+        self.key_id.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Seals a secret for its place.
@@ -115,7 +120,7 @@ impl Envelope {
     }
 }
 
-fn read_key(path: &Path) -> Result<Zeroizing<[u8; KEY]>, OpenError> {
+pub(crate) fn read_key(path: &Path) -> Result<Zeroizing<[u8; KEY]>, OpenError> {
     let failed = |source| OpenError::Io { action: "read", path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;

@@ -16,6 +16,12 @@ pub enum OpenError {
         /// Who has it, as that process wrote down.
         holder: Option<String>,
     },
+    /// A restore into the directory was interrupted.
+    #[error("the data directory {} was restored in part only: empty it and restore the backup again", dir.display())]
+    HalfRestored {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// Another process copies its journal to this PostgreSQL database.
     #[error("another process copies its journal to this PostgreSQL database")]
     JournalInUse,

@@ -46,6 +46,7 @@
 //! is queued into one transaction, so a thousand devices that authenticate at once share a handful of syncs. Secrets are
 //! sealed (AES-256-GCM) under the key in `keys/envelope.key` before they reach any database.
 
+mod backup;
 mod config;
 mod control;
 mod db;
@@ -59,6 +60,7 @@ mod scan;
 mod secret;
 mod store;
 
+pub use backup::{Backup, BackupError, BackupPlan, back_up, restore};
 pub use config::{Clock, StoreConfig};
 pub use control::{
     AuditQuery, AuditRow, Begun, Control, Credential, Credentials, DeviceRow, LeafPart, LeafRow, NewAudit,

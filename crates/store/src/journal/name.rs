@@ -39,7 +39,7 @@ pub(super) fn parse_name(path: &Path) -> Option<(i64, u64)> {
 }
 
 /// The segment files in a directory, each with its day, in no order.
-pub(super) fn segment_files(dir: &Path) -> Result<Vec<(PathBuf, i64)>, OpenError> {
+pub(crate) fn segment_files(dir: &Path) -> Result<Vec<(PathBuf, i64)>, OpenError> {
     let list = || -> std::io::Result<Vec<(PathBuf, i64)>> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(dir)? {

@@ -1,6 +1,7 @@
 //! The store as its users see it: the same behaviour on SQLite alone and with PostgreSQL.
 
 mod audit;
+mod backup;
 mod bed;
 mod control;
 mod directory;

@@ -1,0 +1,379 @@
+//! Copies of a data directory: taken while the platform runs, brought back into an empty directory.
+//!
+//! A backup is a directory: `control.db`, `journal/` with its segments and its id, `VERSION`, `SHA256SUMS` in the format of
+//! `sha256sum -c`, `BACKUP` with what it is, and, only when asked for, `keys/envelope.key`. Without that key what is sealed
+//! in it stays sealed: keep the key apart. The administrator's token is never in it, a restored platform makes another.
+//!
+//! The control database is copied before the journal. So the journal knows all that the twins know, as after a crash, and
+//! what it knows more is applied when the platform starts.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+
+use crate::OpenError;
+use crate::db::BUSY;
+use crate::directory::{RESTORING, create_dir, sync_entry, write_new};
+use crate::envelope::{Envelope, read_key};
+use crate::journal::segment_files;
+
+/// The format of backups; `BACKUP` holds it.
+const FORMAT: i64 = 1;
+const ABOUT: &str = "BACKUP";
+const SUMS: &str = "SHA256SUMS";
+const CONTROL: &str = "control.db";
+const KEY: &str = "keys/envelope.key";
+
+/// What to copy, and where to.
+#[derive(Debug, Clone)]
+pub struct BackupPlan<'a> {
+    /// The data directory. The platform may run on it.
+    pub data: &'a Path,
+    /// A directory that does not exist yet.
+    pub into: &'a Path,
+    /// Whether the control database is in PostgreSQL, which has backups of its own: then only the journal is copied.
+    pub control_elsewhere: bool,
+    /// Whether the key that opens the secrets is to lie beside them.
+    pub with_key: bool,
+    /// When it is taken, Unix milliseconds.
+    pub now: i64,
+}
+
+/// What a backup holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backup {
+    /// When it was taken, Unix milliseconds.
+    pub taken: i64,
+    /// Files in it.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether the control database is among them.
+    pub control: bool,
+    /// Whether the key is among them.
+    pub key: bool,
+}
+
+/// Why there is no backup, or nothing was restored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The target is there already.
+    #[error("{} is there already: name a directory that does not exist yet", .0.display())]
+    Exists(PathBuf),
+    /// The data directory to restore to has something in it.
+    #[error("{} is not empty: restore into an empty directory", .0.display())]
+    NotEmpty(PathBuf),
+    /// The directory is no data directory.
+    #[error("{} is no data directory: it has no VERSION", .0.display())]
+    NotData(PathBuf),
+    /// The directory is no complete backup of a format known here.
+    #[error("{} is no backup that this release can read: {reason}", path.display())]
+    NotBackup {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A file is not what it was when the backup was taken.
+    #[error("{} was changed or damaged since the backup was taken: use another one", .0.display())]
+    Damaged(PathBuf),
+    /// The secrets need a key that is not in the backup.
+    #[error("the backup has no key: name the file keys/envelope.key of the platform it was taken of")]
+    KeyNeeded,
+    /// The key is another one.
+    #[error("{} is not the key that the secrets of the backup are sealed under", .0.display())]
+    WrongKey(PathBuf),
+    /// A database cannot be copied.
+    #[error("cannot copy the database {}", path.display())]
+    Database {
+        /// Which one.
+        path: PathBuf,
+        /// What the database said.
+        #[source]
+        source: Box<sqlx::Error>,
+    },
+    /// A file or directory cannot be read or written.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Copies a data directory. Safe while the platform runs: it goes on writing, and the copy is of one moment. `copied` is
+/// told of each file and its bytes.
+///
+/// # Errors
+/// [`BackupError`]; what was copied until then lies in `<into>.partial`.
+pub async fn back_up(plan: &BackupPlan<'_>, mut copied: impl FnMut(&Path, u64)) -> Result<Backup, BackupError> {
+    let BackupPlan { data, into, control_elsewhere, with_key, now } = *plan;
+    let version = fs::read_to_string(data.join("VERSION")).map_err(|_| BackupError::NotData(data.to_owned()))?;
+    if into.exists() {
+        return Err(BackupError::Exists(into.to_owned()));
+    }
+    let mut partial = into.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    match fs::remove_dir_all(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &partial, error)),
+        _ => {}
+    }
+    create_dir(&partial.join("journal"))?;
+    let mut writer = Writer { dir: &partial, sums: String::new(), backup: Backup { taken: now, ..Backup::default() } };
+    writer.write("VERSION", version.as_bytes())?;
+    if !control_elsewhere {
+        writer.database(&data.join(CONTROL), CONTROL).await?;
+        writer.backup.control = true;
+        copied(Path::new(CONTROL), writer.backup.bytes);
+    }
+    let id = data.join("journal/ID");
+    if id.exists() {
+        writer.copy(&id, "journal/ID")?;
+    }
+    let mut segments = match data.join("journal").exists() {
+        true => segment_files(&data.join("journal"))?,
+        false => Vec::new(),
+    };
+    segments.sort();
+    for (segment, _) in segments {
+        let Some(name) = segment.file_name().and_then(|name| name.to_str()) else { continue };
+        let before = writer.backup.bytes;
+        writer.segment(&segment, &format!("journal/{name}")).await?;
+        copied(Path::new(name), writer.backup.bytes - before);
+    }
+    let key_id = match data.join(KEY) {
+        key if key.exists() => Envelope::new(&*read_key(&key)?).key_id(),
+        _ => String::new(),
+    };
+    if with_key {
+        create_dir(&partial.join("keys"))?;
+        writer.copy(&data.join(KEY), KEY)?;
+        writer.backup.key = true;
+    }
+    let about = format!("format={FORMAT}\ntaken={now}\ncontrol={}\nkey_id={key_id}\n", writer.backup.control);
+    writer.write(ABOUT, about.as_bytes())?;
+    let Writer { sums, backup, .. } = writer;
+    write_new(&partial.join(SUMS), sums.as_bytes(), 0o600)?;
+    fs::rename(&partial, into).and_then(|()| sync_entry(into)).map_err(|error| io("write", into, error))?;
+    Ok(backup)
+}
+
+/// Brings a backup back into a data directory, which is empty or does not exist; all of it or nothing. The key that seals
+/// the secrets is the backup's own, or that in the file `key`.
+///
+/// # Errors
+/// [`BackupError`]. After one of the system's the directory says itself that its restoring was interrupted.
+pub fn restore(
+    from: &Path,
+    data: &Path,
+    key: Option<&Path>,
+    mut copied: impl FnMut(&Path, u64),
+) -> Result<Backup, BackupError> {
+    let about = About::read(from)?;
+    let key = match key.map(Path::to_owned).or_else(|| Some(from.join(KEY)).filter(|key| key.exists())) {
+        None if about.control => return Err(BackupError::KeyNeeded),
+        key => key,
+    };
+    if let Some(path) = &key
+        && !about.key_id.is_empty()
+        && Envelope::new(&*read_key(path)?).key_id() != about.key_id
+    {
+        return Err(BackupError::WrongKey(path.clone()));
+    }
+    let is_empty = match fs::read_dir(data) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(io("list", data, error)),
+    };
+    if !is_empty {
+        return Err(BackupError::NotEmpty(data.to_owned()));
+    }
+    let restoring = data.join(RESTORING);
+    create_dir(&restoring.join("journal"))?;
+    create_dir(&restoring.join("keys"))?;
+    let mut backup = Backup { taken: about.taken, control: about.control, ..Backup::default() };
+    for (sum, name) in &about.files {
+        let (source, target) = (from.join(name), restoring.join(name));
+        let bytes = copy(&source, &target)?;
+        if digest(&target)? != *sum {
+            return Err(BackupError::Damaged(source));
+        }
+        backup.files += 1;
+        backup.bytes += bytes;
+        copied(Path::new(name), bytes);
+    }
+    if let Some(key) = key {
+        // The one in the backup is there already.
+        if !restoring.join(KEY).exists() {
+            copy(&key, &restoring.join(KEY))?;
+        }
+        backup.key = true;
+    }
+    let moved = || {
+        for name in [CONTROL, "journal", "keys", "VERSION"] {
+            if restoring.join(name).exists() {
+                fs::rename(restoring.join(name), data.join(name))?;
+            }
+        }
+        fs::File::open(data)?.sync_all()?;
+        fs::remove_dir_all(&restoring)?;
+        fs::File::open(data)?.sync_all()
+    };
+    moved().map_err(|error| io("restore into", data, error))?;
+    Ok(backup)
+}
+
+/// Fills a backup.
+struct Writer<'a> {
+    dir: &'a Path,
+    sums: String,
+    backup: Backup,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, name: &str, content: &[u8]) -> Result<(), BackupError> {
+        write_new(&self.dir.join(name), content, 0o600)?;
+        self.written(name)
+    }
+
+    fn copy(&mut self, source: &Path, name: &str) -> Result<(), BackupError> {
+        copy(source, &self.dir.join(name))?;
+        self.written(name)
+    }
+
+    /// Copies a database that is written to, as it is in one moment.
+    async fn database(&mut self, source: &Path, name: &str) -> Result<(), BackupError> {
+        let failed = |error| BackupError::Database { path: source.to_owned(), source: Box::new(error) };
+        let target = self.dir.join(name);
+        let mut connection = reader(source, false).await.map_err(failed)?;
+        let copied = sqlx::query("VACUUM INTO $1")
+            .bind(target.to_str().ok_or_else(|| failed(sqlx::Error::Configuration("a path that is no text".into())))?)
+            .execute(&mut connection)
+            .await;
+        let _ = connection.close().await;
+        copied.map_err(failed)?;
+        harden(&target).map_err(|error| io("sync", &target, error))?;
+        self.written(name)
+    }
+
+    /// Copies a segment. A sealed one never changes; one that retention removes in this moment is not in the backup.
+    async fn segment(&mut self, source: &Path, name: &str) -> Result<(), BackupError> {
+        let copied = match is_sealed(source).await {
+            true => self.copy(source, name),
+            false => self.database(source, name).await,
+        };
+        match copied {
+            Err(_) if !source.exists() => {
+                let _ = fs::remove_file(self.dir.join(name));
+                Ok(())
+            }
+            copied => copied,
+        }
+    }
+
+    fn written(&mut self, name: &str) -> Result<(), BackupError> {
+        let path = self.dir.join(name);
+        self.sums.push_str(&format!("{}  {name}\n", digest(&path)?));
+        self.backup.files += 1;
+        self.backup.bytes += fs::metadata(&path).map_err(|error| io("read", &path, error))?.len();
+        Ok(())
+    }
+}
+
+/// What a backup says of itself.
+struct About {
+    taken: i64,
+    control: bool,
+    key_id: String,
+    /// Digest and name of each file.
+    files: Vec<(String, String)>,
+}
+
+impl About {
+    fn read(dir: &Path) -> Result<About, BackupError> {
+        let bad = |reason| BackupError::NotBackup { path: dir.to_owned(), reason };
+        let text = fs::read_to_string(dir.join(ABOUT)).map_err(|_| bad("it has no file BACKUP"))?;
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        match value("format").and_then(|format| format.parse::<i64>().ok()) {
+            Some(FORMAT) => {}
+            Some(_) => return Err(bad("it has another format")),
+            None => return Err(bad("its file BACKUP names no format")),
+        }
+        let sums = fs::read_to_string(dir.join(SUMS)).map_err(|_| bad("it has no file SHA256SUMS"))?;
+        let files: Option<Vec<(String, String)>> = sums.lines().map(sum).collect();
+        let files = files.ok_or_else(|| bad("its file SHA256SUMS has a line that is none"))?;
+        if !files.iter().any(|(_, name)| name == "VERSION") {
+            return Err(bad("it has no VERSION"));
+        }
+        Ok(About {
+            taken: value("taken").and_then(|taken| taken.parse().ok()).unwrap_or(0),
+            control: value("control") == Some("true"),
+            key_id: value("key_id").unwrap_or_default().to_owned(),
+            files,
+        })
+    }
+}
+
+/// A line of `SHA256SUMS`; only of files that a backup has, so that none is written elsewhere.
+fn sum(line: &str) -> Option<(String, String)> {
+    let (sum, name) = line.split_once("  ")?;
+    let in_journal = |name: &str| !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+    let known =
+        matches!(name, ABOUT | CONTROL | KEY | "VERSION") || name.strip_prefix("journal/").is_some_and(in_journal);
+    known.then(|| (sum.to_owned(), name.to_owned()))
+}
+
+/// Whether a segment is sealed and all of it in its file.
+async fn is_sealed(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if fs::metadata(log).is_ok_and(|log| log.len() > 0) {
+        return false;
+    }
+    // Without locks and files beside it, which a sealed one does not need.
+    let Ok(mut connection) = reader(path, true).await else { return false };
+    let sealed = sqlx::query("SELECT 1 FROM sealed").fetch_optional(&mut connection).await;
+    let _ = connection.close().await;
+    matches!(sealed, Ok(Some(_)))
+}
+
+async fn reader(path: &Path, immutable: bool) -> Result<SqliteConnection, sqlx::Error> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(immutable).busy_timeout(BUSY);
+    options.disable_statement_logging().connect().await
+}
+
+/// Copies a file, durably and for its owner only.
+fn copy(source: &Path, target: &Path) -> Result<u64, BackupError> {
+    let bytes = fs::copy(source, target).map_err(|error| io("copy", source, error))?;
+    harden(target).map_err(|error| io("sync", target, error))?;
+    Ok(bytes)
+}
+
+fn harden(path: &Path) -> std::io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    fs::File::open(path)?.sync_all()?;
+    sync_entry(path)
+}
+
+fn digest(path: &Path) -> Result<String, BackupError> {
+    let read = || -> std::io::Result<String> {
+        let (mut file, mut context) = (fs::File::open(path)?, Context::new(&SHA256));
+        let mut chunk = vec![0; 1 << 18];
+        loop {
+            match file.read(&mut chunk)? {
+                0 => break,
+                read => context.update(&chunk[..read]),
+            }
+        }
+        Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    read().map_err(|error| io("read", path, error))
+}
+
+fn io(action: &'static str, path: &Path, source: std::io::Error) -> BackupError {
+    OpenError::Io { action, path: path.to_owned(), source }.into()
+}
