@@ -31,7 +31,7 @@ use sqlite::SegmentWriter;
 use tail::Tail;
 use writer::Writer;
 
-pub(crate) use name::segment_files;
+pub(crate) use name::{parse_name, segment_files};
 pub use tail::Recent;
 
 /// How the journal is.

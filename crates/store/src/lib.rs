@@ -54,6 +54,7 @@ mod device;
 mod directory;
 mod envelope;
 mod error;
+mod examine;
 mod journal;
 mod record;
 mod scan;
@@ -68,6 +69,7 @@ pub use control::{
 };
 pub use device::DeviceId;
 pub use error::{InsertError, OpenError, StoreError};
+pub use examine::{check_database, databases, newest_segment};
 pub use journal::{Journal, JournalHealth, Recent};
 pub use record::{DevicePath, Flags, MAX_EVENT_ID, Position, Record, RecordKind};
 pub use scan::{MAX_SCAN, Order, Scan};

@@ -5,6 +5,8 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod demo;
+mod descriptors;
+pub mod doctor;
 pub mod logging;
 pub mod running;
 pub mod simulate;

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
+use crate::descriptors::{self, TooFew};
 use crate::running::Running;
 
 /// Threads for HTTP and SQL; devices have a thread for each core of their own.
@@ -25,6 +26,14 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// # Errors
 /// When it cannot start, or does not stop in order.
 pub fn run(config: Config, ready_file: Option<PathBuf>) -> anyhow::Result<()> {
+    let needed = descriptors::needed(&config);
+    if let Err(TooFew { most }) = descriptors::raise(needed) {
+        tracing::warn!(
+            needed,
+            most,
+            "file descriptors are too few for full listeners; `vestibule admin doctor` says how to have more"
+        );
+    }
     let runtime = runtime()?;
     let outcome = runtime.block_on(serve(&config, ready_file.as_deref()));
     // After a stop in order nothing is left; after another one it is not waited for.

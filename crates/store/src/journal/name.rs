@@ -23,7 +23,7 @@ pub(super) fn file_name(day: i64, number: u64) -> String {
 }
 
 /// The day and number of a segment file's name; None for any other file.
-pub(super) fn parse_name(path: &Path) -> Option<(i64, u64)> {
+pub(crate) fn parse_name(path: &Path) -> Option<(i64, u64)> {
     let stem = path.file_name()?.to_str()?.strip_suffix(".db")?;
     let (date, number) = stem.rsplit_once('-')?;
     let number = number.parse().ok()?;

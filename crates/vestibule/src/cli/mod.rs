@@ -1,5 +1,6 @@
 //! The command line: one module per noun, one file per command.
 
+mod admin;
 mod audit;
 mod connect;
 mod demo;
@@ -9,6 +10,7 @@ mod moment;
 mod out;
 mod pages;
 mod progress;
+mod settings;
 mod simulate;
 mod table;
 mod up;
@@ -45,6 +47,7 @@ const EXAMPLES: &str = "Examples:
   vestibule device add SN-0001 --code-file code.txt  let a device in
   vestibule event follow                             see what devices report
   vestibule audit --from 1d                          see who did what
+  vestibule admin doctor                             see whether this machine is fit for it
   vestibule simulate --devices 100                   load it with devices that do not exist";
 
 #[derive(Subcommand)]
@@ -57,6 +60,7 @@ enum Command {
     Device(device::Args),
     Event(event::Args),
     Audit(audit::Args),
+    Admin(admin::Args),
     Simulate(simulate::Args),
 }
 
@@ -72,6 +76,7 @@ pub fn run(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::Device(args) => device::run(args, out),
         Command::Event(args) => event::run(args, out),
         Command::Audit(args) => audit::run(args, out),
+        Command::Admin(args) => admin::run(args, out),
         Command::Simulate(args) => simulate::run(args, out),
     }
 }

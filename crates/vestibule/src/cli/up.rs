@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{self, ConfigFile, Sources};
+use super::settings::Settings;
 use crate::{logging, up};
 
 /// Run the platform until it is told to stop
@@ -16,15 +16,8 @@ Without -c, ./vestibule.toml is read when it is there; nothing has to be set to 
 The environment overrides the file (VESTIBULE_HTTP__LISTEN=127.0.0.1:9000),
 these flags override both.")]
 pub(super) struct Args {
-    /// Configuration file
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Data directory
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Set one key of the configuration; may be given again
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    settings: Settings,
     /// Write addresses and paths as JSON to this file once everything listens
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -32,13 +25,7 @@ pub(super) struct Args {
 
 /// With `--json` the log is JSON whatever the configuration says: it is all this command prints.
 pub(super) fn run(args: Args, json: bool) -> anyhow::Result<()> {
-    let Sources { file, .. } = Sources::default();
-    let mut config = config::load(&Sources {
-        file: args.config.map_or(file, ConfigFile::Required),
-        environment: std::env::vars_os().collect(),
-        set: args.set,
-        data: args.data,
-    })?;
+    let mut config = args.settings.load()?;
     config.log.json |= json;
     logging::init(&config.log)?;
     up::run(config, args.ready_file)

@@ -1,7 +1,8 @@
-//! File descriptors: each connection takes one, and processes may have few.
+//! How many file descriptors simulated devices take.
 
-use anyhow::bail;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use anyhow::anyhow;
+
+use crate::descriptors::{self, TooFew};
 
 /// For everything besides the devices: requests, runtime, standard streams.
 const REST: u64 = 160;
@@ -16,21 +17,13 @@ const RELAYED: u64 = 3;
 /// When it may not have so many.
 pub(super) fn provide(devices: u32, relayed: bool) -> anyhow::Result<()> {
     let needed = needed(devices, relayed);
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
-    if let Some(most) = limit.maximum.filter(|most| *most < needed) {
+    descriptors::raise(needed).map_err(|TooFew { most }| {
         let cable = if relayed { " whose connections are cut or silenced" } else { "" };
-        bail!(
+        anyhow!(
             "{devices} devices{cable} take {needed} file descriptors, and a process may have {most} here\n  \
              simulate fewer, or raise the limit (`ulimit -Hn`)"
-        );
-    }
-    match setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum }) {
-        Ok(()) => Ok(()),
-        Err(error) => bail!("{needed} file descriptors are needed, and the limit cannot be raised: {error}"),
-    }
+        )
+    })
 }
 
 fn needed(devices: u32, relayed: bool) -> u64 {
@@ -39,6 +32,8 @@ fn needed(devices: u32, relayed: bool) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{Resource, getrlimit};
+
     use super::*;
 
     #[test]

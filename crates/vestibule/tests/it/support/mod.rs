@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub use browser::Browser;
 pub use load::Load;
 pub use platform::{Listener, Platform, vestibule};
-pub use program::{Done, Program, wait};
+pub use program::{Done, Program, run, wait};
 pub use python::SecondDevice;
 pub use vestibule_mqtt_codec::QoS;
 pub use wire::{Das, authenticate, connect, enrol};

@@ -1,0 +1,46 @@
+//! Looking at the databases of a data directory from beside it.
+
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::db::BUSY;
+use crate::journal::{parse_name, segment_files};
+
+/// The databases in a data directory: the registry, where it is there, then the segments of the journal, oldest first.
+pub fn databases(data: &Path) -> Vec<PathBuf> {
+    let control = Some(data.join("control.db")).filter(|path| path.exists());
+    control.into_iter().chain(segments(data)).collect()
+}
+
+/// The segment of the journal that was begun last.
+pub fn newest_segment(data: &Path) -> Option<PathBuf> {
+    segments(data).pop()
+}
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    let files = segment_files(&data.join("journal")).unwrap_or_default();
+    let mut segments: Vec<PathBuf> = files.into_iter().map(|(path, _)| path).collect();
+    segments.sort_by_key(|path| parse_name(path));
+    segments
+}
+
+/// Reads a database from end to end, also while the platform runs.
+///
+/// # Errors
+/// What is wrong with it, in the database's words.
+pub async fn check_database(path: &Path) -> Result<(), String> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY);
+    let check = async {
+        let mut connection = options.disable_statement_logging().connect().await?;
+        let (found,): (String,) = sqlx::query_as("PRAGMA quick_check(1)").fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(found)
+    };
+    match check.await {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(found),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,61 @@
+//! File descriptors: each connection takes one, and processes may have few.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Config;
+
+/// For databases, runtimes, and standard streams.
+const REST: u64 = 512;
+
+/// A process may not have as many as it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooFew {
+    /// How many it may have at most.
+    pub(crate) most: u64,
+}
+
+/// As many as a platform takes whose listeners are full.
+pub(crate) fn needed(config: &Config) -> u64 {
+    let full = |is_on: bool, connections: usize| if is_on { connections as u64 } else { 0 };
+    REST + full(true, config.http.max_connections)
+        + full(config.lbs.legacy_listen.is_some(), config.lbs.max_connections)
+        + full(config.das.legacy_listen.is_some(), config.das.max_connections)
+        + full(config.mqtt.listen.is_some(), config.mqtt.max_connections)
+}
+
+/// Raises this process's limit to what is needed, or as far as it may.
+pub(crate) fn raise(needed: u64) -> Result<(), TooFew> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let most = limit.maximum.map_or(needed, |most| most.min(needed));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+    match raised {
+        Ok(()) if most >= needed => Ok(()),
+        Ok(()) => Err(TooFew { most }),
+        Err(_) => Err(TooFew { most: limit.current.unwrap_or(0) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_needs_one_for_each_connection_of_what_is_on() {
+        let mut config = Config::default();
+        let off = needed(&config);
+        assert_eq!(off, REST + config.http.max_connections as u64);
+        config.das.legacy_listen = Some(([127, 0, 0, 1], 0).into());
+        assert_eq!(needed(&config), off + config.das.max_connections as u64);
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_said() {
+        assert_eq!(raise(1), Ok(()));
+        if let Some(most) = getrlimit(Resource::Nofile).maximum {
+            assert_eq!(raise(u64::MAX), Err(TooFew { most }));
+        }
+    }
+}

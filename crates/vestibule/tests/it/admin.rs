@@ -1,0 +1,78 @@
+//! Looking after an installation: backup, restore, doctor.
+
+use std::collections::HashSet;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Load, Platform, run};
+
+const DEVICES: usize = 8;
+
+#[test]
+fn a_backup_of_a_busy_platform_holds_what_was_acknowledged_and_its_devices_come_back() {
+    let mut platform = Platform::start();
+    let load = Load::start(&platform, DEVICES);
+    load.acknowledges(300);
+    let before = load.acknowledged();
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    let (backup, key) = (elsewhere.path().join("backup"), elsewhere.path().join("envelope.key"));
+    let (into, data) = (backup.to_str().expect("text"), platform.data());
+    let data = data.to_str().expect("text");
+    let told = platform.cli(&["admin", "backup", into, "--data", data]).expect(0);
+    assert!(told.stdout.contains("The key is not in it"), "{told:?}");
+    load.acknowledges(100);
+    run("sh", &["-c", &format!("cd {into} && sha256sum -c SHA256SUMS")]).expect(0);
+
+    fs::copy(platform.data().join("keys/envelope.key"), &key).expect("copied");
+    assert!(platform.stop().success());
+    fs::remove_dir_all(platform.data()).expect("removed");
+    let refused = platform.cli(&["admin", "restore", into, "--data", data]).expect(1);
+    assert!(refused.stderr.contains("the backup has no key"), "{refused:?}");
+    let key = key.to_str().expect("text");
+    let told = platform.cli(&["admin", "restore", into, "--data", data, "--key", key, "--json"]).expect(0).json();
+    assert_eq!(told["control"], true, "{told}");
+    platform.restart();
+    let stored: HashSet<String> =
+        platform.events(None).iter().map(|event| event["id"].as_str().expect("an id").to_owned()).collect();
+    let missing: Vec<&String> = before.difference(&stored).collect();
+    assert!(missing.is_empty(), "{} acknowledged before the backup are not in it", missing.len());
+    // Their session keys are of another time; they come in again without anybody's help.
+    load.acknowledges(100);
+    load.finish();
+    platform.assert_no_panic();
+}
+
+#[test]
+fn the_doctor_tells_a_running_platform_from_one_that_cannot_run() {
+    let mut platform = Platform::start();
+    let data = platform.data();
+    let listen = format!("http.listen={}", platform.url().trim_start_matches("http://"));
+    let doctor = |platform: &Platform| {
+        let arguments =
+            ["admin", "doctor", "--data", data.to_str().expect("text"), "--set", &listen, "--deep", "--json"];
+        platform.cli(&arguments)
+    };
+    let words = |examined: &Value, part: &str, verdict: &str| -> Vec<String> {
+        let findings = examined["findings"].as_array().expect("a list").iter();
+        let of = findings.filter(|found| found["part"] == part && found["verdict"] == verdict);
+        of.map(|found| found["words"].as_str().expect("a sentence").to_owned()).collect()
+    };
+    let well = doctor(&platform).expect(0).json();
+    assert_eq!(words(&well, "readiness", "good").len(), 1, "{well}");
+    assert!(words(&well, "data", "good")[0].contains(&format!("process {}", platform.pid())), "{well}");
+
+    assert!(platform.stop().success());
+    let control = data.join("control.db");
+    let mut bytes = fs::read(&control).expect("readable");
+    // A page in the middle, not the head.
+    let middle = bytes.len() / 4_096 / 2 * 4_096;
+    bytes[middle..middle + 4_096].fill(0xa5);
+    fs::write(&control, bytes).expect("writable");
+    fs::remove_file(data.join("keys/envelope.key")).expect("removed");
+    let ill = doctor(&platform).expect(1);
+    assert!(ill.stderr.contains("2 things are wrong"), "{ill:?}");
+    let ill: Value = serde_json::from_str(&ill.stdout).expect("JSON");
+    assert_eq!((words(&ill, "databases", "wrong").len(), words(&ill, "secrets", "wrong").len()), (1, 1), "{ill}");
+    assert!(words(&ill, "listeners", "good")[0].contains("can be opened"), "{ill}");
+}
