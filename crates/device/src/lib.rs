@@ -91,6 +91,7 @@
 
 mod attribute;
 mod builder;
+mod cache;
 mod calls;
 mod child;
 mod clock;
@@ -116,6 +117,7 @@ mod steering;
 mod storage;
 
 pub use builder::{Builder, StartError};
+pub use cache::{CacheError, EventCache, FileCache};
 pub use child::{Child, ChildBuilder, ChildError, ChildState};
 pub use clock::{Clock, SystemClock};
 pub use device::{Attribute, Device, Event, StopError};
