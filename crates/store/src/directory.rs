@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::OpenError;
 
-/// The format this release writes; `VERSION` holds it in decimal.
-const FORMAT: i64 = 1;
+/// The format this release writes and reads; `VERSION` holds it in decimal. It rises with every change of a file that is not
+/// brought up to date by itself, which the databases are. 1, whose journal had no checksums, was never released.
+const FORMAT: i64 = 2;
 
 /// Where a restore puts what it has until it has all of it.
 pub(crate) const RESTORING: &str = "restoring";
@@ -115,7 +116,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Whether there is a `VERSION`; an error when it is not one of ours or newer than this release.
+/// Whether there is a `VERSION`; an error when it is not one of ours, or of another release.
 fn check_version(dir: &Path) -> Result<bool, OpenError> {
     let path = dir.join("VERSION");
     let text = match fs::read_to_string(&path) {
@@ -129,7 +130,8 @@ fn check_version(dir: &Path) -> Result<bool, OpenError> {
         Ok(found) if found > FORMAT => {
             Err(OpenError::Newer { what: format!("the data directory {}", dir.display()), found, known: FORMAT })
         }
-        Ok(1..) => Ok(true),
+        Ok(FORMAT) => Ok(true),
+        Ok(found @ 1..) => Err(OpenError::Older { dir: dir.to_owned(), found, known: FORMAT }),
         _ => Err(OpenError::Version { path }),
     }
 }

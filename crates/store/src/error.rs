@@ -35,6 +35,16 @@ pub enum OpenError {
         /// The last format known here.
         known: i64,
     },
+    /// The directory was written before the first release.
+    #[error("the data directory {} has format {found} of a time before the first release, this release reads {known}: start with an empty directory", dir.display())]
+    Older {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The format known here.
+        known: i64,
+    },
     /// The `VERSION` file does not hold a number.
     #[error("{} is not a version file of this platform", path.display())]
     Version {

@@ -1,6 +1,7 @@
 //! The journal: one writer, many readers.
 
 mod active;
+mod checksum;
 mod filter;
 mod forward;
 mod live;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Arguments as _, ConnectOptions as _, Connection as _, Executor as _};
 
+use super::checksum::Columns;
 use super::filter::{self, Filter};
 use super::live::Live;
 use super::segment::{Bounds, Segment};
@@ -16,15 +17,16 @@ use crate::directory::sync_entry;
 use crate::{DeviceId, DevicePath, OpenError, Record};
 
 /// The format of a segment file, its `user_version`. 0 is a file whose creation was interrupted.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
-/// `device`, `path`: what many records share, numbered within the segment. `mark`: one row, the first position the segment
-/// could hold and the next one to be stored. `sealed`: one row once nothing more will be written. `entry` is what is read.
+/// `device`, `path`: what many records share, numbered within the segment. A device whose serial changes gets a second row. `mark`: one row, the first position the segment
+/// could hold and the next one to be stored. `sealed`: one row once nothing more will be written. `entry` is what is read; `sum` is the
+/// [checksum](Columns::sum) of a record.
 const SCHEMA: &str = "
 BEGIN IMMEDIATE;
 CREATE TABLE device (
     number   INTEGER PRIMARY KEY,
-    id       BLOB    NOT NULL UNIQUE,
+    id       BLOB    NOT NULL,
     serial   TEXT    NOT NULL
 );
 CREATE TABLE path (
@@ -43,12 +45,13 @@ CREATE TABLE record (
     time     INTEGER NOT NULL,
     received INTEGER NOT NULL,
     flags    INTEGER NOT NULL,
-    data     TEXT    NOT NULL
+    data     TEXT    NOT NULL,
+    sum      INTEGER NOT NULL
 );
 CREATE VIEW entry AS
     SELECT record.position, record.device AS device_number, device.id AS device, device.serial, record.kind,
            path.resource, path.idx, path.area, path.name, record.event_id, record.time, record.received,
-           record.flags, record.data
+           record.flags, record.data, record.sum
     FROM record
     CROSS JOIN device ON device.number = record.device
     CROSS JOIN path ON path.number = record.path;
@@ -60,11 +63,12 @@ CREATE TABLE sealed (
     received INTEGER NOT NULL,
     filter   BLOB    NOT NULL
 );
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 ";
 
 /// What a segment gets when it ends, in one sorted pass over its records.
 const INDEXES: &str = "
+CREATE INDEX device_id ON device (id);
 CREATE INDEX record_device ON record (device, position, time);
 CREATE INDEX record_identity ON record (event_id, device) WHERE event_id IS NOT NULL;
 ";
@@ -178,7 +182,8 @@ impl Active {
         let live = load_live(&mut connection).await?;
         let (next_path,): (i64,) =
             sqlx::query_as("SELECT coalesce(max(number), 0) + 1 FROM path").fetch_one(&mut connection).await?;
-        let devices = live.device_count();
+        let (devices,): (i64,) =
+            sqlx::query_as("SELECT coalesce(max(number), 0) FROM device").fetch_one(&mut connection).await?;
         *segment.live.write() = Some(live);
         segment.measure();
         Ok(Opened::Active(Active { segment, connection, bounds, next, devices, paths: HashMap::new(), next_path }))
@@ -208,7 +213,7 @@ impl Active {
     /// After an error the value must not be used again: what the file holds is not known before it is opened anew.
     pub(super) async fn store(&mut self, records: &[&Arc<Record>], next: i64) -> Result<(), sqlx::Error> {
         self.connection.execute("BEGIN IMMEDIATE").await?;
-        let mut fresh: HashMap<DeviceId, i64> = HashMap::new();
+        let mut fresh = HashMap::new();
         let mut rows = Vec::with_capacity(records.len());
         for record in records {
             let device = self.device(&mut fresh, record).await?;
@@ -232,11 +237,14 @@ impl Active {
     }
 
     /// Remembers what was committed.
-    fn note(&self, fresh: HashMap<DeviceId, i64>, records: &[&Arc<Record>]) {
+    fn note(&self, fresh: HashMap<(DeviceId, Arc<str>), i64>, records: &[&Arc<Record>]) {
         let mut live = self.segment.live.write();
         let live = live.get_or_insert_default();
-        for (device, number) in fresh {
-            live.add_device(device, number);
+        // In the order of their numbers: the newest serial of a device counts.
+        let mut fresh: Vec<_> = fresh.into_iter().collect();
+        fresh.sort_unstable_by_key(|(_, number)| *number);
+        for ((device, serial), number) in fresh {
+            live.add_device(device, serial, number);
         }
         for record in records {
             let key = record.id.as_ref().map(|id| filter::key(&record.device, id));
@@ -245,10 +253,18 @@ impl Active {
     }
 
     /// The number of the record's device, given now when it has none.
-    async fn device(&mut self, fresh: &mut HashMap<DeviceId, i64>, record: &Record) -> Result<i64, sqlx::Error> {
-        let known = self.segment.live.read().as_ref().and_then(|live| live.number(&record.device));
-        if let Some(number) = known.or_else(|| fresh.get(&record.device).copied()) {
+    async fn device(
+        &mut self,
+        fresh: &mut HashMap<(DeviceId, Arc<str>), i64>,
+        record: &Record,
+    ) -> Result<i64, sqlx::Error> {
+        let known = self.segment.live.read().as_ref().and_then(|live| live.number(&record.device, &record.serial));
+        if let Some(number) = known {
             return Ok(number);
+        }
+        let key = (record.device, record.serial.clone());
+        if let Some(number) = fresh.get(&key) {
+            return Ok(*number);
         }
         self.devices += 1;
         sqlx::query("INSERT INTO device (number, id, serial) VALUES ($1, $2, $3)")
@@ -257,7 +273,7 @@ impl Active {
             .bind(&*record.serial)
             .execute(&mut self.connection)
             .await?;
-        fresh.insert(record.device, self.devices);
+        fresh.insert(key, self.devices);
         Ok(self.devices)
     }
 
@@ -359,10 +375,11 @@ async fn load_live(connection: &mut SqliteConnection) -> Result<Live, sqlx::Erro
     const PAGE: i64 = 10_000;
     let mut live = Live::default();
     let mut ids = HashMap::new();
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as("SELECT number, id FROM device").fetch_all(&mut *connection).await?;
-    for (number, id) in rows {
+    let rows: Vec<(i64, Vec<u8>, String)> =
+        sqlx::query_as("SELECT number, id, serial FROM device ORDER BY number").fetch_all(&mut *connection).await?;
+    for (number, id, serial) in rows {
         let id = DeviceId::from_stored(&id).ok_or_else(|| sqlx::Error::Protocol("a device id is damaged".into()))?;
-        live.add_device(id, number);
+        live.add_device(id, serial.into(), number);
         ids.insert(number, id);
     }
     let mut after = 0;
@@ -402,9 +419,9 @@ struct Insert {
 /// Largest first.
 static INSERTS: LazyLock<[Insert; 3]> = LazyLock::new(|| {
     [100, 10, 1].map(|rows| {
-        let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
+        let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
         let sql = format!(
-            "INSERT INTO record (position, device, path, kind, event_id, time, received, flags, data) \
+            "INSERT INTO record (position, device, path, kind, event_id, time, received, flags, data, sum) \
              VALUES {values}"
         );
         Insert { rows, sql }
@@ -413,7 +430,7 @@ static INSERTS: LazyLock<[Insert; 3]> = LazyLock::new(|| {
 
 fn arguments(rows: &[NumberedRecord<'_>]) -> SqliteArguments {
     let mut arguments = SqliteArguments::default();
-    arguments.reserve(rows.len() * 9, 0);
+    arguments.reserve(rows.len() * 10, 0);
     for NumberedRecord { record, device, path } in rows {
         let added = (|| {
             arguments.add(record.position.get())?;
@@ -424,7 +441,8 @@ fn arguments(rows: &[NumberedRecord<'_>]) -> SqliteArguments {
             arguments.add(record.time)?;
             arguments.add(record.received)?;
             arguments.add(record.flags.stored())?;
-            arguments.add(&*record.data)
+            arguments.add(&*record.data)?;
+            arguments.add(i64::from(Columns::of(record).sum()))
         })();
         added.expect("numbers and text always encode");
     }

@@ -5,6 +5,7 @@
 //! until then this stands for them. It is made from the file again after a restart.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::{DeviceId, Order, Position, Scan};
 
@@ -17,15 +18,22 @@ pub(super) struct Live {
 }
 
 struct Device {
+    /// Its newest one: it gets another when its serial changes.
     number: i64,
+    serial: Arc<str>,
     /// Of its records, ascending.
     positions: Vec<i64>,
 }
 
 impl Live {
-    /// Adds a device under its number in the segment.
-    pub(super) fn add_device(&mut self, device: DeviceId, number: i64) {
-        self.devices.entry(device).or_insert(Device { number, positions: Vec::new() });
+    /// Adds a device, or its new serial, under its number in the segment.
+    pub(super) fn add_device(&mut self, device: DeviceId, serial: Arc<str>, number: i64) {
+        let device = self.devices.entry(device).or_insert_with(|| Device {
+            number,
+            serial: serial.clone(),
+            positions: Vec::new(),
+        });
+        (device.number, device.serial) = (number, serial);
     }
 
     /// Adds a record of a known device; positions ascend.
@@ -38,14 +46,9 @@ impl Live {
         }
     }
 
-    /// The number of a device in the segment.
-    pub(super) fn number(&self, device: &DeviceId) -> Option<i64> {
-        self.devices.get(device).map(|device| device.number)
-    }
-
-    /// How many devices there are.
-    pub(super) fn device_count(&self) -> i64 {
-        self.devices.len() as i64
+    /// The number of a device with this serial in the segment.
+    pub(super) fn number(&self, device: &DeviceId, serial: &str) -> Option<i64> {
+        self.devices.get(device).filter(|device| &*device.serial == serial).map(|device| device.number)
     }
 
     /// Where an event with this key is.
@@ -86,8 +89,8 @@ mod tests {
     fn pages_walk_a_device_in_both_orders_within_bounds() {
         let (one, other) = (DeviceId::mint(), DeviceId::mint());
         let mut live = Live::default();
-        live.add_device(one, 1);
-        live.add_device(other, 2);
+        live.add_device(one, "one".into(), 1);
+        live.add_device(other, "other".into(), 2);
         for position in 1..=20 {
             live.add(if position % 2 == 0 { &one } else { &other }, position, Some(position as u64));
         }
@@ -101,5 +104,8 @@ mod tests {
         (scan.after, scan.before) = (Position::new(16), Some(Position::new(4)));
         assert!(live.page(&one, &scan, None, 9).is_empty());
         assert!(live.page(&DeviceId::mint(), &Scan::default(), None, 9).is_empty());
+        live.add_device(one, "renamed".into(), 3);
+        assert_eq!(live.page(&one, &Scan::default(), None, 9).len(), 9);
+        assert_eq!((live.number(&one, "renamed"), live.number(&one, "one")), (Some(3), None));
     }
 }

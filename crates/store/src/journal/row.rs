@@ -4,21 +4,22 @@ use std::sync::Arc;
 
 use sqlx::{QueryBuilder, Sqlite};
 
+use super::checksum::Columns;
 use crate::scan::MAX_SCAN;
 use crate::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
 
 /// The columns of a record, in the order of [`Row`].
 const COLUMNS: &str =
-    "position, device, serial, kind, resource, idx, area, name, event_id, time, received, flags, data";
+    "position, device, serial, kind, resource, idx, area, name, event_id, time, received, flags, data, sum";
 
 /// A record as it is read.
 pub(super) type Row =
-    (i64, Vec<u8>, String, i16, String, String, String, String, Option<String>, i64, i64, i16, String);
+    (i64, Vec<u8>, String, i16, String, String, String, String, Option<String>, i64, i64, i16, String, i64);
 
-/// What the row says.
+/// What the row says, if it is what was written.
 pub(super) fn record(row: Row) -> Result<Arc<Record>, StoreError> {
-    let (position, device, serial, kind, resource, index, area, name, id, time, received, flags, data) = row;
-    Ok(Arc::new(Record {
+    let (position, device, serial, kind, resource, index, area, name, id, time, received, flags, data, sum) = row;
+    let record = Record {
         position: Position::new(position),
         device: DeviceId::from_stored(&device).ok_or(StoreError::Corrupt("device id"))?,
         serial: serial.into(),
@@ -34,19 +35,24 @@ pub(super) fn record(row: Row) -> Result<Arc<Record>, StoreError> {
         received,
         flags: Flags::from_stored(flags),
         data: data.into(),
-    }))
+    };
+    if i64::from(Columns::of(&record).sum()) != sum {
+        return Err(StoreError::Corrupt("journal record"));
+    }
+    Ok(Arc::new(record))
 }
 
-/// The query of a scan up to its conditions; [`finish`] ends it.
-pub(super) fn select(scan: &Scan) -> QueryBuilder<Sqlite> {
+/// The query of a scan up to its conditions; [`finish`] ends it. With `indexed` the segment finds a device by itself,
+/// otherwise the caller adds where its records are.
+pub(super) fn select(scan: &Scan, indexed: bool) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM entry WHERE position > "));
     query.push_bind(scan.after.get());
     if let Some(before) = scan.before {
         query.push(" AND position < ").push_bind(before.get());
     }
-    if let Some(device) = scan.device {
-        // By the device's number in the segment, which is what the index has.
-        query.push(" AND device_number = (SELECT number FROM device WHERE id = ");
+    if let Some(device) = scan.device.filter(|_| indexed) {
+        // By the device's numbers in the segment, which is what the index has.
+        query.push(" AND device_number IN (SELECT number FROM device WHERE id = ");
         query.push_bind(device.as_bytes().to_vec()).push(")");
     }
     if let Some(kind) = scan.kind {

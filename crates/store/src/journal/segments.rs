@@ -146,7 +146,7 @@ impl SegmentReader {
         limit: usize,
     ) -> Result<Vec<Row>, sqlx::Error> {
         loop {
-            let mut query = row::select(scan);
+            let mut query = row::select(scan, positions.is_none());
             if let Some(positions) = positions {
                 let list: Vec<String> = positions.iter().map(i64::to_string).collect();
                 query.push(" AND position IN (SELECT value FROM json_each(");
@@ -180,7 +180,7 @@ impl SegmentReader {
                         .bind(position)
                 }
                 None => sqlx::query(
-                    "SELECT 1 FROM record WHERE device = (SELECT number FROM device WHERE id = $1) AND event_id = $2",
+                    "SELECT 1 FROM record WHERE device IN (SELECT number FROM device WHERE id = $1) AND event_id = $2",
                 )
                 .bind(record.device.as_bytes().as_slice())
                 .bind(record.id.as_deref()),

@@ -42,22 +42,26 @@ async fn files_are_for_the_owner_only(bed: Bed) {
     assert_eq!(mode(bed.dir()), 0o700);
     assert_eq!(mode(bed.dir().join("keys")), 0o700);
     assert_eq!(mode(bed.dir().join("keys/envelope.key")), 0o600);
-    assert_eq!(fs::read_to_string(bed.dir().join("VERSION")).unwrap(), "1\n");
+    assert_eq!(fs::read_to_string(bed.dir().join("VERSION")).unwrap(), "2\n");
     store.close().await;
 }
 
 async fn a_newer_or_foreign_format_is_refused(bed: Bed) {
     bed.open().await.close().await;
     let version = bed.dir().join("VERSION");
-    fs::write(&version, "2\n").unwrap();
+    fs::write(&version, "3\n").unwrap();
     let error = refusal(&bed).await;
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
+    fs::write(&version, "1\n").unwrap();
+    let error = refusal(&bed).await;
+    assert!(matches!(error, OpenError::Older { found: 1, known: 2, .. }), "{error}");
+    assert!(error.to_string().contains(bed.dir().to_str().unwrap()), "{error}");
     for foreign in ["", "one", "0", "-1", "1 2"] {
         fs::write(&version, foreign).unwrap();
         let error = refusal(&bed).await;
         assert!(matches!(error, OpenError::Version { .. }), "{foreign}: {error}");
     }
-    fs::write(&version, "1\n").unwrap();
+    fs::write(&version, "2\n").unwrap();
     bed.open().await.close().await;
 }
 

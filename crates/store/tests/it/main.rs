@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod bed;
 mod control;
+mod damage;
 mod directory;
 mod failure;
 mod forward;

@@ -25,6 +25,7 @@ only_on!(Sqlite:
     a_seal_that_fails_is_made_up_for,
     scans_go_on_while_segments_are_sealed,
     a_segment_that_ended_empty_hides_nothing,
+    a_serial_is_the_one_of_its_time,
 );
 
 /// The names of the segment files, sorted.
@@ -247,10 +248,10 @@ async fn a_newer_segment_is_refused(bed: Bed) {
     store.close().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(segment(&bed, "2026-02-03-1.db"));
     let mut connection = options.connect().await.unwrap();
-    connection.execute("PRAGMA user_version = 2").await.unwrap();
+    connection.execute("PRAGMA user_version = 3").await.unwrap();
     connection.close().await.unwrap();
     let error = Store::open(bed.config()).await.err().expect("the store opened");
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
     assert!(error.to_string().contains("2026-02-03-1.db"), "{error}");
 }
 
@@ -413,4 +414,31 @@ async fn a_segment_that_ended_empty_hides_nothing(bed: Bed) {
         assert_eq!(everything(&store.journal).await.len(), 10);
         store.close().await;
     }
+}
+
+async fn a_serial_is_the_one_of_its_time(bed: Bed) {
+    let device = DeviceId::mint();
+    let serials = ["ONE", "TWO", "TWO", "ONE"];
+    let event = |n: usize| {
+        let mut event = bed.event(device, &n.to_string());
+        event.serial = serials[n % 4].into();
+        event
+    };
+    let store = bed.open().await;
+    // In one batch and in several, on both sides of a restart, and sealed.
+    commit(&store.journal, (0..4).map(event)).await;
+    commit(&store.journal, [event(4)]).await;
+    store.close().await;
+    let store = bed.open().await;
+    commit(&store.journal, [event(5)]).await;
+    bed.advance(24 * HOUR);
+    for round in 0..2 {
+        let scan = Scan { device: Some(device), limit: 10, ..Scan::default() };
+        let found = store.journal.scan(&scan).await.unwrap();
+        let found: Vec<&str> = found.iter().map(|record| &*record.serial).collect();
+        assert_eq!(found[..6], ["ONE", "TWO", "TWO", "ONE", "ONE", "TWO"], "{round}");
+        commit(&store.journal, [event(6)]).await;
+        eventually("sealed", || sealed_without_log(&bed)).await;
+    }
+    store.close().await;
 }
