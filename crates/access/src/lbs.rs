@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use osap::lbs::frame::frame_len;
 use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
-use osap::lbs::{Record, Run, Slot, Stage};
+use osap::lbs::{Decoy, Record, Run, Slot, Stage};
 use osap::suite::Generation;
-use osap::{Random, SystemRandom};
+use osap::{Random, ResultCode, Serial, SystemRandom};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use vestibule_platform::{Device, Platform, UpdateError};
 
 use crate::assignment::Assignment;
@@ -26,6 +27,9 @@ pub struct LbsConfig {
     pub run_timeout: Duration,
     /// Longest frame, header included (osap-wire 5.13).
     pub max_frame: usize,
+    /// A refused code is answered no sooner than this after the request (osap-wire 13.2.3): what is read of a known serial
+    /// from the disk, and not of an unknown one, does not show.
+    pub refusal_pace: Duration,
     /// Whether generation G0 is served (osap-wire 7).
     pub g0: bool,
 }
@@ -36,6 +40,7 @@ impl Default for LbsConfig {
             frame_timeout: Duration::from_secs(10),
             run_timeout: Duration::from_secs(30),
             max_frame: ServerPolicy::MAX_FRAME,
+            refusal_pace: Duration::from_millis(25),
             g0: false,
         }
     }
@@ -51,6 +56,7 @@ pub struct Lbs {
     pool: ComputePool,
     config: LbsConfig,
     random: RandomSource,
+    decoy: Decoy,
 }
 
 /// How a connection ended that did not get through.
@@ -80,14 +86,15 @@ impl Lbs {
         config: LbsConfig,
         random: RandomSource,
     ) -> Arc<Lbs> {
-        Arc::new(Lbs { platform, assignment, pool, config, random })
+        let decoy = Decoy::draw(&mut SystemRandom);
+        Arc::new(Lbs { platform, assignment, pool, config, random, decoy })
     }
 
     /// Serves one connection: one run of one device.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let local = stream.local_addr().map_or(peer.ip(), |local| local.ip());
         let mut connection = Connection { stream, received: Vec::new() };
-        let mut visit = Visit { lbs: &self, peer, local, device: None, generation: None, run: None, refusal: None };
+        let mut visit = Visit { lbs: &self, peer, local, device: None, generation: None, run: None };
         let outcome = match tokio::time::timeout(self.config.run_timeout, visit.run(&mut connection)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut),
@@ -105,8 +112,6 @@ struct Visit<'a> {
     /// A property of this run alone: what the device is given is the same in all generations.
     generation: Option<Generation>,
     run: Option<Run>,
-    /// Why the platform refuses the device, whatever it proves.
-    refusal: Option<&'static str>,
 }
 
 impl Visit<'_> {
@@ -116,39 +121,22 @@ impl Visit<'_> {
         policy.g0 = self.lbs.config.g0;
         let mut server = Server::new(policy);
         let mut random = (self.lbs.random)();
+        let mut asked = Instant::now();
         loop {
             self.run = server.run().or(self.run);
             self.generation = server.generation().or(self.generation);
             match server.poll() {
                 Output::Read => {
                     let frame = connection.read_frame(server.max_frame(), self.lbs.config.frame_timeout).await?;
+                    asked = Instant::now();
                     server.handle_frame(&frame);
                     connection.forget(frame.len());
                 }
                 Output::Lookup(serial) => {
                     self.device = self.lbs.platform.device_by_serial(serial.as_str());
-                    match &self.device {
-                        None => server.handle_record(None, &mut *random),
-                        Some(device) if device.is_disabled() => {
-                            self.refusal = Some("disabled");
-                            if server.run() == Some(Run::PlainRefresh) {
-                                // Result 6: it backs off, and forgets nothing of what it needs to come back (5.11).
-                                server.handle_unavailable();
-                            } else {
-                                // As an unknown serial: a stranger does not learn which ones exist (13.2.3).
-                                server.handle_record(None, &mut *random);
-                            }
-                        }
-                        Some(device) => match self.lbs.platform.secrets(device).await {
-                            Ok(secrets) => {
-                                let now = self.lbs.platform.clock().now_ms();
-                                server.handle_record(Some(record::of(&secrets, device, now)), &mut *random);
-                            }
-                            Err(error) => {
-                                tracing::warn!(%serial, %error, "the credentials cannot be read");
-                                server.handle_unavailable();
-                            }
-                        },
+                    match self.record(&serial).await {
+                        Some(record) => server.handle_record(record, &mut *random),
+                        None => server.handle_unavailable(),
                     }
                 }
                 Output::Compute => {
@@ -166,7 +154,12 @@ impl Visit<'_> {
                         server.handle_unavailable()
                     }
                 }
-                Output::Send(bytes) => connection.write(&bytes, self.lbs.config.frame_timeout).await?,
+                Output::Send(bytes) => {
+                    if server.refusal() == Some(ResultCode::CodeRefused) {
+                        tokio::time::sleep_until(asked + self.lbs.config.refusal_pace).await;
+                    }
+                    connection.write(&bytes, self.lbs.config.frame_timeout).await?;
+                }
                 Output::Done => return Ok(()),
                 Output::Close(reason) => {
                     if self.device.is_none() {
@@ -176,6 +169,18 @@ impl Visit<'_> {
                     }
                     return Err(Failure::Closed(reason));
                 }
+            }
+        }
+    }
+
+    /// The record of the device, or a stranger's decoy; `None` when it cannot be read.
+    async fn record(&self, serial: &Serial) -> Option<Record> {
+        let Some(device) = &self.device else { return Some(self.lbs.decoy.record(serial)) };
+        match self.lbs.platform.secrets(device).await {
+            Ok(secrets) => Some(record::of(&secrets, device, self.lbs.platform.clock().now_ms())),
+            Err(error) => {
+                tracing::warn!(%serial, %error, "the credentials cannot be read");
+                None
             }
         }
     }
@@ -238,7 +243,7 @@ impl Visit<'_> {
         let ip = Some(self.peer.ip());
         let fact = match outcome {
             Ok(()) => explain::authenticated(self.run, self.generation, ip),
-            Err(Failure::Closed(_)) if self.refusal == Some("disabled") => explain::disabled(self.run, ip),
+            Err(Failure::Closed(CloseReason::Disabled | CloseReason::ShutOut)) => explain::disabled(self.run, ip),
             Err(Failure::Closed(reason)) => explain::lbs_refusal(self.run, &reason, ip),
             Err(Failure::Lost) => explain::lbs_broken(self.run, "connection_lost", ip),
             Err(Failure::TimedOut) => explain::lbs_broken(self.run, "timeout", ip),

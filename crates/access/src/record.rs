@@ -2,7 +2,7 @@
 
 use osap::id::DevId;
 use osap::key::{Code, MasterKey, SessionKey};
-use osap::lbs::{Credential as OsapCredential, Record};
+use osap::lbs::{Credential as OsapCredential, Record, Standing};
 use osap::suite::{CodeCase, Suite};
 use vestibule_platform::{Credential, Credentials, Device, Secret, Secrets};
 
@@ -11,6 +11,7 @@ use vestibule_platform::{Credential, Credentials, Device, Secret, Secrets};
 pub(crate) fn of(secrets: &Secrets, device: &Device, now: i64) -> Record {
     let mut record = credentials(&secrets.credentials);
     record.code = secrets.code.as_ref().and_then(|code| Code::new(code.expose()).ok());
+    record.standing = if device.is_disabled() { Standing::Disabled } else { Standing::Known };
     record.may_enrol_again = device.enrol_until() > now;
     record
 }
@@ -19,6 +20,7 @@ pub(crate) fn of(secrets: &Secrets, device: &Device, now: i64) -> Record {
 pub(crate) fn credentials(stored: &Credentials) -> Record {
     let newest = stored.candidate.as_ref().or(stored.committed.as_ref());
     Record {
+        standing: Standing::Known,
         code: None,
         code_case: newest.map(|held| if held.code_case_lower { CodeCase::Lower } else { CodeCase::Upper }),
         committed: stored.committed.as_ref().and_then(credential),

@@ -24,7 +24,7 @@ use crate::lbs::message::{
     ServiceResponse, first, g0, g1,
 };
 use crate::lbs::server::{Output, Server, ServerPolicy};
-use crate::lbs::{Credential, DasInfo, Record};
+use crate::lbs::{Credential, DasInfo, Record, Standing};
 use crate::random::Random;
 use crate::{Code, CodeCase, DevId, MasterKey, ResultCode, Serial, SessionKey, Suite};
 
@@ -186,8 +186,8 @@ pub fn lbs_server(data: &[u8]) {
                 None => return,
             },
             Output::Lookup(name) => {
-                let known = (name == serial()).then(|| record.clone());
-                server.handle_record(known, &mut random);
+                let nobody = || Record { standing: Standing::Unknown, code: Some(code()), ..Record::default() };
+                server.handle_record(if name == serial() { record.clone() } else { nobody() }, &mut random);
             }
             Output::Compute => server.compute(&mut random),
             Output::Assign => server.handle_das(Some(das.clone())),

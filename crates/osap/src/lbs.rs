@@ -7,10 +7,12 @@
 pub mod backoff;
 pub mod client;
 pub mod das_info;
+pub mod decoy;
 pub mod frame;
 pub mod message;
 pub mod record;
 pub mod server;
 
 pub use das_info::DasInfo;
-pub use record::{Credential, Record, Run, Slot, Stage};
+pub use decoy::Decoy;
+pub use record::{Credential, Record, Run, Slot, Stage, Standing};

@@ -193,6 +193,17 @@ impl Visit {
         self.wire.send(&frame);
     }
 
+    /// Sends AUTH-I and gives the frame that answers it.
+    #[track_caller]
+    pub fn answer(&mut self) -> Vec<u8> {
+        loop {
+            match self.client.poll() {
+                Output::Read => return self.wire.lbs_frame().expect("an answer, not the end of the connection"),
+                other => assert!(self.step(other).is_none(), "the visit ended before it began"),
+            }
+        }
+    }
+
     /// Goes on to the end.
     #[track_caller]
     pub fn finish(mut self) -> Result<Success, Failure> {

@@ -1,5 +1,6 @@
 //! The LBS and the DAS over real sockets, with a platform over SQLite behind them.
 
+mod attack;
 mod attributes;
 mod device;
 mod generations;

@@ -25,9 +25,24 @@ pub struct Credential {
     pub session_key: Option<SessionKey>,
 }
 
+/// How a serial stands with the platform. Whoever has not proven to be the device cannot tell from the answers which one
+/// it is (osap-wire 13.2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Standing {
+    /// It is the serial of a device.
+    #[default]
+    Known,
+    /// It is the serial of a device that somebody has shut out: it is refused whatever it proves.
+    Disabled,
+    /// Nobody has registered it; the record is a [decoy](super::Decoy).
+    Unknown,
+}
+
 /// A registered device, as the server machine needs it.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
+    /// Whether it may get in at all.
+    pub standing: Standing,
     /// The verification code; `None` when it exists and cannot be read now (result 5).
     pub code: Option<Code>,
     /// Which case the device was seen to use; it is tried first.

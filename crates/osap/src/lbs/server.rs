@@ -34,7 +34,7 @@ use crate::id::Serial;
 use crate::key::SessionKey;
 use crate::random::Random;
 use crate::result::ResultCode;
-use crate::suite::legacy::{Signature, l_cbc_seal};
+use crate::suite::legacy::{PUBLIC_KEY_LEN, Signature, l_cbc_seal};
 use crate::suite::{Generation, Suite};
 use agreement::{Agreement, Hello, Opened};
 use original::Greeted;
@@ -86,7 +86,8 @@ pub enum Output {
     /// attempts. Attempts are limited only while [`Server::run`] is `None`: a device that holds
     /// a master key cannot be locked out by strangers.
     Lookup(Serial),
-    /// Call [`Server::compute`], a key agreement of some hundred microseconds.
+    /// Call [`Server::compute`], a key agreement of some hundred microseconds; or
+    /// [`Server::handle_unavailable`] when too many wait for theirs already.
     Compute,
     /// Choose a DAS and call [`Server::handle_das`].
     Assign,
@@ -203,6 +204,15 @@ impl Server {
         self.run
     }
 
+    /// The public key of the device, while its key agreement is to be computed.
+    #[must_use]
+    pub fn device_key(&self) -> Option<&[u8; PUBLIC_KEY_LEN]> {
+        match &self.state {
+            State::Agree(opened) => Some(opened.device_key()),
+            _ => None,
+        }
+    }
+
     /// The result a refused device was sent.
     #[must_use]
     pub fn refusal(&self) -> Option<ResultCode> {
@@ -232,10 +242,10 @@ impl Server {
         }
     }
 
-    /// Takes the answer to [`Output::Lookup`]: the device, or `None` for an unknown serial.
+    /// Takes the answer to [`Output::Lookup`]: the device, or the [decoy](super::Decoy) of an unknown serial.
     ///
-    /// An unknown serial costs the same work as a wrong code and gets the same answer.
-    pub fn handle_record(&mut self, record: Option<Record>, random: &mut dyn Random) {
+    /// Both cost the same work, and a wrong code gets the same answer as an unknown serial.
+    pub fn handle_record(&mut self, record: Record, random: &mut dyn Random) {
         match std::mem::replace(&mut self.state, State::Moving) {
             State::LookupHello(hello) => {
                 let answer = hello.answer();
@@ -263,12 +273,14 @@ impl Server {
     }
 
     /// Takes the answer to [`Output::Lookup`] or [`Output::Stage`] when the store is down, or the
-    /// serial has used up its attempts: result 6.
+    /// serial has used up its attempts, and to [`Output::Compute`] when too many wait for it:
+    /// result 6.
     pub fn handle_unavailable(&mut self) {
         match std::mem::replace(&mut self.state, State::Moving) {
             State::LookupHello(hello) => self.refuse(hello.answer(), CloseReason::StoreUnavailable),
             State::LookupOriginal(_) => self.refuse(first::AUTH_II_G0, CloseReason::StoreUnavailable),
             State::LookupRefresh(_, purpose) => self.refuse(purpose.firsts()[1], CloseReason::StoreUnavailable),
+            State::Agree(opened) => self.refuse(opened.answer(), CloseReason::StoreUnavailable),
             State::Staging { then: AfterStage::Answer(_), .. } => {
                 self.refuse(first::SERVICE_ANSWER, CloseReason::StoreUnavailable);
             }

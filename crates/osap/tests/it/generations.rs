@@ -11,7 +11,9 @@ use osap::suite::legacy::l_cbc_seal;
 use osap::{Code, CodeCase, ResultCode, Suite};
 
 use crate::older_messages::{answer_of_g0, key, opened};
-use crate::vectors::{Tape, array, bytes, credential, das, dev_id, master_key, registered, serial, session_key};
+use crate::vectors::{
+    Tape, array, bytes, credential, das, dev_id, master_key, nobody, registered, serial, session_key,
+};
 
 /// A machine that serves all generations.
 fn server() -> Server {
@@ -67,7 +69,7 @@ fn g1_agreed(hello: &[u8], record: Record) -> Server {
     assert_eq!(server.poll(), Output::Lookup(serial()));
     assert_eq!((server.serial(), server.generation()), (Some(&serial()), Some(Generation::G1)));
     let mut tape = Tape::of_server();
-    server.handle_record(Some(record), &mut tape);
+    server.handle_record(record, &mut tape);
     assert_eq!(server.poll(), Output::Compute);
     server.compute(&mut tape);
     assert!(tape.is_used_up());
@@ -82,7 +84,7 @@ fn g0_greeted(hello: &[u8], record: Record) -> Server {
     assert_eq!(server.poll(), Output::Lookup(serial()));
     assert_eq!((server.serial(), server.generation()), (Some(&serial()), Some(Generation::G0)));
     let mut tape = tape_of_g0();
-    server.handle_record(Some(record), &mut tape);
+    server.handle_record(record, &mut tape);
     assert!(tape.is_used_up(), "there is nothing to compute");
     server
 }
@@ -156,7 +158,7 @@ fn every_generation_refreshes_alike() {
         let mut server = server();
         let head = &bytes("refresh_70")[..48];
         read(&mut server, &[head, &challenge(0x11)].concat());
-        server.handle_record(Some(record), &mut Tape::new(&[&bytes("session_key"), &[0x22]]));
+        server.handle_record(record, &mut Tape::new(&[&bytes("session_key"), &[0x22]]));
         assert_eq!(server.generation(), None);
         let Output::Send(answer) = server.poll() else { panic!("no answer to 0x70") };
         let plaintext = opened::<32>(master_key(master).as_bytes(), answer[6..].try_into().unwrap());
@@ -207,9 +209,9 @@ fn results_of_auth_ii() {
         (lower_case_g0()[0].clone(), first::AUTH_II_G0),
     ] {
         for (record, result, reason) in [
-            (None, ResultCode::CodeRefused, CloseReason::UnknownSerial),
-            (Some(wrong()), ResultCode::CodeRefused, CloseReason::WrongCode),
-            (Some(Record::default()), ResultCode::Refused, CloseReason::CodeUnavailable),
+            (nobody(), ResultCode::CodeRefused, CloseReason::UnknownSerial),
+            (wrong(), ResultCode::CodeRefused, CloseReason::WrongCode),
+            (Record::default(), ResultCode::Refused, CloseReason::CodeUnavailable),
         ] {
             let mut server = server();
             server.handle_frame(&hello);
@@ -229,7 +231,7 @@ fn g1_a_key_off_the_curve_is_result_3() {
         let sealed_key = l_cbc_seal(key(CodeCase::Upper).aes_key_g1(), &bad).try_into().unwrap();
         let mut server = server();
         server.handle_frame(&g1::AuthI { mode: AuthMode::Licence, serial: serial(), sealed_key }.encode());
-        server.handle_record(Some(registered()), &mut Tape::new(&[]));
+        server.handle_record(registered(), &mut Tape::new(&[]));
         assert_eq!(server.poll(), Output::Compute);
         server.compute(&mut Tape::new(&[&bytes("lbs_private")]));
         refused(&mut server, first::AUTH_II_G1, ResultCode::InvalidData, CloseReason::Point);
@@ -242,7 +244,7 @@ fn g1_what_opens_to_another_length_is_a_wrong_code() {
     let sealed_key = l_cbc_seal(key(CodeCase::Upper).aes_key_g1(), &[4; 96]).try_into().unwrap();
     let mut server = server();
     server.handle_frame(&g1::AuthI { mode: AuthMode::Sap, serial: serial(), sealed_key }.encode());
-    server.handle_record(Some(registered()), &mut Tape::new(&[]));
+    server.handle_record(registered(), &mut Tape::new(&[]));
     refused(&mut server, first::AUTH_II_G1, ResultCode::CodeRefused, CloseReason::WrongCode);
 }
 
@@ -329,7 +331,7 @@ fn a_request_with_any_bit_changed_does_not_get_through() {
             bad[index] ^= 2;
             let mut server = server();
             read(&mut server, &bad);
-            server.handle_record(Some(registered()), &mut Tape::of_server());
+            server.handle_record(registered(), &mut Tape::of_server());
             if server.poll() == Output::Compute {
                 // L-CBC authenticates nothing but its padding: what opens is no point then.
                 server.compute(&mut Tape::of_server());

@@ -14,7 +14,7 @@ use osap::lbs::server::{self, CloseReason, Server, ServerPolicy};
 use osap::lbs::{Record, Run, Slot};
 use osap::{CodeCase, ResultCode};
 
-use crate::vectors::{Seeded, code, das, registered, serial};
+use crate::vectors::{Seeded, code, das, nobody, registered, serial};
 
 /// What the link does to the frames of one connection; counted from 0 over both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl Pair {
                     server.handle_unavailable();
                 }
                 server::Output::Lookup(name) => {
-                    let record = (name == serial()).then(|| self.record.clone());
+                    let record = if name == serial() { self.record.clone() } else { nobody() };
                     server.handle_record(record, &mut self.random);
                 }
                 server::Output::Compute => server.compute(&mut self.random),

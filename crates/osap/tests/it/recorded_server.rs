@@ -26,7 +26,7 @@ fn agree(server: &mut Server, prefix: &str, record: Record) {
     assert_eq!(server.poll(), Output::Lookup(serial()));
     assert_eq!((server.serial(), server.run()), (Some(&serial()), None));
     let mut tape = Tape::of_server();
-    server.handle_record(Some(record), &mut tape);
+    server.handle_record(record, &mut tape);
     assert_eq!(server.poll(), Output::Compute);
     server.compute(&mut tape);
     assert!(tape.is_used_up());
@@ -108,7 +108,7 @@ fn plain_refresh_of_the_real_client() {
     assert_eq!(server.poll(), Output::Lookup(serial()));
     assert_eq!(server.run(), Some(Run::PlainRefresh));
     let mut tape = Tape::new(&[&bytes("session_key"), &[0x9F]]);
-    server.handle_record(Some(record.clone()), &mut tape);
+    server.handle_record(record.clone(), &mut tape);
     sends(&mut server, "real_80");
     read(&mut server, "real_90");
     let stage = serve(&mut server, "real", real_das());
@@ -127,7 +127,7 @@ fn plain_refresh_of_the_vectors() {
     let record = Record { committed: Some(credential(1, master_key("master_key"))), ..registered() };
     let mut server = Server::new(ServerPolicy::legacy());
     read(&mut server, "refresh_70");
-    server.handle_record(Some(record), &mut Tape::new(&[&bytes("refreshed_session_key"), &[0x22]]));
+    server.handle_record(record, &mut Tape::new(&[&bytes("refreshed_session_key"), &[0x22]]));
     sends(&mut server, "refresh_80");
     read(&mut server, "refresh_90");
     assert_eq!(server.poll(), Output::Read);
@@ -147,7 +147,7 @@ fn the_lower_case_variant_is_found_and_remembered() {
         let mut server = Server::new(ServerPolicy::legacy());
         server.handle_frame(&auth.encode());
         let mut tape = Tape::of_server();
-        server.handle_record(Some(Record { code_case: known, ..registered() }), &mut tape);
+        server.handle_record(Record { code_case: known, ..registered() }, &mut tape);
         assert_eq!(server.poll(), Output::Compute);
         server.compute(&mut tape);
         assert!(matches!(server.poll(), Output::Send(_)));

@@ -7,11 +7,13 @@ use osap::lbs::message::{
     ServiceRequest, first, refusal,
 };
 use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
-use osap::lbs::{Record, Run};
+use osap::lbs::{Record, Run, Standing};
 use osap::suite::legacy::{l_cbc_seal, l_gcm_seal, share_key};
-use osap::{Code, CodeCase, ResultCode, Serial};
+use osap::{Code, CodeCase, ResultCode};
 
-use crate::vectors::{Tape, array, bytes, code, credential, das, master_key, registered, serial, session_key, unhex};
+use crate::vectors::{
+    Tape, array, bytes, code, credential, das, master_key, nobody, registered, serial, session_key, unhex,
+};
 
 fn server() -> Server {
     Server::new(ServerPolicy::legacy())
@@ -46,7 +48,7 @@ fn agreed(record: Record) -> Server {
     let mut server = server();
     server.handle_frame(&bytes("first_1a"));
     let mut tape = Tape::of_server();
-    server.handle_record(Some(record), &mut tape);
+    server.handle_record(record, &mut tape);
     server.compute(&mut tape);
     assert!(matches!(server.poll(), Output::Send(_)));
     server
@@ -68,7 +70,7 @@ fn enrolled() -> Record {
 fn refreshing() -> Server {
     let mut server = server();
     server.handle_frame(&bytes("refresh_70"));
-    server.handle_record(Some(enrolled()), &mut Tape::new(&[&bytes("refreshed_session_key"), &[0x22]]));
+    server.handle_record(enrolled(), &mut Tape::new(&[&bytes("refreshed_session_key"), &[0x22]]));
     assert!(matches!(server.poll(), Output::Send(_)));
     server
 }
@@ -77,39 +79,69 @@ fn refreshing() -> Server {
 fn an_unknown_serial_looks_like_a_wrong_code() {
     let mut unknown = server();
     unknown.handle_frame(&bytes("first_1a"));
-    unknown.handle_record(None, &mut Tape::new(&[]));
+    unknown.handle_record(nobody(), &mut Tape::new(&[]));
     refused(&mut unknown, first::AUTH_II, ResultCode::CodeRefused, CloseReason::UnknownSerial);
 
     let mut wrong = server();
     wrong.handle_frame(&bytes("first_1a"));
     let record = Record { code: Some(Code::new("ABCDEG").unwrap()), ..Record::default() };
-    wrong.handle_record(Some(record), &mut Tape::new(&[]));
+    wrong.handle_record(record, &mut Tape::new(&[]));
     refused(&mut wrong, first::AUTH_II, ResultCode::CodeRefused, CloseReason::WrongCode);
 }
 
-/// Even a device that guesses what an unknown serial is compared with does not get in.
+/// A device that is shut out is told what a stranger is told, also with its code; but one that names its DevID is told to
+/// come again, so that it forgets nothing.
+#[test]
+fn osap_13_2_3_a_device_that_is_shut_out_looks_like_an_unknown_serial() {
+    for guess in ["ABCDEF", "ABCDEG"] {
+        let mut server = server();
+        server.handle_frame(&bytes("first_1a"));
+        let code = Some(Code::new(guess).unwrap());
+        let record = Record { code, standing: Standing::Disabled, ..enrolled() };
+        server.handle_record(record, &mut Tape::new(&[]));
+        refused(&mut server, first::AUTH_II, ResultCode::CodeRefused, CloseReason::Disabled);
+    }
+    let shut_out = || Record { standing: Standing::Disabled, ..enrolled() };
+    let mine = RefreshI::decode(&Frame::decode(&bytes("refresh_70")).unwrap(), Purpose::Das).unwrap();
+    let guessed = RefreshI { dev_id: [0; 32], ..mine.clone() };
+    for (request, result, reason) in [
+        (mine, ResultCode::Unavailable, CloseReason::ShutOut),
+        (guessed, ResultCode::DevIdMismatch, CloseReason::DevIdUnknown),
+    ] {
+        let mut server = server();
+        server.handle_frame(&request.encode(Purpose::Das));
+        server.handle_record(shut_out(), &mut Tape::new(&[]));
+        refused(&mut server, first::REFRESH_II, result, reason);
+    }
+}
+
+/// Not even the code of its record lets a stranger in.
 #[test]
 fn no_code_opens_an_unknown_serial() {
-    for case in [CodeCase::Upper, CodeCase::Lower] {
-        for guess in ["AAAAAA", "ABCDEF"] {
-            let serial = Serial::new("UNKNOWN").unwrap();
-            let mut sealed_key = array::<97>("device_public");
-            let key = share_key(&Code::new(guess).unwrap(), &serial, case);
-            let tag = l_gcm_seal(key.aes_key(), &mut sealed_key);
-            let vector = AuthI::decode(&Frame::decode(&bytes("first_1a")).unwrap()).unwrap();
-            let mut server = server();
-            server.handle_frame(&AuthI { serial, tag, sealed_key, ..vector }.encode());
-            server.handle_record(None, &mut Tape::new(&[]));
-            refused(&mut server, first::AUTH_II, ResultCode::CodeRefused, CloseReason::UnknownSerial);
-        }
+    for code_case in [CodeCase::Upper, CodeCase::Lower] {
+        let mut server = server();
+        server.handle_frame(&bytes("first_1a"));
+        server.handle_record(Record { code_case: Some(code_case), ..nobody() }, &mut Tape::new(&[]));
+        refused(&mut server, first::AUTH_II, ResultCode::CodeRefused, CloseReason::UnknownSerial);
     }
+}
+
+#[test]
+fn a_key_agreement_that_nobody_has_time_for_is_result_6() {
+    let mut server = server();
+    server.handle_frame(&bytes("first_1a"));
+    server.handle_record(registered(), &mut Tape::new(&[]));
+    assert_eq!(server.poll(), Output::Compute);
+    assert_eq!(server.device_key(), Some(&array("device_public")));
+    server.handle_unavailable();
+    refused(&mut server, first::AUTH_II, ResultCode::Unavailable, CloseReason::StoreUnavailable);
 }
 
 #[test]
 fn a_code_that_cannot_be_read_is_result_5() {
     let mut server = server();
     server.handle_frame(&bytes("first_1a"));
-    server.handle_record(Some(Record::default()), &mut Tape::new(&[]));
+    server.handle_record(Record::default(), &mut Tape::new(&[]));
     refused(&mut server, first::AUTH_II, ResultCode::Refused, CloseReason::CodeUnavailable);
 }
 
@@ -143,7 +175,7 @@ fn a_key_off_the_curve_is_result_3() {
         vector.tag = l_gcm_seal(key.aes_key(), &mut vector.sealed_key);
         let mut server = server();
         server.handle_frame(&vector.encode());
-        server.handle_record(Some(registered()), &mut Tape::new(&[]));
+        server.handle_record(registered(), &mut Tape::new(&[]));
         assert_eq!(server.poll(), Output::Compute);
         server.compute(&mut Tape::new(&[&bytes("lbs_private")]));
         refused(&mut server, first::AUTH_II, ResultCode::InvalidData, CloseReason::Point);
@@ -193,7 +225,7 @@ fn a_dev_id_of_nobody_is_result_4() {
     }
     let vector = RefreshI::decode(&Frame::decode(&bytes("refresh_70")).unwrap(), Purpose::Das).unwrap();
     let other = RefreshI { dev_id: [0; 32], ..vector.clone() };
-    for (request, record) in [(&vector, None), (&vector, Some(registered())), (&other, Some(enrolled()))] {
+    for (request, record) in [(&vector, nobody()), (&vector, registered()), (&other, enrolled())] {
         let mut server = server();
         server.handle_frame(&request.encode(Purpose::Das));
         server.handle_record(record, &mut Tape::new(&[]));
@@ -209,7 +241,7 @@ fn another_master_key_is_result_10() {
     {
         let mut server = server();
         server.handle_frame(&bytes("refresh_70"));
-        server.handle_record(Some(record), &mut Tape::new(&[]));
+        server.handle_record(record, &mut Tape::new(&[]));
         refused(&mut server, first::REFRESH_II, ResultCode::MasterKeyInvalid, CloseReason::MasterKey);
     }
 }
@@ -223,7 +255,7 @@ fn a_challenge_of_another_length_is_result_10() {
         request.challenge = sealed.try_into().unwrap();
         let mut server = server();
         server.handle_frame(&request.encode(Purpose::Das));
-        server.handle_record(Some(enrolled()), &mut Tape::new(&[]));
+        server.handle_record(enrolled(), &mut Tape::new(&[]));
         refused(&mut server, first::REFRESH_II, ResultCode::MasterKeyInvalid, CloseReason::MasterKey);
     }
 }
@@ -349,7 +381,7 @@ fn a_request_with_any_bit_changed_does_not_get_through() {
         let mut server = server();
         server.handle_frame(&bad);
         if let Output::Lookup(_) = server.poll() {
-            server.handle_record(Some(registered()), &mut Tape::new(&[]));
+            server.handle_record(registered(), &mut Tape::new(&[]));
             assert!(matches!(server.poll(), Output::Send(_)), "byte {index}");
         }
         assert!(matches!(server.poll(), Output::Close(_)), "byte {index}");
@@ -379,7 +411,7 @@ fn calls_out_of_turn_change_nothing() {
     let mut server = server();
     server.handle_staged();
     server.handle_das(Some(das()));
-    server.handle_record(Some(registered()), &mut Tape::new(&[]));
+    server.handle_record(registered(), &mut Tape::new(&[]));
     server.handle_unavailable();
     server.compute(&mut Tape::new(&[]));
     assert_eq!(server.poll(), Output::Read);

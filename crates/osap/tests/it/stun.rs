@@ -7,7 +7,7 @@ use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
 use osap::lbs::{Record, Run};
 use osap::suite::legacy::l_cbc_seal;
 
-use crate::vectors::{Tape, bytes, credential, master_key, registered};
+use crate::vectors::{Tape, bytes, credential, master_key, nobody, registered};
 
 /// The frame of a plain refresh under the type it has here.
 fn stun(name: &str) -> Vec<u8> {
@@ -31,7 +31,7 @@ fn enrolled() -> Record {
 /// A machine whose device has shown r2.
 fn refreshed() -> Server {
     let mut server = asked();
-    server.handle_record(Some(enrolled()), &mut Tape::new(&[&bytes("refreshed_session_key"), &[0x22]]));
+    server.handle_record(enrolled(), &mut Tape::new(&[&bytes("refreshed_session_key"), &[0x22]]));
     assert_eq!(server.poll(), Output::Send(stun("refresh_80")));
     assert_eq!(server.poll(), Output::Read);
     server.handle_frame(&stun("refresh_90"));
@@ -62,7 +62,7 @@ fn osap_5_8_there_is_no_stun_server_and_nothing_is_staged() {
 #[test]
 fn refusals_come_under_the_type_of_the_answer() {
     let other = Record { committed: Some(credential(1, master_key("real_master_key"))), ..registered() };
-    for (record, result) in [(None, ResultCode::DevIdMismatch), (Some(other), ResultCode::MasterKeyInvalid)] {
+    for (record, result) in [(nobody(), ResultCode::DevIdMismatch), (other, ResultCode::MasterKeyInvalid)] {
         let mut server = asked();
         server.handle_record(record, &mut Tape::new(&[]));
         assert_eq!(server.poll(), Output::Send(refusal(first::STUN_REFRESH_II, result)));
@@ -77,7 +77,7 @@ fn the_two_refreshes_do_not_mix() {
     for (begin, goes_on) in [(stun("refresh_70"), bytes("refresh_90")), (bytes("refresh_70"), stun("refresh_90"))] {
         let mut server = Server::new(ServerPolicy::legacy());
         server.handle_frame(&begin);
-        server.handle_record(Some(enrolled()), &mut Tape::new(&[&bytes("refreshed_session_key"), &[0x22]]));
+        server.handle_record(enrolled(), &mut Tape::new(&[&bytes("refreshed_session_key"), &[0x22]]));
         assert!(matches!(server.poll(), Output::Send(_)));
         server.handle_frame(&goes_on);
         assert_eq!(server.poll(), Output::Close(CloseReason::OutOfOrder(goes_on[0])));

@@ -1,6 +1,6 @@
 //! The vectors of osap-wire 12.1 to 12.7 and what the tests share.
 
-use osap::lbs::{Credential, DasInfo, Record};
+use osap::lbs::{Credential, DasInfo, Record, Standing};
 use osap::{Code, DevId, MasterKey, Random, Serial, SessionKey, Suite};
 
 /// The bytes of a named vector.
@@ -57,6 +57,11 @@ pub fn das() -> DasInfo {
 /// A registered device without any credential.
 pub fn registered() -> Record {
     Record { code: Some(code()), ..Record::default() }
+}
+
+/// The record of a serial that nobody has registered. Its code is the right one: not even that lets a stranger in.
+pub fn nobody() -> Record {
+    Record { standing: Standing::Unknown, ..registered() }
 }
 
 pub fn credential(epoch: u64, master_key: MasterKey) -> Credential {

@@ -62,7 +62,7 @@ impl Hello {
     }
 
     /// Opens the message with the registered code.
-    pub(super) fn open(self, record: Option<Record>) -> Result<Opened, CloseReason> {
+    pub(super) fn open(self, record: Record) -> Result<Opened, CloseReason> {
         let known = code::find(self.serial(), record, |share_key| self.device_key(share_key))?;
         let (serial, sealing) = match self {
             Self::G1(auth) => (auth.serial, Sealing::Cbc),
@@ -87,6 +87,10 @@ impl Opened {
             Sealing::Cbc => first::AUTH_II_G1,
             Sealing::Gcm => first::AUTH_II,
         }
+    }
+
+    pub(super) fn device_key(&self) -> &[u8; PUBLIC_KEY_LEN] {
+        &self.known.opened
     }
 
     /// Agrees on a master key and answers with AUTH-II.

@@ -35,6 +35,10 @@ pub enum CloseReason {
     },
     /// No device has that serial.
     UnknownSerial,
+    /// The device is shut out and asked with its code, or with another one: it is told what a stranger is told.
+    Disabled,
+    /// The device is shut out and asked with its DevID: it is told to come again.
+    ShutOut,
     /// The code of the device is not the one on record.
     WrongCode,
     /// The device is known and its code cannot be read.
@@ -83,6 +87,8 @@ impl CloseReason {
             Self::NothingServed => "nothing_served",
             Self::Mismatch { .. } => "mismatch",
             Self::UnknownSerial => "unknown_serial",
+            Self::Disabled => "disabled",
+            Self::ShutOut => "shut_out",
             Self::WrongCode => "wrong_code",
             Self::CodeUnavailable => "code_unavailable",
             Self::Point => "bad_point",
@@ -107,11 +113,11 @@ impl CloseReason {
     #[must_use]
     pub fn result(&self) -> Option<ResultCode> {
         Some(match self {
-            Self::UnknownSerial | Self::WrongCode | Self::Signature => ResultCode::CodeRefused,
+            Self::UnknownSerial | Self::Disabled | Self::WrongCode | Self::Signature => ResultCode::CodeRefused,
             Self::Mismatch { .. } | Self::Point | Self::WrongService | Self::UnknownService => ResultCode::InvalidData,
             Self::DevIdUnknown => ResultCode::DevIdMismatch,
             Self::SecretKey | Self::CodeUnavailable | Self::EnrolmentClosed => ResultCode::Refused,
-            Self::StoreUnavailable => ResultCode::Unavailable,
+            Self::ShutOut | Self::StoreUnavailable => ResultCode::Unavailable,
             Self::Stun | Self::NoDas | Self::DasUnusable(_) => ResultCode::NoDas,
             Self::MasterKey => ResultCode::MasterKeyInvalid,
             Self::Frame(_)
@@ -148,6 +154,7 @@ impl fmt::Display for CloseReason {
             }
             Self::NothingServed => "the listener serves no suite",
             Self::UnknownSerial => "no device is registered with this serial",
+            Self::Disabled | Self::ShutOut => "the device is disabled",
             Self::WrongCode => "the verification code of the device is not the one registered",
             Self::CodeUnavailable => "the verification code on record cannot be read",
             Self::Point => "the public key of the device is not a point on P-384",
@@ -180,11 +187,11 @@ mod tests {
     fn osap_5_11_each_reason_has_the_result_of_the_table() {
         use CloseReason as R;
         let table: [(u8, &[R]); 7] = [
-            (1, &[R::UnknownSerial, R::WrongCode, R::Signature]),
+            (1, &[R::UnknownSerial, R::Disabled, R::WrongCode, R::Signature]),
             (3, &[R::Mismatch { offered: 4 }, R::Point, R::WrongService, R::UnknownService]),
             (4, &[R::DevIdUnknown]),
             (5, &[R::CodeUnavailable, R::EnrolmentClosed, R::SecretKey]),
-            (6, &[R::StoreUnavailable]),
+            (6, &[R::ShutOut, R::StoreUnavailable]),
             (9, &[R::NoDas, R::DasUnusable(DasInfoError::Nowhere), R::Stun]),
             (10, &[R::MasterKey]),
         ];

@@ -25,11 +25,7 @@ pub(super) struct Greeted {
 }
 
 /// Checks the code behind 0x10 and answers with 0x20.
-pub(super) fn greet(
-    auth: AuthI,
-    record: Option<Record>,
-    random: &mut dyn Random,
-) -> Result<(Greeted, AuthIi), CloseReason> {
+pub(super) fn greet(auth: AuthI, record: Record, random: &mut dyn Random) -> Result<(Greeted, AuthIi), CloseReason> {
     let AuthI { serial, n1, proof, .. } = auth;
     let known =
         code::find(&serial, record, |share_key| Proof::of(share_key, &serial, &[n1]).matches(&proof).then_some(()))?;

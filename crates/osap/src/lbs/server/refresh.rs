@@ -7,7 +7,7 @@ use super::CloseReason;
 use super::agreement::whole;
 use crate::key::{MasterKey, SessionKey};
 use crate::lbs::message::{Challenge, Purpose, RefreshI, RefreshIi};
-use crate::lbs::record::{Record, Slot, Stage};
+use crate::lbs::record::{Record, Slot, Stage, Standing};
 use crate::random::Random;
 use crate::suite::legacy::{l_cbc_open, l_cbc_seal};
 
@@ -26,15 +26,18 @@ pub(super) struct Refresh {
 pub(super) fn refresh(
     request: &RefreshI,
     purpose: Purpose,
-    record: Option<Record>,
+    record: Record,
     random: &mut dyn Random,
 ) -> Result<(Refresh, RefreshIi), CloseReason> {
-    let record = record.unwrap_or_default();
     let mut known = false;
     for slot in Slot::BOTH {
         let Some(credential) = record.credential(slot) else { continue };
         if credential.dev_id.as_bytes() != &request.dev_id {
             continue;
+        }
+        if record.standing == Standing::Disabled {
+            // It forgets nothing of what it needs to come back, and who does not know the DevID is told what all are.
+            return Err(CloseReason::ShutOut);
         }
         known = true;
         if let Some(r1) = open_challenge(&credential.master_key, request.challenge) {
