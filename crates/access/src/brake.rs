@@ -1,33 +1,42 @@
 //! The storm brake (osap-wire 9.3): legacy devices answer CONNACK 11 with a whole LBS round at once, 15 a second.
 //! From the third 11 in a row the CONNACK is held back.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use vestibule_platform::DeviceId;
 
-const FREE: u32 = 2;
-const HOLD: Duration = Duration::from_secs(5);
+use crate::budget::Budget;
 
-/// Refusals in a row, for registered devices only: what is counted cannot be made to grow by strangers.
-#[derive(Default)]
+const FREE: u16 = 2;
+const HOLD: Duration = Duration::from_secs(5);
+/// Refusals further apart than this are no storm. A device that does not come back is forgotten.
+const ROW_MS: i64 = 60_000;
+
+/// Refusals in a row, for registered devices only.
 pub(crate) struct Brake {
-    in_a_row: Mutex<HashMap<DeviceId, u32>>,
+    in_a_row: Budget<DeviceId>,
+}
+
+impl Default for Brake {
+    fn default() -> Self {
+        Brake { in_a_row: Budget::new("connack_11", FREE, ROW_MS) }
+    }
 }
 
 impl Brake {
     /// Another 11 for the device; how long to hold it back.
-    pub(crate) fn refused(&self, device: DeviceId) -> Duration {
-        let mut in_a_row = self.in_a_row.lock();
-        let count = in_a_row.entry(device).or_insert(0);
-        *count = count.saturating_add(1);
-        if *count > FREE { HOLD } else { Duration::ZERO }
+    pub(crate) fn refused(&self, device: DeviceId, now: i64) -> Duration {
+        if self.in_a_row.take(&device, now) {
+            return Duration::ZERO;
+        }
+        self.in_a_row.failed(&device, now);
+        metrics::counter!("vestibule_das_connacks_held_total").increment(1);
+        HOLD
     }
 
-    /// The device is in.
+    /// The device is in, or gone.
     pub(crate) fn accepted(&self, device: DeviceId) {
-        self.in_a_row.lock().remove(&device);
+        self.in_a_row.forget(&device);
     }
 }
 
@@ -36,13 +45,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn osap_9_3_the_third_refusal_in_a_row_is_held_back() {
+    fn osap_9_3_from_the_third_refusal_in_a_row_on_they_are_held_back() {
         let brake = Brake::default();
         let device = DeviceId::mint();
-        assert_eq!(brake.refused(device), Duration::ZERO);
-        assert_eq!(brake.refused(device), Duration::ZERO);
-        assert_eq!(brake.refused(device), HOLD);
+        let mut now = 1_000_000;
+        for free in [true, true, false, false, false] {
+            assert_eq!(brake.refused(device, now), if free { Duration::ZERO } else { HOLD });
+            assert_eq!(brake.refused(DeviceId::mint(), now), Duration::ZERO, "another device");
+            now += 5_000;
+        }
         brake.accepted(device);
-        assert_eq!(brake.refused(device), Duration::ZERO);
+        assert_eq!(brake.refused(device, now), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_row_ends_when_nothing_comes_for_a_while() {
+        let brake = Brake::default();
+        let device = DeviceId::mint();
+        let last = (0..5).map(|_| brake.refused(device, 0)).last();
+        assert_eq!(last, Some(HOLD));
+        assert_eq!(brake.refused(device, ROW_MS - 1), HOLD, "the last one counts");
+        assert_eq!(brake.refused(device, 3 * ROW_MS), Duration::ZERO);
     }
 }

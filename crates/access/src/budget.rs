@@ -1,103 +1,135 @@
 //! Budgets of failures: who fails too often in a while is not looked at any more (osap-wire 13.2.3).
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::marker::PhantomData;
 
 use parking_lot::Mutex;
 
-/// Keys remembered at the same time; more than that are taken for spent.
-const REMEMBERED: usize = 65_536;
+use crate::window::{Span, Window};
 
-/// How many failures each key may have in a window of time that begins with its first attempt.
-pub(crate) struct Budget<K> {
-    failures: u8,
-    window_ms: i64,
-    spent: Mutex<Remembered<K>>,
+/// Sets of a table, and keys in each.
+const SETS: usize = 16_384;
+const WAYS: usize = 8;
+
+/// How many failures each key may have in any window of time.
+///
+/// The table has room for 131,072 keys and never takes more than 4 MiB, whatever the flood. A key is known by its hash
+/// under a secret of the process, which also says in which set of eight it is. In a full set the key with the fewest
+/// failures makes room, of several the one that has not failed for longest. To have his own failures forgotten an attacker
+/// must bring eight others in the same set to as many, and does not know which are: he has to spend the budgets of about
+/// the whole table.
+pub(crate) struct Budget<K: ?Sized> {
+    name: &'static str,
+    limit: u16,
+    span: Span,
+    hasher: RandomState,
+    /// Sets are made when they are needed.
+    sets: Mutex<Vec<Option<Box<Set>>>>,
+    keys: PhantomData<fn(&K)>,
 }
 
-struct Remembered<K> {
-    keys: HashMap<K, Spent>,
-    /// When those whose window is over were last looked for.
-    swept: i64,
+type Set = [Entry; WAYS];
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Entry {
+    hash: u64,
+    failures: Window,
 }
 
-struct Spent {
-    failures: u8,
-    since: i64,
+impl<K: Hash + ?Sized> Budget<K> {
+    /// A table whose keys may have `limit` failures in `window_ms`; `name` is for its metrics.
+    pub(crate) fn new(name: &'static str, limit: u16, window_ms: i64) -> Budget<K> {
+        Budget {
+            name,
+            limit,
+            span: Span::of_ms(window_ms),
+            hasher: RandomState::new(),
+            sets: Mutex::new(vec![None; SETS]),
+            keys: PhantomData,
+        }
+    }
+
+    /// Whether another attempt may be looked at.
+    pub(crate) fn has_left(&self, key: &K, now: i64) -> bool {
+        let hash = self.hasher.hash_one(key);
+        let sets = self.sets.lock();
+        let set = sets.get(index(hash)).and_then(Option::as_deref);
+        let entry = set.and_then(|set| set.iter().find(|entry| entry.hash == hash));
+        entry.is_none_or(|entry| self.allows(entry, now))
+    }
+
+    /// Counts a failure before it happens, if one is left. Of attempts at the same moment so many are looked at as may
+    /// fail. [`give_back`](Self::give_back) when it was none.
+    pub(crate) fn take(&self, key: &K, now: i64) -> bool {
+        self.with_entry(key, now, |entry| {
+            let may = self.allows(entry, now);
+            if may {
+                entry.failures.add(self.span, now);
+            }
+            may
+        })
+    }
+
+    /// What was taken did not fail.
+    pub(crate) fn give_back(&self, key: &K, now: i64) {
+        self.with_entry(key, now, |entry| entry.failures.take_back(self.span, now));
+    }
+
+    /// Counts a failure, whether or not one is left.
+    pub(crate) fn failed(&self, key: &K, now: i64) {
+        self.with_entry(key, now, |entry| entry.failures.add(self.span, now));
+    }
+
+    /// Forgets the failures of a key.
+    pub(crate) fn forget(&self, key: &K) {
+        let hash = self.hasher.hash_one(key);
+        if let Some(Some(set)) = self.sets.lock().get_mut(index(hash)) {
+            set.iter_mut().filter(|entry| entry.hash == hash).for_each(|entry| *entry = Entry::default());
+        }
+    }
+
+    fn allows(&self, entry: &Entry, now: i64) -> bool {
+        entry.failures.count(self.span, now) < u32::from(self.limit)
+    }
+
+    fn with_entry<T>(&self, key: &K, now: i64, change: impl FnOnce(&mut Entry) -> T) -> T {
+        let hash = self.hasher.hash_one(key);
+        let mut sets = self.sets.lock();
+        let set = sets[index(hash)].get_or_insert_default();
+        let place = match set.iter().position(|entry| entry.hash == hash) {
+            Some(place) => place,
+            None => {
+                let (place, failures) = self.least(set, now);
+                if failures > 0 {
+                    metrics::counter!("vestibule_budget_evictions_total", "budget" => self.name).increment(1);
+                }
+                set[place] = Entry { hash, failures: Window::default() };
+                place
+            }
+        };
+        change(&mut set[place])
+    }
+
+    /// The entry that makes room, and what is lost with it.
+    fn least(&self, set: &Set, now: i64) -> (usize, u32) {
+        let mut least = (0, set[0].failures.count(self.span, now));
+        for (place, entry) in set.iter().enumerate().skip(1) {
+            let failures = entry.failures.count(self.span, now);
+            let older = || set[least.0].failures.is_newer_than(&entry.failures);
+            if failures < least.1 || (failures == least.1 && older()) {
+                least = (place, failures);
+            }
+        }
+        least
+    }
 }
 
-impl<K: Hash + Eq> Budget<K> {
-    pub(crate) fn new(failures: u8, window_ms: i64) -> Budget<K> {
-        Budget { failures, window_ms, spent: Mutex::new(Remembered { keys: HashMap::new(), swept: 0 }) }
-    }
-
-    /// Whether another attempt may be looked at. It counts as a failure, so that many at once do not all pass, until it
-    /// is [given back](Budget::give_back).
-    pub(crate) fn take(&self, key: K, now: i64) -> bool {
-        let mut spent = self.spent.lock();
-        let Remembered { keys, swept } = &mut *spent;
-        let is_over = |spent: &Spent| now.saturating_sub(spent.since) >= self.window_ms;
-        if keys.len() >= REMEMBERED && now.saturating_sub(*swept) >= self.window_ms / 16 {
-            *swept = now;
-            keys.retain(|_, spent| !is_over(spent));
-        }
-        if keys.len() >= REMEMBERED && !keys.contains_key(&key) {
-            return false;
-        }
-        let entry = keys.entry(key).or_insert(Spent { failures: 0, since: now });
-        if is_over(entry) {
-            *entry = Spent { failures: 0, since: now };
-        }
-        let has_left = entry.failures < self.failures;
-        if has_left {
-            entry.failures += 1;
-        }
-        has_left
-    }
-
-    /// The attempt was no failure.
-    pub(crate) fn give_back(&self, key: &K) {
-        if let Some(spent) = self.spent.lock().keys.get_mut(key) {
-            spent.failures = spent.failures.saturating_sub(1);
-        }
-    }
+/// The set a key is in.
+fn index(hash: u64) -> usize {
+    const { assert!(SETS.is_power_of_two()) };
+    // The whole hash is the mark of the entry: the part taken here is no loss.
+    (hash >> 32) as usize & (SETS - 1)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_fails_too_often_waits_for_the_end_of_the_window() {
-        let budget = Budget::new(5, 1_000);
-        for n in 0..5 {
-            assert!(budget.take("a", n));
-        }
-        assert!(!budget.take("a", 999) && budget.take("b", 999));
-        for n in 0..5 {
-            assert!(budget.take("a", 1_000 + n), "and has its whole budget again");
-        }
-        assert!(!budget.take("a", 1_010));
-    }
-
-    #[test]
-    fn what_was_no_failure_costs_nothing() {
-        let budget = Budget::new(1, 1_000);
-        for _ in 0..3 {
-            assert!(budget.take("a", 0));
-            assert!(!budget.take("a", 0), "one at a time");
-            budget.give_back(&"a");
-        }
-    }
-
-    #[test]
-    fn what_is_remembered_has_a_bound() {
-        let budget = Budget::new(1, 1_000);
-        for key in 0..REMEMBERED {
-            assert!(budget.take(key, 0));
-        }
-        assert!(!budget.take(REMEMBERED, 0));
-        assert!(budget.take(REMEMBERED, 1_000), "the others have had their time");
-        assert_eq!(budget.spent.lock().keys.len(), 1);
-    }
-}
+mod tests;

@@ -8,6 +8,8 @@ use osap::suite::Generation;
 use vestibule_broker::EndReason;
 use vestibule_platform::{Fact, Step};
 
+use crate::attempts::Spent;
+
 fn step_of(run: Option<Run>) -> Step {
     if run == Some(Run::PlainRefresh) { Step::Refresh } else { Step::Authentication }
 }
@@ -48,6 +50,25 @@ pub(crate) fn lbs_refusal(run: Option<Run>, reason: &CloseReason, peer: Option<I
 pub(crate) fn disabled(run: Option<Run>, peer: Option<IpAddr>) -> Fact {
     let text = "The device is disabled, so that it was refused. Enable it to let it in.";
     Fact::failure(step_of(run), "disabled", text, peer)
+}
+
+/// An authentication that was not looked at, because too many have failed (osap-wire 13.2.3).
+pub(crate) fn too_many_attempts(spent: Spent, peer: Option<IpAddr>) -> Fact {
+    let text = match spent {
+        Spent::Serial => {
+            "Too many failed attempts with this serial in the last hour: its code is not looked at for now (the device was \
+             told 6). `vestibule device enrol` lets it try at once. With the keys it was given it still gets in."
+        }
+        Spent::Address => {
+            "Too many failed attempts from this address in the last minute: no code from there is looked at for now (the \
+             device was told 6); it comes back by itself."
+        }
+        Spent::Network => {
+            "Too many failed attempts from this network in the last minute: no code from there is looked at for now (the \
+             device was told 6); it comes back by itself."
+        }
+    };
+    Fact::failure(Step::Authentication, "too_many_attempts", text, peer)
 }
 
 /// A run that broke off.

@@ -15,28 +15,23 @@ use osap::{Random as _, SystemRandom};
 use parking_lot::Mutex;
 use vestibule_platform::DeviceId;
 
+use crate::window::{Span, Window};
+
 /// How many messages that do not open end a key, and in which time (13.2.5).
-const ERRORS: u8 = 10;
-const ERROR_WINDOW_MS: i64 = 60_000;
+const ERRORS: u32 = 10;
+const ERROR_WINDOW: Span = Span::of_ms(60_000);
 
 /// The memory of one session key.
 pub(crate) struct KeyState {
     key: SessionKey,
     seen: Mutex<SeqWindow>,
-    errors: Mutex<Errors>,
+    errors: Mutex<Window>,
     given_up: AtomicBool,
     ours: AtomicBool,
     shadow: AtomicBool,
     /// The same of sub-devices behind it.
     shadow_children: Mutex<BTreeSet<DeviceId>>,
     last_seq: AtomicU32,
-}
-
-/// Messages that did not open, and since when they are counted.
-#[derive(Default)]
-struct Errors {
-    count: u8,
-    since: i64,
 }
 
 impl KeyState {
@@ -49,11 +44,8 @@ impl KeyState {
     /// under it is accepted (13.2.5).
     pub(crate) fn failed(&self, now: i64) -> bool {
         let mut errors = self.errors.lock();
-        if now.saturating_sub(errors.since) > ERROR_WINDOW_MS {
-            *errors = Errors { count: 0, since: now };
-        }
-        errors.count = errors.count.saturating_add(1);
-        if errors.count < ERRORS {
+        errors.add(ERROR_WINDOW, now);
+        if errors.count(ERROR_WINDOW, now) < ERRORS {
             return false;
         }
         self.given_up.store(true, Ordering::Release);
@@ -179,8 +171,12 @@ mod tests {
         let state = states.get(DeviceId::mint(), &key(1)).expect("usable");
         for minute in 0..5 {
             for _ in 0..9 {
-                assert!(!state.failed(1_000_000 + minute * 61_000));
+                assert!(!state.failed(1_000_000 + minute * 67_000));
             }
         }
+        // The end of one minute and the beginning of the next are a minute as well.
+        let state = states.get(DeviceId::mint(), &key(1)).expect("usable");
+        assert!((0..9).all(|_| !state.failed(1_059_999)));
+        assert!(state.failed(1_060_001));
     }
 }

@@ -9,12 +9,15 @@ use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
 use osap::lbs::{Decoy, Record, Run, Slot, Stage};
 use osap::suite::Generation;
 use osap::{Random, ResultCode, Serial, SystemRandom};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use vestibule_platform::{Device, Platform, UpdateError};
 
 use crate::assignment::Assignment;
+use crate::attempts::{Attempts, Claim, FailureLimits, Spent};
+use crate::origin::Origin;
 use crate::pool::ComputePool;
 use crate::{explain, record};
 
@@ -30,6 +33,8 @@ pub struct LbsConfig {
     /// A refused code is answered no sooner than this after the request (osap-wire 13.2.3): what is read of a known serial
     /// from the disk, and not of an unknown one, does not show.
     pub refusal_pace: Duration,
+    /// How often a code may be tried.
+    pub failures: FailureLimits,
     /// Whether generation G0 is served (osap-wire 7).
     pub g0: bool,
 }
@@ -41,6 +46,7 @@ impl Default for LbsConfig {
             run_timeout: Duration::from_secs(30),
             max_frame: ServerPolicy::MAX_FRAME,
             refusal_pace: Duration::from_millis(25),
+            failures: FailureLimits::default(),
             g0: false,
         }
     }
@@ -57,6 +63,7 @@ pub struct Lbs {
     config: LbsConfig,
     random: RandomSource,
     decoy: Decoy,
+    attempts: Attempts,
 }
 
 /// How a connection ended that did not get through.
@@ -87,14 +94,24 @@ impl Lbs {
         random: RandomSource,
     ) -> Arc<Lbs> {
         let decoy = Decoy::draw(&mut SystemRandom);
-        Arc::new(Lbs { platform, assignment, pool, config, random, decoy })
+        let attempts = Attempts::new(config.failures);
+        Arc::new(Lbs { platform, assignment, pool, config, random, decoy, attempts })
     }
 
     /// Serves one connection: one run of one device.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let local = stream.local_addr().map_or(peer.ip(), |local| local.ip());
         let mut connection = Connection { stream, received: Vec::new() };
-        let mut visit = Visit { lbs: &self, peer, local, device: None, generation: None, run: None };
+        let mut visit = Visit {
+            lbs: &self,
+            origin: Origin::from(peer.ip()),
+            local,
+            device: None,
+            claim: None,
+            generation: None,
+            run: None,
+            spent: None,
+        };
         let outcome = match tokio::time::timeout(self.config.run_timeout, visit.run(&mut connection)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut),
@@ -106,12 +123,16 @@ impl Lbs {
 /// One device's visit at the LBS.
 struct Visit<'a> {
     lbs: &'a Lbs,
-    peer: SocketAddr,
+    origin: Origin,
     local: IpAddr,
     device: Option<Arc<Device>>,
+    /// Who it says it is, once its authentication was looked at: then a failure counts.
+    claim: Option<Claim>,
     /// A property of this run alone: what the device is given is the same in all generations.
     generation: Option<Generation>,
     run: Option<Run>,
+    /// Why its authentication was not looked at.
+    spent: Option<Spent>,
 }
 
 impl Visit<'_> {
@@ -134,9 +155,13 @@ impl Visit<'_> {
                 }
                 Output::Lookup(serial) => {
                     self.device = self.lbs.platform.device_by_serial(serial.as_str());
-                    match self.record(&serial).await {
-                        Some(record) => server.handle_record(record, &mut *random),
-                        None => server.handle_unavailable(),
+                    if server.run().is_none() {
+                        self.look_at(&mut server, &serial, &mut *random).await;
+                    } else {
+                        match self.record(&serial).await {
+                            Some(record) => server.handle_record(record, &mut *random),
+                            None => server.handle_unavailable(),
+                        }
                     }
                 }
                 Output::Compute => {
@@ -170,6 +195,37 @@ impl Visit<'_> {
                     return Err(Failure::Closed(reason));
                 }
             }
+        }
+    }
+
+    /// Looks at an authentication, unless too many have failed (osap-wire 13.2.3). A refresh never comes here: who holds a
+    /// master key cannot be locked out by strangers.
+    async fn look_at(&mut self, server: &mut Server, serial: &Serial, random: &mut (dyn Random + Send)) {
+        let (attempts, clock) = (&self.lbs.attempts, self.lbs.platform.clock());
+        let claim = Claim::of(serial.as_str(), self.device.as_deref());
+        // Before anything is done for it.
+        if let Some(spent) = attempts.spent(&claim, self.origin, clock.now_ms()) {
+            self.spent = Some(spent);
+            return server.handle_unavailable();
+        }
+        let record = self.record(serial).await;
+        // Again, and now it counts: others may have come while the record was read.
+        let attempt = match attempts.begin(&claim, self.origin, clock.now_ms()) {
+            Ok(attempt) => attempt,
+            Err(spent) => {
+                self.spent = Some(spent);
+                return server.handle_unavailable();
+            }
+        };
+        match record {
+            Some(record) => server.handle_record(record, random),
+            None => server.handle_unavailable(),
+        }
+        if server.refusal() == Some(ResultCode::CodeRefused) {
+            attempt.failed();
+        } else {
+            drop(attempt);
+            self.claim = Some(claim);
         }
     }
 
@@ -226,10 +282,18 @@ impl Visit<'_> {
 
     /// Counts and tells how the visit ended.
     fn note(self, outcome: Result<(), Failure>) {
+        let platform = &self.lbs.platform;
+        if let (Err(Failure::Closed(CloseReason::Signature | CloseReason::Point)), Some(claim)) =
+            (&outcome, &self.claim)
+        {
+            self.lbs.attempts.failed(claim, self.origin, platform.clock().now_ms());
+        }
+        let peer = self.origin.address;
         let run = self.run.map_or("unknown", Run::as_str);
         let generation = self.generation.map_or("unknown", Generation::as_str);
         let (result, detail) = match &outcome {
             Ok(()) => ("ok", String::new()),
+            Err(_) if let Some(spent) = self.spent => (spent.as_str(), "too many attempts have failed".to_owned()),
             Err(Failure::Closed(reason)) => (reason.as_str(), reason.to_string()),
             Err(Failure::Lost) => ("connection_lost", "the peer closed the connection".to_owned()),
             Err(Failure::TimedOut) => ("timeout", "the peer was too slow".to_owned()),
@@ -238,18 +302,24 @@ impl Visit<'_> {
         let labels = [("run", run), ("generation", generation), ("result", result)];
         metrics::counter!("vestibule_lbs_runs_total", &labels).increment(1);
         let serial = self.device.as_ref().map_or("", |device| &device.serial);
-        tracing::debug!(peer = %self.peer, serial, run, generation, result, detail, "LBS run ended");
+        tracing::debug!(%peer, serial, run, generation, result, detail, "LBS run ended");
         let Some(device) = &self.device else { return };
-        let ip = Some(self.peer.ip());
+        let ip = Some(peer);
         let fact = match outcome {
             Ok(()) => explain::authenticated(self.run, self.generation, ip),
+            Err(_) if let Some(spent) = self.spent => {
+                if spent == Spent::Serial {
+                    platform.misdeed(device, "device.guessed", json!({"address": peer.to_string()}));
+                }
+                explain::too_many_attempts(spent, ip)
+            }
             Err(Failure::Closed(CloseReason::Disabled | CloseReason::ShutOut)) => explain::disabled(self.run, ip),
             Err(Failure::Closed(reason)) => explain::lbs_refusal(self.run, &reason, ip),
             Err(Failure::Lost) => explain::lbs_broken(self.run, "connection_lost", ip),
             Err(Failure::TimedOut) => explain::lbs_broken(self.run, "timeout", ip),
             Err(Failure::Overloaded) => explain::lbs_broken(self.run, "overloaded", ip),
         };
-        self.lbs.platform.fact(device, fact);
+        platform.fact(device, fact);
     }
 }
 

@@ -5,16 +5,20 @@
 //! devices, their secrets, their presence and their reports are the platform's.
 
 mod assignment;
+mod attempts;
 mod brake;
 mod budget;
 mod das;
 mod explain;
 mod key_state;
 mod lbs;
+mod origin;
 mod pool;
 mod record;
+mod window;
 
 pub use assignment::{Assignment, DasNode};
+pub use attempts::FailureLimits;
 pub use das::{Das, das_listener};
 pub use lbs::{Lbs, LbsConfig, RandomSource};
 pub use pool::ComputePool;

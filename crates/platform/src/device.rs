@@ -1,7 +1,7 @@
 //! A device: the one noun of the platform.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -50,6 +50,7 @@ pub struct Device {
     pub created: i64,
     enrol_until: AtomicI64,
     disabled: AtomicBool,
+    pardons: AtomicU32,
     parent: Mutex<Option<DeviceId>>,
     removed: AtomicBool,
     pub(crate) presence: Mutex<PresenceCell>,
@@ -71,6 +72,7 @@ impl Device {
             created: row.created,
             enrol_until: AtomicI64::new(row.enrol_until),
             disabled: AtomicBool::new(row.disabled),
+            pardons: AtomicU32::new(0),
             parent: Mutex::new(row.parent),
             removed: AtomicBool::new(false),
             presence: Mutex::new(PresenceCell::restore(row.presence.as_deref(), now)),
@@ -105,6 +107,16 @@ impl Device {
     /// Whether an operator has shut the device out.
     pub fn is_disabled(&self) -> bool {
         self.disabled.load(Ordering::Acquire)
+    }
+
+    /// How often somebody has let the device try anew since the start: enabled it, gave it another code, opened a window.
+    /// Failures of before are not held against it.
+    pub fn pardons(&self) -> u32 {
+        self.pardons.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn pardon(&self) {
+        self.pardons.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn set_disabled(&self, disabled: bool) {

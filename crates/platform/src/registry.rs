@@ -278,6 +278,8 @@ impl Platform {
             announce(&changes, &device);
             if disabled {
                 close_link(&device, "disabled");
+            } else {
+                device.pardon();
             }
             let action = if disabled { "device.disable" } else { "device.enable" };
             let (actor, device_of) = (&*actor, Some(&*device));
@@ -303,6 +305,7 @@ impl Platform {
             *secrets = Held::Stored;
             control.rotate(device.id, &code).await?;
             device.set_enrol_until(0);
+            device.pardon();
             registry.set_parent(&device, None);
             close_link(&device, "rotated");
             drop(secrets);
@@ -325,6 +328,7 @@ impl Platform {
         to_the_end(async move {
             control.set_enrol_until(device.id, until).await?;
             device.set_enrol_until(until);
+            device.pardon();
             let (actor, device_of, detail) = (&*actor, Some(&*device), json!({"until": until}));
             auditor.write(Deed { actor, action: "device.enrol", device: device_of, detail, ok: true }).await;
             Ok(until)

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use vestibule_access::{Assignment, ComputePool, Das, DasNode, Lbs, LbsConfig, das_listener};
+use vestibule_access::{Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, das_listener};
 use vestibule_api::{Api, ApiConfig};
 use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig};
 use vestibule_platform::{Platform, PlatformConfig, SystemClock, TokenFile};
@@ -164,6 +164,11 @@ impl Running {
             run_timeout: config.lbs.run_timeout,
             max_frame: config.lbs.max_frame_bytes,
             g0: config.lbs.g0,
+            failures: FailureLimits {
+                per_serial: config.lbs.max_failures_per_serial,
+                per_address: config.lbs.max_failures_per_address,
+                per_network: config.lbs.max_failures_per_network,
+            },
             ..LbsConfig::default()
         };
         let lbs = Lbs::new(Arc::clone(&self.platform), Arc::new(assignment), pool, limits);

@@ -32,7 +32,7 @@ const HOUR: i64 = 60 * 60 * 1_000;
 /// (13.2.3). It does not count for devices that are its children already, so that nobody loses what he has, nor for
 /// serials that nobody has registered, which have no code.
 pub(super) fn proof_budget() -> Budget<DeviceId> {
-    Budget::new(20, HOUR)
+    Budget::new("hub_proofs", 20, HOUR)
 }
 
 /// A proof that is looked at; over when dropped.
@@ -253,7 +253,7 @@ impl Das {
             };
             let may_be_guessed = |child: Arc<Device>| child.parent() != Some(hub.id);
             let costs = platform.device_by_serial(&serial).is_some_and(may_be_guessed);
-            let admitted = match !costs || das.proofs.take(hub.id, now) {
+            let admitted = match !costs || das.proofs.take(&hub.id, now) {
                 true => platform.admit_child(&hub, &serial, proves).await.map_err(|refused| refused.as_str()),
                 false => Err("child_guessed"),
             };
@@ -261,7 +261,7 @@ impl Das {
                 platform.fact(&hub, explain::child_refused(reason, peer));
             }
             if costs && !matches!(admitted, Err("child_unproven" | "child_guessed")) {
-                das.proofs.give_back(&hub.id);
+                das.proofs.give_back(&hub.id, now);
             }
             // A hub forgets a child that it is told is none (10.6). So it is told nothing of one that an operator may let
             // in again, that the store could not be asked about, or that was not looked at: it asks again.

@@ -123,7 +123,7 @@ impl Das {
 
     fn refuse(&self, device: &Arc<Device>, reason: &'static str, ip: IpAddr) -> Refused {
         self.fact(device, explain::login_refused(reason, Some(ip)));
-        refuse(reason, self.brake.refused(device.id))
+        refuse(reason, self.brake.refused(device.id, self.platform.clock().now_ms()))
     }
 
     fn fact(&self, device: &Arc<Device>, fact: Fact) {

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use osap::ResultCode;
-use vestibule_access::LbsConfig;
+use vestibule_access::{FailureLimits, LbsConfig};
 use vestibule_platform::Caller;
+use vestibule_store::AuditQuery;
 
-use crate::device::TestDevice;
-use crate::site::{Plan, SERIAL, Site};
+use crate::device::{TestDevice, Wire};
+use crate::site::{Plan, SERIAL, Site, eventually};
 
 #[test]
 fn osap_13_2_3_unknown_wrong_and_disabled_get_the_same_answer_and_none_comes_early() {
@@ -33,4 +34,174 @@ fn osap_13_2_3_unknown_wrong_and_disabled_get_the_same_answer_and_none_comes_ear
     }
     assert_eq!(answers[0], [0x2A, 5, 1, 1, 1, 0, ResultCode::CodeRefused.into()]);
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:02x?}");
+}
+
+/// A stranger who guesses another code at each attempt; what he is told.
+fn guess(site: &Site, serial: &str, number: u32, from: [u8; 4]) -> ResultCode {
+    let code = format!("G{number:05}");
+    let stranger = TestDevice { code, ..TestDevice::of(serial) };
+    stranger.visit_from(from.into(), site).finish().expect_err("refused").result().expect("with a result")
+}
+
+/// An address for each attempt, so that only the serial counts.
+fn anywhere(number: u32) -> [u8; 4] {
+    let [_, _, high, low] = number.to_be_bytes();
+    [127, 10 + high, low, 1]
+}
+
+fn quick() -> Site {
+    let limits = LbsConfig { refusal_pace: Duration::ZERO, ..LbsConfig::default() };
+    Site::with(Plan { limits, ..Plan::default() })
+}
+
+#[test]
+fn osap_13_2_3_after_five_failures_in_an_hour_no_code_of_the_serial_is_looked_at() {
+    let site = quick();
+    site.add(SERIAL);
+    // Known and unknown alike, and the table does not tell which is which.
+    for serial in [SERIAL, "SN0000009"] {
+        for round in 0..2u32 {
+            let at = |number| anywhere(100 * round + number);
+            for number in 0..5 {
+                assert_eq!(guess(&site, serial, number, at(number)), ResultCode::CodeRefused);
+            }
+            for number in 5..8 {
+                assert_eq!(guess(&site, serial, number, at(number)), ResultCode::Unavailable);
+            }
+            site.clock.advance(Duration::from_secs(3_600 + 400));
+        }
+    }
+    site.expect_fact("too_many_attempts");
+}
+
+#[test]
+fn osap_13_2_3_who_holds_a_master_key_is_never_locked_out() {
+    let site = quick();
+    site.add(SERIAL);
+    let mut device = TestDevice::new();
+    let (_mqtt, _) = device.come_in(&site);
+    for number in 0..8 {
+        guess(&site, SERIAL, number, [127, 0, 0, 1]);
+    }
+    // From the very address of the attacker.
+    for number in 0..40 {
+        guess(&site, &format!("X{number}"), number, [127, 0, 0, 1]);
+    }
+    let session = device.authenticate(&site);
+    assert_eq!(device.log_in(&site, &session).0, 0);
+    let mut forgetful = device.clone();
+    forgetful.forget_master_key();
+    assert_eq!(forgetful.refused(&site), ResultCode::Unavailable, "a refresh that begins with the code is an AUTH-I");
+}
+
+#[test]
+fn osap_13_2_3_a_locked_serial_is_told_in_why_and_audit_and_an_operator_lets_it_try_at_once() {
+    let site = quick();
+    let device = site.add(SERIAL);
+    let lock = |from: u32| {
+        for number in 0..6 {
+            guess(&site, SERIAL, number, anywhere(from + number));
+        }
+        assert_eq!(TestDevice::new().refused(&site), ResultCode::Unavailable, "also with the right code");
+    };
+    lock(0);
+    let last = device.last_failure().expect("a failure");
+    assert_eq!(last.reason, "too_many_attempts");
+    assert!(last.text.starts_with("Too many failed attempts"), "{}", last.text);
+    eventually("a row of the audit", || {
+        let query = AuditQuery { limit: 10, ..AuditQuery::default() };
+        let rows = site.block_on(site.platform.audits(&query)).expect("readable");
+        rows.iter().filter(|row| row.action == "device.guessed" && row.serial.as_deref() == Some(SERIAL)).count() == 1
+    });
+
+    let by = Caller::program();
+    site.block_on(site.platform.open_enrolment(&device, Duration::from_secs(600), &by)).expect("opened");
+    assert_eq!(guess(&site, SERIAL, 6, anywhere(6)), ResultCode::CodeRefused, "five more");
+    TestDevice::new().come_in(&site);
+    lock(100);
+    site.block_on(site.platform.set_disabled(&device, true, &by)).expect("disabled");
+    assert_eq!(guess(&site, SERIAL, 7, anywhere(7)), ResultCode::Unavailable, "disabling is no pardon");
+    site.block_on(site.platform.set_disabled(&device, false, &by)).expect("enabled");
+    assert_eq!(guess(&site, SERIAL, 8, anywhere(8)), ResultCode::CodeRefused);
+}
+
+/// A device that was switched on before somebody registered it.
+#[test]
+fn osap_13_2_3_what_failed_before_a_device_was_registered_is_not_held_against_it() {
+    let site = quick();
+    for number in 0..6 {
+        guess(&site, SERIAL, number, anywhere(number));
+    }
+    site.add(SERIAL);
+    TestDevice::new().come_in(&site);
+}
+
+#[test]
+fn osap_13_2_3_twenty_failures_of_an_address_and_two_hundred_of_a_network_in_a_minute() {
+    let site = quick();
+    site.add(SERIAL);
+    let spray = |from: [u8; 4], attempts: u32| {
+        let told = (0..attempts).map(|number| guess(&site, &format!("S{}{number}", from[3]), number, from));
+        told.filter(|told| *told == ResultCode::CodeRefused).count()
+    };
+    assert_eq!(spray([127, 1, 1, 1], 30), 20);
+    let mut good = TestDevice::new();
+    let refused = good.visit_from([127, 1, 1, 1].into(), &site).finish().expect_err("refused");
+    assert_eq!(refused.result(), Some(ResultCode::Unavailable), "nobody from there is looked at");
+    let of_network: usize = (2..13).map(|host| spray([127, 1, 1, host], 20)).sum();
+    assert_eq!(of_network, 180, "twenty were the first address's");
+    // The neighbours of the attacker wait, others do not notice.
+    assert_eq!(spray([127, 1, 1, 200], 1), 0);
+    site.expect_fact("too_many_attempts");
+    good.come_in(&site);
+    site.clock.advance(Duration::from_secs(67));
+    assert_eq!(spray([127, 1, 1, 1], 30), 20);
+}
+
+/// Successes count nowhere: a whole site behind one address comes in at once.
+#[test]
+fn osap_13_2_3_successes_count_nowhere() {
+    let limits =
+        LbsConfig { failures: FailureLimits { per_serial: 1, per_address: 1, per_network: 1 }, ..LbsConfig::default() };
+    let site = Site::with(Plan { limits, ..Plan::default() });
+    for number in 0..30 {
+        let serial = format!("SN{number:07}");
+        site.add(&serial);
+        TestDevice::of(&serial).come_in(&site);
+    }
+    assert_eq!(guess(&site, SERIAL, 0, [127, 0, 0, 1]), ResultCode::CodeRefused);
+    assert_eq!(guess(&site, SERIAL, 0, [127, 0, 0, 1]), ResultCode::Unavailable);
+}
+
+/// As many attempts at the same moment are looked at as may fail.
+#[test]
+fn osap_13_2_3_many_guesses_at_once_are_no_more_guesses() {
+    let site = quick();
+    site.add(SERIAL);
+    let told: Vec<ResultCode> = std::thread::scope(|scope| {
+        let site = &site;
+        let guesses: Vec<_> =
+            (0..40).map(|number| scope.spawn(move || guess(site, SERIAL, number, anywhere(number)))).collect();
+        guesses.into_iter().map(|guess| guess.join().expect("told")).collect()
+    });
+    assert_eq!(told.iter().filter(|told| **told == ResultCode::CodeRefused).count(), 5);
+}
+
+/// A proof that is wrong after an AUTH-I that was replayed counts as well.
+#[test]
+fn osap_13_2_3_a_wrong_proof_behind_a_replayed_auth_i_is_a_failure() {
+    let site = quick();
+    site.add(SERIAL);
+    let recorded = TestDevice::new().visit(&site).auth_i();
+    for number in 0..7 {
+        let mut wire = Wire::dial_from(anywhere(number).into(), site.lbs);
+        wire.send(&recorded);
+        let answer = wire.lbs_frame().expect("AUTH-II");
+        let looked_at = answer.len() > 100;
+        assert_eq!(looked_at, number < 5, "{answer:02x?}");
+        if looked_at {
+            wire.send(&[&[0x72, 51, 1, 1, 0][..], &[0; 48]].concat());
+            assert_eq!(wire.lbs_frame().expect("refused").last(), Some(&ResultCode::CodeRefused.into()));
+        }
+    }
 }

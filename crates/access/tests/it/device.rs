@@ -1,13 +1,14 @@
 //! A device made of OSAP's client machine and a socket.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use osap::das::login::LoginRecord;
 use osap::key::{Code, SessionKey};
 use osap::lbs::client::{Client, Failure, Identity, MAX_FRAME, Output, Stored, Success};
 use osap::lbs::frame::frame_len;
 use osap::{CodeCase, ResultCode, Serial, SystemRandom};
+use socket2::{Domain, Socket, Type};
 
 use crate::mqtt::Mqtt;
 use crate::site::{CODE, PATIENCE, SERIAL, Site};
@@ -20,7 +21,18 @@ pub struct Wire {
 
 impl Wire {
     pub fn dial(address: SocketAddr) -> Wire {
-        let stream = TcpStream::connect(address).expect("the listener accepts");
+        Wire::over(TcpStream::connect(address).expect("the listener accepts"))
+    }
+
+    /// The same from an address of the loopback net.
+    pub fn dial_from(from: Ipv4Addr, address: SocketAddr) -> Wire {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((from, 0)).into()).expect("an address of this machine");
+        socket.connect(&address.into()).expect("the listener accepts");
+        Wire::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Wire {
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         stream.set_nodelay(true).expect("set");
         Wire { stream, unread: Vec::new() }
@@ -106,19 +118,24 @@ impl TestDevice {
 
     /// One visit at the LBS, not begun yet.
     pub fn visit(&self, site: &Site) -> Visit {
-        self.visit_in(CodeCase::Upper, site)
+        self.visit_in(CodeCase::Upper, Wire::dial(site.lbs))
+    }
+
+    /// The same from an address of the loopback net.
+    pub fn visit_from(&self, from: Ipv4Addr, site: &Site) -> Visit {
+        self.visit_in(CodeCase::Upper, Wire::dial_from(from, site.lbs))
     }
 
     /// The same by a device that hashes its code in lower case.
     pub fn visit_in_lower_case(&self, site: &Site) -> Visit {
-        self.visit_in(CodeCase::Lower, site)
+        self.visit_in(CodeCase::Lower, Wire::dial(site.lbs))
     }
 
-    fn visit_in(&self, case: CodeCase, site: &Site) -> Visit {
+    fn visit_in(&self, case: CodeCase, wire: Wire) -> Visit {
         let identity =
             Identity::new(Serial::new(&self.serial).expect("a serial"), Code::new(&self.code).expect("a code"));
         let client = Client::new(identity, self.stored.clone(), case);
-        Visit { wire: Wire::dial(site.lbs), client, held: None }
+        Visit { wire, client, held: None }
     }
 
     /// A whole visit that gets through.
@@ -191,6 +208,12 @@ impl Visit {
     pub fn release(&mut self) {
         let frame = self.held.take().expect("a frame is held");
         self.wire.send(&frame);
+    }
+
+    /// The AUTH-I that would be sent.
+    pub fn auth_i(mut self) -> Vec<u8> {
+        self.hold_before(0x1A);
+        self.held.expect("it is held")
     }
 
     /// Sends AUTH-I and gives the frame that answers it.

@@ -35,13 +35,16 @@ fn time_zone(config: &Config) -> Option<Broken> {
 fn ranges(config: &Config) -> Vec<Broken> {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let Config { http, lbs, das, mqtt, store, registry, .. } = config;
-    let least: [(&'static str, u64, u64); 21] = [
+    let least: [(&'static str, u64, u64); 24] = [
         ("http.max_connections", http.max_connections as u64, 1),
         ("http.max_body_bytes", http.max_body_bytes as u64, 1_024),
         ("http.request_timeout", ms(http.request_timeout), 1),
         ("lbs.max_connections", lbs.max_connections as u64, 1),
         ("lbs.run_timeout", ms(lbs.run_timeout), 1),
         ("lbs.max_frame_bytes", lbs.max_frame_bytes as u64, 512),
+        ("lbs.max_failures_per_serial", lbs.max_failures_per_serial.into(), 1),
+        ("lbs.max_failures_per_address", lbs.max_failures_per_address.into(), 1),
+        ("lbs.max_failures_per_network", lbs.max_failures_per_network.into(), 1),
         ("das.max_connections", das.max_connections as u64, 1),
         ("das.max_frame_bytes", das.max_frame_bytes as u64, 2_048),
         ("das.max_queue_bytes", das.max_queue_bytes as u64, das.max_frame_bytes as u64),

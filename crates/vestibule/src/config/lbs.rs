@@ -24,6 +24,12 @@ pub struct Lbs {
     /// Largest frame taken from a device, in bytes.
     #[serde(with = "text::bytes")]
     pub max_frame_bytes: usize,
+    /// Failed authentications looked at for one serial in an hour (osap-wire 13.2.3).
+    pub max_failures_per_serial: u16,
+    /// Failed authentications looked at from one address in a minute.
+    pub max_failures_per_address: u16,
+    /// Failed authentications looked at from one network, /24 or /64, in a minute.
+    pub max_failures_per_network: u16,
 }
 
 impl Default for Lbs {
@@ -34,6 +40,9 @@ impl Default for Lbs {
             max_connections: 4_096,
             run_timeout: Duration::from_secs(30),
             max_frame_bytes: 1_024,
+            max_failures_per_serial: 5,
+            max_failures_per_address: 20,
+            max_failures_per_network: 200,
         }
     }
 }
