@@ -12,14 +12,21 @@ const HOLD: Duration = Duration::from_secs(5);
 /// Refusals further apart than this are no storm. A device that does not come back is forgotten.
 const ROW_MS: i64 = 60_000;
 
+/// From one look-up in the store to the next.
+const LOOK_UP_MS: i64 = 1_000;
+
 /// Refusals in a row, for registered devices only.
 pub(crate) struct Brake {
     in_a_row: Budget<DeviceId>,
+    look_ups: Budget<DeviceId>,
 }
 
 impl Default for Brake {
     fn default() -> Self {
-        Brake { in_a_row: Budget::new("connack_11", FREE, ROW_MS) }
+        Brake {
+            in_a_row: Budget::new("connack_11", FREE, ROW_MS),
+            look_ups: Budget::new("store_look_ups", 1, LOOK_UP_MS),
+        }
     }
 }
 
@@ -32,6 +39,11 @@ impl Brake {
         self.in_a_row.failed(&device, now);
         metrics::counter!("vestibule_das_connacks_held_total").increment(1);
         HOLD
+    }
+
+    /// Whether the store may be asked before the device is sent away: not at the pace of somebody who floods.
+    pub(crate) fn may_look_up(&self, device: DeviceId, now: i64) -> bool {
+        self.look_ups.take(&device, now)
     }
 
     /// The device is in, or gone.

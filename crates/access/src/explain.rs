@@ -93,6 +93,12 @@ pub(crate) fn sent_for_new_key(peer: Option<IpAddr>) -> Fact {
     Fact::ok(Step::Login, "sent_for_new_key", text, peer)
 }
 
+/// A login under a session key that has served its time (osap-wire 13.2.8).
+pub(crate) fn session_key_too_old(peer: Option<IpAddr>) -> Fact {
+    let text = "The device's session key was 24 hours old; it was sent back for a new one.";
+    Fact::ok(Step::Login, "session_key_too_old", text, peer)
+}
+
 /// A login that was refused.
 pub(crate) fn login_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact {
     let text = match reason {

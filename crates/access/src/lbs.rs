@@ -258,7 +258,7 @@ impl Visit<'_> {
                 // the device comes back for one that did not.
                 committed.session_key = None;
             }
-            Ok(record::stored(&record, now))
+            Ok(record::stored(&record, present, now))
         });
         match updated.await {
             Ok(()) => {

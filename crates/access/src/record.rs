@@ -29,17 +29,25 @@ pub(crate) fn credentials(stored: &Credentials) -> Record {
     }
 }
 
-/// What is to be stored of a record.
-pub(crate) fn stored(record: &Record, now: i64) -> Credentials {
+/// What is to be stored of a record in place of what is stored at present. A session key keeps its age.
+pub(crate) fn stored(record: &Record, present: &Credentials, now: i64) -> Credentials {
+    let made = |session_key: &Option<Secret>| {
+        let held = present.committed.iter().chain(&present.candidate);
+        let mut same = held.filter(|held| session_key.is_some() && held.session_key == *session_key);
+        same.next().map_or(now, |held| held.created)
+    };
     let lower = record.code_case == Some(CodeCase::Lower);
-    let store = |credential: &OsapCredential| Credential {
-        suite: credential.suite.as_str().to_owned(),
-        epoch: i64::try_from(credential.epoch).unwrap_or(i64::MAX),
-        dev_id: credential.dev_id.as_str().to_owned(),
-        master_key: Secret::new(credential.master_key.as_bytes().as_slice()),
-        session_key: credential.session_key.as_ref().map(|key| Secret::new(key.as_bytes().as_slice())),
-        created: now,
-        code_case_lower: lower,
+    let store = |credential: &OsapCredential| {
+        let session_key = credential.session_key.as_ref().map(|key| Secret::new(key.as_bytes().as_slice()));
+        Credential {
+            suite: credential.suite.as_str().to_owned(),
+            epoch: i64::try_from(credential.epoch).unwrap_or(i64::MAX),
+            dev_id: credential.dev_id.as_str().to_owned(),
+            master_key: Secret::new(credential.master_key.as_bytes().as_slice()),
+            created: made(&session_key),
+            session_key,
+            code_case_lower: lower,
+        }
     };
     Credentials { committed: record.committed.as_ref().map(store), candidate: record.candidate.as_ref().map(store) }
 }

@@ -49,6 +49,13 @@ impl Platform {
         self.load_secrets(device, &mut held).await
     }
 
+    /// The device's secrets as the store has them now, whatever is in memory.
+    pub async fn stored_secrets(&self, device: &Device) -> Result<Arc<Secrets>, StoreError> {
+        let mut held = device.secrets.lock().await;
+        *held = Held::Stored;
+        self.load_secrets(device, &mut held).await
+    }
+
     /// Changes the device's credentials: `change` gets the present ones and returns the new ones. Changes of one
     /// device run one after another; the new ones are durable when this returns.
     pub async fn update_credentials<E>(

@@ -9,7 +9,7 @@ use osap::das::login::{self, LoginError, LoginRecord};
 use osap::key::SessionKey;
 use osap::lbs::{Credential, Record};
 use vestibule_broker::{Admitted, Login, Refused, SessionId};
-use vestibule_platform::{Device, Fact, Platform};
+use vestibule_platform::{Credentials, Device, Fact, Platform};
 
 use super::children::Children;
 use super::link::OsapLink;
@@ -20,8 +20,23 @@ use crate::{explain, record};
 /// How the version of our SDK begins in a login record.
 const OUR_SDK: &str = "vestibule";
 
+/// A session key of this age lets nobody in any more (13.2.8); a connection keeps the one it has.
+const MAX_KEY_AGE_MS: i64 = 24 * 60 * 60 * 1_000;
+
 /// The realm of OSAP sessions; the principal is the serial.
 const REALM: &str = "osap";
+
+/// What a CONNECT has shown.
+enum Shown {
+    /// The session key of the device.
+    Key(Arc<KeyState>),
+    /// The same, and it has served its time.
+    OldKey,
+    /// The key of its last authentication, which is used for nothing.
+    Candidate,
+    /// Nothing that lets it in.
+    Nothing(&'static str),
+}
 
 impl Das {
     pub(super) async fn log_in(&self, login: Login<'_>) -> Result<Admitted<DasSession>, Refused> {
@@ -33,7 +48,6 @@ impl Das {
         if device.is_disabled() {
             return Err(self.refuse(&device, "disabled", ip));
         }
-        let will = login.connect.will.as_ref().map(|will| will.payload);
         let secrets = match self.platform.secrets(&device).await {
             Ok(secrets) => secrets,
             Err(error) => {
@@ -41,43 +55,71 @@ impl Das {
                 return Err(self.refuse(&device, "unavailable", ip));
             }
         };
-        let record = record::credentials(&secrets.credentials);
+        let mut credentials = &secrets.credentials;
+        let mut shown = self.shown(&device, &login, credentials);
+        let stored;
+        if matches!(shown, Shown::Nothing(_)) && self.brake.may_look_up(device.id, self.platform.clock().now_ms()) {
+            // What is in memory may be older than what the LBS has given out, and a device that is sent away for that comes
+            // back at once, without end (9.3).
+            stored = self.platform.stored_secrets(&device).await;
+            if let Ok(stored) = &stored
+                && stored.credentials != *credentials
+            {
+                metrics::counter!("vestibule_das_credentials_outdated_total").increment(1);
+                credentials = &stored.credentials;
+                shown = self.shown(&device, &login, credentials);
+            }
+        }
+        if !matches!(shown, Shown::Key(_)) {
+            self.spend_candidate(&device, credentials, matches!(shown, Shown::Candidate)).await;
+        }
+        let (reason, fact) = match shown {
+            Shown::Key(state) => {
+                if device.parent().is_some() {
+                    // It enrolled by itself, and the store could not take that down then.
+                    self.platform.leave_hub(&device).await;
+                }
+                return Ok(self.admit(&device, &login, state));
+            }
+            Shown::Candidate => ("sent_for_new_key", explain::sent_for_new_key(Some(ip))),
+            Shown::OldKey => ("session_key_too_old", explain::session_key_too_old(Some(ip))),
+            Shown::Nothing(reason) => return Err(self.refuse(&device, reason, ip)),
+        };
+        self.fact(&device, fact);
+        Err(refuse(reason, Duration::ZERO))
+    }
+
+    /// What the login record shows of these credentials.
+    fn shown(&self, device: &Device, login: &Login<'_>, credentials: &Credentials) -> Shown {
+        let user = login.connect.user.unwrap_or_default();
+        let will = login.connect.will.as_ref().map(|will| will.payload);
+        let record = record::credentials(credentials);
         let mut reason = "no_session_key";
         if let Some((credential, key)) = usable(record.committed.as_ref()) {
-            let proven = check(user, will, credential, key);
-            let state = proven.and_then(|record| {
-                let state = self.keys.get(device.id, key).ok_or("no_session_key")?;
-                if record.details.is_some_and(|details| details.sdk_main_version.starts_with(OUR_SDK)) {
-                    state.set_ours();
-                }
-                Ok(state)
-            });
-            match state {
-                Ok(state) => {
-                    if device.parent().is_some() {
-                        // It enrolled by itself, and the store could not take that down then.
-                        self.platform.leave_hub(&device).await;
+            match check(user, will, credential, key) {
+                Ok(_) if self.is_too_old(credentials) => return Shown::OldKey,
+                Ok(record) => {
+                    if let Some(state) = self.keys.get(device.id, key) {
+                        if record.details.is_some_and(|details| details.sdk_main_version.starts_with(OUR_SDK)) {
+                            state.set_ours();
+                        }
+                        return Shown::Key(state);
                     }
-                    return Ok(self.admit(&device, &login, state));
                 }
                 Err(why) => reason = why,
             }
         }
-        if let Some((candidate, key)) = usable(record.candidate.as_ref()) {
-            // The first CONNECT after a key agreement is answered 11, whatever it contains, and the first session
-            // key is forgotten: a listener will know it as soon as the DevID shows in 0x70 (13.2.2). It is checked
-            // once, for the commit of 5.5.
-            let shown = check(user, will, candidate, key);
-            self.spend_candidate(&device, candidate, shown.is_ok()).await;
-            match shown {
-                Ok(_) => {
-                    self.fact(&device, explain::sent_for_new_key(Some(ip)));
-                    return Err(refuse("sent_for_new_key", Duration::ZERO));
-                }
-                Err(why) => reason = why,
-            }
+        match usable(record.candidate.as_ref()).map(|(candidate, key)| check(user, will, candidate, key)) {
+            Some(Ok(_)) => Shown::Candidate,
+            Some(Err(why)) => Shown::Nothing(why),
+            None => Shown::Nothing(reason),
         }
-        Err(self.refuse(&device, reason, ip))
+    }
+
+    /// Whether the committed session key has served its time (13.2.8).
+    fn is_too_old(&self, credentials: &Credentials) -> bool {
+        let made = credentials.committed.as_ref().map_or(i64::MIN, |committed| committed.created);
+        self.platform.clock().now_ms().saturating_sub(made) >= MAX_KEY_AGE_MS
     }
 
     fn admit(&self, device: &Arc<Device>, login: &Login<'_>, state: Arc<KeyState>) -> Admitted<DasSession> {
@@ -99,8 +141,12 @@ impl Das {
         }
     }
 
-    /// Commits the candidate when the device has shown it, and forgets its session key in any case.
-    async fn spend_candidate(&self, device: &Arc<Device>, candidate: &Credential, shown: bool) {
+    /// Commits the candidate when the device has shown it, and forgets its session key in any case. The first CONNECT
+    /// after a key agreement is answered 11, whatever it contains: a listener will know the first session key as soon as the
+    /// DevID shows in 0x70 (13.2.2). It is checked once, for the commit of 5.5.
+    async fn spend_candidate(&self, device: &Arc<Device>, credentials: &Credentials, shown: bool) {
+        let record = record::credentials(credentials);
+        let Some((candidate, _)) = usable(record.candidate.as_ref()) else { return };
         let now = self.platform.clock().now_ms();
         let spent = self.platform.update_credentials(device, |present| {
             let mut record = record::credentials(present);
@@ -111,7 +157,7 @@ impl Das {
             if shown {
                 record.commit_candidate();
             }
-            Ok(record::stored(&record, now))
+            Ok(record::stored(&record, present, now))
         });
         match spent.await {
             // Its enrolment is over with the commit: who has the code may not use the window again (13.2.4).
@@ -163,7 +209,7 @@ pub(super) async fn drop_session_key(platform: Arc<Platform>, device: Arc<Device
             Some(committed) if committed.session_key.as_ref() == Some(&key) => committed.session_key = None,
             _ => return Err("the device has another key already"),
         }
-        Ok(record::stored(&record, now))
+        Ok(record::stored(&record, present, now))
     });
     if let Err(error) = dropped.await {
         tracing::debug!(serial = %device.serial, %error, "the session key stays in the store");

@@ -15,7 +15,7 @@ use vestibule_broker::{Broker, ShardsConfig};
 use vestibule_platform::{
     Caller, Clock, Credentials, Device, EventQuery, NewDevice, Platform, PlatformConfig, Record, Secret, TokenFile,
 };
-use vestibule_store::{Store, StoreConfig};
+use vestibule_store::{Control, Store, StoreConfig};
 
 /// After this a test that waits has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,6 +57,7 @@ impl Default for Plan {
 
 pub struct Site {
     pub platform: Arc<Platform>,
+    control: Control,
     pub clock: Arc<Hands>,
     pub assignment: Arc<Assignment>,
     pub lbs: SocketAddr,
@@ -80,9 +81,11 @@ impl Site {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let clock = Arc::new(Hands(AtomicI64::new(now)));
         let token = TokenFile::open(&dir.path().join("token")).expect("a token");
-        let platform = runtime.block_on(async {
+        let (platform, control) = runtime.block_on(async {
             let store = Store::open(StoreConfig::new(dir.path().join("data"))).await.expect("a store");
-            Platform::open(store, PlatformConfig::default(), Arc::clone(&clock) as _, token).await.expect("a platform")
+            let control = store.control.clone();
+            let platform = Platform::open(store, PlatformConfig::default(), Arc::clone(&clock) as _, token).await;
+            (platform.expect("a platform"), control)
         });
         let broker = Broker::start(&ShardsConfig { shards: 2 }).expect("shards");
         let shards = Arc::clone(broker.shards());
@@ -101,7 +104,7 @@ impl Site {
         let lbs = Lbs::with_random(Arc::clone(&platform), Arc::clone(&assignment), pool, plan.limits, plan.random);
         let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
         let lbs = broker.shards().listen(anywhere, 100, "lbs_legacy", serve).expect("a port");
-        Site { platform, clock, assignment, lbs, das, broker: Some(broker), runtime, dir: Some(dir) }
+        Site { platform, control, clock, assignment, lbs, das, broker: Some(broker), runtime, dir: Some(dir) }
     }
 
     /// Ends this platform and starts another one on the same data.
@@ -146,6 +149,11 @@ impl Site {
 
     pub fn credentials(&self) -> Credentials {
         self.block_on(self.platform.secrets(&self.device())).expect("readable").credentials.clone()
+    }
+
+    /// Writes credentials of a device as another process would: the platform does not hear of it.
+    pub fn store_behind(&self, device: &Device, credentials: &Credentials) {
+        self.block_on(self.control.put_credentials(device.id, credentials.clone())).expect("written");
     }
 
     /// Everything that is stored, newest first.

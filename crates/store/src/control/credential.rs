@@ -49,7 +49,7 @@ pub struct Credential {
     pub master_key: Secret,
     /// The session key, once there is one.
     pub session_key: Option<Secret>,
-    /// When it was made, Unix milliseconds.
+    /// When its session key was made, or else the credential, Unix milliseconds.
     pub created: i64,
     /// Whether the device hashes its code in lower case.
     pub code_case_lower: bool,
