@@ -2,8 +2,8 @@
 //!
 //! A hub with two children is asked for operations, is told desired values and has messages passed to it. A seeded network
 //! loses connections, delays and repeats messages, and replies to the wrong request; a connection may end while a request
-//! is on its way into it; the device reboots in the middle. Whatever happens, no operation is carried out twice, and what
-//! the platform says is true.
+//! is on its way into it, and what was sent on it, arrived or not, may come again on the next one; the device reboots in
+//! the middle. Whatever happens, no operation is carried out twice, and what the platform says is true.
 //!
 //! All three share the numbers of one session key (osap-wire 9.8), as they share its connection; each has a table of its
 //! own. A desired value may be sent again (9.5), under a new number. What is passed through is answered by its PUBACK.
@@ -16,7 +16,7 @@ use osap::das::pending::{Pending, Take};
 use osap::das::seq::SeqWindow;
 
 const RUNS: u64 = 10_000;
-const STEPS: usize = 90;
+const STEPS: usize = 100;
 /// The hub itself and its children.
 const LINES: usize = 3;
 const WINDOW: usize = 4;
@@ -54,6 +54,8 @@ struct Down {
     packet: u16,
     ask: Ask,
     ttl: Duration,
+    /// The one it was sent on.
+    connection: u32,
     again: bool,
 }
 
@@ -116,6 +118,9 @@ struct Tally {
     passed: u64,
     passed_again: u64,
     reboots: u64,
+    /// Operations that came on another connection than the one they were sent on: known already, and new.
+    known_after_cut: u64,
+    new_after_cut: u64,
 }
 
 /// Both sides and what lies between them.
@@ -129,6 +134,8 @@ struct World {
     packets: BTreeSet<u16>,
     wishes: [Wish; LINES],
     down: VecDeque<Down>,
+    /// What was sent on this connection and has arrived.
+    delivered: Vec<Down>,
     up: VecDeque<Up>,
     executor: Executor<Call>,
     passes: SeqWindow,
@@ -146,8 +153,7 @@ struct World {
 
 impl Tally {
     fn add(&mut self, more: &Tally) {
-        let Tally { done, open_ended, not_sent, strays, late, applied, set_again, passed, passed_again, reboots } =
-            more;
+        let Tally { done, open_ended, not_sent, strays, late, applied, set_again, passed, passed_again, .. } = more;
         self.done += done;
         self.open_ended += open_ended;
         self.not_sent += not_sent;
@@ -157,7 +163,9 @@ impl Tally {
         self.set_again += set_again;
         self.passed += passed;
         self.passed_again += passed_again;
-        self.reboots += reboots;
+        self.reboots += more.reboots;
+        self.known_after_cut += more.known_after_cut;
+        self.new_after_cut += more.new_after_cut;
     }
 }
 
@@ -172,6 +180,7 @@ impl World {
             packets: (1..=PACKETS).collect(),
             wishes: [Wish::default(); LINES],
             down: VecDeque::new(),
+            delivered: Vec::new(),
             up: VecDeque::new(),
             executor: Executor::new(LIMITS),
             passes: SeqWindow::new(),
@@ -210,7 +219,7 @@ impl World {
             return self.cut();
         }
         self.packets.remove(&packet);
-        self.down.push_back(Down { line, seq, packet, ask, ttl, again: false });
+        self.down.push_back(Down { line, seq, packet, ask, ttl, connection: self.connection, again: false });
     }
 
     fn invoke(&mut self) {
@@ -236,12 +245,15 @@ impl World {
     /// The oldest message arrives, now and then twice.
     fn deliver(&mut self) {
         let Some(message) = self.down.pop_front() else { return };
-        let Down { line, seq, packet, ask, ttl, again } = message;
+        let Down { line, seq, packet, ask, ttl, connection, again } = message;
+        // Nobody waits on this connection for what was sent on another one.
+        let is_carried_over = connection != self.connection;
         if self.dice.roll(4) == 0 {
             self.down.push_back(Down { again: true, ..message });
         }
-        if !again {
+        if !again && !is_carried_over {
             self.up.push_back(Up::Ack(packet));
+            self.delivered.push(message);
         }
         if let Ask::Pass { id } = ask {
             match self.passes.accept(seq) {
@@ -251,7 +263,13 @@ impl World {
             return;
         }
         let call = Call { line, seq, ask, connection: self.connection };
-        match self.executor.offer(seq, Some(self.now + ttl), call) {
+        let offer = self.executor.offer(seq, Some(self.now + ttl), call);
+        if is_carried_over && matches!(ask, Ask::Operate { .. }) {
+            let known = matches!(offer, Offer::Repeated(_));
+            self.tally.known_after_cut += u64::from(known);
+            self.tally.new_after_cut += u64::from(!known);
+        }
+        match offer {
             Offer::Begin(call) => self.begin(call),
             Offer::Repeated(Some(answer)) => {
                 self.up.push_back(Up::Reply { line, seq, ask, ok: *answer == *b"ok" });
@@ -370,9 +388,10 @@ impl World {
         }
     }
 
-    /// The connection is lost with everything on it; the device goes on, or starts anew under another key.
+    /// The connection is lost with all replies on it; the device goes on, or starts anew under another key. While it goes
+    /// on, what was sent on this connection may come on the next one, whether it had arrived or not.
     fn cut(&mut self) {
-        self.down.clear();
+        let sent: Vec<Down> = self.delivered.drain(..).chain(self.down.drain(..)).collect();
         self.up.clear();
         self.packets = (1..=PACKETS).collect();
         for line in 0..LINES {
@@ -389,6 +408,12 @@ impl World {
             // Numbers begin anew under another key.
             self.next_seq = 1;
             self.numbers.clear();
+            return;
+        }
+        for message in sent {
+            if self.dice.roll(3) == 0 {
+                self.down.push_back(message);
+            }
         }
     }
 
@@ -443,8 +468,9 @@ fn osap_9_5_nothing_is_carried_out_twice_and_every_outcome_is_true() {
         all.add(&world.tally);
     }
     // The dice are fair enough that each thing happens, or the runs would prove nothing.
-    let Tally { done, open_ended, not_sent, strays, late, applied, set_again, passed, passed_again, reboots } = all;
+    let Tally { done, open_ended, not_sent, strays, late, applied, set_again, passed, passed_again, .. } = all;
     assert!(done.min(open_ended).min(strays) > RUNS, "{all:?}");
-    assert!(not_sent.min(applied).min(passed).min(reboots) > RUNS / 4, "{all:?}");
+    assert!(not_sent.min(applied).min(passed).min(all.reboots) > RUNS / 4, "{all:?}");
+    assert!(all.known_after_cut.min(all.new_after_cut) > RUNS / 4, "{all:?}");
     assert!(late.min(set_again).min(passed_again) > RUNS / 100, "{all:?}");
 }
