@@ -207,6 +207,11 @@ impl Line {
         self.operations.lock().len()
     }
 
+    /// The oldest operation the device was sent and that is not taken yet.
+    pub fn take(&self) -> Option<Sent> {
+        self.operations.lock().pop_front()
+    }
+
     /// The next operation the device was sent.
     pub async fn operation(&self) -> Sent {
         eventually("an operation is sent", || self.waiting() > 0).await;

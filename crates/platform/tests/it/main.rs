@@ -1,5 +1,6 @@
 //! The platform over a store in a temporary directory, on a clock that only the test moves.
 
+mod any_order;
 mod audit;
 mod bed;
 mod children;
