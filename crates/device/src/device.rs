@@ -17,6 +17,7 @@ use crate::driver::{Driver, now};
 use crate::event::{Body, EventPath, InvalidEvent, Receipt, ReportError};
 use crate::hub::Hub;
 use crate::operation::OperationPath;
+use crate::owner::{self, BindError, OwnerError};
 use crate::pass;
 use crate::shared::{Counters, Shared};
 use crate::state::{LinkFault, State, StopReason};
@@ -131,6 +132,24 @@ impl Device {
     #[must_use]
     pub fn time_server(&self) -> Option<TimeServer> {
         self.shared().steering.lock().time_server.clone()
+    }
+
+    /// Asks the platform whose the device is (osap-wire 10.4): a user of the platform, or nobody. Changes that follow are
+    /// told to [`Builder::on_binding`].
+    ///
+    /// # Errors
+    /// [`OwnerError`]. The question is sent once, and its answer waited for up to 10 seconds.
+    pub async fn owner(&self) -> Result<Option<String>, OwnerError> {
+        owner::ask(self.shared()).await
+    }
+
+    /// Gives the platform the token of a user, whose the device then is (osap-wire 10.4). It is sent once, and nothing
+    /// acknowledges it: that the binding came about is told to [`Builder::on_binding`].
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind(&self, token: &str) -> Result<(), BindError> {
+        owner::bind(self.shared(), token)
     }
 
     /// Adds a child while the device runs, which makes it a hub if it was none.

@@ -12,7 +12,7 @@ use osap::das::hub::{self, AccessMode, ChildAuth, ChildProof, Children, MAX_CHIL
 use tokio::sync::watch;
 
 use crate::child::{ChildError, ChildState};
-use crate::link::Note;
+use crate::link::{Note, Number};
 use crate::operation::Operations;
 use crate::outbox::Lane;
 
@@ -306,7 +306,7 @@ impl Hub {
 fn note(command: Command, write: impl FnOnce(&mut Vec<u8>) -> Result<(), osap::das::BodyError>) -> Option<Note> {
     let mut body = Vec::new();
     write(&mut body).ok()?;
-    Some(Note { command, answers: None, body: body.into() })
+    Some(Note { command, number: Number::Next, body: body.into() })
 }
 
 #[cfg(test)]

@@ -75,7 +75,8 @@
 //!
 //! # Owner, presence, time
 //!
-//! [`Builder::on_binding`] is told when the device changes hands, [`Builder::on_challenge`] when somebody has to show that
+//! [`Device::owner`] asks whose the device is, [`Device::bind`] makes it the user's who gave it a token, and
+//! [`Builder::on_binding`] is told when it changes hands. [`Builder::on_challenge`] is told when somebody has to show that
 //! they are at the device, and [`Device::time_server`] gives the time server the platform wants the device to ask.
 //!
 //! # Errors
@@ -106,6 +107,7 @@ mod link;
 mod moving;
 mod operation;
 mod outbox;
+mod owner;
 mod pass;
 mod profile;
 mod query;
@@ -124,6 +126,7 @@ pub use device::{Attribute, Device, Event, StopError};
 pub use dial::{Dial, Dialing, TcpDial};
 pub use event::{InvalidEvent, MAX_EVENT, Receipt, ReportError};
 pub use operation::OperationError;
+pub use owner::{BindError, CommandError, OwnerError};
 pub use pass::PassThrough;
 pub use shared::Counters;
 pub use state::{LinkFault, Reason, State, StopReason};

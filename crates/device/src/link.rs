@@ -91,9 +91,19 @@ enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Note {
     pub command: Command,
-    /// The `Seq` of the request it answers; a request gets a number when it goes out.
-    pub answers: Option<u64>,
+    pub number: Number,
     pub body: Box<[u8]>,
+}
+
+/// The `Seq` of a command (osap-wire 9.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Number {
+    /// A request gets one when it goes out.
+    Next,
+    /// A request whose answer is waited for has it already.
+    Request(u64),
+    /// An answer has that of the request.
+    Answer(u64),
 }
 
 /// What a frame means to the rest of the device.
@@ -264,9 +274,10 @@ impl Link {
     /// Commands go at QoS 0 (osap-wire 9.5).
     fn publish_note<T>(&self, note: &Note, outbox: &mut Outbox<T>, out: &mut Vec<u8>) {
         let version = note.command.version();
-        let general = match note.answers {
-            Some(seq) => General::response(seq, version),
-            None => General::request(outbox.next_seq(), version),
+        let general = match note.number {
+            Number::Answer(seq) => General::response(seq, version),
+            Number::Request(seq) => General::request(seq, version),
+            Number::Next => General::request(outbox.next_seq(), version),
         };
         let topic = note.command.uplink().to_string();
         let head = PublishHead { dup: false, qos: QoS::AtMostOnce, retain: true, topic: &topic, packet_id: None };

@@ -85,6 +85,7 @@ impl<'a> Talk<'a> {
         if let Some(hub) = &mut *self.shared.hub.lock() {
             hub.handle_link_end();
         }
+        self.shared.steering.lock().handle_link_end();
         match end {
             LinkEnd::Left | LinkEnd::ForcedOffline | LinkEnd::Lost(_) if self.link.is_closed() => {
                 Box::pin(close(&mut stream)).await;

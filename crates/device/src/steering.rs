@@ -6,17 +6,19 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use osap::das::access::{KeepAlive, Redirect, RiskList};
-use osap::das::base::{Binding, Challenge, Ntp, Outcome, Presence};
+use osap::das::base::{Binding, Challenge, Ntp, Outcome, Owner, Presence};
 use osap::das::command::Command;
 use osap::das::hub::ChildVerdict;
+use osap::das::pending::Take;
 
 use crate::driver::now;
-use crate::link::Note;
+use crate::link::{Note, Number};
+use crate::owner::Questions;
 use crate::shared::Shared;
 use crate::state::State;
 
 /// The most messages of the program that wait for the task.
-const MAX_NOTES: usize = 16;
+pub(crate) const MAX_NOTES: usize = 16;
 
 /// What the platform has said, as long as the program runs.
 #[derive(Debug, Default)]
@@ -25,13 +27,21 @@ pub(crate) struct Steering {
     /// Commands that must not be sent.
     pub risk: RiskList,
     /// What the program has to say.
-    notes: Vec<Note>,
+    pub notes: Vec<Note>,
+    /// What the program has asked the platform.
+    pub questions: Option<Box<Questions>>,
 }
 
 impl Steering {
     /// What the program has said since.
     pub(crate) fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)
+    }
+
+    /// The connection is over: what was asked on it is not answered any more.
+    pub(crate) fn handle_link_end(&mut self) {
+        self.notes.retain(|note| !matches!(note.number, Number::Request(_)));
+        self.questions = None;
     }
 }
 
@@ -91,7 +101,7 @@ impl PresenceChallenge {
         if steering.notes.len() >= MAX_NOTES {
             return Err(PresenceError::Offline);
         }
-        steering.notes.push(note(Command::Presence, None, |out| presence.write(out)));
+        steering.notes.push(note(Command::Presence, Number::Next, |out| presence.write(out)));
         drop(steering);
         shared.wake.notify_one();
         Ok(())
@@ -142,12 +152,21 @@ pub(crate) fn steer(shared: &Arc<Shared>, command: Command, seq: u64, body: &[u8
             shared.steering.lock().time_server = Some(Ntp::parse(body).ok()?);
             Steer::Done
         }
+        Command::OwnerAnswer => {
+            let owner = Owner::parse(body).ok()?;
+            let Take::Found(asker) = shared.steering.lock().questions.as_mut()?.take(seq, |_| true) else {
+                return None;
+            };
+            // It may have stopped waiting.
+            let _ = asker.send(owner);
+            Steer::Done
+        }
         Command::BindingChanged => {
             let binding = Binding::parse(body).ok()?;
             if let Some(hook) = &shared.hooks.binding {
                 guarded(shared, || hook(binding.user.as_deref()));
             }
-            Steer::Answer(note(command, Some(seq), |out| Binding::write_answer(0, out)))
+            Steer::Answer(note(command, Number::Answer(seq), |out| Binding::write_answer(0, out)))
         }
         Command::Challenge => {
             let challenge = Challenge::parse(body).ok()?;
@@ -159,7 +178,7 @@ pub(crate) fn steer(shared: &Arc<Shared>, command: Command, seq: u64, body: &[u8
                 guarded(shared, || hook(challenge));
                 outcome = Outcome::OK;
             }
-            Steer::Answer(note(Command::ChallengeAnswer, Some(seq), |out| outcome.write(out)))
+            Steer::Answer(note(Command::ChallengeAnswer, Number::Answer(seq), |out| outcome.write(out)))
         }
         Command::ChildVerdict => {
             let verdict = ChildVerdict::parse(body).ok()?;
@@ -170,10 +189,10 @@ pub(crate) fn steer(shared: &Arc<Shared>, command: Command, seq: u64, body: &[u8
     Some(steer)
 }
 
-fn note(command: Command, answers: Option<u64>, write: impl FnOnce(&mut Vec<u8>)) -> Note {
+pub(crate) fn note(command: Command, number: Number, write: impl FnOnce(&mut Vec<u8>)) -> Note {
     let mut body = Vec::new();
     write(&mut body);
-    Note { command, answers, body: body.into() }
+    Note { command, number, body: body.into() }
 }
 
 /// Runs the program's own code, which may panic.

@@ -278,9 +278,10 @@ fn osap_10_5_a_pushed_keep_alive_counts_from_the_next_ping_on() {
 fn osap_9_6_commands_go_before_events_at_qos_0_and_share_their_numbers() {
     let mut bench = Bench::online();
     bench.outbox.push(DEVICE, "t".into(), (*b"{}").into(), 1).unwrap();
-    let note = |command, answers| Note { command, answers, body: (*b"{}").into() };
-    bench.link.note(note(Command::Children, None));
-    bench.link.note(note(Command::ChallengeAnswer, Some(77)));
+    let note = |command, number| Note { command, number, body: (*b"{}").into() };
+    bench.link.note(note(Command::Children, Number::Next));
+    bench.link.note(note(Command::ChallengeAnswer, Number::Answer(77)));
+    bench.link.note(note(Command::OwnerQuery, Number::Request(40)));
     let mut sent = || {
         let mut frame = bench.sent().unwrap();
         let (head, payload) = split_publish(&mut frame, &Rules::OSAP_LEGACY).unwrap();
@@ -292,6 +293,7 @@ fn osap_9_6_commands_go_before_events_at_qos_0_and_share_their_numbers() {
     let (request, response) = (Some(MsgType::Request), Some(MsgType::Response));
     assert_eq!(sent(), ("/7002/1".into(), QoS::AtMostOnce, 1, Some("V2.0.0".into()), request));
     assert_eq!(sent(), ("/1100/20245".into(), QoS::AtMostOnce, 77, Some("v2.0.0".into()), response));
+    assert_eq!(sent(), ("/1100/13381".into(), QoS::AtMostOnce, 40, Some("v2.0.0".into()), request));
     assert_eq!(sent(), ("t".into(), QoS::AtLeastOnce, 2, None, None));
 }
 

@@ -2,6 +2,7 @@
 
 mod children;
 mod life;
+mod owner;
 mod passing;
 mod server;
 mod steered;

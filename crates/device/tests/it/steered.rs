@@ -14,7 +14,7 @@ use crate::server::{CODE, Command, SERIAL, Seen, Server};
 use crate::{reach, soon};
 
 /// A device that is online.
-async fn online(server: &mut Server, configure: impl FnOnce(Builder) -> Builder) -> Device {
+pub async fn online(server: &mut Server, configure: impl FnOnce(Builder) -> Builder) -> Device {
     let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new());
     let device = configure(builder).start().unwrap();
     server.expect(first_connection()).await;
