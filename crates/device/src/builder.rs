@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use osap::das::ota::Upgrade;
 use osap::das::topic::{GLOBAL, TopicError};
 use osap::id::SerialError;
 use osap::key::CodeError;
@@ -16,6 +17,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::device::Device;
 use crate::dial::{Dial, TcpDial};
 use crate::driver::now;
+use crate::firmware::{Declared, UpgradeError, UpgradeProgress};
 use crate::hub::Hub;
 use crate::operation::{OperationError, OperationPath, Operations};
 use crate::outbox::Limits;
@@ -45,6 +47,7 @@ pub struct Builder {
     device_type: String,
     mac: String,
     operations: Operations,
+    modules: Declared,
     hooks: Hooks,
     /// The device is a hub, and these are its children.
     children: Option<Vec<ChildBuilder>>,
@@ -113,6 +116,7 @@ impl Builder {
             device_type: "device".to_owned(),
             mac: String::new(),
             operations: Operations::default(),
+            modules: Declared::default(),
             hooks: Hooks::default(),
             children: None,
         }
@@ -170,10 +174,40 @@ impl Builder {
         self
     }
 
-    /// The firmware version the platform is told, up to 64 bytes.
+    /// The firmware version the platform is told, up to 64 bytes: that of the whole, where there are modules.
     #[must_use]
     pub fn firmware(mut self, version: impl Into<String>) -> Self {
         self.firmware = version.into();
+        self
+    }
+
+    /// A module of the firmware with the version it has (osap-wire 10.3), up to 64. The platform is told after each login, and
+    /// when the version changes. A name has 1 to 64 bytes without control characters, `/`, `+` and `#`, a version up to 64
+    /// bytes. A module of the same name gets the new version.
+    #[must_use]
+    pub fn firmware_module(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        self.modules.module(name.into(), version.into());
+        self
+    }
+
+    /// Carries out orders of the platform to fetch other firmware (osap-wire 10.3), of one or more of the modules of
+    /// [`firmware_module`](Self::firmware_module). A second handler replaces the first; without one, orders are refused.
+    ///
+    /// The SDK answers the order, and says how the upgrade ended. All between is the program's: to fetch the files, which are
+    /// named without a scheme, to compare size and digest, to write them, to restart. It says how far it is with the
+    /// [`UpgradeProgress`] it is given. An order is carried out once, also when it is sent twice, and one at a time: another
+    /// one is refused meanwhile, and so is one that is not as 10.3 says or names a module the device has not.
+    ///
+    /// When the handler returns `Ok`, modules that have not ended have succeeded, but for those whose last step was
+    /// [`Rebooting`](crate::UpgradeStatus::Rebooting): of these the program says so after the restart, with
+    /// [`Device::firmware_module`]. With an error, and when the handler panics, they have failed.
+    #[must_use]
+    pub fn on_upgrade<F, Fut>(mut self, handler: F) -> Self
+    where
+        F: Fn(Upgrade, UpgradeProgress) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), UpgradeError>> + Send + 'static,
+    {
+        self.modules.on_upgrade(handler);
         self
     }
 
@@ -300,9 +334,12 @@ impl Builder {
                 source,
             })?;
         }
+        let firmware = self.modules.build(&profile.firmware);
+        let firmware = firmware.map_err(|(name, rule)| StartError::Setting { name, rule })?;
         let mut shared = Shared::new(profile, self.clock, Arc::new(self.operations), limits);
         shared.dial = self.dial;
         shared.hooks = self.hooks;
+        shared.firmware = firmware;
         if let Some(children) = self.children {
             let mut hub = Box::<Hub>::default();
             for child in children {
@@ -361,13 +398,17 @@ mod tests {
     #[tokio::test]
     async fn every_wrong_setting_is_named() {
         type Change = fn(Builder) -> Builder;
-        let settings: [(&str, Change); 6] = [
+        let settings: [(&str, Change); 10] = [
             ("keep_alive", |b| b.keep_alive(4)),
             ("queue", |b| b.queue(0, 1)),
             ("window", |b| b.window(129)),
             ("firmware", |b| b.firmware("x".repeat(65))),
             ("device_type", |b| b.device_type("x".repeat(65))),
             ("mac", |b| b.mac("x".repeat(65))),
+            ("firmware_module", |b| b.firmware_module("", "1")),
+            ("firmware_module", |b| b.firmware_module("a/b", "1")),
+            ("firmware_module", |b| (0..65).fold(b, |b, n| b.firmware_module(n.to_string(), "1"))),
+            ("on_upgrade", |b| b.on_upgrade(async |_, _| Ok(()))),
         ];
         for (expected, change) in settings {
             let error = change(builder()).start().unwrap_err();

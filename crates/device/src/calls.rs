@@ -1,10 +1,12 @@
 //! Operations under way: handed to the program, answered when it is done.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use osap::SessionKey;
 use osap::das::executor::{Executor, Limits, Offer};
+use osap::das::ota;
 use osap::das::reply::{FAILED, Reply};
 use osap::das::seq::SeqWindow;
 use osap::das::shadow;
@@ -12,6 +14,7 @@ use tokio::task::{self, JoinSet};
 
 use crate::attribute::{self, Wishes};
 use crate::clock::Clock;
+use crate::firmware;
 use crate::operation::{self, OperationPath};
 use crate::query::Place;
 use crate::shared::Shared;
@@ -69,6 +72,8 @@ pub(crate) struct Answer {
 pub(crate) struct Calls {
     key: SessionKey,
     executor: Executor<Call>,
+    /// Orders to upgrade. Each ends with its answer: what it begins is no concern of the platform's patience.
+    upgrades: Executor<()>,
     tasks: JoinSet<Box<[u8]>>,
     running: HashMap<task::Id, Running>,
     /// Counts the connections: an answer goes out on the one its operation came in on, or never.
@@ -104,6 +109,7 @@ impl Calls {
         Self {
             key,
             executor,
+            upgrades: Executor::new(Limits::DEFAULT),
             tasks: JoinSet::new(),
             running: HashMap::new(),
             connection: 0,
@@ -169,6 +175,25 @@ impl Calls {
             ));
         }
         answers
+    }
+
+    /// Takes an order to upgrade; gives the answer. The same order again gets the same answer, and begins nothing.
+    pub(crate) fn take_upgrade(&mut self, now: Instant, seq: u64, body: &[u8], shared: &Arc<Shared>) -> Option<Answer> {
+        let body = match self.upgrades.offer(seq, None, ()) {
+            Offer::Begin(()) => {
+                let (upgrading, reply) = firmware::take(shared, body);
+                if let Some(upgrading) = upgrading {
+                    self.tasks.spawn(upgrading);
+                }
+                self.upgrades.finish(now, seq, reply.clone());
+                reply
+            }
+            Offer::Repeated(reply) => reply?,
+            // None is under way when the next one comes.
+            Offer::Wait | Offer::Busy(()) => return None,
+        };
+        let topic = firmware::topic(&shared.profile.serial, ota::UPGRADE, "operate_reply").ok()?;
+        Some(Answer { topic, seq, body })
     }
 
     /// Whether a pass-through comes for the first time under this session key.

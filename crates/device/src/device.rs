@@ -15,6 +15,7 @@ use crate::builder::{Builder, StartError};
 use crate::child::{Child, ChildBuilder, ChildError};
 use crate::driver::{Driver, now};
 use crate::event::{Body, EventPath, InvalidEvent, Receipt, ReportError};
+use crate::firmware::FirmwareModule;
 use crate::hub::Hub;
 use crate::operation::OperationPath;
 use crate::owner::{self, BindError, OwnerError};
@@ -132,6 +133,12 @@ impl Device {
     #[must_use]
     pub fn time_server(&self) -> Option<TimeServer> {
         self.shared().steering.lock().time_server.clone()
+    }
+
+    /// A module of the firmware that was declared with [`Builder::firmware_module`]; `None` for another name.
+    #[must_use]
+    pub fn firmware_module(&self, name: &str) -> Option<FirmwareModule<'_>> {
+        FirmwareModule::of(self.shared(), name)
     }
 
     /// Asks the platform whose the device is (osap-wire 10.4): a user of the platform, or nobody. Changes that follow are

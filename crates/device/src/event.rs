@@ -46,6 +46,9 @@ pub enum ReportError {
     /// The child does not belong to the device, because it was taken away, or the platform does not accept it.
     #[error("the platform does not accept the child, or it was taken away")]
     NoChild,
+    /// The upgrade of the module has ended: nothing more is said of it.
+    #[error("the upgrade of the module has ended")]
+    UpgradeEnded,
 }
 
 /// What is wrong with an event.

@@ -73,6 +73,13 @@
 //! what a child reported that the platform refuses is given up, with [`ReportError::NoChild`], and [`Child::state`] says
 //! so. All share the queue and the bounds of the hub; what is held back takes half of the queue at most.
 //!
+//! # Firmware
+//!
+//! What firmware a device has is said before the start, with [`Builder::firmware_module`], and told to the platform after each
+//! login and when it changes. [`Builder::on_upgrade`] takes the platform's orders to fetch other firmware, one at a time and
+//! each once, and says how far it is with [`UpgradeProgress`]. The SDK fetches, checks and writes nothing: how a file comes
+//! to the device and into its flash is the program's matter (osap-wire 10.3), and so is that it is the right one.
+//!
 //! # Owner, presence, time
 //!
 //! [`Device::owner`] asks whose the device is, [`Device::bind`] makes it the user's who gave it a token, and
@@ -100,6 +107,7 @@ mod device;
 mod dial;
 mod driver;
 mod event;
+mod firmware;
 mod hub;
 mod keep_alive;
 mod lbs;
@@ -125,6 +133,7 @@ pub use clock::{Clock, SystemClock};
 pub use device::{Attribute, Device, Event, StopError};
 pub use dial::{Dial, Dialing, TcpDial};
 pub use event::{InvalidEvent, MAX_EVENT, Receipt, ReportError};
+pub use firmware::{FirmwareModule, UpgradeError, UpgradeProgress};
 pub use operation::OperationError;
 pub use owner::{BindError, CommandError, OwnerError};
 pub use pass::PassThrough;
@@ -134,6 +143,9 @@ pub use steering::{PresenceChallenge, PresenceError};
 pub use storage::{Credentials, FileStorage, MemoryStorage, Storage, StorageError};
 
 pub use osap::das::base::Ntp as TimeServer;
+pub use osap::das::ota::{
+    Code as UpgradeCode, Diff as FirmwareDiff, File as FirmwareFile, Status as UpgradeStatus, Upgrade,
+};
 pub use osap::das::{BodyError, topic::TopicError};
 pub use osap::id::SerialError;
 pub use osap::key::CodeError;

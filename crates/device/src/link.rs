@@ -125,6 +125,8 @@ pub(crate) enum LinkEvent<T> {
     Command { command: Command, seq: u64, body: Box<[u8]> },
     /// Bytes of an application.
     Pass { seq: u64, pass: Box<PassThrough> },
+    /// Other firmware is to be fetched.
+    Upgrade { seq: u64, body: Box<[u8]> },
     /// A downlink nobody here understands. It is acknowledged all the same.
     Ignored,
 }

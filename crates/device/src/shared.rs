@@ -16,6 +16,7 @@ use crate::attribute::{self, Attributes, Message};
 use crate::clock::Clock;
 use crate::dial::{Dial, TcpDial};
 use crate::event::ReportError;
+use crate::firmware::Firmware;
 use crate::hub::Hub;
 use crate::operation::{OperationPath, Operations};
 use crate::outbox::{DEVICE, Limits, Outbox, PushError};
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub dial: Arc<dyn Dial>,
     pub operations: Arc<Operations>,
     pub hooks: Hooks,
+    /// Of a device that says what firmware it has.
+    pub firmware: Option<Box<Firmware>>,
     pub steering: Mutex<Steering>,
     /// Never locked while the hub or the outbox is.
     pub attributes: Mutex<Attributes>,
@@ -60,6 +63,8 @@ pub(crate) struct Count {
     pub operations_dropped: AtomicU64,
     pub passed: AtomicU64,
     pub forbidden: AtomicU64,
+    pub upgrades: AtomicU64,
+    pub upgrades_refused: AtomicU64,
 }
 
 /// What happened to a device since it started.
@@ -84,6 +89,10 @@ pub struct Counters {
     pub passed: u64,
     /// Commands that were not sent, because the platform forbade it.
     pub forbidden: u64,
+    /// Upgrades that were handed to the program.
+    pub upgrades: u64,
+    /// Upgrades that were refused: the program takes none, one was under way, or the order was wrong.
+    pub upgrades_refused: u64,
 }
 
 impl Shared {
@@ -94,6 +103,7 @@ impl Shared {
             dial: Arc::new(TcpDial),
             operations,
             hooks: Hooks::default(),
+            firmware: None,
             steering: Mutex::default(),
             attributes: Mutex::default(),
             hub: Mutex::default(),
@@ -180,7 +190,7 @@ impl Shared {
         }
     }
 
-    fn queue(&self, sub: &str, message: Message) -> bool {
+    pub(crate) fn queue(&self, sub: &str, message: Message) -> bool {
         let (token, _) = oneshot::channel();
         self.push(sub, message, token).is_ok()
     }
@@ -231,6 +241,8 @@ impl Shared {
             operations_dropped: count.operations_dropped.load(Relaxed),
             passed: count.passed.load(Relaxed),
             forbidden: count.forbidden.load(Relaxed),
+            upgrades: count.upgrades.load(Relaxed),
+            upgrades_refused: count.upgrades_refused.load(Relaxed),
         }
     }
 }

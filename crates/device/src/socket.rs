@@ -260,6 +260,12 @@ impl<'a> Talk<'a> {
                 None => self.shared.count(|count| &count.ignored),
             },
             Some(LinkEvent::Pass { seq, pass }) => self.pass(seq, *pass),
+            Some(LinkEvent::Upgrade { seq, body }) => {
+                let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
+                if let Some(answer) = calls.take_upgrade(now(), seq, &body, self.shared) {
+                    self.link.answer(answer);
+                }
+            }
             Some(LinkEvent::Ignored) => self.shared.count(|count| &count.ignored),
         }
         Ok(None)
@@ -270,6 +276,9 @@ impl<'a> Talk<'a> {
         self.session.handle_ready(now);
         if full {
             self.shared.report_all(now, GLOBAL);
+        }
+        if let Some(firmware) = &self.shared.firmware {
+            firmware.handle_login(self.shared);
         }
         // In this order: a program that makes the device a hub right now looks at the state.
         set_state(self.shared, State::Online);

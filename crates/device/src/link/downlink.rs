@@ -3,10 +3,11 @@
 use osap::das::attribute;
 use osap::das::command::{Command, Direction};
 use osap::das::envelope::{self, Opened};
+use osap::das::ota;
 use osap::das::pass;
 use osap::das::service::Operate;
 use osap::das::shadow;
-use osap::das::topic::{Topic, method};
+use osap::das::topic::{GLOBAL, Topic, method};
 
 use super::{Link, LinkEvent};
 use crate::attribute::Wishes;
@@ -41,6 +42,15 @@ impl Link {
                 let pass = Box::new(PassThrough::parse(&place, application)?);
                 Some(LinkEvent::Pass { seq, pass })
             }
+            Topic::Module {
+                sub: GLOBAL,
+                index: "0",
+                resource: GLOBAL,
+                module: ota::MODULE,
+                method: ota::UPGRADE,
+                msg_type: "operate",
+                ..
+            } => Some(LinkEvent::Upgrade { seq, body: application.into() }),
             Topic::Command { domain, command, .. } => {
                 let command =
                     Command::lookup(domain, command).filter(|command| command.direction() == Direction::Down)?;

@@ -1,6 +1,7 @@
 //! A device against a platform in the same process, over real sockets.
 
 mod children;
+mod firmware;
 mod life;
 mod owner;
 mod passing;
