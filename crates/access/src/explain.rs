@@ -15,21 +15,32 @@ fn step_of(run: Option<Run>) -> Step {
 }
 
 /// A run at the LBS that got through; an older generation is named.
-pub(crate) fn authenticated(run: Option<Run>, generation: Option<Generation>, peer: Option<IpAddr>) -> Fact {
+pub(crate) fn authenticated(
+    run: Option<Run>,
+    generation: Option<Generation>,
+    repeats: bool,
+    peer: Option<IpAddr>,
+) -> Fact {
     let (reason, text) = match run {
         Some(Run::PlainRefresh) => ("refreshed", "The device proved its master key and got a new session key."),
         Some(Run::EcdhRefresh) => ("authenticated_again", "The device proved its code and its DevID and got new keys."),
         _ => ("authenticated", "The device proved its verification code and was given a DevID and keys."),
     };
     let fact = Fact::ok(step_of(run), reason, text, peer);
-    match generation {
-        Some(Generation::G1) => Fact { text: format!("{text} It speaks generation G1 (SDK 1.5).").into(), ..fact },
-        Some(Generation::G0) => {
-            let text = format!("{text} It speaks generation G0: whoever listened and knows its code has its keys.");
-            Fact { text: text.into(), ..fact }
-        }
-        Some(Generation::G2) | None => fact,
+    let generation = match generation {
+        Some(Generation::G1) => " It speaks generation G1 (SDK 1.5).",
+        Some(Generation::G0) => " It speaks generation G0: whoever listened and knows its code has its keys.",
+        Some(Generation::G2) | None => "",
+    };
+    let repeats = if repeats {
+        " Its key pair is one it has used before: who learns it has all keys agreed with it."
+    } else {
+        ""
+    };
+    if generation.is_empty() && repeats.is_empty() {
+        return fact;
     }
+    Fact { text: format!("{text}{generation}{repeats}").into(), ..fact }
 }
 
 /// A run that the LBS ended.
@@ -75,6 +86,7 @@ pub(crate) fn too_many_attempts(spent: Spent, peer: Option<IpAddr>) -> Fact {
 pub(crate) fn lbs_broken(run: Option<Run>, reason: &'static str, peer: Option<IpAddr>) -> Fact {
     let text = match reason {
         "timeout" => "The device did not send the next message in time.",
+        "panicked" => "The key agreement failed inside the platform; its log tells more.",
         "overloaded" => "Too many devices authenticate at once; the device comes back by itself.",
         _ => "The connection to the LBS broke off before the device had its access server.",
     };

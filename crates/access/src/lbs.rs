@@ -17,8 +17,10 @@ use vestibule_platform::{Device, Platform, UpdateError};
 
 use crate::assignment::Assignment;
 use crate::attempts::{Attempts, Claim, FailureLimits, Spent};
+use crate::crowd::Crowd;
 use crate::origin::Origin;
-use crate::pool::ComputePool;
+use crate::pool::{ComputePool, NotDone};
+use crate::repeats::Repeats;
 use crate::{explain, record};
 
 /// Limits of the LBS.
@@ -33,6 +35,10 @@ pub struct LbsConfig {
     /// A refused code is answered no sooner than this after the request (osap-wire 13.2.3): what is read of a known serial
     /// from the disk, and not of an unknown one, does not show.
     pub refusal_pace: Duration,
+    /// Connections open at once from one address.
+    pub max_per_address: usize,
+    /// Connections open at once from one network (/24, or /64 of IPv6).
+    pub max_per_network: usize,
     /// How often a code may be tried.
     pub failures: FailureLimits,
     /// Whether generation G0 is served (osap-wire 7).
@@ -46,6 +52,8 @@ impl Default for LbsConfig {
             run_timeout: Duration::from_secs(30),
             max_frame: ServerPolicy::MAX_FRAME,
             refusal_pace: Duration::from_millis(25),
+            max_per_address: 1_024,
+            max_per_network: 2_048,
             failures: FailureLimits::default(),
             g0: false,
         }
@@ -64,6 +72,8 @@ pub struct Lbs {
     random: RandomSource,
     decoy: Decoy,
     attempts: Attempts,
+    crowd: Crowd,
+    repeats: Repeats,
 }
 
 /// How a connection ended that did not get through.
@@ -74,8 +84,8 @@ enum Failure {
     Lost,
     /// The peer was too slow.
     TimedOut,
-    /// The compute pool is full or broken.
-    Overloaded,
+    /// The key agreement panicked.
+    Panicked,
 }
 
 impl Lbs {
@@ -95,22 +105,30 @@ impl Lbs {
     ) -> Arc<Lbs> {
         let decoy = Decoy::draw(&mut SystemRandom);
         let attempts = Attempts::new(config.failures);
-        Arc::new(Lbs { platform, assignment, pool, config, random, decoy, attempts })
+        let crowd = Crowd::new(config.max_per_address, config.max_per_network);
+        let repeats = Repeats::default();
+        Arc::new(Lbs { platform, assignment, pool, config, random, decoy, attempts, crowd, repeats })
     }
 
     /// Serves one connection: one run of one device.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let origin = Origin::from(peer.ip());
+        let Some(_place) = self.crowd.enter(origin) else {
+            metrics::counter!("vestibule_lbs_refused_total", "reason" => "crowd").increment(1);
+            return;
+        };
         let local = stream.local_addr().map_or(peer.ip(), |local| local.ip());
         let mut connection = Connection { stream, received: Vec::new() };
         let mut visit = Visit {
             lbs: &self,
-            origin: Origin::from(peer.ip()),
+            origin,
             local,
             device: None,
             claim: None,
             generation: None,
             run: None,
-            spent: None,
+            repeats: false,
+            refusal: None,
         };
         let outcome = match tokio::time::timeout(self.config.run_timeout, visit.run(&mut connection)).await {
             Ok(outcome) => outcome,
@@ -131,8 +149,28 @@ struct Visit<'a> {
     /// A property of this run alone: what the device is given is the same in all generations.
     generation: Option<Generation>,
     run: Option<Run>,
-    /// Why its authentication was not looked at.
-    spent: Option<Spent>,
+    /// It has shown the same public key before.
+    repeats: bool,
+    /// Why it is to come again.
+    refusal: Option<Refusal>,
+}
+
+/// Why the LBS has no time for an authentication.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// Too many have failed.
+    Spent(Spent),
+    /// Too many key agreements wait.
+    Crowded,
+}
+
+impl Refusal {
+    fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Spent(spent) => spent.as_str(),
+            Refusal::Crowded => "overloaded",
+        }
+    }
 }
 
 impl Visit<'_> {
@@ -165,11 +203,19 @@ impl Visit<'_> {
                     }
                 }
                 Output::Compute => {
-                    let work = move || {
-                        server.compute(&mut *random);
-                        (server, random)
+                    if let (Some(device), Some(key)) = (&self.device, server.device_key()) {
+                        self.repeats = self.lbs.repeats.has_shown(device.id, key);
+                    }
+                    let work = |(server, random): &mut (Server, Box<dyn Random + Send>)| server.compute(&mut **random);
+                    (server, random) = match self.lbs.pool.run(self.origin, (server, random), work).await {
+                        Ok(computed) => computed,
+                        Err(NotDone::Crowded((mut server, random))) => {
+                            self.refusal = Some(Refusal::Crowded);
+                            server.handle_unavailable();
+                            (server, random)
+                        }
+                        Err(NotDone::Panicked) => return Err(Failure::Panicked),
                     };
-                    (server, random) = self.lbs.pool.run(work).await.ok_or(Failure::Overloaded)?;
                 }
                 Output::Assign => server.handle_das(self.lbs.assignment.choose(self.local)),
                 Output::Stage(stage) => {
@@ -205,7 +251,7 @@ impl Visit<'_> {
         let claim = Claim::of(serial.as_str(), self.device.as_deref());
         // Before anything is done for it.
         if let Some(spent) = attempts.spent(&claim, self.origin, clock.now_ms()) {
-            self.spent = Some(spent);
+            self.refusal = Some(Refusal::Spent(spent));
             return server.handle_unavailable();
         }
         let record = self.record(serial).await;
@@ -213,7 +259,7 @@ impl Visit<'_> {
         let attempt = match attempts.begin(&claim, self.origin, clock.now_ms()) {
             Ok(attempt) => attempt,
             Err(spent) => {
-                self.spent = Some(spent);
+                self.refusal = Some(Refusal::Spent(spent));
                 return server.handle_unavailable();
             }
         };
@@ -293,31 +339,38 @@ impl Visit<'_> {
         let generation = self.generation.map_or("unknown", Generation::as_str);
         let (result, detail) = match &outcome {
             Ok(()) => ("ok", String::new()),
-            Err(_) if let Some(spent) = self.spent => (spent.as_str(), "too many attempts have failed".to_owned()),
+            Err(_) if let Some(refusal) = self.refusal => (refusal.as_str(), "it is to come again".to_owned()),
             Err(Failure::Closed(reason)) => (reason.as_str(), reason.to_string()),
             Err(Failure::Lost) => ("connection_lost", "the peer closed the connection".to_owned()),
             Err(Failure::TimedOut) => ("timeout", "the peer was too slow".to_owned()),
-            Err(Failure::Overloaded) => ("overloaded", "too many key agreements are waiting".to_owned()),
+            Err(Failure::Panicked) => ("panicked", "the key agreement panicked".to_owned()),
         };
         let labels = [("run", run), ("generation", generation), ("result", result)];
         metrics::counter!("vestibule_lbs_runs_total", &labels).increment(1);
         let serial = self.device.as_ref().map_or("", |device| &device.serial);
         tracing::debug!(%peer, serial, run, generation, result, detail, "LBS run ended");
+        if self.repeats {
+            metrics::counter!("vestibule_lbs_repeated_keys_total").increment(1);
+        }
+        if let Some(Refusal::Spent(spent)) = self.refusal {
+            metrics::counter!("vestibule_lbs_refused_total", "reason" => spent.as_str()).increment(1);
+        }
         let Some(device) = &self.device else { return };
         let ip = Some(peer);
         let fact = match outcome {
-            Ok(()) => explain::authenticated(self.run, self.generation, ip),
-            Err(_) if let Some(spent) = self.spent => {
+            Ok(()) => explain::authenticated(self.run, self.generation, self.repeats, ip),
+            Err(_) if let Some(Refusal::Spent(spent)) = self.refusal => {
                 if spent == Spent::Serial {
                     platform.misdeed(device, "device.guessed", json!({"address": peer.to_string()}));
                 }
                 explain::too_many_attempts(spent, ip)
             }
+            Err(_) if self.refusal == Some(Refusal::Crowded) => explain::lbs_broken(self.run, "overloaded", ip),
             Err(Failure::Closed(CloseReason::Disabled | CloseReason::ShutOut)) => explain::disabled(self.run, ip),
             Err(Failure::Closed(reason)) => explain::lbs_refusal(self.run, &reason, ip),
             Err(Failure::Lost) => explain::lbs_broken(self.run, "connection_lost", ip),
             Err(Failure::TimedOut) => explain::lbs_broken(self.run, "timeout", ip),
-            Err(Failure::Overloaded) => explain::lbs_broken(self.run, "overloaded", ip),
+            Err(Failure::Panicked) => explain::lbs_broken(self.run, "panicked", ip),
         };
         platform.fact(device, fact);
     }

@@ -1,7 +1,6 @@
 //! The pool for P-384: a key agreement takes longer than everything else a connection does, so it must not
 //! stand in the way of the other connections of its shard.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -9,55 +8,92 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// Runs heavy work on a bounded number of threads, first come, first served.
+use crate::fair::FairQueue;
+use crate::origin::Origin;
+
+/// Runs heavy work on a bounded number of threads. Of the work that waits, that of each network has its turn, so that
+/// somebody who asks for much waits for himself.
 #[derive(Clone)]
 pub struct ComputePool {
     runtime: Handle,
     queue: Arc<Mutex<Queue>>,
     threads: usize,
-    max_waiting: usize,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(Fate) + Send>;
 
-#[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: FairQueue<Job>,
     /// Threads that take from the queue until it is empty.
     working: usize,
+}
+
+/// What becomes of a piece of work.
+enum Fate {
+    Done,
+    Refused,
+}
+
+/// Why work was not done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotDone<T> {
+    /// Too much waits, most of it from where this came from; what it was to be done on.
+    Crowded(T),
+    /// It panicked.
+    Panicked,
 }
 
 impl ComputePool {
     /// `threads` pieces of work run at once on the runtime's blocking threads; `max_waiting` wait at most.
     pub fn new(runtime: Handle, threads: usize, max_waiting: usize) -> ComputePool {
-        ComputePool { runtime, queue: Arc::default(), threads: threads.max(1), max_waiting }
+        let queue = Queue { jobs: FairQueue::new(max_waiting), working: 0 };
+        ComputePool { runtime, queue: Arc::new(Mutex::new(queue)), threads: threads.max(1) }
     }
 
-    /// Runs the work; `None` when too many wait already or the work panicked. Work whose caller went away while it
-    /// waited is not begun.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let (done, result) = oneshot::channel();
-        let job = Box::new(move || {
-            if !done.is_closed() {
-                // The caller may have gone meanwhile.
-                let _ = done.send(work());
-            }
+    /// How much waits.
+    pub fn waiting(&self) -> usize {
+        self.queue.lock().jobs.len()
+    }
+
+    /// Does the work on `subject` for a peer from there. Work whose caller went away while it waited is not begun.
+    ///
+    /// # Errors
+    /// [`NotDone`], also when it has waited already and others need its place more.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        origin: Origin,
+        subject: T,
+        work: impl FnOnce(&mut T) + Send + 'static,
+    ) -> Result<T, NotDone<T>> {
+        let (answer, result) = oneshot::channel();
+        let job: Job = Box::new(move |fate| {
+            // The caller may go at any moment.
+            let _ = match fate {
+                _ if answer.is_closed() => return,
+                Fate::Done => {
+                    let mut subject = subject;
+                    work(&mut subject);
+                    answer.send(Ok(subject))
+                }
+                Fate::Refused => answer.send(Err(NotDone::Crowded(subject))),
+            };
         });
-        {
+        let refused = {
             let mut queue = self.queue.lock();
-            if queue.jobs.len() >= self.max_waiting {
-                metrics::counter!("vestibule_lbs_refused_total", "reason" => "compute_queue").increment(1);
-                return None;
-            }
-            queue.jobs.push_back(job);
+            let refused = queue.jobs.push(origin, job);
             // A thread at work takes it without being woken, which is most of what a hand-over costs.
-            if queue.working < self.threads {
+            if queue.working < self.threads && !queue.jobs.is_empty() {
                 queue.working += 1;
                 let queue = Arc::clone(&self.queue);
                 drop(self.runtime.spawn_blocking(move || work_off(&queue)));
             }
+            refused
+        };
+        if let Some(refused) = refused {
+            metrics::counter!("vestibule_lbs_refused_total", "reason" => "compute_queue").increment(1);
+            refused(Fate::Refused);
         }
-        result.await.ok()
+        result.await.unwrap_or(Err(NotDone::Panicked))
     }
 }
 
@@ -66,79 +102,111 @@ fn work_off(queue: &Mutex<Queue>) {
     loop {
         let job = {
             let mut queue = queue.lock();
-            let Some(job) = queue.jobs.pop_front() else {
+            let Some(job) = queue.jobs.pop() else {
                 queue.working -= 1;
                 return;
             };
             job
         };
         // A panic is its caller's: the result never comes.
-        let _ = catch_unwind(AssertUnwindSafe(job));
+        let _ = catch_unwind(AssertUnwindSafe(|| job(Fate::Done)));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::task::Poll;
+
     use super::*;
+
+    fn origin(network: u8) -> Origin {
+        Origin::from(std::net::IpAddr::from([10, 0, network, 1]))
+    }
+
+    /// Work that begins and does not end before the sender is dropped.
+    async fn occupy(pool: &ComputePool) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), NotDone<()>>>) {
+        let (release, wait) = mpsc::channel::<()>();
+        let running = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.run(origin(0), (), move |()| assert!(wait.recv().is_err())).await }
+        });
+        while pool.queue.lock().working == 0 || !pool.queue.lock().jobs.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        (release, running)
+    }
+
+    fn ask(pool: &ComputePool, network: u8, number: u32) -> tokio::task::JoinHandle<Result<u32, NotDone<u32>>> {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.run(origin(network), number, |number| *number += 100).await })
+    }
 
     #[tokio::test]
     async fn work_beyond_the_queue_is_refused_and_places_come_back() {
         let pool = ComputePool::new(Handle::current(), 1, 1);
-        let (release, wait) = std::sync::mpsc::channel::<()>();
-        let first = tokio::spawn({
-            let pool = pool.clone();
-            async move { pool.run(move || wait.recv().is_ok()).await }
-        });
-        let is_begun = || pool.queue.lock().working == 1 && pool.queue.lock().jobs.is_empty();
-        while !is_begun() {
-            tokio::task::yield_now().await;
-        }
-        let waits = tokio::spawn({
-            let pool = pool.clone();
-            async move { pool.run(|| 1).await }
-        });
+        let (release, first) = occupy(&pool).await;
+        let waits = ask(&pool, 1, 1);
         while pool.queue.lock().jobs.is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(pool.run(|| 2).await, None);
-        release.send(()).expect("the work waits for it");
-        assert_eq!(first.await.expect("not cancelled"), Some(true));
-        assert_eq!(waits.await.expect("not cancelled"), Some(1));
-        assert_eq!(pool.run(|| 3).await, Some(3));
+        assert_eq!(pool.run(origin(1), 2, |_| {}).await, Err(NotDone::Crowded(2)));
+        drop(release);
+        assert_eq!(first.await.expect("not cancelled"), Ok(()));
+        assert_eq!(waits.await.expect("not cancelled"), Ok(101));
+        assert_eq!(pool.run(origin(1), 3, |_| {}).await, Ok(3));
+    }
+
+    /// Who came later from elsewhere takes the place of somebody who has many.
+    #[tokio::test]
+    async fn osap_13_2_a_flood_from_one_network_pushes_out_itself() {
+        let pool = ComputePool::new(Handle::current(), 1, 10);
+        let (release, _first) = occupy(&pool).await;
+        let (mut flood, mut good) = (Vec::new(), Vec::new());
+        for (network, number) in (0..100).map(|number| (1, number)).chain((0..5).map(|number| (2, number))) {
+            let mut asked = Box::pin(pool.run(origin(network), number, |number| *number += 100));
+            match poll_once(asked.as_mut()) {
+                Poll::Ready(told) => assert_eq!((told, network), (Err(NotDone::Crowded(number)), 1)),
+                Poll::Pending if network == 1 => flood.push(asked),
+                Poll::Pending => good.push(asked),
+            }
+        }
+        assert_eq!((flood.len(), good.len(), pool.waiting()), (10, 5, 10));
+        drop(release);
+        for (number, good) in (100..).zip(good) {
+            assert_eq!(good.await, Ok(number));
+        }
+        for (number, flood) in (0..).zip(flood) {
+            let expected = if number < 5 { Ok(number + 100) } else { Err(NotDone::Crowded(number)) };
+            assert_eq!(flood.await, expected, "its newest went");
+        }
     }
 
     #[tokio::test]
     async fn a_panic_costs_its_caller_only() {
         let pool = ComputePool::new(Handle::current(), 1, 8);
-        assert_eq!(pool.run(|| -> u8 { panic!("on purpose") }).await, None);
-        assert_eq!(pool.run(|| 7).await, Some(7));
+        assert_eq!(pool.run(origin(1), 0, |_| panic!("on purpose")).await, Err(NotDone::Panicked));
+        assert_eq!(pool.run(origin(1), 7, |_| {}).await, Ok(7));
     }
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_any_more_is_not_begun() {
         let pool = ComputePool::new(Handle::current(), 1, 8);
-        let (release, wait) = std::sync::mpsc::channel::<()>();
-        let first = tokio::spawn({
-            let pool = pool.clone();
-            async move { pool.run(move || wait.recv().is_ok()).await }
-        });
-        while pool.queue.lock().working == 0 {
-            tokio::task::yield_now().await;
-        }
-        let (begun, is_begun) = std::sync::mpsc::channel::<()>();
+        let (release, first) = occupy(&pool).await;
+        let (begun, is_begun) = mpsc::channel::<()>();
         {
-            let abandoned = pool.run(move || begun.send(()));
+            let abandoned = pool.run(origin(1), begun, |begun| begun.send(()).expect("the test waits"));
             let mut abandoned = std::pin::pin!(abandoned);
             let once = poll_once(abandoned.as_mut());
             assert!(once.is_pending());
         }
-        release.send(()).expect("the work waits for it");
-        assert_eq!(first.await.expect("not cancelled"), Some(true));
-        assert_eq!(pool.run(|| 2).await, Some(2));
+        drop(release);
+        assert_eq!(first.await.expect("not cancelled"), Ok(()));
+        assert_eq!(pool.run(origin(1), 2, |_| {}).await, Ok(2));
         assert!(is_begun.try_recv().is_err(), "its sender is gone with the work");
     }
 
-    fn poll_once<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> std::task::Poll<T> {
+    fn poll_once<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
         future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
     }
 }

@@ -164,6 +164,9 @@ impl Running {
             run_timeout: config.lbs.run_timeout,
             max_frame: config.lbs.max_frame_bytes,
             g0: config.lbs.g0,
+            // Half of the places stay for others, however many one network takes.
+            max_per_address: (config.lbs.max_connections / 4).max(1),
+            max_per_network: (config.lbs.max_connections / 2).max(1),
             failures: FailureLimits {
                 per_serial: config.lbs.max_failures_per_serial,
                 per_address: config.lbs.max_failures_per_address,

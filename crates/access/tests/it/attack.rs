@@ -1,16 +1,18 @@
 //! Strangers at the LBS: what they learn, what they cost, whom they disturb (osap-wire 13.2).
 
+use std::net::IpAddr;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use osap::ResultCode;
 use osap::key::SessionKey;
 use osap::lbs::client::Success;
-use vestibule_access::{FailureLimits, LbsConfig};
+use osap::{Random, ResultCode};
+use vestibule_access::{FailureLimits, LbsConfig, Origin};
 use vestibule_platform::{Caller, Secret};
 use vestibule_store::AuditQuery;
 
 use crate::device::{TestDevice, Wire, wrong_key};
-use crate::site::{Plan, SERIAL, Site, eventually};
+use crate::site::{CODE, Plan, SERIAL, Site, eventually};
 
 #[test]
 fn osap_13_2_3_unknown_wrong_and_disabled_get_the_same_answer_and_none_comes_early() {
@@ -297,4 +299,95 @@ fn osap_9_3_the_third_11_in_a_row_is_held_back_five_seconds() {
     let begun = Instant::now();
     assert_eq!(device.log_in(&site, &wrong).0, 11);
     assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+/// Keeps the only thread of the pool busy until the sender is dropped.
+fn occupy(site: &Site) -> mpsc::Sender<()> {
+    let (release, wait) = mpsc::channel::<()>();
+    let (begun, is_begun) = mpsc::channel::<()>();
+    let pool = site.pool.clone();
+    let origin = Origin::from(IpAddr::from([127, 0, 0, 1]));
+    site.spawn(async move {
+        let work = move |begun: &mut mpsc::Sender<()>| {
+            begun.send(()).expect("the test waits");
+            assert!(wait.recv().is_err());
+        };
+        assert!(pool.run(origin, begun, work).await.is_ok());
+    });
+    is_begun.recv().expect("it begins");
+    release
+}
+
+/// Neither a stranger nor a device with a key waits behind a key agreement, and what waits is one turn of each network.
+#[test]
+fn osap_13_2_3_only_who_has_shown_his_code_waits_for_a_key_agreement() {
+    let limits = LbsConfig { refusal_pace: Duration::ZERO, ..LbsConfig::default() };
+    let site = Site::with(Plan { limits, pool: (1, 1), ..Plan::default() });
+    let [_, disabled, third] = [SERIAL, "SN0000002", "SN0000003"].map(|serial| site.add(serial));
+    site.block_on(site.platform.set_disabled(&disabled, true, &Caller::program())).expect("disabled");
+    let mut known = TestDevice::new();
+    let (_mqtt, session) = known.come_in(&site);
+
+    let release = occupy(&site);
+    for (serial, code) in [(SERIAL, "ABCDEG"), ("SN0000002", CODE), ("SN0000009", CODE)] {
+        let stranger = TestDevice { code: code.into(), ..TestDevice::of(serial) };
+        assert_eq!(stranger.refused(&site), ResultCode::CodeRefused, "{serial}");
+    }
+    let refreshed = known.authenticate(&site);
+    assert_ne!(refreshed.session_key, session.session_key);
+    assert_eq!(known.log_in(&site, &refreshed).0, 0);
+
+    let device = TestDevice::of("SN0000003");
+    let mut waits = device.visit(&site);
+    waits.hold_before(0x1A);
+    waits.release();
+    eventually("it waits", || site.pool.waiting() == 1);
+    assert_eq!(device.refused(&site), ResultCode::Unavailable, "one waits already, and none of them needs it more");
+    eventually("it is told", || third.facts().iter().any(|fact| fact.reason == "overloaded"));
+    drop(release);
+    waits.finish().expect("it was only late");
+}
+
+#[test]
+fn osap_13_1_w4_a_key_pair_that_was_used_before_shows() {
+    let site = quick();
+    let device = site.add(SERIAL);
+    let told = || device.facts().iter().filter(|fact| fact.text.contains("used before")).count();
+    for (runs, expected) in [(1, 0), (2, 1)] {
+        // As the vendor's clients draw their keys. Nothing is committed, so that it may begin anew.
+        TestDevice::new().visit(&site).with_random(Repeating).finish().expect("let in");
+        eventually("the fact of each run", || device.facts().iter().map(|fact| fact.count).sum::<u32>() == runs);
+        assert_eq!(told(), expected);
+    }
+}
+
+/// A random source as the vendor's clients have it.
+struct Repeating;
+
+impl Random for Repeating {
+    fn fill(&mut self, out: &mut [u8]) {
+        out.fill(0x21);
+    }
+}
+
+/// Idle connections of one network leave places for others.
+#[test]
+fn osap_13_2_connections_of_one_network_leave_room_for_others() {
+    let limits = LbsConfig { max_per_address: 3, max_per_network: 5, ..LbsConfig::default() };
+    let site = Site::with(Plan { limits, ..Plan::default() });
+    site.add(SERIAL);
+    // Each has been answered and says nothing more.
+    let hold = |host| {
+        let mut visit = TestDevice::new().visit_from([127, 1, 1, host].into(), &site);
+        visit.hold_before(0x72);
+        visit
+    };
+    let held = [1, 1, 1, 2, 2].map(hold);
+    for host in [1, 2, 3] {
+        let mut refused = Wire::dial_from([127, 1, 1, host].into(), site.lbs);
+        refused.try_send(&[0x1A]);
+        refused.expect_end();
+    }
+    TestDevice::new().come_in(&site);
+    drop(held);
 }

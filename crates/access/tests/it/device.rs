@@ -7,7 +7,7 @@ use osap::das::login::LoginRecord;
 use osap::key::{Code, SessionKey};
 use osap::lbs::client::{Client, Failure, Identity, MAX_FRAME, Output, Stored, Success};
 use osap::lbs::frame::frame_len;
-use osap::{CodeCase, ResultCode, Serial, SystemRandom};
+use osap::{CodeCase, Random, ResultCode, Serial, SystemRandom};
 use socket2::{Domain, Socket, Type};
 
 use crate::mqtt::Mqtt;
@@ -135,7 +135,7 @@ impl TestDevice {
         let identity =
             Identity::new(Serial::new(&self.serial).expect("a serial"), Code::new(&self.code).expect("a code"));
         let client = Client::new(identity, self.stored.clone(), case);
-        Visit { wire, client, held: None }
+        Visit { wire, client, held: None, random: Box::new(SystemRandom) }
     }
 
     /// A whole visit that gets through.
@@ -186,6 +186,7 @@ pub struct Visit {
     pub wire: Wire,
     client: Client,
     held: Option<Vec<u8>>,
+    random: Box<dyn Random + Send>,
 }
 
 impl Visit {
@@ -208,6 +209,11 @@ impl Visit {
     pub fn release(&mut self) {
         let frame = self.held.take().expect("a frame is held");
         self.wire.send(&frame);
+    }
+
+    /// The same with keys from another source.
+    pub fn with_random(self, random: impl Random + Send + 'static) -> Visit {
+        Visit { random: Box::new(random), ..self }
     }
 
     /// The AUTH-I that would be sent.
@@ -244,7 +250,7 @@ impl Visit {
     #[track_caller]
     fn step(&mut self, output: Output) -> Option<Result<Success, Failure>> {
         match output {
-            Output::Compute => self.client.compute(&mut SystemRandom),
+            Output::Compute => self.client.compute(&mut *self.random),
             Output::Send(frame) => self.wire.send(&frame),
             Output::Read => {
                 let frame = self.wire.lbs_frame().expect("an answer, not the end of the connection");

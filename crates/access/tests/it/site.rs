@@ -45,13 +45,15 @@ pub struct Plan {
     /// `None`: devices are sent to the site's own DAS.
     pub assignment: Option<Assignment>,
     pub limits: LbsConfig,
+    /// Threads for key agreements, and how many may wait.
+    pub pool: (usize, usize),
     pub time: Option<Ntp>,
 }
 
 impl Default for Plan {
     fn default() -> Plan {
         let random: RandomSource = Arc::new(|| Box::new(SystemRandom) as Box<dyn Random + Send>);
-        Plan { random, assignment: None, limits: LbsConfig::default(), time: None }
+        Plan { random, assignment: None, limits: LbsConfig::default(), pool: (2, 64), time: None }
     }
 }
 
@@ -60,6 +62,7 @@ pub struct Site {
     control: Control,
     pub clock: Arc<Hands>,
     pub assignment: Arc<Assignment>,
+    pub pool: ComputePool,
     pub lbs: SocketAddr,
     pub das: SocketAddr,
     broker: Option<Broker>,
@@ -100,11 +103,12 @@ impl Site {
         let das = broker.listen(anywhere, das_listener("das_legacy"), das).expect("a port");
         let node = DasNode { host: None, port: das.port(), server_id: "das1".to_owned() };
         let assignment = Arc::new(plan.assignment.unwrap_or_else(|| Assignment::single(node)));
-        let pool = ComputePool::new(runtime.handle().clone(), 2, 64);
-        let lbs = Lbs::with_random(Arc::clone(&platform), Arc::clone(&assignment), pool, plan.limits, plan.random);
+        let pool = ComputePool::new(runtime.handle().clone(), plan.pool.0, plan.pool.1);
+        let lbs =
+            Lbs::with_random(Arc::clone(&platform), Arc::clone(&assignment), pool.clone(), plan.limits, plan.random);
         let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
         let lbs = broker.shards().listen(anywhere, 100, "lbs_legacy", serve).expect("a port");
-        Site { platform, control, clock, assignment, lbs, das, broker: Some(broker), runtime, dir: Some(dir) }
+        Site { platform, control, clock, assignment, pool, lbs, das, broker: Some(broker), runtime, dir: Some(dir) }
     }
 
     /// Ends this platform and starts another one on the same data.
