@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import uuid4
+from xml.sax.saxutils import unescape
 
 import osap
 
@@ -14,8 +15,12 @@ GLOBAL = "global"
 
 # Command domains, and commands of the older topic form [10.4 to 10.6]
 ACCESS, BASE, HUB = 1000, 1100, 7002
-KEEP_ALIVE, FORCED_OFFLINE, REDIRECTS = (ACCESS, 1), (ACCESS, 3), ((ACCESS, 0x3479), (ACCESS, 0x491F))
+KEEP_ALIVE, RISK_LIST, FORCED_OFFLINE = (ACCESS, 1), (ACCESS, 2), (ACCESS, 3)
+REDIRECTS = ((ACCESS, 0x3479), (ACCESS, 0x491F))
 OFFLINE_NOTICE, OWNER_QUERY, OWNER_ANSWER = (BASE, 0x2807), (BASE, 0x3445), (BASE, 0x3446)
+BINDING_CHANGED = (BASE, 0x4947)
+CHALLENGE, CHALLENGE_ANSWER = (BASE, 0x4F14), (BASE, 0x4F15)
+PRESENCE, PRESENCE_ANSWER = (BASE, 0x3808), (BASE, 0x3809)
 CHILDREN, ONLINE, CHILD_AUTH, CHILD_VERDICT = (HUB, 1), (HUB, 3), (HUB, 16), (HUB, 17)
 
 Command = tuple[int, int]
@@ -132,8 +137,15 @@ def shadow_set_reply(code: int) -> str:
 # Firmware update [10.3]
 
 
+UPGRADE = "ota/upgrade"
+
+
+def module_topic(serial: str, method: str, message: str) -> str:
+    return f"/iot/{serial}/{GLOBAL}/0-{GLOBAL}/{method}/{message}"
+
+
 def ota_topic(serial: str, method: str) -> str:
-    return f"/iot/{serial}/global/0-global/ota/{method}/report"
+    return module_topic(serial, f"ota/{method}", "report")
 
 
 def ota_inform(module: str, version: str) -> str:
@@ -143,6 +155,25 @@ def ota_inform(module: str, version: str) -> str:
 def ota_progress(module: str, status: int, percent: int) -> str:
     about = {"status": status, "process": percent, "code": "0x00000000", "errorMsg": "success", "module": module}
     return compact(about)
+
+
+def is_upgrade(topic: str) -> bool:
+    match topic.split("/"):
+        case ["", "iot", _, sub, place, "ota", "upgrade", "operate"]:
+            return sub == GLOBAL and place == f"0-{GLOBAL}"
+    return False
+
+
+def upgrade_files(body: str) -> list[dict[str, Any]]:
+    """What is to be fetched; the addresses have no scheme."""
+    files = json.loads(body)["file_info"]
+    return [{name: file[name] for name in ("module", "url", "degist", "fw_ver", "size")} for file in files]
+
+
+def upgrade_reply(accepted: bool) -> str:
+    if accepted:
+        return compact({"code": "0x00000000", "errorMsg": "Succeeded"})
+    return compact({"code": "0x0xffffffff", "errorMsg": "device receive failed!"})
 
 
 # Pass-through: a ruling of the platform's, in the form of a module
@@ -204,6 +235,39 @@ def owner_of(body: str) -> tuple[int, str | None]:
     if result is None:
         raise osap.ProtocolError(f"the answer to the owner query has no result: {body!r}")
     return int(result[1]), user[1] if user and user[1] else None
+
+
+def new_owner(body: str) -> str | None:
+    """Who the device belongs to from now on; None: to nobody."""
+    user = re.search(r"<UserId>([^<]*)</UserId>", body)
+    if user is None:
+        raise osap.ProtocolError(f"a change of binding without a user: {body!r}")
+    return unescape(user[1]) or None
+
+
+def binding_answer() -> str:
+    return "<Response><Result>0</Result></Response>"
+
+
+def challenge_of(body: str) -> tuple[int, int]:
+    """The token, and how many seconds there are to show oneself."""
+    challenge = json.loads(body)
+    return challenge["token"], challenge["bindPeriod"]
+
+
+def presence_body(token: int) -> str:
+    """Somebody was there: the token plus 1."""
+    return compact({"token": token + 1})
+
+
+def risk_list(body: str) -> dict[int, set[int]]:
+    """By domain; an empty set stands for all of it."""
+    return {int(domain): set(commands) for domain, commands in json.loads(body)["risk"].items()}
+
+
+def is_forbidden(risks: dict[int, set[int]], command: Command) -> bool:
+    domain, number = command
+    return domain in risks and (not risks[domain] or number in risks[domain])
 
 
 def redirect_host(body: str) -> str:

@@ -231,9 +231,11 @@ class Link:
         """The same without waiting: for what is said while something else is waited for."""
         self._mqtt.publish(topic, seal(self._key, self._general(seq), application), qos=qos, retain=True)
 
-    def command(self, topic: str, version: str, application: str, seq: int, qos: int = 0) -> None:
-        """A request of the older form [9.6, 9.7]."""
-        general = {"CmdVer": version, "Seq": seq, "MsgType": 1}
+    def command(
+        self, topic: str, version: str, application: str, seq: int, *, qos: int = 0, answers: bool = False
+    ) -> None:
+        """A request of the older form, or the response to one [9.6, 9.7]."""
+        general = {"CmdVer": version, "Seq": seq, "MsgType": 2 if answers else 1}
         self._mqtt.publish(topic, seal(self._key, general, application), qos=qos, retain=True)
 
     def _general(self, seq: int) -> dict[str, Any]:

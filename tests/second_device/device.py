@@ -45,7 +45,13 @@ class Device:
         self._link: das.Link
         self._seq = 0
         self._downlinks = Downlinks(
-            self._serial, answer=arguments.answer, attributes=dict(arguments.attribute), through=arguments.through
+            self._serial,
+            answer=arguments.answer,
+            attributes=dict(arguments.attribute),
+            through=arguments.through,
+            is_present=arguments.present,
+            upgrade=arguments.upgrade,
+            g1=self._is_g1,
         )
         self._downlinks.keep_alive = arguments.keep_alive
 
@@ -263,8 +269,8 @@ class Device:
 
     def _command(self, command: channels.Command, body: str, qos: int = 0) -> int:
         """Its Seq. All but the offline notice go without an acknowledgement [9.5, 9.9]."""
-        seq, version = self._next_seq(), channels.command_version(command[0], g1=self._is_g1)
-        self._link.command(channels.command_topic(command), version, body, seq, qos)
+        seq = self._next_seq()
+        self._downlinks.send_command(self._link, command, body, seq, qos=qos)
         return seq
 
     # A hub [10.6]

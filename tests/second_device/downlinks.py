@@ -12,6 +12,9 @@ import das
 import osap
 from steps import emit
 
+ACCEPT = "accept"
+REFUSE = "refuse"
+
 SHADOW = "shadow"
 MODEL = "model"
 
@@ -23,7 +26,17 @@ FAILED = {"code": -1}
 class Downlinks:
     """Attributes and operations, and what was heard: answers, verdicts on children, orders."""
 
-    def __init__(self, serial: str, *, answer: str | None, attributes: dict[str, Any], through: str) -> None:
+    def __init__(
+        self,
+        serial: str,
+        *,
+        answer: str | None,
+        attributes: dict[str, Any],
+        through: str,
+        is_present: bool,
+        upgrade: str | None,
+        g1: bool,
+    ) -> None:
         self.attributes = attributes
         # Answers to questions of our own, by topic and Seq.
         self.answers: dict[tuple[str, int], str] = {}
@@ -34,6 +47,10 @@ class Downlinks:
         self._serial = serial
         self._answer = answer
         self._through = through
+        self._is_present = is_present
+        self._upgrade = upgrade
+        self._g1 = g1
+        self._risks: dict[int, set[int]] = {}
         self._versions: dict[str, int] = {}
 
     def hear(self, link: das.Link, message: das.Message, next_seq: Callable[[], int]) -> None:
@@ -45,8 +62,10 @@ class Downlinks:
             self._synchronise(link, shadow, message, next_seq)
         elif (model := channels.model_message(message.topic)) is not None:
             self._model(link, model, message, next_seq)
+        elif channels.is_upgrade(message.topic):
+            self._fetch(link, message)
         elif (command := channels.command_of(message.topic)) is not None:
-            self._obey(link, command, message)
+            self._obey(link, command, message, next_seq)
 
     # Thing model [10.1]
 
@@ -116,13 +135,52 @@ class Downlinks:
                 link.send(*self.report_of(path), next_seq())
             emit("set", path=path, value=value, known=known, by=shadow.message)
 
+    # Firmware update [10.3]
+
+    def _fetch(self, link: das.Link, message: das.Message) -> None:
+        """Says whether it will; what it would fetch is shown."""
+        if self._upgrade is None:
+            return
+        files, accepted = channels.upgrade_files(message.text), self._upgrade == ACCEPT
+        topic = channels.module_topic(self._serial, channels.UPGRADE, "operate_reply")
+        link.send(topic, channels.upgrade_reply(accepted), message.general["Seq"], qos=0)
+        emit("upgrade", accepted=accepted, files=files)
+
     # Commands of the older form [10.4 to 10.6]
 
-    def _obey(self, link: das.Link, command: channels.Command, message: das.Message) -> None:
+    def send_command(
+        self, link: das.Link, command: channels.Command, body: str, seq: int, *, qos: int = 0, answers: bool = False
+    ) -> None:
+        """Unless it is on the risk list: then nothing tells the platform [10.5]."""
+        if channels.is_forbidden(self._risks, command):
+            emit("withheld", command=channels.command_topic(command))
+            return
+        version = channels.command_version(command[0], g1=self._g1)
+        link.command(channels.command_topic(command), version, body, seq, qos=qos, answers=answers)
+
+    def _obey(
+        self, link: das.Link, command: channels.Command, message: das.Message, next_seq: Callable[[], int]
+    ) -> None:
+        seq = message.general["Seq"]
         if command == channels.KEEP_ALIVE:
             self.keep_alive = channels.pushed_keep_alive(message.text)
             link.push_keep_alive(self.keep_alive)
             emit("keep_alive", seconds=self.keep_alive)
+        elif command == channels.RISK_LIST:
+            self._risks = channels.risk_list(message.text)
+            emit("risk_list", domains={str(domain): sorted(numbers) for domain, numbers in self._risks.items()})
+        elif command == channels.BINDING_CHANGED:
+            emit("binding", user=channels.new_owner(message.text))
+            # The only one that is answered under its own number [9.8].
+            self.send_command(link, channels.BINDING_CHANGED, channels.binding_answer(), seq, answers=True)
+        elif command == channels.CHALLENGE:
+            token, period = channels.challenge_of(message.text)
+            emit("challenge", token=token, seconds=period)
+            self.send_command(link, channels.CHALLENGE_ANSWER, channels.compact({"result": 0}), seq, answers=True)
+            if self._is_present:
+                self.send_command(link, channels.PRESENCE, channels.presence_body(token), next_seq())
+        elif command == channels.PRESENCE_ANSWER:
+            emit("presence_known", answers=seq)
         elif command == channels.FORCED_OFFLINE:
             self.sent_away = True
         elif command in channels.REDIRECTS:
@@ -131,7 +189,7 @@ class Downlinks:
             verdict = json.loads(message.text)
             self.verdicts[verdict["childserial"]] = verdict["result"] == 0
         else:
-            self.answers[message.topic, message.general["Seq"]] = message.text
+            self.answers[message.topic, seq] = message.text
 
 
 def _tell(message: das.Message) -> None:

@@ -64,6 +64,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="carry out operations, and answer so",
     )
 
+    does.add_argument("--present", action="store_true", help="somebody is there when that is asked for")
+    does.add_argument(
+        "--upgrade", choices=(downlinks.ACCEPT, downlinks.REFUSE), help="answer so when other firmware is to be fetched"
+    )
+
     hub = parser.add_argument_group("a hub")
     hub.add_argument(
         "--child", type=pair, action="append", default=[], metavar="SERIAL=CODE", help="bring a child; may be repeated"

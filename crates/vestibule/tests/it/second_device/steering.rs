@@ -104,15 +104,105 @@ fn osap_10_5_a_device_that_is_sent_where_nobody_listens_stays() {
 fn osap_10_5_a_pushed_keep_alive_counts_from_the_next_ping_on() {
     let platform = Platform::start();
     let device = Fresh::on(&platform);
-    let mut running = held(&platform, &device, &["--keep-alive", "7"]);
+    // A timer of 1.5 times what is pushed, started at the push, would be over before the ping that is due.
+    let mut running = held(&platform, &device, &["--keep-alive", "9"]);
     let peer = platform.device(&device.serial)["presence"]["peer"].clone();
     order(&platform, &device, "keep-alive", &json!({ "seconds": 5 }));
     assert_eq!(running.until("keep_alive")["seconds"], 5);
-    assert_eq!(running.until("pinged")["after"], 7, "the one that was due");
+    assert_eq!(running.until("pinged")["after"], 9, "the one that was due");
     assert_eq!(running.until("pinged")["after"], 5);
     let shown = platform.device(&device.serial);
     assert_eq!(shown["presence"]["peer"], peer, "a healthy connection goes on (9.9)");
     running.kill();
+}
+
+fn invoke(platform: &Platform, device: &Fresh, operation: &str, body: &Value) -> Value {
+    platform.http().post(&format!("/v1/devices/{}/operations/{operation}", device.serial), body).ok()
+}
+
+#[test]
+fn osap_10_5_what_is_on_the_risk_list_is_not_sent_any_more_answers_included() {
+    let platform = Platform::start();
+    let device = Fresh::on(&platform);
+    let mut running = device.start(&platform, &["--notice", "--answer", "echo", "--hold", "60"]);
+    running.until("ping");
+    let bind = json!({ "input": { "user": "u-1" }, "deadline_ms": 20_000 });
+    assert_eq!(invoke(&platform, &device, "global/0/base/bind", &bind)["outcome"], "done");
+    assert_eq!(running.until("binding")["user"], "u-1");
+    // The answer to a change of binding, and a whole domain that it has no commands of.
+    order(&platform, &device, "silence", &json!({ "commands": { "1100": [18_759, 10_247], "7002": [] } }));
+    assert_eq!(running.until("risk_list")["domains"], json!({ "1100": [10_247, 18_759], "7002": [] }));
+    let bind = json!({ "input": { "user": "u-2" }, "deadline_ms": 1_000 });
+    assert_eq!(invoke(&platform, &device, "global/0/base/bind", &bind)["outcome"], "timed_out");
+    assert_eq!(running.until("binding")["user"], "u-2");
+    assert_eq!(running.until("withheld")["command"], "/1100/18759");
+    let owner = format!("/v1/devices/{}/attributes/global/0/base/owner", device.serial);
+    assert_eq!(platform.http().get(&owner).ok()["reported"]["value"], "u-1", "what is not confirmed is not so");
+    // The list is of commands of the older form; all else goes on.
+    assert_eq!(invoke(&platform, &device, "Lamp/0/Light/Blink", &json!({ "input": 1 }))["output"], 1);
+    let other = json!({ "input": { "token": 1, "period_s": 60 } });
+    assert_eq!(invoke(&platform, &device, "global/0/base/challenge", &other)["outcome"], "done");
+    running.kill();
+}
+
+#[test]
+fn osap_10_4_a_change_of_binding_is_answered_and_the_device_belongs_to_the_new_owner() {
+    let platform = Platform::start();
+    let device = Fresh::on(&platform);
+    let mut running = held(&platform, &device, &[]);
+    let owner = format!("/v1/devices/{}/attributes/global/0/base/owner", device.serial);
+    for user in [json!("a<b>&c"), Value::Null] {
+        let done = invoke(&platform, &device, "global/0/base/bind", &json!({ "input": { "user": user } }));
+        assert_eq!(done["outcome"], "done", "{done}");
+        assert_eq!(running.until("binding")["user"], user);
+        until("its owner is shown", || (platform.http().get(&owner).ok()["reported"]["value"] == user).then_some(()));
+    }
+    running.kill();
+}
+
+#[test]
+fn osap_10_4_who_is_at_the_device_shows_it_with_the_token_and_one() {
+    let platform = Platform::start();
+    let device = Fresh::on(&platform);
+    let ask = |token: u64| {
+        let input = json!({ "input": { "token": token, "period_s": 60 } });
+        invoke(&platform, &device, "global/0/base/challenge", &input)["outcome"].clone()
+    };
+    let mut absent = held(&platform, &device, &[]);
+    assert_eq!(ask(40), "done", "it is asked, and nobody is there");
+    assert_eq!(absent.until("challenge")["token"], 40);
+    absent.kill();
+    let mut running = held(&platform, &device, &["--present"]);
+    assert_eq!(ask(41), "done");
+    let challenge = running.until("challenge");
+    assert_eq!((&challenge["token"], &challenge["seconds"]), (&json!(41), &json!(60)));
+    running.until("presence_known");
+    let events = until("the presence is stored", || {
+        Some(platform.events(Some(&device.serial))).filter(|events| !events.is_empty())
+    });
+    let [shown] = &events[..] else { panic!("not one event: {events:?}") };
+    assert_eq!((&shown["area"], &shown["name"]), (&json!("base"), &json!("presence")));
+    assert_eq!(shown["data"], json!({ "token": 42 }));
+    running.kill();
+}
+
+#[test]
+fn osap_10_3_a_device_that_is_told_to_fetch_other_firmware_says_whether_it_will() {
+    let platform = Platform::start();
+    let file = json!({
+        "module": "DT1", "url": "files.example/dt1.bin", "degist": "00112233445566778899aabbccddeeff",
+        "fw_ver": "V1.3.0 build 260201", "size": 4096,
+    });
+    let upgrade = json!({ "input": { "maxtry": 3, "interval": 5, "file_info": [file] } });
+    for (answer, outcome) in [("accept", "done"), ("refuse", "failed")] {
+        let device = Fresh::on(&platform);
+        let mut running = held(&platform, &device, &["--upgrade", answer]);
+        let end = invoke(&platform, &device, "global/0/ota/upgrade", &upgrade);
+        assert_eq!(end["outcome"], outcome, "{end}");
+        let told = running.until("upgrade");
+        assert_eq!((&told["accepted"], &told["files"]), (&json!(answer == "accept"), &json!([file])));
+        running.kill();
+    }
 }
 
 #[test]
