@@ -1,6 +1,6 @@
 //! Devices that say more than the platform keeps.
 
-use std::collections::VecDeque;
+use std::fmt::Write as _;
 
 use serde_json::json;
 
@@ -8,14 +8,14 @@ use super::{Device, Site};
 
 /// The most attributes of a device.
 const ATTRIBUTES: usize = 4_096;
-/// How many a liar reports.
-const REPORTED: usize = 10_000;
-/// Messages that wait for their acknowledgement at the same time.
-const WINDOW: usize = 64;
-/// What a process may grow by for the attributes it keeps, their records, and the pages of its stores.
-const GROWTH_KIB: u64 = 48 * 1024;
-/// What it may grow by when it keeps nothing.
-const REFUSED_KIB: u64 = 4 * 1024;
+/// How many different ones a liar reports: as many as a build without optimisation opens in some seconds.
+const REPORTED: usize = 150_000;
+/// By then it has all it can have, and so has what is built up on the way.
+const WARM: usize = 50_000;
+/// What the process may grow by for the rest, of which it keeps nothing: less than a few words of each would be.
+const GROWTH_KIB: u64 = 16 * 1024;
+/// What is sent at once.
+const BATCH: usize = 64 * 1024;
 
 fn value_body(value: impl serde::Serialize) -> String {
     json!({"data": {"Value": value}}).to_string()
@@ -26,37 +26,39 @@ fn percent_encoded(text: &str) -> String {
 }
 
 impl Device {
-    /// Says so much that it does not wait for each acknowledgement.
+    /// Reports all these attributes, half of them named in the topic and half in the body, and waits for the
+    /// acknowledgement of what comes last alone: it comes after all of them have been looked at.
     #[track_caller]
-    fn flood(&mut self, messages: impl Iterator<Item = (String, String)>) {
-        let mut waiting = VecDeque::new();
-        for (topic, body) in messages {
-            waiting.push_back(self.tell(&topic, body));
-            if waiting.len() == WINDOW {
-                self.das.acknowledged(waiting.pop_front().expect("there is one"));
+    fn flood(&mut self, numbers: std::ops::Range<usize>) {
+        let model = self.topic("model/attribute/report/Junk");
+        let shadow = self.topic("basic/shadow/report");
+        let (mut batch, mut topic, mut body) = (Vec::with_capacity(2 * BATCH), String::new(), String::new());
+        for n in numbers {
+            self.seq += 1;
+            body.clear();
+            topic.clear();
+            // By hand: so many values take their time.
+            let written = match n % 2 {
+                0 => write!(topic, "{model}/n{n}").and_then(|()| write!(body, r#"{{"data":{{"Value":{n}}}}}"#)),
+                _ => write!(topic, "{shadow}").and_then(|()| {
+                    let about = format_args!(r#"{{"domain":"Junk","identifier":"n{n}","value":{n}}}"#);
+                    write!(body, r#"{{"method":"report","state":{{"reported":{about}}}}}"#)
+                }),
+            };
+            written.expect("it is text");
+            self.das.append(&topic, self.seq, &body, &mut batch);
+            if batch.len() >= BATCH {
+                self.das.send(&batch);
+                batch.clear();
             }
         }
-        for id in waiting {
-            self.das.acknowledged(id);
-        }
+        self.das.send(&batch);
+        self.say(&self.topic("model/attribute/report/Light/Power"), value_body(0));
     }
 }
 
-/// Half of them name the attribute in the topic and half in the body.
-fn attributes(liar: &Device, area: &'static str) -> impl Iterator<Item = (String, String)> + use<> {
-    let model = liar.topic(&format!("model/attribute/report/{area}"));
-    let shadow = liar.topic("basic/shadow/report");
-    (0..REPORTED).map(move |n| match n % 2 {
-        0 => (format!("{model}/n{n}"), value_body(n)),
-        _ => {
-            let reported = json!({"domain": area, "identifier": format!("n{n}"), "value": n});
-            (shadow.clone(), json!({"method": "report", "state": {"reported": reported}}).to_string())
-        }
-    })
-}
-
 #[test]
-fn ten_thousand_attributes_of_a_device_are_held_to_4096_and_its_good_ones_stay() {
+fn a_hundred_and_fifty_thousand_attributes_of_a_device_are_held_to_4096_and_its_good_ones_stay() {
     let mut site = Site::start();
     let mut liar = site.liar();
     let good = ["Power", "Level", "Colour"];
@@ -64,19 +66,15 @@ fn ten_thousand_attributes_of_a_device_are_held_to_4096_and_its_good_ones_stay()
         liar.say(&liar.topic(&format!("model/attribute/report/Light/{name}")), value_body(value));
     }
     site.good_goes_on();
-    let before = site.platform.resident_kib();
-    liar.flood(attributes(&liar, "Junk"));
+    liar.flood(0..WARM);
     site.good_goes_on();
-    let beyond = good.len() + REPORTED - ATTRIBUTES;
-    assert_eq!(site.dropped("report_too_many_attributes"), beyond as f64);
+    let before = site.platform.resident_kib();
+    liar.flood(WARM..REPORTED);
+    site.good_goes_on();
+    assert_eq!(site.dropped("report_too_many_attributes"), (good.len() + REPORTED - ATTRIBUTES) as f64);
     site.shows(&liar, "report_too_many_attributes");
     let grown = site.platform.resident_kib().saturating_sub(before);
-    assert!(grown < GROWTH_KIB, "{grown} KiB more for what is kept");
-    let before = site.platform.resident_kib();
-    liar.flood(attributes(&liar, "More"));
-    assert_eq!(site.dropped("report_too_many_attributes"), (beyond + REPORTED) as f64);
-    let grown = site.platform.resident_kib().saturating_sub(before);
-    assert!(grown < REFUSED_KIB, "{grown} KiB more for what is refused");
+    assert!(grown < GROWTH_KIB, "{grown} KiB more for what is refused");
 
     let base = format!("/v1/devices/{}/attributes", liar.serial);
     let (mut shown, mut cursor) = (0, String::new());

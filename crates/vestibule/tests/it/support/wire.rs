@@ -127,6 +127,14 @@ impl Das {
         self.publish_raw(topic, qos, &payload)
     }
 
+    /// Appends a message without an acknowledgement to what [`send`](Self::send) is to send at once.
+    pub fn append(&self, topic: &str, seq: u64, body: impl AsRef<[u8]>, out: &mut Vec<u8>) {
+        let mut payload = Vec::new();
+        envelope::seal(&self.cipher, &General::bare(seq), body.as_ref(), &mut payload).expect("it fits");
+        let head = PublishHead { dup: false, qos: QoS::AtMostOnce, retain: true, topic, packet_id: None };
+        encode::publish(&head, &payload, out).expect("it fits");
+    }
+
     /// Publishes a payload as it is and answers with the packet id.
     pub fn publish_raw(&mut self, topic: &str, qos: QoS, payload: &[u8]) -> u16 {
         self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
