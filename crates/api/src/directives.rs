@@ -135,8 +135,9 @@ pub(crate) struct Silence {
 
 /// Forbid a device to send some of its commands
 ///
-/// The list replaces the one before; an empty one allows everything again. Devices answer nothing to this: that one
-/// obeys shows in what it does next.
+/// Devices made with our SDK take the list in place of the one before, so that an empty one allows everything again.
+/// How devices of others are allowed again what was forbidden is not known. Devices answer nothing to this: that one obeys
+/// shows in what it does next.
 #[utoipa::path(
     post,
     path = "/v1/devices/{d}/silence",

@@ -258,13 +258,15 @@ struct Entry<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     input: Option<&'a RawValue>,
-    /// As in the answer to the caller. Of one that waited also `expired` and `cancelled`: it was not sent.
+    /// As in the answer to the caller. Of one that waited also `expired` and `cancelled`: it was not sent. `late`, by
+    /// `device`: the answer, with its `code`, to an operation of this name that has timed out; a record of its own, under
+    /// an `operation_id` of its own.
     outcome: Cow<'a, str>,
     /// What the device answered; absent without output.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     output: Option<&'a RawValue>,
-    /// The device's own code of a failure.
+    /// The device's own code of a failure, and of an answer that came late; 0 there: it was carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<i64>,
     /// The device's own words of a failure.

@@ -10,7 +10,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use vestibule_platform::{Filter, Pass, PassError, PassQuery, Record, RecordKind};
+use vestibule_platform::{Filter, MAX_PASS, Pass, PassError, PassQuery, Record, RecordKind};
 
 use crate::api::Shared;
 use crate::events::{fitting, position};
@@ -21,9 +21,6 @@ use crate::feed::{self, Show, record_message};
 use crate::operations::{DEFAULT_DEADLINE_MS, LONGEST_DEADLINE_MS};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{DeviceRef, rfc3339};
-
-/// The longest message, in bytes.
-const LONGEST_BODY: usize = 64 * 1024;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -78,8 +75,9 @@ pub(crate) async fn pass_message(
         let detail = "deadline_ms must be between 100 and 25000.";
         return Err(Problem::field(Kind::InvalidValue, "deadline_ms", detail));
     }
-    if body.bytes.len() > LONGEST_BODY {
-        return Err(Problem::field(Kind::BodyTooLarge, "body", "The message is longer than 65536 bytes."));
+    if body.bytes.len() > MAX_PASS {
+        let detail = format!("The message is longer than {MAX_PASS} bytes.");
+        return Err(Problem::field(Kind::BodyTooLarge, "body", detail));
     }
     let deadline = Duration::from_millis(deadline);
     let pass = Pass { path, media_type: &body.media_type, body: &body.bytes, deadline, by: &caller };

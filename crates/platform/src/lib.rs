@@ -45,7 +45,7 @@ pub use health::Health;
 pub use invoke::{Invoke, InvokeError, Outcome};
 pub use link::{Answer, DeviceLink, Directive, NotSent, Operate, PassMessage, Reply, ReplyReceiver, SetAttribute};
 pub use operation_log::OperationQuery;
-pub use pass::{Pass, PassError, PassOutcome, PassQuery};
+pub use pass::{MAX_PASS, Pass, PassError, PassOutcome, PassQuery};
 pub use permission::{Caller, Permission};
 pub use platform::{OpenError, Platform};
 pub use presence::{Connection, ConnectionId, Presence, PresenceState};

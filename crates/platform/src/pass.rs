@@ -19,8 +19,8 @@ use crate::permission::Caller;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
 
-/// The longest message, in bytes.
-const MAX_BODY: usize = 64 * 1024;
+/// The longest message that is passed through, in bytes.
+pub const MAX_PASS: usize = 64 * 1024;
 const MAX_MEDIA_TYPE: usize = 127;
 const DEADLINES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(120);
 
@@ -165,7 +165,7 @@ impl Platform {
         if path_error(path).is_some() {
             return Err(ReportError::BadPath);
         }
-        if body.len() > MAX_BODY || media_type.len() > MAX_MEDIA_TYPE {
+        if body.len() > MAX_PASS || media_type.len() > MAX_MEDIA_TYPE {
             return Err(ReportError::TooLarge);
         }
         metered("up", body.len());
@@ -245,5 +245,5 @@ fn check(pass: &Pass<'_>) -> Result<(), PassError> {
     if media_type.len() > MAX_MEDIA_TYPE || !is_typed || !media_type.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return invalid("Content-Type", "must be type/subtype of at most 127 printable ASCII characters");
     }
-    if pass.body.len() > MAX_BODY { invalid("body", "is longer than 65536 bytes") } else { Ok(()) }
+    if pass.body.len() > MAX_PASS { invalid("body", "is longer than 65536 bytes") } else { Ok(()) }
 }

@@ -24,8 +24,8 @@ use crate::{OpenError, Position, Record, Scan, StoreConfig, StoreError};
 
 /// Records of one transaction at most.
 const BATCH: usize = 1_000;
-/// Bytes of records of one transaction, unless one record alone is larger.
 const _: () = assert!(BATCH == crate::MAX_SCAN, "a batch is one scan, or the rest of it would be taken for the end");
+/// Bytes of records of one transaction, unless one record alone is larger.
 const BATCH_BYTES: usize = 8 << 20;
 /// Least time between the beginnings of two transactions that are not full.
 const EVERY: Duration = Duration::from_millis(50);

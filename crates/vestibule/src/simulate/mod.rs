@@ -51,7 +51,7 @@ pub use summary::Summary;
 pub const MAX_DEVICES: u32 = 100_000;
 
 /// Children a hub has at most (osap-wire 10.6).
-pub const MAX_CHILDREN: u32 = 64;
+pub const MAX_CHILDREN: u32 = osap::das::hub::MAX_CHILDREN as u32;
 
 /// How often whoever watches is told.
 const TICK: Duration = Duration::from_millis(200);

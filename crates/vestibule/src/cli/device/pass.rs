@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::config::duration_from_text;
 
 /// One byte more than a message may have.
-const MAX_FILE: u64 = 64 * 1024 + 1;
+const MAX_FILE: u64 = vestibule_platform::MAX_PASS as u64 + 1;
 
 /// Pass a message to a part of a device as it is
 #[derive(clap::Args)]

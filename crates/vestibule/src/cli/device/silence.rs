@@ -14,8 +14,9 @@ use crate::client::Client;
   vestibule device silence SN-0001 1100/18759 7002
   vestibule device silence SN-0001
 
-The list replaces the one before; without one everything is allowed again. Devices answer nothing to this: that
-one obeys shows in what it does next.")]
+Devices made with our SDK take the list in place of the one before, so that an empty one allows everything again.
+How devices of others are allowed again what was forbidden is not known. Devices answer nothing to this: that one obeys
+shows in what it does next.")]
 pub(in super::super) struct Args {
     /// Id or serial of the device
     device: String,
@@ -51,13 +52,21 @@ pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Res
     let commands = list(&args.commands);
     client.tell(&super::route_of(&args.device).segment("silence"), &json!({ "commands": commands }))?;
     if out.is_json() {
-        return out.json(&json!({ "told": args.device }));
+        return out.json(&json!({ "told": args.device, "commands": commands }));
     }
-    let device = words::printable(&args.device);
-    match commands.len() {
-        0 => out.line(format!("{device} may send everything again")),
-        _ => out.line(format!("{device} is told what not to send")),
+    out.line(format!("{} is told {}", words::printable(&args.device), said(&commands)))
+}
+
+/// What was sent, in words.
+fn said(commands: &BTreeMap<u32, Vec<u32>>) -> String {
+    if commands.is_empty() {
+        return "that nothing is forbidden: an empty list".to_owned();
     }
+    let one = |(domain, numbers): (&u32, &Vec<u32>)| match &numbers[..] {
+        [] => vec![format!("all of {domain}")],
+        numbers => numbers.iter().map(|number| format!("{domain}/{number}")).collect(),
+    };
+    format!("not to send {}", commands.iter().flat_map(one).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -73,6 +82,9 @@ mod tests {
         assert_eq!(read(&["1100/18759", "7002", "1100/2"]), Ok(json!({"1100": [18_759, 2], "7002": []})));
         assert_eq!(read(&["7002/1", "7002", "7002/2"]), Ok(json!({"7002": []})));
         assert_eq!(read(&[]), Ok(json!({})));
+        let words = |texts: &[&str]| said(&list(&texts.iter().flat_map(|text| forbidden(text)).collect::<Vec<_>>()));
+        assert_eq!(words(&["7002", "1100/18759", "1100/2"]), "not to send 1100/18759, 1100/2, all of 7002");
+        assert_eq!(words(&[]), "that nothing is forbidden: an empty list");
         for wrong in ["", "a", "1/", "/1", "1/2/3", "-1", "4294967296"] {
             assert!(read(&[wrong]).is_err(), "{wrong}");
         }
