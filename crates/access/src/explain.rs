@@ -176,6 +176,10 @@ pub(crate) fn report_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact
         "too_many_children" => "The hub has 64 devices behind it, which is the limit; the message was dropped.",
         "too_many_proofs" => "The hub proves too many devices at once; it may try again.",
         "operation_not_served" => "The device wants an operation of the platform, which serves none; it was told so.",
+        "bind_not_served" => {
+            "The device brought a token of the user whose it shall be. Nothing here knows such tokens; it was dropped, and the \
+             owner is who it was."
+        }
         "not_opened" => "A message does not open under the session key, or is not what its topic says; it was dropped.",
         "not_handled" => "The device uses a channel that is not served yet; the message was acknowledged and dropped.",
         "reply_to_nothing" => {

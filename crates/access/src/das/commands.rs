@@ -63,7 +63,9 @@ impl Das {
                 self.confirm(session, Command::ChildrenOnlineAnswer, seq);
             }
             Command::ChildAuth => self.child_proves(session, seq, &ChildAuth::parse(body)?),
-            // Binding by token and profiles have nobody behind them who could answer.
+            // The platform has no users whose tokens these could be; devices ignore an answer.
+            Command::BindToken => self.dropped(&session.own, "bind_not_served"),
+            // Profiles have nobody behind them who could answer.
             _ => self.dropped(&session.own, "not_handled"),
         }
         Ok(Disposition::Done)

@@ -69,8 +69,24 @@ fn osap_10_4_who_owns_a_device_is_answered_and_its_leave_is_noted() {
     assert_eq!(answer.body, "<Response><Result>1055746</Result></Response>");
     it.reply("/1100/10247", 2, 42, request);
     it.site.expect_fact("leaving");
-    it.reply("/1100/14338", 3, 43, br#"{"token":"t"}"#);
+    it.reply("/1100/14448", 3, 43, b"{}");
     it.site.expect_fact("not_handled");
+}
+
+#[test]
+fn osap_10_4_a_token_that_nobody_knows_binds_nothing_and_shows() {
+    let mut it = logged_in();
+    for (packet_id, token) in [(1, &br#"{"token":"t"}"#[..]), (2, b"{}"), (3, b"")] {
+        it.reply("/1100/14338", packet_id, u64::from(packet_id), token);
+    }
+    it.site.expect_fact("bind_not_served");
+    let request = b"<Request><DevSerial>SN0000001</DevSerial><Authorization></Authorization></Request>";
+    it.reply("/1100/13381", 4, 41, request);
+    assert_eq!(
+        it.arrived().body,
+        "<Response><Result>1055746</Result></Response>",
+        "it is nobody's, and the line goes on"
+    );
 }
 
 #[test]
