@@ -1,6 +1,7 @@
 //! Peers that mean harm, or are broken: they end soon, cost little and disturb nobody.
 
 mod das;
+mod strangers;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
