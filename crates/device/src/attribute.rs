@@ -43,6 +43,13 @@ pub(crate) struct Message {
     pub body: Box<[u8]>,
 }
 
+impl Message {
+    /// What it takes of a bound in bytes.
+    pub(crate) fn cost(&self) -> usize {
+        self.topic.len() + self.body.len()
+    }
+}
+
 impl Attributes {
     /// Takes a value that the program reports. `None`: the platform has it already.
     pub(crate) fn report<T: Serialize + ?Sized>(

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use osap::das::ota::Upgrade;
 use osap::das::topic::{GLOBAL, TopicError};
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use crate::cache::{CacheError, EventCache, MIN_BYTES, Options};
 use crate::child::{ChildBuilder, ChildError};
 use crate::clock::{Clock, SystemClock};
 use crate::device::Device;
@@ -30,6 +32,12 @@ use crate::storage::{Storage, StorageError};
 /// The shortest and the longest keep-alive, in seconds.
 const KEEP_ALIVE: std::ops::RangeInclusive<u16> = 5..=3600;
 
+/// The least bytes in memory of a device with a cache: four of the largest events.
+const MIN_MEMORY: usize = 64 * 1024;
+
+/// The longest time an event may be in memory only while there is a connection.
+const MAX_GRACE: Duration = Duration::from_secs(10);
+
 /// The longest text about the device in the login record, in bytes.
 const MAX_TEXT: usize = 64;
 
@@ -46,6 +54,8 @@ pub struct Builder {
     firmware: String,
     device_type: String,
     mac: String,
+    cache: Option<Box<dyn EventCache>>,
+    cache_options: Options,
     operations: Operations,
     modules: Declared,
     hooks: Hooks,
@@ -96,6 +106,9 @@ pub enum StartError {
     /// The storage cannot be read.
     #[error("the stored credentials cannot be read")]
     Storage(#[source] StorageError),
+    /// The cache cannot be read, or belongs to another device or a newer program.
+    #[error("the cached events cannot be read")]
+    Cache(#[source] CacheError),
     /// Called outside of a tokio runtime.
     #[error("a device starts inside of a tokio runtime")]
     NoRuntime,
@@ -115,6 +128,15 @@ impl Builder {
             firmware: "0.0.0".to_owned(),
             device_type: "device".to_owned(),
             mac: String::new(),
+            cache: None,
+            cache_options: Options {
+                events: 10_000,
+                bytes: 16 * 1024 * 1024,
+                age: Duration::from_secs(7 * 24 * 60 * 60),
+                grace: Duration::from_millis(250),
+                unwritten: (0, 0),
+                ahead: (0, 0),
+            },
             operations: Operations::default(),
             modules: Declared::default(),
             hooks: Hooks::default(),
@@ -164,6 +186,35 @@ impl Builder {
     pub fn queue(mut self, events: usize, bytes: usize) -> Self {
         self.limits.events = events;
         self.limits.bytes = bytes;
+        self
+    }
+
+    /// Where events outlive the program and a loss of power until the platform has acknowledged them; nowhere unless set.
+    /// The queue then bounds what is in memory only, and has to hold 64 KiB.
+    #[must_use]
+    pub fn cache(mut self, cache: impl EventCache) -> Self {
+        self.cache = Some(Box::new(cache));
+        self
+    }
+
+    /// Bounds of the cache: events, bytes on the medium (at least 256 KiB; acknowledged events count until their segment
+    /// is taken away) and age. 10,000 events, 16 MiB and 7 days unless set. What is beyond is dropped, the oldest first,
+    /// and the platform is told how many with the event `global/0/sdk/events_dropped`. The place of each event, about 60
+    /// bytes, is kept in memory.
+    ///
+    /// The age should be less than the retention of the platform, which tells repetitions by it. It is not looked at
+    /// while the clock shows a time before 2020.
+    #[must_use]
+    pub fn cache_bounds(mut self, events: usize, bytes: u64, age: Duration) -> Self {
+        (self.cache_options.events, self.cache_options.bytes, self.cache_options.age) = (events, bytes, age);
+        self
+    }
+
+    /// How long an event may wait for its acknowledgement before it is written to the cache, up to 10 seconds; 250 ms
+    /// unless set. Without a connection it is written at once. What is acknowledged in time costs no write.
+    #[must_use]
+    pub fn cache_grace(mut self, grace: Duration) -> Self {
+        self.cache_options.grace = grace;
         self
     }
 
@@ -316,6 +367,20 @@ impl Builder {
         check(KEEP_ALIVE.contains(&self.keep_alive), "keep_alive", "is 5 to 3600 seconds")?;
         check(limits.events > 0 && limits.bytes > 0, "queue", "has room for something")?;
         check((1..=128).contains(&limits.window), "window", "is 1 to 128 events")?;
+        let cache = self.cache.map(|cache| (cache, self.cache_options));
+        let cache = match cache {
+            Some((cache, options)) => {
+                check(limits.bytes >= MIN_MEMORY, "queue", "has at least 64 KiB beside a cache")?;
+                let good = options.events > 0 && options.bytes >= MIN_BYTES && !options.age.is_zero();
+                check(good, "cache_bounds", "has room for something, and at least 256 KiB")?;
+                check(options.grace <= MAX_GRACE, "cache_grace", "is up to 10 seconds")?;
+                let unwritten = (limits.events, limits.bytes);
+                // Enough to fill the wire while more is read; others share the queue.
+                let ahead = ((4 * limits.window).min(limits.events.div_ceil(2)), limits.bytes / 2);
+                Some((cache, Options { unwritten, ahead, ..options }))
+            }
+            None => None,
+        };
         for (name, text) in [("firmware", &self.firmware), ("device_type", &self.device_type), ("mac", &self.mac)] {
             check(text.len() <= MAX_TEXT, name, "has up to 64 bytes")?;
         }
@@ -350,7 +415,7 @@ impl Builder {
             }
             *shared.hub.get_mut() = Some(hub);
         }
-        Device::start(shared, code, storage)
+        Device::start(shared, code, storage, cache)
     }
 }
 

@@ -1,12 +1,15 @@
 //! Where events are kept until the platform has acknowledged them.
 
 mod file;
-#[allow(dead_code, reason = "what keeps the records is the next step")]
+mod keeper;
+mod ledger;
 mod record;
 
 use std::path::PathBuf;
 
 pub use file::FileCache;
+pub(crate) use keeper::{Cache, Keeper, settled};
+pub(crate) use ledger::{Fate, Ledger, MIN_BYTES, Options};
 
 /// A place for events that outlives a restart and a loss of power: a few numbered segments, to which bytes are appended
 /// and which are taken away as a whole.
@@ -44,6 +47,18 @@ pub trait EventCache: Send + 'static {
     /// # Errors
     /// [`CacheError`]; not when there is no such segment.
     fn remove(&mut self, segment: u64) -> Result<(), CacheError>;
+}
+
+/// How a cache is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStatus {
+    /// Events that are not acknowledged, those that are not written yet included.
+    pub events: usize,
+    /// Bytes on the medium.
+    pub bytes: u64,
+    /// The medium refuses: events are kept in memory, and it is tried again.
+    pub failing: bool,
 }
 
 /// Why events could not be cached, or read back.

@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::attribute::Message;
 use crate::builder::{Builder, StartError};
+use crate::cache::{Cache, CacheStatus, EventCache, Keeper, Ledger, Options};
 use crate::child::{Child, ChildBuilder, ChildError};
 use crate::driver::{Driver, now};
 use crate::event::{Body, EventPath, InvalidEvent, Receipt, ReportError};
@@ -63,7 +64,12 @@ impl Device {
         Builder::new(serial, code)
     }
 
-    pub(crate) fn start(shared: Shared, code: Code, storage: Arc<dyn Storage>) -> Result<Self, StartError> {
+    pub(crate) fn start(
+        mut shared: Shared,
+        code: Code,
+        storage: Arc<dyn Storage>,
+        cache: Option<(Box<dyn EventCache>, Options)>,
+    ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let serial = &shared.profile.serial;
         let (credentials, damage) = match storage.load(serial) {
@@ -74,8 +80,15 @@ impl Device {
             }
             Err(error) => return Err(StartError::Storage(error)),
         };
+        let mut medium = None;
+        if let Some((mut cache, options)) = cache {
+            let ledger = Ledger::load(serial.as_str(), options, &mut *cache).map_err(StartError::Cache)?;
+            shared.cache = Some(Box::new(Cache::new(ledger)));
+            medium = Some(cache);
+        }
         let shared = Arc::new(shared);
-        let driver = Driver::new(Arc::clone(&shared), code, storage, credentials);
+        let keeper = medium.map(|medium| runtime.spawn(Keeper::new(Arc::clone(&shared), medium).run()));
+        let driver = Driver::new(Arc::clone(&shared), code, storage, credentials, keeper);
         runtime.spawn(driver.run());
         Ok(Self { handle: Arc::new(Handle { shared, damage }) })
     }
@@ -177,7 +190,7 @@ impl Device {
         let shared = self.shared();
         let gone = self.with_hub(|hub, _| {
             let gone = hub.remove(serial)?;
-            shared.outbox.lock().drop_lane(gone.lane);
+            shared.give_up(serial, gone.lane);
             Some(())
         });
         if gone.flatten().is_none() {
@@ -220,10 +233,18 @@ impl Device {
         self.shared().counters()
     }
 
-    /// Events that were reported and are not acknowledged.
+    /// Events that were reported and are not acknowledged, those of former starts in the cache included.
     #[must_use]
     pub fn unacknowledged(&self) -> usize {
-        self.shared().outbox.lock().len()
+        let shared = self.shared();
+        let waiting = shared.cache.as_ref().map_or(0, |cache| cache.waiting());
+        waiting + shared.outbox.lock().len()
+    }
+
+    /// How the cache of events is doing; `None` without one.
+    #[must_use]
+    pub fn cache_status(&self) -> Option<CacheStatus> {
+        self.shared().cache.as_ref().map(|cache| cache.status())
     }
 
     /// What was wrong with the stored credentials at the start, if they were damaged. The device
@@ -235,9 +256,9 @@ impl Device {
     }
 
     /// Stops the device: unsubscribes and disconnects when it is online (osap-wire 9.9), and ends
-    /// its task. Unacknowledged events are given up: whoever awaits them gets
+    /// its task. Unacknowledged events are written to the cache; without one they are given up: whoever awaits them gets
     /// [`ReportError::Stopped`]. Returns at once when the device has stopped already, and within 20 seconds however the
-    /// server behaves.
+    /// server behaves, to which a cache may add ten. After that the cache is free for another device.
     ///
     /// # Errors
     /// [`StopError`]; the device is stopped nevertheless.
@@ -295,12 +316,15 @@ impl<'a> Event<'a> {
         Self { device, path: EventPath { sub: sub.into(), resource, index, area, name } }
     }
 
-    /// Reports the event with this body, a JSON object, and waits until the platform has stored it.
+    /// Reports the event with this body, a JSON object, and waits until it is safe: the platform has stored it, or, with
+    /// [`Builder::cache`](crate::Builder::cache), it is in the cache and will be sent whatever happens, in the order of
+    /// reports, unless it is dropped for want of room. [`Receipt::delivered`] waits for the platform then.
     ///
     /// `basic` with `dateTime` (now) and `UUID` is added where the body lacks it; under that id
     /// the event is sent until it is acknowledged, over any number of connections, and stored once.
-    /// The call may be dropped: the event stays in the queue. It is lost when the device stops
-    /// before the acknowledgement came.
+    /// The call may be dropped: an event that was taken stays in the queue. Without a cache it is lost when the device
+    /// stops before the acknowledgement came. With one, the call waits while too many events are on their way to the
+    /// medium; one that is dropped then has reported nothing.
     ///
     /// # Errors
     /// [`ReportError`].
@@ -308,9 +332,14 @@ impl<'a> Event<'a> {
         let shared = self.device.shared();
         let topic = self.path.topic(&shared.profile.serial).map_err(InvalidEvent::from)?;
         let Body { json, id } = Body::compose(body, &*shared.clock, &mut SystemRandom)?;
-        let acknowledged = shared.enqueue(&self.path.sub, Message { topic, body: json.into() })?;
-        shared.outcome(acknowledged).await?;
-        Ok(Receipt { id: id.into() })
+        let (id, message) = (id.into(), Message { topic, body: json.into() });
+        let Some(cache) = &shared.cache else {
+            let acknowledged = shared.enqueue(&self.path.sub, message)?;
+            shared.outcome(acknowledged).await?;
+            return Ok(Receipt { id, fate: None });
+        };
+        let fate = cache.report(shared, &self.path.sub, message).await?;
+        Ok(Receipt { id, fate: Some(fate) })
     }
 }
 

@@ -1,12 +1,13 @@
 //! The task of a device: does what [`Session`] decides, with sockets, timers and storage.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use osap::das::cipher::SessionCipher;
 use osap::lbs::client::Identity;
 use osap::{Code, SystemRandom};
-use tokio::time::sleep_until;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep_until, timeout};
 
 use crate::calls::Calls;
 use crate::lbs;
@@ -17,6 +18,9 @@ use crate::socket::{self, Talk};
 use crate::state::{State, StopReason};
 use crate::storage::{Credentials, Storage};
 
+/// How long the cache may take to write what it has when the device stops.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     identity: Identity,
@@ -24,6 +28,8 @@ pub(crate) struct Driver {
     session: Session,
     /// Operations of the present session key, once there was one.
     calls: Option<Box<Calls>>,
+    /// The task that writes events to the cache, if there is one.
+    keeper: Option<JoinHandle<()>>,
 }
 
 /// Says how it ended, also when the task panics or its runtime goes away.
@@ -35,6 +41,9 @@ struct Epilogue {
 impl Drop for Epilogue {
     fn drop(&mut self) {
         self.shared.outbox.lock().close();
+        if let Some(cache) = &self.shared.cache {
+            cache.close();
+        }
         self.shared.state.send_replace(State::Stopped(self.reason));
     }
 }
@@ -45,9 +54,10 @@ impl Driver {
         code: Code,
         storage: Arc<dyn Storage>,
         credentials: Option<Credentials>,
+        keeper: Option<JoinHandle<()>>,
     ) -> Self {
         let identity = Identity::new(shared.profile.serial.clone(), code);
-        Self { shared, identity, storage, session: Session::new(credentials), calls: None }
+        Self { shared, identity, storage, session: Session::new(credentials), calls: None, keeper }
     }
 
     /// Runs until the device stops.
@@ -55,6 +65,11 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let mut epilogue = Epilogue { shared, reason: StopReason::Crashed };
         epilogue.reason = self.work().await;
+        if let (Some(cache), Some(keeper)) = (&self.shared.cache, self.keeper.take()) {
+            cache.close();
+            // What is not written by then is lost, as the reports that wait for it say.
+            let _ = Box::pin(timeout(FLUSH_TIMEOUT, keeper)).await;
+        }
     }
 
     async fn work(&mut self) -> StopReason {
@@ -203,7 +218,7 @@ mod tests {
         let limits = Limits { events: 1, bytes: 1, window: 1 };
         let shared = Arc::new(Shared::new(profile, Arc::new(SystemClock), Arc::default(), limits));
         let code = Code::new("ABCDEF").unwrap();
-        let driver = Driver::new(Arc::clone(&shared), code, Arc::new(MemoryStorage::new()), None);
+        let driver = Driver::new(Arc::clone(&shared), code, Arc::new(MemoryStorage::new()), None, None);
         let task = size_of_val(&driver.run());
         let rest = size_of::<Shared>();
         // Thousands of devices run in one simulator; what is rarely in use is boxed for that.

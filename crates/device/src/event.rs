@@ -7,8 +7,10 @@ use osap::{Random, Serial};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::cache::{Fate, settled};
 use crate::clock::Clock;
 
 /// The largest event body, in bytes of JSON with `basic` included.
@@ -16,12 +18,14 @@ use crate::clock::Clock;
 /// What devices of this protocol send has to fit the 16 KiB packets their libraries use.
 pub const MAX_EVENT: usize = 15 * 1024;
 
-/// The server has stored the event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The event is safe: the platform has stored it, or it is in the cache and survives a loss of power.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The event's `basic.UUID`: the name under which the platform has it.
+    /// The event's `basic.UUID`: the name under which the platform has it, or will.
     pub id: String,
+    /// Of an event in a cache.
+    pub(crate) fate: Option<watch::Receiver<Fate>>,
 }
 
 /// Why an event was not reported.
@@ -32,7 +36,8 @@ pub enum ReportError {
     #[error("the event is not valid")]
     Invalid(#[from] InvalidEvent),
     /// The queue of unacknowledged events is full: events come faster than the server stores them,
-    /// or it was out of reach for too long. Nothing was queued.
+    /// or it was out of reach for too long. Nothing was queued. A device with a cache says this only while the cache
+    /// cannot be written.
     #[error("the queue of unacknowledged events is full ({events} events, {bytes} bytes)")]
     Full {
         /// Events in the queue.
@@ -40,6 +45,10 @@ pub enum ReportError {
         /// Their bytes.
         bytes: usize,
     },
+    /// The cache was full and this was the oldest event in it, or it was older than what is kept. The platform is told how
+    /// many were dropped. It may have been stored all the same, when only the acknowledgement was missing.
+    #[error("the event was dropped from the cache")]
+    Dropped,
     /// The device stopped before the event was acknowledged. It may have been stored all the same.
     #[error("the device stopped")]
     Stopped,
@@ -174,7 +183,7 @@ fn check_len(json: &str) -> Result<(), InvalidEvent> {
 
 /// 32 hexadecimal digits. Version 7, because ids that grow with time are cheap to index; with a
 /// clock that stands still 74 random bits remain.
-fn mint_id(now_ms: i64, random: &mut dyn Random) -> String {
+pub(crate) fn mint_id(now_ms: i64, random: &mut dyn Random) -> String {
     let mut bits = [0; 10];
     random.fill(&mut bits);
     let millis = u64::try_from(now_ms).unwrap_or(0);
@@ -182,12 +191,24 @@ fn mint_id(now_ms: i64, random: &mut dyn Random) -> String {
 }
 
 /// `2026-11-20T21:31:22.110+00:00`, as the clients write it.
-fn date_time(ms: i64) -> String {
+pub(crate) fn date_time(ms: i64) -> String {
     let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     time.strftime("%Y-%m-%dT%H:%M:%S.%3f+00:00").to_string()
 }
 
 impl Receipt {
+    /// Waits until the platform has stored the event. Without a cache it has.
+    ///
+    /// # Errors
+    /// [`ReportError::Dropped`]; [`ReportError::NoChild`]; [`ReportError::Stopped`]: the device stopped, the event is
+    /// in the cache and sent after the next start.
+    pub async fn delivered(mut self) -> Result<(), ReportError> {
+        match &mut self.fate {
+            Some(fate) => settled(fate, |fate| !matches!(fate, Fate::Pending | Fate::Cached)).await,
+            None => Ok(()),
+        }
+    }
+
     /// The id as a UUID, when it is one: always, unless the body brought its own.
     #[must_use]
     pub fn uuid(&self) -> Option<Uuid> {
@@ -227,7 +248,7 @@ mod tests {
             format!(r#"{{"level":3,"basic":{{"dateTime":"2026-11-20T21:31:22.110+00:00","UUID":"{}"}}}}"#, body.id);
         assert_eq!(*body.json, *expected);
         assert_eq!(body.id.len(), 32);
-        let receipt = Receipt { id: body.id.into() };
+        let receipt = Receipt { id: body.id.into(), fate: None };
         assert_eq!(receipt.uuid().unwrap().get_version_num(), 7);
 
         let empty = compose(&json!({})).unwrap();

@@ -44,10 +44,29 @@
 //! - DevID and master key, through [`Storage`], before the login that makes the former ones
 //!   worthless. Nothing is deleted because a server said so: what a refusal puts in doubt is set
 //!   aside in memory, and replaced once a run without it has succeeded.
-//! - An event for which [`Event::report`] returned a [`Receipt`]: the platform has stored it.
-//!   Before that it is in memory only, in a bounded queue, and is sent until it is acknowledged,
+//! - An event for which [`Event::report`] returned a [`Receipt`]: the platform has stored it, or the cache has.
+//!   Before that it is in memory only, in a bounded queue. It is sent until it is acknowledged,
 //!   over any number of connections, always under the same `basic.UUID`, by which the platform
 //!   tells a repetition from a new event.
+//!
+//! # Cache
+//!
+//! With [`Builder::cache`] events outlive the program and a loss of power: each is sent at once when there is a
+//! connection, and written when it is not acknowledged within a moment ([`Builder::cache_grace`]).
+//!
+//! - Events of the device, and those of each child, reach the platform in the order in which they were reported, over any
+//!   number of restarts, and are stored once: those whose acknowledgement was not noted before a crash are sent again under
+//!   their id. Up to 64 acknowledgements, or ten seconds of them, are noted together.
+//! - The cache is bounded ([`Builder::cache_bounds`]). What is the oldest is dropped first; [`Counters::dropped`] counts it,
+//!   and the platform gets the event `global/0/sdk/events_dropped` with `count`, `from` and `to` once there is a connection,
+//!   over restarts as well. That report itself is never dropped, and stored once.
+//! - While the cache cannot be written, events are sent as without one: [`Event::report`] returns with the acknowledgement,
+//!   and [`ReportError::Full`] when memory is full. [`Device::cache_status`] and [`Counters::cache_failures`] say so, and it
+//!   is tried again with pauses of up to a minute.
+//! - Events only: values of attributes are reported again after a login, and passed bytes have no id by which a repetition
+//!   could be told.
+//! - [`FileCache`] is for a file system. It appends and syncs, several events with one call, removes files of up to 256 KiB
+//!   and renames nothing. [`EventCache`] is for another medium.
 //!
 //! # Operations
 //!
@@ -127,7 +146,7 @@ mod steering;
 mod storage;
 
 pub use builder::{Builder, StartError};
-pub use cache::{CacheError, EventCache, FileCache};
+pub use cache::{CacheError, CacheStatus, EventCache, FileCache};
 pub use child::{Child, ChildBuilder, ChildError, ChildState};
 pub use clock::{Clock, SystemClock};
 pub use device::{Attribute, Device, Event, StopError};

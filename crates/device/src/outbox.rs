@@ -35,6 +35,16 @@ pub(crate) const DEVICE: Lane = 0;
 /// The highest lane there is.
 pub(crate) const MAX_LANE: Lane = 127;
 
+/// Lanes, a bit for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpenLanes(u128);
+
+impl OpenLanes {
+    pub(crate) fn contains(self, lane: Lane) -> bool {
+        self.0 & (1 << (lane & MAX_LANE)) != 0
+    }
+}
+
 /// The queue; `T` is what the caller wants back with the acknowledgement.
 #[derive(Debug)]
 pub(crate) struct Outbox<T> {
@@ -164,6 +174,26 @@ impl<T> Outbox<T> {
         for lane in 1..=MAX_LANE {
             self.close_lane(lane);
         }
+    }
+
+    /// The lanes whose events go out.
+    pub(crate) fn open_lanes(&self) -> OpenLanes {
+        OpenLanes(self.open)
+    }
+
+    /// Drops what has one of these tokens.
+    pub(crate) fn forget(&mut self, dropped: impl Fn(&T) -> bool) {
+        let bytes = &mut self.bytes;
+        self.events.retain(|event| {
+            let dropped = match &event.progress {
+                Progress::Queued(token) | Progress::Sending { token, .. } => dropped(token),
+                Progress::Acknowledged => false,
+            };
+            if dropped {
+                *bytes -= event.topic.len() + event.body.len();
+            }
+            !dropped
+        });
     }
 
     /// What is in the lane goes out from now on.

@@ -13,20 +13,29 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::attribute::{self, Attributes, Message};
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::dial::{Dial, TcpDial};
 use crate::event::ReportError;
 use crate::firmware::Firmware;
 use crate::hub::Hub;
 use crate::operation::{OperationPath, Operations};
-use crate::outbox::{DEVICE, Limits, Outbox, PushError};
+use crate::outbox::{DEVICE, Lane, Limits, Outbox, PushError};
 use crate::profile::Profile;
 use crate::query::Place;
 use crate::state::{LinkFault, State};
 use crate::steering::{Hooks, Steering};
 
-/// Resolves the report that waits for an event.
-pub(crate) type Token = oneshot::Sender<()>;
+/// What belongs to a message in the outbox.
+#[derive(Debug)]
+pub(crate) enum Token {
+    /// Resolves the report that waits for the acknowledgement.
+    Waiting(oneshot::Sender<()>),
+    /// An event of the cache: the sub-device it is from, and its number.
+    Cached { sub: Arc<str>, seq: u64 },
+    /// The report of what the cache has dropped.
+    Losses,
+}
 
 pub(crate) struct Shared {
     pub profile: Arc<Profile>,
@@ -43,6 +52,8 @@ pub(crate) struct Shared {
     pub hub: Mutex<Option<Box<Hub>>>,
     /// Held for the time of one call, never over an await.
     pub outbox: Mutex<Outbox<Token>>,
+    /// Where events outlive the program, if they do. Its ledger is locked after the hub and before the outbox.
+    pub cache: Option<Box<Cache>>,
     /// Wakes the task: an event was queued, or the program wants an end.
     pub wake: Notify,
     pub state: watch::Sender<State>,
@@ -93,6 +104,14 @@ pub struct Counters {
     pub upgrades: u64,
     /// Upgrades that were refused: the program takes none, one was under way, or the order was wrong.
     pub upgrades_refused: u64,
+    /// Events that were written to the cache.
+    pub cached: u64,
+    /// Events that were dropped from the cache, because it was full, they were too old or their record was damaged.
+    pub dropped: u64,
+    /// Times that the cache could not be written or read.
+    pub cache_failures: u64,
+    /// Bytes in the cache that were no records: what a loss of power cut short, or a medium that forgets.
+    pub cache_damaged_bytes: u64,
 }
 
 impl Shared {
@@ -108,6 +127,7 @@ impl Shared {
             attributes: Mutex::default(),
             hub: Mutex::default(),
             outbox: Mutex::new(Outbox::new(limits)),
+            cache: None,
             wake: Notify::new(),
             state: watch::Sender::new(State::Authenticating),
             farewell: OnceLock::new(),
@@ -192,13 +212,13 @@ impl Shared {
 
     pub(crate) fn queue(&self, sub: &str, message: Message) -> bool {
         let (token, _) = oneshot::channel();
-        self.push(sub, message, token).is_ok()
+        self.push(sub, message, Token::Waiting(token)).is_ok()
     }
 
     /// Queues what the program reports and gives what resolves with the acknowledgement.
     pub(crate) fn enqueue(&self, sub: &str, message: Message) -> Result<oneshot::Receiver<()>, ReportError> {
         let (token, acknowledged) = oneshot::channel();
-        self.push(sub, message, token)?;
+        self.push(sub, message, Token::Waiting(token))?;
         self.wake.notify_one();
         Ok(acknowledged)
     }
@@ -210,6 +230,28 @@ impl Shared {
             // Only what a child reported is dropped while the device runs.
             false => ReportError::NoChild,
         })
+    }
+
+    /// A message in the outbox is acknowledged.
+    pub(crate) fn handle_acknowledged(&self, token: Token) {
+        match (token, &self.cache) {
+            // Nobody may be waiting any more; the event is stored all the same.
+            (Token::Waiting(report), _) => _ = report.send(()),
+            (Token::Cached { sub, seq }, Some(cache)) => cache.acknowledge(&sub, seq),
+            (Token::Losses, Some(cache)) => cache.acknowledge_losses(),
+            (Token::Cached { .. } | Token::Losses, None) => {}
+        }
+        if let Some(cache) = &self.cache {
+            cache.handle_room();
+        }
+    }
+
+    /// Nothing of a child is sent any more.
+    pub(crate) fn give_up(&self, serial: &str, lane: Lane) {
+        self.outbox.lock().drop_lane(lane);
+        if let Some(cache) = &self.cache {
+            cache.give_up(serial);
+        }
     }
 
     pub(crate) fn request_stop(&self) {
@@ -231,6 +273,7 @@ impl Shared {
 
     pub(crate) fn counters(&self) -> Counters {
         let count = &self.count;
+        let cache = self.cache.as_ref().map(|cache| cache.counts()).unwrap_or_default();
         Counters {
             authentications: count.authentications.load(Relaxed),
             logins: count.logins.load(Relaxed),
@@ -243,6 +286,10 @@ impl Shared {
             forbidden: count.forbidden.load(Relaxed),
             upgrades: count.upgrades.load(Relaxed),
             upgrades_refused: count.upgrades_refused.load(Relaxed),
+            cached: cache.cached,
+            dropped: cache.dropped,
+            cache_failures: cache.failures,
+            cache_damaged_bytes: cache.damaged_bytes,
         }
     }
 }

@@ -237,8 +237,7 @@ impl<'a> Talk<'a> {
             Some(LinkEvent::Refused(code)) => return Ok(Some(code)),
             Some(LinkEvent::Acknowledged(token)) => {
                 self.shared.count(|count| &count.acknowledged);
-                // Nobody may be waiting any more; the event is stored all the same.
-                let _ = token.send(());
+                self.shared.handle_acknowledged(token);
             }
             Some(LinkEvent::Operate(call)) => {
                 let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));

@@ -21,6 +21,9 @@ pub(crate) const FORMAT: u8 = 1;
 /// The most bytes of a payload. An event has up to 15 KiB, its topic less than one.
 pub(crate) const MAX_PAYLOAD: usize = 20 * 1024;
 
+/// The highest number of an event: one that nobody reaches, and that can be counted on from.
+pub(crate) const MAX_SEQ: u64 = 1 << 62;
+
 /// Length and CRC.
 const HEAD: usize = 8;
 
@@ -174,10 +177,10 @@ fn decode(payload: &[u8]) -> Option<Record<'_>> {
     let record = match kind {
         1 => {
             let [format] = reader.take()?;
-            Record::Begin { format, floor: reader.u64()?, serial: reader.short()? }
+            Record::Begin { format, floor: reader.seq()?, serial: reader.short()? }
         }
         2 => Record::Event {
-            seq: reader.u64()?,
+            seq: reader.seq()?,
             at: reader.i64()?,
             sub: reader.short()?,
             topic: {
@@ -188,7 +191,7 @@ fn decode(payload: &[u8]) -> Option<Record<'_>> {
         },
         3 => {
             let (pairs, []) = reader.rest().as_chunks::<16>() else { return None };
-            Record::Gone(pairs.iter().filter_map(|pair| range(pair)).collect())
+            Record::Gone(pairs.iter().map(|pair| range(pair)).collect::<Option<_>>()?)
         }
         4 => {
             let id = reader.short()?;
@@ -202,7 +205,8 @@ fn decode(payload: &[u8]) -> Option<Record<'_>> {
 
 fn range(pair: &[u8]) -> Option<(u64, u64)> {
     let mut reader = Reader(pair);
-    Some((reader.u64()?, reader.u64()?))
+    let (first, last) = (reader.seq()?, reader.seq()?);
+    (first <= last).then_some((first, last))
 }
 
 /// What is left of a payload.
@@ -217,6 +221,10 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    fn seq(&mut self) -> Option<u64> {
+        self.u64().filter(|seq| (1..=MAX_SEQ).contains(seq))
     }
 
     fn i64(&mut self) -> Option<i64> {

@@ -32,6 +32,9 @@ impl Talk<'_> {
             let mut outbox = self.shared.outbox.lock();
             told.iter().for_each(|told| outbox.open_lane(told.lane));
         }
+        if let Some(cache) = self.shared.cache.as_ref().filter(|_| !told.is_empty()) {
+            cache.handle_room();
+        }
         for note in notes {
             self.note(note);
         }
@@ -79,7 +82,7 @@ impl Talk<'_> {
                     Some(None) => {}
                     Some(Some(lane)) => {
                         tracing::warn!(hub = %self.shared.profile.serial, child = %serial, "the child is refused");
-                        self.shared.outbox.lock().drop_lane(lane);
+                        self.shared.give_up(&serial, lane);
                     }
                     None => self.shared.count(|count| &count.ignored),
                 }

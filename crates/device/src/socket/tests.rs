@@ -9,6 +9,7 @@ use crate::clock::SystemClock;
 use crate::outbox::{DEVICE, Limits};
 use crate::profile::Profile;
 use crate::session::Login;
+use crate::shared::Token;
 
 const EVENTS: usize = 128;
 
@@ -63,7 +64,11 @@ async fn a_packet_the_socket_takes_in_part_is_continued() {
     talk.packets(&[0x20, 2, 0, 0]).unwrap();
     for _ in 0..EVENTS {
         let (token, _) = oneshot::channel();
-        shared.outbox.lock().push(DEVICE, "t".into(), "x".repeat(14_000).into_bytes().into(), token).unwrap();
+        shared
+            .outbox
+            .lock()
+            .push(DEVICE, "t".into(), "x".repeat(14_000).into_bytes().into(), Token::Waiting(token))
+            .unwrap();
     }
     stream.writable().await.unwrap();
     talk.transmit(&stream).unwrap();

@@ -27,13 +27,21 @@ fn loss() -> impl Strategy<Value = Loss> {
     any::<(u64, i64, i64)>().prop_map(|(count, from, to)| Loss { count, from, to })
 }
 
+fn seq() -> impl Strategy<Value = u64> {
+    1..=MAX_SEQ
+}
+
+fn range() -> impl Strategy<Value = (u64, u64)> {
+    (seq(), seq()).prop_map(|(a, b)| (a.min(b), a.max(b)))
+}
+
 fn record() -> impl Strategy<Value = Owned> {
-    let event = (any::<u64>(), any::<i64>(), "[ -~]{0,72}", ".{0,60}", vec(any::<u8>(), 0..200));
+    let event = (seq(), any::<i64>(), "[ -~]{0,72}", ".{0,60}", vec(any::<u8>(), 0..200));
     let telling = proptest::option::of(("[!-~]{1,64}", loss()));
     prop_oneof![
-        (any::<u64>(), "[ -~]{0,72}").prop_map(|(floor, serial)| Owned::Begin(floor, serial)),
+        (seq(), "[ -~]{0,72}").prop_map(|(floor, serial)| Owned::Begin(floor, serial)),
         event.prop_map(|(seq, at, sub, topic, body)| Owned::Event(seq, at, sub, topic, body)),
-        vec(any::<(u64, u64)>(), 0..20).prop_map(Owned::Gone),
+        vec(range(), 0..20).prop_map(Owned::Gone),
         (telling, loss()).prop_map(|(telling, untold)| {
             Owned::Losses(Losses { telling: telling.map(|(id, loss)| (id.into(), loss)), untold })
         }),
