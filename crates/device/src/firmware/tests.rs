@@ -10,6 +10,7 @@ use crate::clock::SystemClock;
 use crate::driver::now;
 use crate::outbox::Limits;
 use crate::profile::Profile;
+use crate::shared::Token;
 
 const ROOM: Limits = Limits { events: 64, bytes: 64 * 1024, window: 16 };
 
@@ -49,8 +50,10 @@ fn sent(shared: &Shared) -> Vec<(String, Value)> {
         let method = due.topic.strip_prefix(place).and_then(|rest| rest.strip_suffix("/report")).expect("ours");
         sent.push((method.to_owned(), serde_json::from_slice(due.body).expect("JSON")));
         let id = due.packet_id;
-        let token: oneshot::Sender<()> = outbox.handle_puback(id).expect("it was sent");
-        let _ = token.send(());
+        match outbox.handle_puback(id).expect("it was sent") {
+            Token::Waiting(token) => _ = token.send(()),
+            Token::Cached { .. } | Token::Losses => panic!("no event"),
+        }
     }
     sent
 }
