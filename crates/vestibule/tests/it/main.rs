@@ -5,6 +5,7 @@ mod attributes;
 mod audit;
 mod cli;
 mod durability;
+mod firmware;
 mod hostile;
 mod listen;
 mod lying;

@@ -1,8 +1,8 @@
-//! A camera: sees motion, takes pictures, can be made brighter.
+//! A camera: sees motion, takes pictures, can be made brighter, takes other firmware.
 
 use serde::Deserialize;
 use serde_json::json;
-use vestibule_device::Builder;
+use vestibule_device::{Builder, Upgrade, UpgradeCode, UpgradeError, UpgradeProgress, UpgradeStatus};
 
 use super::{Dice, Habits, Happening, Order, Place, Profile, Rates, Reading, refused, rounded};
 
@@ -39,7 +39,35 @@ fn abilities(builder: Builder) -> Builder {
         _ => Err(refused("the quality is 1 to 100 percent")),
     };
     let builder = builder.attribute("Camera", 0, "Image", "Brightness", brightness);
-    builder.operation("Camera", 0, "Image", "Snapshot", snapshot)
+    let builder = builder.operation("Camera", 0, "Image", "Snapshot", snapshot);
+    builder.firmware_module(FIRMWARE, env!("CARGO_PKG_VERSION")).on_upgrade(upgrade)
+}
+
+/// The module of its firmware.
+const FIRMWARE: &str = "main";
+
+/// The steps of an upgrade, with how much of each is done.
+const STEPS: [(UpgradeStatus, u8); 8] = [
+    (UpgradeStatus::Ready, 0),
+    (UpgradeStatus::Starting, 0),
+    (UpgradeStatus::Downloading, 50),
+    (UpgradeStatus::Downloaded, 100),
+    (UpgradeStatus::Burning, 50),
+    (UpgradeStatus::Burnt, 100),
+    (UpgradeStatus::Rebooting, 0),
+    (UpgradeStatus::Succeeded, 100),
+];
+
+/// Says what an upgrade says. There is no file to be fetched and nothing to be written, and after the next start it is as it
+/// was.
+async fn upgrade(upgrade: Upgrade, progress: UpgradeProgress) -> Result<(), UpgradeError> {
+    for file in &upgrade.files {
+        for (status, percent) in STEPS {
+            let reported = progress.report(&file.module, status, percent).await;
+            reported.map_err(|error| UpgradeError::new(UpgradeCode::Unknown, error.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 fn event(dice: &mut Dice) -> Happening {
