@@ -194,8 +194,8 @@ pub(crate) fn take(
         Ok(upgrading) => (Some(upgrading), UpgradeReply::accepted()),
         Err(reason) => (None, UpgradeReply::refused(reason)),
     };
-    let count = |accepted: bool| shared.count(|count| if accepted { &count.upgrades } else { &count.upgrades_refused });
-    count(upgrading.is_some());
+    let accepted = upgrading.is_some();
+    shared.count(|count| if accepted { &count.upgrades } else { &count.upgrades_refused });
     let mut body = Vec::new();
     reply.write(&mut body).expect("a reason is a short sentence");
     (upgrading, body.into())
