@@ -9,6 +9,7 @@ mod event;
 mod moment;
 mod out;
 mod pages;
+mod pass;
 mod progress;
 mod settings;
 mod simulate;
@@ -59,6 +60,7 @@ enum Command {
     DemoDevice(crate::demo::child::Args),
     Device(device::Args),
     Event(event::Args),
+    Pass(pass::Args),
     Audit(audit::Args),
     Admin(admin::Args),
     Simulate(simulate::Args),
@@ -75,6 +77,7 @@ pub fn run(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::DemoDevice(args) => crate::demo::child::run(args, out),
         Command::Device(args) => device::run(args, out),
         Command::Event(args) => event::run(args, out),
+        Command::Pass(args) => pass::run(args, out),
         Command::Audit(args) => audit::run(args, out),
         Command::Admin(args) => admin::run(args, out),
         Command::Simulate(args) => simulate::run(args, out),

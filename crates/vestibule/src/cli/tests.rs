@@ -64,6 +64,8 @@ fn command_lines_people_type() {
         "device --url http://127.0.0.1:1 --token-file t list",
         "device enrol SN-1 --window 15m",
         "device list --json",
+        "pass list --device SN-1 --limit 5 --json",
+        "pass follow --device SN-1 --after 0",
         "device show SN-1",
         "device rotate SN-1 --code-file -",
         "device disable SN-1",

@@ -21,6 +21,8 @@ pub enum Followed {
     Event(Value),
     /// An attribute as it was reported, as the API shows it.
     Attribute(Value),
+    /// A message that was passed to or from a device, as the API shows it.
+    Passed(Value),
     /// A device whose presence has changed, as the API shows it.
     Presence(Value),
     /// A device that has been removed: its `id` and `serial`.
@@ -166,6 +168,7 @@ impl<'a> Follow<'a> {
         match message.event.as_str() {
             "event" => json("an event").map(|event| Some(Followed::Event(event))),
             "attribute" => json("an attribute").map(|report| Some(Followed::Attribute(report))),
+            "pass" => json("a passed message").map(|message| Some(Followed::Passed(message))),
             "presence" => json("a presence change").map(|device| Some(Followed::Presence(device))),
             "removed" => json("a removal").map(|device| Some(Followed::Removed(device))),
             "presence_lagged" => Ok(Some(Followed::PresenceMissed)),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Done, Platform, Program, SecondDevice, minted, vestibule, wait};
 
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 25] = [
     &[],
     &["up"],
     &["demo"],
@@ -34,6 +34,8 @@ const COMMANDS: [&[&str]; 23] = [
     &["device", "remove"],
     &["event", "list"],
     &["event", "follow"],
+    &["pass", "list"],
+    &["pass", "follow"],
 ];
 
 /// Runs a command that has no platform to talk to, in a directory of its own.

@@ -53,7 +53,8 @@ fn messages_go_through_in_both_directions_as_they_are() {
 
     let passed = device.pass("Meter", 0, "Raw", "Reading", "text/plain", b"17");
     runtime.block_on(async { tokio::time::timeout(PATIENCE, passed).await }).expect("in time").expect("stored");
-    let shown = platform.http().get(&format!("/v1/pass?device={serial}")).ok();
+    let shown = platform.cli(&["pass", "list", "--device", &serial, "--json"]).expect(0).json();
+    assert_eq!(shown, platform.http().get(&format!("/v1/pass?device={serial}")).ok());
     let items: Vec<(&Value, &Value, &Value, &Value)> = shown["items"]
         .as_array()
         .expect("a list")
@@ -67,6 +68,19 @@ fn messages_go_through_in_both_directions_as_they_are() {
             (&json!("down"), &json!("Frame"), &json!("application/x-frame"), &json!("AP9+")),
         ]
     );
+    // Oldest first, and on from there.
+    let mut follow = platform.command(&["pass", "follow", "--device", &serial, "--after", "0"]);
+    let mut line = || follow.line().expect("a line");
+    let (down, up) = (line(), line());
+    assert!(down.ends_with("down delivered  Meter/0/Raw/Frame  application/x-frame  0x00ff7e"), "{down}");
+    assert!(up.ends_with("up  Meter/0/Raw/Reading  text/plain  17"), "{up}");
+    let passed = device.pass("Meter", 0, "Raw", "Reading", "text/plain", b"18");
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, passed).await }).expect("in time").expect("stored");
+    let next = line();
+    assert!(next.contains(&serial) && next.ends_with("text/plain  18"), "{next}");
+    let latest = platform.cli(&["pass", "list", "--limit", "1"]).expect(0);
+    let rows: Vec<&str> = latest.stdout.lines().collect();
+    assert!(rows[0].starts_with("TIME") && rows[1].ends_with("18") && rows.len() == 2, "{latest:?}");
     runtime.block_on(device.stop()).expect("in order");
     let offline = platform.cli(&["device", "pass", &serial, part, "--type", "a/b", "--data", "x"]).expect(1);
     assert!(offline.stderr.contains("nothing was sent"), "{offline:?}");
