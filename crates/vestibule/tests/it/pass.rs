@@ -1,16 +1,54 @@
 //! What goes past the model, to and from a device made with the SDK: messages in its own format, directives, sub-devices.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use vestibule_device::{Builder, Child, Device, MemoryStorage, State, StopReason};
+use vestibule_device::{Builder, Child, Device, Dial, Dialing, MemoryStorage, State, StopReason};
 
 use crate::support::{Listener, Platform, minted, until};
 
 const CODE: &str = "ABCDEF";
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Leads connections over itself, and tells of each sign of life that a device shows the DAS.
+struct Overheard {
+    das: String,
+    pinged: mpsc::UnboundedSender<Instant>,
+}
+
+impl Dial for Overheard {
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialing<'a> {
+        let address = format!("{host}:{port}");
+        let pinged = (address == self.das).then(|| self.pinged.clone());
+        Box::pin(async move {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+            let (mut onward, device) =
+                tokio::try_join!(TcpStream::connect(address), TcpStream::connect(listener.local_addr()?))?;
+            let (mut accepted, _) = listener.accept().await?;
+            tokio::spawn(async move {
+                let ((mut from, mut to), (mut back, mut answers)) = (accepted.split(), onward.split());
+                let up = async {
+                    let mut chunk = [0; 16 * 1024];
+                    while let Ok(length @ 1..) = from.read(&mut chunk).await {
+                        if let (Some(pinged), [0xc0, 0]) = (&pinged, &chunk[..length]) {
+                            // Nobody listens only when the test is over.
+                            let _ = pinged.send(Instant::now());
+                        }
+                        answers.write_all(&chunk[..length]).await?;
+                    }
+                    answers.shutdown().await
+                };
+                // An error says that one side has gone, which the other is to see.
+                let _ = tokio::try_join!(up, tokio::io::copy(&mut back, &mut to));
+            });
+            Ok(device)
+        })
+    }
+}
 
 /// A device that is there.
 fn online(runtime: &Runtime, platform: &Platform, serial: &str, with: impl FnOnce(Builder) -> Builder) -> Device {
@@ -93,10 +131,34 @@ fn a_device_does_as_it_is_directed() {
     let serial = minted("SN");
     platform.add(&serial, CODE);
     let runtime = Runtime::new().expect("a runtime");
-    let device = online(&runtime, &platform, &serial, |builder| builder);
-    for command in [&["keep-alive", &*serial, "60s"][..], &["silence", &serial, "1100/18759"], &["silence", &serial]] {
-        platform.cli(&[&["device"], command].concat()).expect(0);
-    }
+    let ((pinged, mut pings), (bound, mut owners)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    let das = platform.ready()["listeners"]["das_legacy"].as_str().expect("a DAS").to_owned();
+    let device = online(&runtime, &platform, &serial, |builder| {
+        let builder = builder.keep_alive(5).dial(Overheard { das, pinged });
+        builder.on_binding(move |user| drop(bound.send(user.map(str::to_owned))))
+    });
+    // Its signs of life are as far apart as it is told to, from the next one on.
+    platform.cli(&["device", "keep-alive", &serial, "7s"]).expect(0);
+    // What is forbidden it does not send, the answer to a change of its owner, and all the same learns of it.
+    let bind = |user: &str| {
+        let (part, input) = ("global/0/base/bind", json!({ "user": user }).to_string());
+        platform.cli(&["device", "invoke", &serial, part, &input, "--deadline", "1s", "--json"]).json()
+    };
+    let told = platform.cli(&["device", "silence", &serial, "1100/18759", "7002", "--json"]).expect(0);
+    assert_eq!(told.json(), json!({ "told": serial, "commands": { "1100": [18_759], "7002": [] } }));
+    assert_eq!(bind("u-1")["outcome"], "timed_out");
+    assert_eq!(owners.blocking_recv().expect("it runs").as_deref(), Some("u-1"));
+    assert_eq!(device.counters().forbidden, 1);
+    let told = platform.cli(&["device", "silence", &serial]).expect(0);
+    assert!(told.stdout.contains("an empty list"), "{told:?}");
+    assert_eq!(bind("u-2")["outcome"], "done");
+    assert_eq!(owners.blocking_recv().expect("it runs").as_deref(), Some("u-2"));
+    assert_eq!(device.counters().forbidden, 1);
+    let mut ping = || runtime.block_on(async { tokio::time::timeout(PATIENCE, pings.recv()).await });
+    let times = [ping(), ping()].map(|time| time.expect("in time").expect("it runs"));
+    let apart: Duration = times[1] - times[0];
+    assert!(apart > Duration::from_secs(6), "a sign of life came after {apart:?}");
+
     let told = platform.cli(&["device", "force-offline", &serial, "--json"]).expect(0);
     assert_eq!(told.json(), json!({ "told": serial }));
     reach(&runtime, &device, State::Stopped(StopReason::ForcedOffline));
@@ -105,7 +167,15 @@ fn a_device_does_as_it_is_directed() {
     assert!(gone.stderr.contains("Device offline"), "{gone:?}");
     let rows = platform.cli(&["audit", "--device", &serial, "--json"]).expect(0).json();
     let actions: Vec<&Value> = rows["items"].as_array().expect("a list").iter().map(|row| &row["action"]).collect();
-    let done = ["device.force_offline", "device.silence", "device.silence", "device.keep_alive", "device.add"];
+    let done = [
+        "device.force_offline",
+        "operation.invoke",
+        "device.silence",
+        "operation.invoke",
+        "device.silence",
+        "device.keep_alive",
+        "device.add",
+    ];
     assert_eq!(actions, done);
     platform.assert_no_panic();
 }
