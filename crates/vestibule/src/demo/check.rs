@@ -1,5 +1,8 @@
 //! `vestibule demo --check`: every flow, driven from processes of their own over real sockets and read back over HTTP.
 
+mod custody;
+mod traffic;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -63,6 +66,10 @@ pub(super) struct Bench {
     client: Client,
     serial: String,
     code: String,
+    /// What it is changed to.
+    new_code: String,
+    /// A sub-device, with the first code.
+    child: String,
 }
 
 impl Bench {
@@ -70,6 +77,7 @@ impl Bench {
         let url = format!("http://{}", running.listeners().http);
         let token = Token::read(running.token_file()).map_err(anyhow::Error::msg)?;
         let minted = uuid::Uuid::new_v4().simple().to_string();
+        let again = uuid::Uuid::new_v4().simple().to_string();
         Ok(Bench {
             binary: std::env::current_exe().context("this program's own path is not known")?,
             client: Client::new(&url, token)?,
@@ -79,21 +87,32 @@ impl Bench {
             state: data.join("check"),
             serial: format!("CHECK-{}", &minted[..12]),
             code: minted[12..24].to_owned(),
+            new_code: again[..12].to_owned(),
+            child: format!("PLUG-{}", &again[12..24]),
         })
     }
 
     /// Runs all checks, each on what the ones before it have left.
     pub(super) fn run(&self) -> Report {
-        let flows: [(&'static str, Flow); 10] = [
+        let flows: [(&'static str, Flow); 19] = [
             ("ready", Bench::ready),
             ("stranger", Bench::stranger),
             ("device add", Bench::add),
             ("device comes in", Bench::comes_in),
             ("device comes back", Bench::comes_back),
             ("device invoke", Bench::invoke),
+            ("device queue", Bench::queue),
+            ("device get, set", Bench::attribute),
+            ("event follow", Bench::follow),
+            ("device pass", Bench::pass),
+            ("device children", Bench::children),
+            ("device keep-alive", Bench::keep_alive),
             ("wrong code", Bench::wrong_code),
             ("device enrol", Bench::enrol),
+            ("device disable", Bench::disable),
+            ("device rotate", Bench::rotate),
             ("event list", Bench::list),
+            ("audit", Bench::audit),
             ("device remove", Bench::remove),
         ];
         let mut checks = Vec::new();
@@ -172,12 +191,9 @@ impl Bench {
     fn invoke(&self) -> anyhow::Result<String> {
         let operate = |name: &str, input: Option<&str>| {
             let operation = format!("Check/0/Check/{name}");
-            let mut arguments = vec!["--json", "device", "invoke", &self.serial, &operation];
+            let mut arguments = vec!["device", "invoke", &self.serial, &operation];
             arguments.extend(input);
-            let done = self.command(&arguments).output()?;
-            let said = String::from_utf8_lossy(&done.stdout);
-            let end: Value = serde_json::from_str(&said).with_context(|| format!("device invoke said {said:?}"))?;
-            anyhow::Ok((done.status.code(), end))
+            self.told(&arguments)
         };
         let (status, end) = operate("Echo", None)?;
         ensure!(status == Some(1) && end["outcome"] == "offline", "without a device, it ended {end}");
@@ -217,11 +233,11 @@ impl Bench {
     fn list(&self) -> anyhow::Result<String> {
         let done = self.command(&["--json", "event", "list", "--device", &self.serial]).output()?;
         let text = String::from_utf8_lossy(&done.stdout);
-        for marker in ["comes-in", "comes-back", "operated", "enrolled-again"] {
+        for marker in ["comes-in", "comes-back", "operated", "followed", "enrolled-again", "enabled", "rotated"] {
             ensure!(text.contains(marker), "the list lacks the event {marker}");
         }
         ensure!(!text.contains("stranger") && !text.contains("too-early"), "the list holds what was refused");
-        Ok("four events, nothing of those who were refused".to_owned())
+        Ok("what each visit reported, nothing of those who were refused".to_owned())
     }
 
     fn remove(&self) -> anyhow::Result<String> {
@@ -238,6 +254,22 @@ impl Bench {
         command.args(arguments).env("VESTIBULE_URL", &self.url).env("VESTIBULE_TOKEN_FILE", &self.token_file);
         command.env_remove("VESTIBULE_TOKEN").stdin(Stdio::null());
         command
+    }
+
+    /// Runs a command with --json: its exit status, and what it says.
+    fn told(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, Value)> {
+        let done = self.command(arguments).arg("--json").output()?;
+        let (said, words) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        let told =
+            serde_json::from_str(&said).with_context(|| format!("{} said {said:?} {words}", arguments.join(" ")));
+        Ok((done.status.code(), told?))
+    }
+
+    /// The same of a command that has to succeed.
+    fn done(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let (status, told) = self.told(arguments)?;
+        ensure!(status == Some(0), "{} ended with {status:?}: {told}", arguments.join(" "));
+        Ok(told)
     }
 
     fn device(&self) -> anyhow::Result<Value> {
@@ -264,10 +296,15 @@ impl Bench {
     }
 
     fn start(&self, code: &str, state: &str, marker: &str) -> anyhow::Result<DeviceProcess> {
+        self.start_with(code, state, marker, &[])
+    }
+
+    fn start_with(&self, code: &str, state: &str, marker: &str, more: &[&str]) -> anyhow::Result<DeviceProcess> {
         let state = self.state.join(state);
         let mut child = self
             .command(&["demo-device", "--lbs", &self.lbs, "--serial", &self.serial, "--marker", marker, "--state"])
             .arg(state)
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
