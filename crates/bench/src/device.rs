@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use osap::das::cipher::SessionCipher;
 use osap::das::connack;
+use osap::lbs::backoff;
 use osap::lbs::client::{Identity, Stored, Success};
 use osap::{Code, DevId, Serial};
 use tokio::net::{TcpSocket, TcpStream};
@@ -27,11 +28,15 @@ pub use request::OPERATION;
 /// The verification code of every device.
 pub const CODE: &str = "ABCDEF";
 
+/// A device that is not in after so many tries is locked out.
+const MAX_ATTEMPTS: u32 = 10;
+
 /// For a connection to come about, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One device.
 pub struct Device {
+    number: usize,
     identity: Identity,
     /// Each has an address of its own on the loopback net, so that thousands of short connections do not run out of
     /// ports.
@@ -62,6 +67,7 @@ impl Device {
         let serial = Serial::new(&serial(number)).context("a serial")?;
         let [high, low] = u16::try_from(number + 1).context("too many devices")?.to_be_bytes();
         Ok(Device {
+            number,
             identity: Identity::new(serial, Code::new(CODE).context("a code")?),
             address: Ipv4Addr::new(127, 1, high, low),
             stored: Stored::Nothing,
@@ -70,6 +76,46 @@ impl Device {
             last_event: None,
             reports: 0,
         })
+    }
+
+    /// Its number.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// What it sends first when it has no keys.
+    ///
+    /// # Errors
+    /// Never: its machine begins with an AUTH-I.
+    pub fn auth_i(&self) -> anyhow::Result<Vec<u8>> {
+        lbs::auth_i(self.identity.clone())
+    }
+
+    /// Comes in with what it has, and tries again as devices do (osap-wire 5.12) until it is in; how often it had to
+    /// try.
+    ///
+    /// # Errors
+    /// When it is not in after so many tries that it is locked out.
+    pub async fn come_in(&mut self, lbs: SocketAddr) -> anyhow::Result<u32> {
+        let mut attempt = 1;
+        loop {
+            let begun = tokio::time::Instant::now();
+            match self.try_to_come_in(lbs).await {
+                Ok(()) => return Ok(attempt),
+                Err(error) if attempt >= MAX_ATTEMPTS => return Err(error.context(format!("{attempt} attempts"))),
+                Err(_) => tokio::time::sleep_until(begun + backoff::delay(backoff::Trouble::Failed, attempt)).await,
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn try_to_come_in(&mut self, lbs: SocketAddr) -> anyhow::Result<()> {
+        if self.stored == Stored::Nothing {
+            self.authenticate(lbs).await?;
+            self.first_connect().await?;
+        }
+        self.refresh(lbs).await?;
+        self.log_in().await
     }
 
     /// Its serial.

@@ -5,6 +5,7 @@ mod affinity;
 mod cpu;
 mod device;
 mod fleet;
+mod flood;
 mod http;
 mod machine;
 mod memory;
@@ -31,11 +32,14 @@ struct Cli {
 enum Command {
     /// OSAP devices: authentication, refresh, login, events, attributes, operations, desired values, memory
     Osap(osap_bench::Args),
+    /// A flood of strangers at the LBS while good devices come back
+    Flood(flood::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Osap(args) => osap_bench::run(&args),
+        Command::Flood(args) => flood::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,7 +60,10 @@ mod tests {
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
         let Command::Osap(args) =
-            Cli::try_parse_from(["bench", "osap", "--devices", "1,100", "--quick"]).expect("a command").command;
+            Cli::try_parse_from(["bench", "osap", "--devices", "1,100", "--quick"]).expect("a command").command
+        else {
+            panic!("another command");
+        };
         assert_eq!((args.devices, args.quick), (vec![1, 100], true));
     }
 

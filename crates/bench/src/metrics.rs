@@ -10,6 +10,14 @@ impl Metrics {
         Metrics(text)
     }
 
+    /// The sum of the samples of a metric that carry this label.
+    pub fn labelled(&self, name: &str, label: &str, value: &str) -> f64 {
+        let label = format!("{label}=\"{value}\"");
+        let samples = self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+        let samples = samples.filter(|rest| rest.contains(&label));
+        samples.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// The sum of all samples of a metric, whatever their labels; 0 when there is none yet.
     pub fn sum(&self, name: &str) -> f64 {
         let samples = self.0.lines().filter_map(|line| line.strip_prefix(name));
@@ -27,6 +35,7 @@ mod tests {
         let metrics = Metrics::new(
             "# TYPE a counter\na{reason=\"x y\"} 3\na{reason=\"z\"} 4\na_total 100\n# TYPE b gauge\nb 1.5\n".to_owned(),
         );
+        assert_eq!(metrics.labelled("a", "reason", "z"), 4.0);
         assert_eq!((metrics.sum("a"), metrics.sum("b"), metrics.sum("c")), (7.0, 1.5, 0.0));
     }
 }

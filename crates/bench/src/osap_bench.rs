@@ -136,7 +136,7 @@ fn print(report: &Report, json: &Path) -> anyhow::Result<()> {
 }
 
 /// The platform inherits the limit. Without the permission the soft limit stays, and a large fleet says so itself.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

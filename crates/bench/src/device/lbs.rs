@@ -38,3 +38,15 @@ pub(super) async fn run(mut stream: TcpStream, identity: Identity, stored: Store
         }
     }
 }
+
+/// The first frame of a first authentication.
+pub(super) fn auth_i(identity: Identity) -> anyhow::Result<Vec<u8>> {
+    let mut client = Client::new(identity, Stored::Nothing, CodeCase::Upper);
+    loop {
+        match client.poll() {
+            Output::Compute => client.compute(&mut SystemRandom),
+            Output::Send(frame) => return Ok(frame),
+            _ => bail!("a first authentication begins with AUTH-I"),
+        }
+    }
+}
