@@ -97,6 +97,7 @@ impl Random for Tape {
 }
 
 /// Repeatable pseudo-random bytes (xorshift64*), for seeded runs.
+#[derive(Clone)]
 pub struct Seeded(u64);
 
 impl Seeded {
