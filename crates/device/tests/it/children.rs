@@ -32,7 +32,7 @@ fn told(seen: Seen, number: u32, body: &str) {
 }
 
 /// Judges a child, with `{}` for its serial.
-async fn judge(server: &mut Server, serial: &str, result: u8) {
+pub async fn judge(server: &mut Server, serial: &str, result: u8) {
     let body = json!({"childserial": serial, "result": result}).to_string();
     server.send_unseen("/SN0000001/7002/17", 1, body);
 }

@@ -1,5 +1,6 @@
 //! A device against a platform in the same process, over real sockets.
 
+mod cache;
 mod children;
 mod firmware;
 mod life;
