@@ -197,7 +197,7 @@ fn a_wrong_signature_is_result_1() {
 
     let mut server = issued();
     server.handle_frame(&Confirm { signature: [7; 48] }.encode());
-    assert_eq!(server.poll(), Output::Close(CloseReason::Signature));
+    assert_eq!(server.poll(), Output::Close(CloseReason::Confirmation));
 }
 
 /// osap-wire 13.2.4: only what the device has shown counts as having a DevID.

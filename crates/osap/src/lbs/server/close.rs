@@ -55,6 +55,8 @@ pub enum CloseReason {
     MasterKey,
     /// The device did not return r2.
     Challenge,
+    /// 0x92 does not prove the master key of the run. It has no answer.
+    Confirmation,
     /// The request for a DAS does not open, is no request, or names another serial.
     ServiceRequest,
     /// The device asks for a STUN server.
@@ -97,6 +99,7 @@ impl CloseReason {
             Self::DevIdUnknown => "dev_id_unknown",
             Self::MasterKey => "wrong_master_key",
             Self::Challenge => "wrong_challenge",
+            Self::Confirmation => "wrong_confirmation",
             Self::ServiceRequest => "bad_service_request",
             Self::Stun => "stun",
             Self::WrongService => "wrong_service",
@@ -127,6 +130,7 @@ impl CloseReason {
             | Self::G1NotServed
             | Self::NothingServed
             | Self::Challenge
+            | Self::Confirmation
             | Self::ServiceRequest
             | Self::Abandoned => return None,
         })
@@ -165,6 +169,7 @@ impl fmt::Display for CloseReason {
             Self::DevIdUnknown => "the DevID the device named is not its own",
             Self::MasterKey => "the master key of the device is not the one on record",
             Self::Challenge => "the device did not return the challenge of the refresh",
+            Self::Confirmation => "the confirmation of the DevID does not prove the master key",
             Self::ServiceRequest => "the request for an access server cannot be read",
             Self::WrongService => "the device asks for an access server after a refresh for a STUN server",
             Self::UnknownService => "the device asks for a kind of server that does not exist",
@@ -203,6 +208,7 @@ mod tests {
             R::G1NotServed,
             R::NothingServed,
             R::Challenge,
+            R::Confirmation,
             R::ServiceRequest,
             R::Abandoned,
         ];

@@ -209,7 +209,7 @@ impl Server {
         match issue.unstaged {
             Some(Unstaged { stage: Stage::Candidate { run, credential, code_case }, proof: Some(proof) }) => {
                 if !proof.matches(&message.signature) {
-                    return self.close(CloseReason::Signature);
+                    return self.close(CloseReason::Confirmation);
                 }
                 let stage = Box::new(Stage::Confirmed { run, credential, code_case });
                 self.state = State::Staging { stage, then: AfterStage::AwaitService(issue.session_key) };
