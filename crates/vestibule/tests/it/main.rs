@@ -6,6 +6,7 @@ mod audit;
 mod cli;
 mod durability;
 mod firmware;
+mod faults;
 mod hostile;
 mod listen;
 mod lying;

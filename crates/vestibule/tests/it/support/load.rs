@@ -1,6 +1,7 @@
 //! Devices made with the SDK that report as fast as they are acknowledged, and remember what they sent.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -14,6 +15,9 @@ use super::platform::{Listener, Platform};
 
 /// Reports that wait for their acknowledgement in each device.
 const LANES: usize = 4;
+/// In seconds: what devices have, and the shortest they may have.
+const KEEP_ALIVE: u16 = 30;
+const SHORTEST_KEEP_ALIVE: u16 = 5;
 /// After an outage a device may wait for its next try at the LBS.
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -41,6 +45,16 @@ struct Ids {
 impl Load {
     /// Registers and starts so many devices.
     pub fn start(platform: &Platform, devices: usize) -> Load {
+        Load::launch(platform, devices, platform.address(Listener::Lbs), KEEP_ALIVE)
+    }
+
+    /// The same on a network of their own: this is how they reach the LBS. They notice within seconds that a connection is
+    /// dead.
+    pub fn through(platform: &Platform, devices: usize, lbs: SocketAddr) -> Load {
+        Load::launch(platform, devices, lbs, SHORTEST_KEEP_ALIVE)
+    }
+
+    fn launch(platform: &Platform, devices: usize, lbs: SocketAddr, keep_alive: u16) -> Load {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let book = Arc::<Book>::default();
@@ -50,7 +64,8 @@ impl Load {
                 platform.add(&serial, code);
                 let _inside = runtime.enter();
                 Device::builder(&serial, code)
-                    .lbs(platform.address(Listener::Lbs).to_string())
+                    .lbs(lbs.to_string())
+                    .keep_alive(keep_alive)
                     .storage(MemoryStorage::new())
                     .device_type("load")
                     .start()

@@ -1,6 +1,8 @@
 //! What the tests share: a platform in a process of its own, and clients for each of its listeners.
 
 mod browser;
+#[path = "../../../../../tests/shared/fault_proxy.rs"]
+mod fault_proxy;
 mod http;
 mod load;
 mod platform;
@@ -11,6 +13,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub use browser::Browser;
+pub use fault_proxy::{FaultProxy, Faults};
 pub use load::Load;
 pub use platform::{Listener, Platform, vestibule};
 pub use program::{Done, Program, run, wait};
