@@ -63,23 +63,24 @@ pub(crate) fn disabled(run: Option<Run>, peer: Option<IpAddr>) -> Fact {
     Fact::failure(step_of(run), "disabled", text, peer)
 }
 
-/// An authentication that was not looked at, because too many have failed (osap-wire 13.2.3).
-pub(crate) fn too_many_attempts(spent: Spent, peer: Option<IpAddr>) -> Fact {
+/// An authentication that was not looked at, because too many have failed (osap-wire 13.2.3). No address stands with it:
+/// however many they come from, such attempts are one entry and push nothing else out of the story.
+pub(crate) fn too_many_attempts(spent: Spent) -> Fact {
     let text = match spent {
         Spent::Serial => {
             "Too many failed attempts with this serial in the last hour: its code is not looked at for now (the device was \
              told 6). `vestibule device enrol` lets it try at once. With the keys it was given it still gets in."
         }
         Spent::Address => {
-            "Too many failed attempts from this address in the last minute: no code from there is looked at for now (the \
-             device was told 6); it comes back by itself."
+            "Too many failed attempts from one address in the last minute: no code from there is looked at for now, nor that of \
+             this device (it was told 6); it comes back by itself."
         }
         Spent::Network => {
-            "Too many failed attempts from this network in the last minute: no code from there is looked at for now (the \
-             device was told 6); it comes back by itself."
+            "Too many failed attempts from one network in the last minute: no code from there is looked at for now, nor that of \
+             this device (it was told 6); it comes back by itself."
         }
     };
-    Fact::failure(Step::Authentication, "too_many_attempts", text, peer)
+    Fact::failure(Step::Authentication, "too_many_attempts", text, None)
 }
 
 /// A run that broke off.

@@ -9,6 +9,7 @@ mod mqtt;
 mod operations;
 mod recorded;
 mod rules;
+mod session_keys;
 mod site;
 mod steer;
 mod uplink;
