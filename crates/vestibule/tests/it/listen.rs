@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{self, Listener, Load, Platform, SecondDevice, minted, until};
+use crate::support::{self, Listener, Load, Platform, Program, SecondDevice, minted, until};
 
 const CODE: &str = "ABCDEF";
 
@@ -30,6 +30,50 @@ fn the_ready_file_names_the_process_the_token_and_every_listener() {
     let ready_file = platform.data().with_file_name("ready.json");
     platform.stop();
     assert!(!ready_file.exists(), "a stopped platform does not say that it listens");
+}
+
+/// Nobody who does not ask for it serves the legacy suites, and who does serves them where he says and nowhere else.
+#[test]
+fn osap_13_2_1_the_legacy_listeners_are_off_and_bind_to_the_address_they_are_given() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let ready_file = home.path().join("ready.json");
+    let mut command = support::vestibule();
+    command.args(["up", "--set", "http.listen=127.0.0.1:0", "--data"]).arg(home.path().join("data"));
+    command.arg("--ready-file").arg(&ready_file).current_dir(home.path());
+    let running = Program::of(command);
+    let ready: Value =
+        until("a platform with its defaults", || serde_json::from_slice(&fs::read(&ready_file).ok()?).ok());
+    let names: Vec<&String> = ready["listeners"].as_object().expect("listeners").keys().collect();
+    assert_eq!(names, ["http"]);
+    drop(running);
+
+    let platform = Platform::start();
+    for listener in [Listener::Lbs, Listener::Das] {
+        let address = platform.address(listener);
+        assert!(address.ip().is_loopback());
+        TcpStream::connect(address).expect("it listens there");
+        let elsewhere = SocketAddr::from(([127, 250, 250, 250], address.port()));
+        assert!(TcpStream::connect(elsewhere).is_err(), "{listener:?} listens at {elsewhere}, too");
+    }
+}
+
+/// Wherever a device shows that came in by a legacy suite.
+#[test]
+fn osap_13_2_9_a_legacy_session_is_labelled_wherever_it_shows() {
+    const LABEL: &str = "legacy, not confidential";
+    let platform = Platform::start();
+    let serial = minted("SN");
+    platform.add(&serial, CODE);
+    let (_, _das) = support::enrol(&platform, &serial, CODE);
+    let device = platform.device(&serial);
+    assert_eq!((&device["security"], &device["confidential"]), (&json!(LABEL), &json!(false)));
+    let listed = platform.http().get("/v1/devices").ok();
+    assert_eq!(listed["items"][0]["security"], LABEL);
+    for command in [&["device", "show", &serial][..], &["device", "list"]] {
+        let told = platform.cli(command);
+        assert!(told.stdout.contains(LABEL), "{command:?}: {}", told.stdout);
+    }
+    assert!(platform.http().text("/").contains("device.security"), "the live page shows the label of the API");
 }
 
 #[test]
