@@ -5,6 +5,10 @@ mod children;
 mod firmware;
 mod life;
 mod owner;
+#[path = "../../../../tests/shared/fault_proxy.rs"]
+mod fault_proxy;
+mod life;
+mod network;
 mod passing;
 mod server;
 mod steered;
