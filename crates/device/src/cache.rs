@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 pub use file::FileCache;
 pub(crate) use keeper::{Cache, Keeper, settled};
-pub(crate) use ledger::{Fate, Ledger, MIN_BYTES, Options};
+pub(crate) use ledger::{Fate, Job, Ledger, MIN_BYTES, Next, Options, Outcome};
+pub(crate) use record::{Record, Scan, frame};
 
 /// A place for events that outlives a restart and a loss of power: a few numbered segments, to which bytes are appended
 /// and which are taken away as a whole.
@@ -92,6 +93,9 @@ pub enum CacheError {
     /// The cache was written by a newer release of this SDK.
     #[error("the cache has format {0}, which this program does not know")]
     Newer(u8),
+    /// No device has reported as many events as the cache says: somebody else has written to it.
+    #[error("the numbers in the cache are not ours")]
+    Numbers,
     /// An implementation of [`EventCache`] outside this crate failed.
     #[error("the cache failed")]
     Other(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -127,6 +127,8 @@ mod dial;
 mod driver;
 mod event;
 mod firmware;
+#[doc(hidden)]
+pub mod fuzz;
 mod hub;
 mod keep_alive;
 mod lbs;

@@ -16,8 +16,14 @@ pub struct FileCache {
     dir: PathBuf,
     /// The segment that was appended to last.
     open: Option<(u64, File)>,
-    /// Held, never read.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for FileCache {
+    fn drop(&mut self) {
+        // To close it is not enough: a process that is just being started may have inherited it for a moment.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl FileCache {
@@ -28,8 +34,8 @@ impl FileCache {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, CacheError> {
         let dir = dir.into();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io_error("create", &dir))?;
-        let _lock = lock(&dir)?;
-        Ok(Self { dir, open: None, _lock })
+        let lock = lock(&dir)?;
+        Ok(Self { dir, open: None, lock })
     }
 
     /// Sixteen digits, so that the order of names is that of numbers.

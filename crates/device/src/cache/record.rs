@@ -74,8 +74,12 @@ impl Loss {
 impl Record<'_> {
     /// Appends the record. What is too long for it was refused where it entered the device.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&[0; HEAD]);
+        let mut payload = Vec::new();
+        self.write(&mut payload);
+        frame(&payload, out);
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Begin { format, floor, serial } => {
                 out.extend_from_slice(&[1, *format]);
@@ -110,12 +114,15 @@ impl Record<'_> {
                 }
             }
         }
-        let (_, record) = out.split_at_mut(start);
-        let len = u32::try_from(record.len() - HEAD).expect("a record is shorter than 4 GiB").to_le_bytes();
-        let (head, payload) = record.split_at_mut(HEAD);
-        let crc = checksum(len, payload).to_le_bytes();
-        head.copy_from_slice(&[len, crc].concat());
     }
+}
+
+/// Appends a record with this payload.
+pub(crate) fn frame(payload: &[u8], out: &mut Vec<u8>) {
+    let len = u32::try_from(payload.len()).expect("a record is shorter than 4 GiB").to_le_bytes();
+    out.extend_from_slice(&len);
+    out.extend_from_slice(&checksum(len, payload).to_le_bytes());
+    out.extend_from_slice(payload);
 }
 
 /// A text of up to 255 bytes: serials and event ids are shorter.
@@ -154,7 +161,7 @@ impl<'a> Iterator for Scan<'a> {
     type Item = (Range<usize>, Record<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (payload, len) = frame(self.bytes.get(self.end..)?)?;
+        let (payload, len) = unframe(self.bytes.get(self.end..)?)?;
         let record = decode(payload)?;
         let start = self.end;
         self.end += len;
@@ -163,7 +170,7 @@ impl<'a> Iterator for Scan<'a> {
 }
 
 /// The payload of the record at the beginning of the bytes, and the length of the whole.
-fn frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
+fn unframe(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
     let size = usize::try_from(u32::from_le_bytes(*len)).ok().filter(|&size| size <= MAX_PAYLOAD)?;
@@ -196,6 +203,9 @@ fn decode(payload: &[u8]) -> Option<Record<'_>> {
         4 => {
             let id = reader.short()?;
             let (loss, untold) = (reader.loss()?, reader.loss()?);
+            if id.is_empty() && loss != Loss::default() {
+                return None;
+            }
             Record::Losses(Losses { telling: (!id.is_empty()).then(|| (id.into(), loss)), untold })
         }
         _ => return None,

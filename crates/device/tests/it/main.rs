@@ -3,6 +3,7 @@
 mod cache;
 mod children;
 mod firmware;
+mod corpus;
 mod life;
 mod owner;
 #[path = "../../../../tests/shared/fault_proxy.rs"]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Counts, Ledger, Losses, Options, Place, Record, Scan, Segment, Slot, Trouble};
-use crate::cache::record::FORMAT;
+use crate::cache::record::{FORMAT, MAX_SEQ};
 use crate::cache::{CacheError, EventCache};
 
 /// The largest segment.
@@ -13,33 +13,6 @@ pub(super) const MAX_SEGMENT: u64 = 256 * 1024;
 
 /// The least bytes a cache may have: four segments with room for the largest event and a note.
 pub(crate) const MIN_BYTES: u64 = 256 * 1024;
-
-/// What the segments say of events that do not count.
-#[derive(Default)]
-struct Past {
-    floor: u64,
-    gone: Vec<(u64, u64)>,
-}
-
-impl Past {
-    /// Sorted, so that each range ends before the next begins.
-    fn merge(&mut self) {
-        self.gone.sort_unstable();
-        self.gone.dedup_by(|next, kept| {
-            let joined = next.0 <= kept.1;
-            if joined {
-                kept.1 = kept.1.max(next.1);
-            }
-            joined
-        });
-    }
-
-    fn counts(&self, seq: u64) -> bool {
-        let before = self.gone.partition_point(|(first, _)| *first <= seq);
-        let range = before.checked_sub(1).and_then(|index| self.gone.get(index));
-        seq >= self.floor && range.is_none_or(|(_, last)| *last < seq)
-    }
-}
 
 impl Ledger {
     pub(crate) fn new(serial: &str, options: Options) -> Self {
@@ -80,17 +53,15 @@ impl Ledger {
     /// are counted and left alone, with what follows them in their segment.
     pub(crate) fn load(serial: &str, options: Options, cache: &mut dyn EventCache) -> Result<Self, CacheError> {
         let mut ledger = Self::new(serial, options);
-        let mut past = Past::default();
         for segment in cache.segments()? {
             let bytes = cache.read(segment, 0, MAX_SEGMENT as usize)?;
-            let whole = ledger.load_segment(segment, &bytes, &mut past)?;
+            let whole = ledger.load_segment(segment, &bytes)?;
             ledger.current = Some(segment).filter(|_| whole);
             ledger.next_segment = segment.saturating_add(1);
         }
-        past.merge();
-        ledger.next_seq = ledger.next_seq.max(past.floor).max(past.gone.last().map_or(1, |(_, last)| last + 1));
-        for lane in ledger.lanes.values_mut() {
-            lane.events.retain(|seq, _| past.counts(*seq));
+        // Half of what can be written is more than a device reports in its life.
+        if ledger.next_seq > MAX_SEQ / 2 {
+            return Err(CacheError::Numbers);
         }
         ledger.lanes.retain(|_, lane| !lane.events.is_empty());
         for slot in ledger.lanes.values().flat_map(|lane| lane.events.values()) {
@@ -110,16 +81,16 @@ impl Ledger {
     }
 
     /// `true` when all of the segment could be read, so that more may be appended to it.
-    fn load_segment(&mut self, number: u64, bytes: &[u8], past: &mut Past) -> Result<bool, CacheError> {
+    fn load_segment(&mut self, number: u64, bytes: &[u8]) -> Result<bool, CacheError> {
         let mut scan = Scan::new(bytes);
         let good = match scan.next() {
             Some((_, Record::Begin { format, .. })) if format > FORMAT => return Err(CacheError::Newer(format)),
             Some((_, Record::Begin { serial, .. })) if *serial != *self.serial => {
                 return Err(CacheError::Foreign { serial: serial.to_owned() });
             }
-            Some((_, Record::Begin { floor, .. })) => {
-                past.floor = past.floor.max(floor);
-                scan.by_ref().for_each(|(place, record)| self.load_record(number, place, record, past));
+            Some((place, begin @ Record::Begin { .. })) => {
+                self.load_record(number, place, begin);
+                scan.by_ref().for_each(|(place, record)| self.load_record(number, place, record));
                 scan.end()
             }
             // Without its begin a segment says nothing.
@@ -130,9 +101,13 @@ impl Ledger {
         Ok(good > 0 && good == bytes.len())
     }
 
-    fn load_record(&mut self, number: u64, place: Range<usize>, record: Record<'_>, past: &mut Past) {
+    /// A record speaks of those before it only: they are the ones that go before it goes.
+    fn load_record(&mut self, number: u64, place: Range<usize>, record: Record<'_>) {
         match record {
-            Record::Begin { floor, .. } => past.floor = past.floor.max(floor),
+            Record::Begin { floor, .. } => {
+                self.next_seq = self.next_seq.max(floor);
+                self.lanes.values_mut().for_each(|lane| lane.events = lane.events.split_off(&floor));
+            }
             Record::Event { seq, at, sub, .. } => {
                 // A segment has up to 256 KiB.
                 let (offset, len) = (place.start as u32, place.len() as u32);
@@ -142,8 +117,21 @@ impl Ledger {
                 self.lanes.entry(sub).or_default().events.entry(seq).or_insert(slot);
                 self.next_seq = self.next_seq.max(seq + 1);
             }
-            Record::Gone(ranges) => past.gone.extend(ranges),
+            Record::Gone(ranges) => {
+                for (first, last) in ranges {
+                    self.next_seq = self.next_seq.max(last + 1);
+                    self.lanes.values_mut().for_each(|lane| lane.forget(first, last));
+                }
+            }
             Record::Losses(losses) => self.losses = losses,
         }
+    }
+}
+
+impl super::Lane {
+    fn forget(&mut self, first: u64, last: u64) {
+        let mut later = self.events.split_off(&first);
+        later.retain(|seq, _| *seq > last);
+        self.events.append(&mut later);
     }
 }

@@ -202,11 +202,12 @@ impl Ledger {
     }
 
     /// Lets go of the oldest segments, as long as nothing in them counts. A later one stays: it may say of events in an
-    /// earlier one that they are gone.
+    /// earlier one that they are gone. So does the last one that is known to be whole, without which numbers would begin
+    /// anew and mean something else in a segment that comes back.
     pub(super) fn release_segments(&mut self) {
         while let Some(oldest) = self.segments.first_entry()
             && oldest.get().live == 0
-            && Some(*oldest.key()) != self.current
+            && self.current.is_some_and(|current| *oldest.key() < current)
         {
             self.removing.push(oldest.remove_entry().0);
         }

@@ -96,7 +96,7 @@ fn all(bench: &Bench) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_safe_is_lost(ops in proptest::collection::vec(op(), 1..60)) {

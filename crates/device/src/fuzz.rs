@@ -1,0 +1,152 @@
+//! One function for each decoder of this crate that meets bytes from outside: from a medium that forgets, or that
+//! somebody else wrote to.
+//!
+//! Fuzz targets call them, and ordinary tests replay inputs through them. Each checks what has to hold for any input at
+//! all; a violation panics.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use osap::das::topic::GLOBAL;
+
+use crate::attribute::Message;
+use crate::cache::{CacheError, EventCache, Job, Ledger, MIN_BYTES, Next, Options, Outcome, Record, Scan, frame};
+
+/// A function that takes any bytes and panics only where a rule is broken.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its fuzz target.
+pub const TARGETS: &[(&str, Target)] = &[("device_cache", cache)];
+
+/// The device whose cache it is.
+const SERIAL: &str = "SN0000001";
+
+/// 2026-11-20T21:31:22.110Z.
+const TODAY: i64 = 1_795_210_282_110;
+
+/// More jobs than any input of a few KiB leads to.
+const JOBS: usize = 10_000;
+
+const OPTIONS: Options = Options {
+    events: 100_000,
+    bytes: 64 * MIN_BYTES,
+    age: Duration::from_secs(7 * 24 * 3600),
+    grace: Duration::ZERO,
+    unwritten: (16, 64 * 1024),
+    ahead: (8, 32 * 1024),
+};
+
+/// A cache after anything has happened to it. What is read can be written again; the events in it come in order, none
+/// twice; and what is reported from then on is kept beside them.
+///
+/// The first byte says whether the rest is one segment as it is (0), or payloads of records (anything else), each with
+/// its length in 12 bits before it; the highest of these 16 bits begins another segment.
+pub fn cache(data: &[u8]) {
+    let mut medium = Medium(segments(data));
+    medium.0.values().for_each(|bytes| same_when_written_again(bytes));
+    let Ok(ledger) = Ledger::load(SERIAL, OPTIONS, &mut medium) else { return };
+    let before = drained(ledger, &mut Medium(medium.0.clone()));
+    assert!(before.is_sorted_by(|a, b| a.0 <= b.0), "out of order");
+
+    let load = |medium: &mut Medium| Ledger::load(SERIAL, OPTIONS, medium).expect("as before");
+    let mut ledger = load(&mut medium);
+    let message = Message { topic: "/new".into(), body: (*b"{}").into() };
+    let fate = ledger.report(Instant::now(), TODAY, GLOBAL, message).expect("there is room");
+    ledger.close();
+    while let Some(job) = ledger.plan(Instant::now(), TODAY, false, &|_| None) {
+        ledger.handle_outcome(Instant::now(), carried_out(job, &mut medium));
+    }
+    drop(fate);
+    let mut after = drained(load(&mut medium), &mut medium);
+    let new = after.pop().map(|(_, _, topic)| topic);
+    assert_eq!((new.as_deref(), after), (Some("/new"), before), "what is new is not beside what was there");
+}
+
+fn segments(data: &[u8]) -> BTreeMap<u64, Vec<u8>> {
+    let Some((&kind, mut rest)) = data.split_first() else { return BTreeMap::new() };
+    if kind == 0 {
+        return BTreeMap::from([(1, rest.to_vec())]);
+    }
+    let mut segments = BTreeMap::new();
+    let mut number = 1;
+    while let Some((head, payload)) = rest.split_first_chunk() {
+        let head = u16::from_le_bytes(*head);
+        number += u64::from(head >> 15);
+        let (payload, next) = payload.split_at_checked((head & 0xfff).into()).unwrap_or((payload, &[]));
+        frame(payload, segments.entry(number).or_default());
+        rest = next;
+    }
+    segments
+}
+
+fn same_when_written_again(bytes: &[u8]) {
+    let mut scan = Scan::new(bytes);
+    let mut again = Vec::new();
+    for (place, record) in scan.by_ref() {
+        assert_eq!(place.start, again.len());
+        record.encode(&mut again);
+        if let Record::Gone(ranges) = record {
+            assert!(ranges.iter().all(|(first, last)| first <= last));
+        }
+    }
+    assert!(again.len() == scan.end() && bytes.starts_with(&again), "written otherwise than read");
+}
+
+/// Number, sub-device and topic of everything that is sent, which empties the cache.
+fn drained(mut ledger: Ledger, medium: &mut Medium) -> Vec<(u64, String, String)> {
+    let now = Instant::now();
+    let mut sent = Vec::new();
+    for _ in 0..JOBS {
+        let job = ledger.plan(now, TODAY, true, &|_| Some(0));
+        assert!(!matches!(ledger.next(&|_| Some(0)), Some(Next::Memory { .. })), "nothing is in memory");
+        let Some(job) = job else {
+            assert_eq!(ledger.len(), (0, 0), "something stays");
+            return sent;
+        };
+        for event in ledger.handle_outcome(now, carried_out(job, medium)) {
+            let cost = event.message.cost();
+            assert!(ledger.is_next(&event.sub, event.seq, cost), "read in vain");
+            ledger.handle_handed(&event.sub, event.seq, cost);
+            ledger.acknowledge(&event.sub, event.seq);
+            sent.push((event.seq, event.sub.to_string(), event.message.topic.into()));
+        }
+    }
+    panic!("it does not come to an end");
+}
+
+fn carried_out(job: Job, medium: &mut Medium) -> Outcome {
+    Outcome {
+        write: job.write.map(|batch| {
+            let written = medium.append(batch.segment, &batch.bytes);
+            (batch, written)
+        }),
+        remove: job.remove.into_iter().map(|segment| (segment, medium.remove(segment))).collect(),
+        read: job.read.map(|span| {
+            let read = medium.read(span.segment, span.offset, span.len);
+            (span, read)
+        }),
+    }
+}
+
+struct Medium(BTreeMap<u64, Vec<u8>>);
+
+impl EventCache for Medium {
+    fn segments(&mut self) -> Result<Vec<u64>, CacheError> {
+        Ok(self.0.keys().copied().collect())
+    }
+
+    fn read(&mut self, segment: u64, offset: u64, len: usize) -> Result<Vec<u8>, CacheError> {
+        let bytes = self.0.get(&segment).into_iter().flatten();
+        Ok(bytes.skip(usize::try_from(offset).unwrap_or(usize::MAX)).take(len).copied().collect())
+    }
+
+    fn append(&mut self, segment: u64, bytes: &[u8]) -> Result<(), CacheError> {
+        self.0.entry(segment).or_default().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn remove(&mut self, segment: u64) -> Result<(), CacheError> {
+        self.0.remove(&segment);
+        Ok(())
+    }
+}
