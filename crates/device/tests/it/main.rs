@@ -2,14 +2,13 @@
 
 mod cache;
 mod children;
-mod firmware;
 mod corpus;
-mod life;
-mod owner;
 #[path = "../../../../tests/shared/fault_proxy.rs"]
 mod fault_proxy;
+mod firmware;
 mod life;
 mod network;
+mod owner;
 mod passing;
 mod server;
 mod steered;

@@ -57,6 +57,10 @@ pub(super) struct Args {
     /// Leave the devices registered
     #[arg(long)]
     keep: bool,
+    /// Have each device cache its events in a directory of its own below this one: what was not delivered is sent by the
+    /// next simulation with these serials
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// How long it goes on once all devices are started; until Ctrl-C when absent
     #[arg(long, value_parser = duration_from_text)]
     duration: Option<Duration>,
@@ -112,6 +116,7 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         ramp: args.ramp.unwrap_or(APART * args.devices),
         seed: args.seed.unwrap_or_else(random_seed),
         keep: args.keep,
+        cache: args.cache,
     };
     let mut progress = Progress::new("devices");
     let summary = simulate::run(options, client, &mut |stage| progress.says(|| stage.to_string()));

@@ -1,5 +1,6 @@
 //! One simulated device: the real SDK, and a program around it that follows a schedule.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,7 +9,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use vestibule_device::{Builder, Child, ChildState, Device, MemoryStorage, ReportError, StartError, State, StopReason};
+use vestibule_device::{
+    Builder, Child, ChildState, Device, FileCache, MemoryStorage, ReportError, StartError, State, StopReason,
+};
 
 use super::diary::{Diary, Entry, Life};
 use super::dice::Dice;
@@ -41,6 +44,8 @@ pub(crate) struct Scene {
     pub faults: Faults,
     /// Credentials, which outlive a device that reconnects.
     pub storage: Arc<MemoryStorage>,
+    /// Where the events of each device are cached, in a directory with its serial; absent when in memory only.
+    pub cache: Option<PathBuf>,
     /// Takes operations; absent when none are asked for.
     pub counter: Option<Counter>,
     pub gauges: Arc<Gauges>,
@@ -162,6 +167,10 @@ impl Actor {
             .queue(QUEUE.0, QUEUE.1);
         let builder = match &self.wire {
             Some(wire) => builder.dial(wire.clone()),
+            None => builder,
+        };
+        let builder = match &self.scene.cache {
+            Some(dir) => builder.cache(FileCache::open(dir.join(&own.serial)).map_err(StartError::Cache)?),
             None => builder,
         };
         let builder = (profile.abilities)(builder);

@@ -19,6 +19,7 @@ mod voice;
 mod wire;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -80,6 +81,8 @@ pub struct Options {
     pub seed: u64,
     /// The devices stay registered.
     pub keep: bool,
+    /// The devices cache their events below this directory.
+    pub cache: Option<PathBuf>,
 }
 
 /// Where a simulation is.
@@ -205,6 +208,7 @@ impl Simulation<'_> {
             chosen: self.options.rates,
             faults: self.options.faults,
             storage: Arc::new(MemoryStorage::new()),
+            cache: self.options.cache.clone(),
             counter,
             gauges: Arc::clone(&gauges),
         });

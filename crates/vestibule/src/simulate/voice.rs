@@ -27,7 +27,7 @@ impl Voice {
             Voice::Device(device) => device.event(resource, index, area, name),
             Voice::Child(child) => child.event(resource, index, area, name),
         };
-        event.report(data).await.map(drop)
+        event.report(data).await?.delivered().await
     }
 
     /// Reports what an attribute is, and waits for its acknowledgement.

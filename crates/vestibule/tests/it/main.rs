@@ -3,10 +3,11 @@
 mod admin;
 mod attributes;
 mod audit;
+mod cache;
 mod cli;
 mod durability;
-mod firmware;
 mod faults;
+mod firmware;
 mod hostile;
 mod listen;
 mod lying;
