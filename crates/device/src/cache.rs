@@ -43,7 +43,7 @@ pub trait EventCache: Send + 'static {
     /// [`CacheError`]; the SDK then appends nothing more to this segment.
     fn append(&mut self, segment: u64, bytes: &[u8]) -> Result<(), CacheError>;
 
-    /// Takes a segment away. A loss of power may bring it back.
+    /// Takes a segment away. A loss of power may bring it back, unless another segment was made since.
     ///
     /// # Errors
     /// [`CacheError`]; not when there is no such segment.

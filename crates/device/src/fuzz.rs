@@ -116,11 +116,11 @@ fn drained(mut ledger: Ledger, medium: &mut Medium) -> Vec<(u64, String, String)
 
 fn carried_out(job: Job, medium: &mut Medium) -> Outcome {
     Outcome {
+        remove: job.remove.into_iter().map(|segment| (segment, medium.remove(segment))).collect(),
         write: job.write.map(|batch| {
             let written = medium.append(batch.segment, &batch.bytes);
             (batch, written)
         }),
-        remove: job.remove.into_iter().map(|segment| (segment, medium.remove(segment))).collect(),
         read: job.read.map(|span| {
             let read = medium.read(span.segment, span.offset, span.len);
             (span, read)

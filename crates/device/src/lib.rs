@@ -57,6 +57,7 @@
 //! - Events of the device, and those of each child, reach the platform in the order in which they were reported, over any
 //!   number of restarts, and are stored once: those whose acknowledgement was not noted before a crash are sent again under
 //!   their id. Up to 64 acknowledgements, or ten seconds of them, are noted together.
+//! - What a child reported stays in the cache until the child is there and accepted, also after a restart.
 //! - The cache is bounded ([`Builder::cache_bounds`]). What is the oldest is dropped first; [`Counters::dropped`] counts it,
 //!   and the platform gets the event `global/0/sdk/events_dropped` with `count`, `from` and `to` once there is a connection,
 //!   over restarts as well. That report itself is never dropped, and stored once.

@@ -33,7 +33,13 @@ impl FileCache {
     /// [`CacheError::InUse`] when another process or device uses it; [`CacheError::Io`].
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, CacheError> {
         let dir = dir.into();
+        let missing: Vec<PathBuf> = dir.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io_error("create", &dir))?;
+        // What is synced in a directory that is not is lost with it.
+        for made in missing {
+            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(io_error("sync", parent))?;
+        }
         let lock = lock(&dir)?;
         Ok(Self { dir, open: None, lock })
     }

@@ -227,9 +227,10 @@ impl Keeper {
                 }
                 continue;
             };
-            let failed = self.carry_out(cache, job).await;
-            if closing && failed {
-                return;
+            match self.carry_out(cache, job).await {
+                Some(true) if closing => return,
+                Some(_) => {}
+                None => return,
             }
         }
     }
@@ -248,24 +249,23 @@ impl Keeper {
         })
     }
 
-    /// `true` when something went wrong.
-    async fn carry_out(&self, cache: &Cache, job: Job) -> bool {
+    /// Whether something went wrong; `None` when the runtime goes away.
+    async fn carry_out(&self, cache: &Cache, job: Job) -> Option<bool> {
         let medium = Arc::clone(&self.medium);
         let work = move || {
             let medium = &mut **medium.lock();
+            let remove = job.remove.into_iter().map(|segment| (segment, guarded(|| medium.remove(segment)))).collect();
             let write = job.write.map(|batch| {
                 let written = guarded(|| medium.append(batch.segment, &batch.bytes));
                 (batch, written)
             });
-            let remove = job.remove.into_iter().map(|segment| (segment, guarded(|| medium.remove(segment)))).collect();
             let read = job.read.map(|span| {
                 let read = guarded(|| medium.read(span.segment, span.offset, span.len));
                 (span, read)
             });
-            Outcome { write, remove, read }
+            Outcome { remove, write, read }
         };
-        // The blocking pool refuses only when the runtime goes away.
-        let Ok(outcome) = tokio::task::spawn_blocking(work).await else { return true };
+        let outcome = tokio::task::spawn_blocking(work).await.ok()?;
         let failed = outcome.write.as_ref().is_some_and(|(_, written)| written.is_err())
             || outcome.remove.iter().any(|(_, removed)| removed.is_err());
         let shared = &*self.shared;
@@ -288,7 +288,7 @@ impl Keeper {
         });
         shared.wake.notify_one();
         cache.room.notify_waiters();
-        failed
+        Some(failed)
     }
 }
 

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::record::{Loss, Losses, Record, Scan};
+use super::record::{Loss, Losses, MAX_PAYLOAD, Record, Scan};
 use crate::attribute::Message;
-use crate::event::ReportError;
+use crate::event::{InvalidEvent, ReportError};
 use crate::outbox;
 
 mod load;
@@ -24,6 +24,9 @@ pub(crate) use plan::{Job, Outcome};
 
 /// Clocks that show an earlier time have not been set, 2020-01-01T00:00:00Z in milliseconds.
 const CLOCK_IS_SET: i64 = 1_577_836_800_000;
+
+/// The largest topic and body: with a serial and numbers they are a record that can be read.
+const MAX_MESSAGE: usize = MAX_PAYLOAD - 512;
 
 /// Bounds, and when to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +197,8 @@ impl Ledger {
         let room = self.fresh.len() < events && self.fresh_bytes + cost <= bytes;
         match room {
             _ if self.closing => Err(ReportError::Stopped),
+            // Long before that the body is refused.
+            _ if cost > MAX_MESSAGE => Err(InvalidEvent::TooLarge(cost).into()),
             true => Ok(true),
             false if self.writing.row > 0 => {
                 Err(ReportError::Full { events: self.fresh.len(), bytes: self.fresh_bytes })

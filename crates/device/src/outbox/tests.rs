@@ -151,6 +151,18 @@ fn a_dropped_lane_leaves_nothing() {
 }
 
 #[test]
+fn what_is_forgotten_is_not_sent_again_and_frees_its_room() {
+    let now = Instant::now();
+    let mut outbox = outbox(4);
+    drain(&mut outbox, now);
+    assert_eq!(outbox.handle_puback(2), Some(1));
+    outbox.forget(|token| *token < 2);
+    assert_eq!((outbox.len(), outbox.handle_puback(1)), (2, None));
+    assert_eq!(drain(&mut outbox, now), [row("/3", 4, 4, false)]);
+    assert_eq!((outbox.handle_puback(3), outbox.handle_puback(4), outbox.bytes), (Some(2), Some(3), 0));
+}
+
+#[test]
 fn closed_lanes_leave_half_of_the_room() {
     let mut outbox = with_child();
     outbox.push(6, "/3".into(), (*b"{}").into(), 3).unwrap();

@@ -16,11 +16,11 @@ const NOTE_AFTER: Duration = Duration::from_secs(10);
 /// Events that are read with one call, and the bytes from the first to the last.
 const READ: (usize, u32) = (32, 64 * 1024);
 
-/// What is to be done: written, taken away, read, in this order.
+/// What is to be done, in this order: a medium that is full has room after the first.
 #[derive(Debug, Default)]
 pub(crate) struct Job {
-    pub write: Option<Batch>,
     pub remove: Vec<u64>,
+    pub write: Option<Batch>,
     pub read: Option<Span>,
 }
 
@@ -54,8 +54,8 @@ pub(crate) struct Span {
 /// How a job went.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub write: Option<(Batch, Result<(), CacheError>)>,
     pub remove: Vec<(u64, Result<(), CacheError>)>,
+    pub write: Option<(Batch, Result<(), CacheError>)>,
     pub read: Option<(Span, Result<Vec<u8>, CacheError>)>,
 }
 
@@ -76,13 +76,14 @@ impl Ledger {
             self.note_since = Some(now);
         }
         let mut job = Job::default();
+        // What makes room for the batch goes after it: that events were dropped is in there.
+        if self.writing.not_before(now) <= now {
+            job.remove = std::mem::take(&mut self.removing);
+        }
         if self.closing && (!self.fresh.is_empty() || self.has_notes())
             || self.write_at(now, online).is_some_and(|at| at <= now)
         {
             job.write = Some(self.batch());
-        }
-        if self.writing.not_before(now) <= now {
-            job.remove = std::mem::take(&mut self.removing);
         }
         if !self.closing && self.reading.not_before(now) <= now {
             job.read = self.span(open);
@@ -242,11 +243,10 @@ impl Ledger {
 
     /// Takes note of how a job went; what was read is to be sent, in this order.
     pub(crate) fn handle_outcome(&mut self, now: Instant, outcome: Outcome) -> Vec<ReadBack> {
-        if let Some((batch, written)) = outcome.write {
-            match written {
-                Ok(()) => self.handle_written(batch),
-                Err(error) => self.handle_not_written(now, batch, &error),
-            }
+        match outcome.write {
+            Some((batch, Ok(()))) => self.handle_written(batch),
+            Some((batch, Err(error))) => self.handle_not_written(now, batch, &error),
+            None => {}
         }
         for (segment, removed) in outcome.remove {
             if let Err(error) = removed {
@@ -302,11 +302,14 @@ impl Ledger {
         self.release_segments();
     }
 
-    /// What is in the segment now is unknown, so nothing more is appended to it.
+    /// What is in the segment now is unknown, so nothing more is appended to it. One that was new holds nothing that is not
+    /// in memory as well.
     fn handle_not_written(&mut self, now: Instant, batch: Batch, error: &CacheError) {
         self.current = None;
-        let segment = self.segments.entry(batch.segment).or_default();
-        segment.len += batch.bytes.len() as u64;
+        match self.segments.get_mut(&batch.segment) {
+            Some(segment) => segment.len += batch.bytes.len() as u64,
+            None => self.removing.push(batch.segment),
+        }
         self.next_segment = self.next_segment.max(batch.segment.saturating_add(1));
         self.handle_trouble(now, error);
     }

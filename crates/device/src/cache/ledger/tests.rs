@@ -18,6 +18,8 @@ struct Disk {
     appends: usize,
     /// Of the next append only so many bytes arrive, and it fails.
     cut: Option<usize>,
+    /// So do all that follow.
+    full: bool,
     unreadable: bool,
 }
 
@@ -39,7 +41,10 @@ impl EventCache for Disk {
         let newest = self.segments.last_key_value().map_or(0, |(newest, _)| *newest);
         assert!(segment >= newest, "an older segment is appended to");
         self.appends += 1;
-        let arrived = self.cut.take();
+        let arrived = if self.full { self.cut } else { self.cut.take() };
+        if !self.segments.contains_key(&segment) {
+            self.removed.clear();
+        }
         let content = self.segments.entry(segment).or_default();
         content.extend_from_slice(&bytes[..arrived.unwrap_or(bytes.len()).min(bytes.len())]);
         if arrived.is_some() { Err(broken("write")) } else { Ok(()) }
@@ -126,11 +131,11 @@ impl Bench {
                 return jobs;
             };
             let outcome = Outcome {
+                remove: job.remove.into_iter().map(|segment| (segment, self.disk.remove(segment))).collect(),
                 write: job.write.map(|batch| {
                     let written = self.disk.append(batch.segment, &batch.bytes);
                     (batch, written)
                 }),
-                remove: job.remove.into_iter().map(|segment| (segment, self.disk.remove(segment))).collect(),
                 read: job.read.map(|span| {
                     let read = self.disk.read(span.segment, span.offset, span.len);
                     (span, read)
@@ -395,7 +400,31 @@ fn a_medium_that_fails_leaves_events_in_memory_and_is_tried_again() {
     bench.settle();
     assert!(!bench.ledger.is_failing());
     assert!(bench.ledger.takes(10).unwrap());
+    let unreadable = bench.ledger.takes(MAX_MESSAGE + 1);
+    assert!(matches!(unreadable, Err(ReportError::Invalid(InvalidEvent::TooLarge(_)))));
     assert_eq!(bench.restarted().drain(), numbers(2..102));
+}
+
+#[test]
+fn a_medium_that_stays_full_fills_with_nothing_and_costs_no_event() {
+    let mut bench = Bench::with(Options { age: Duration::from_secs(86_400), ..OPTIONS }, Disk::default());
+    for number in 0..20 {
+        bench.report(number);
+        bench.settle();
+    }
+    (bench.disk.full, bench.disk.cut) = (true, Some(100));
+    bench.report("x".repeat(15_000));
+    for _ in 0..100 {
+        bench.settle();
+        bench.elapse(Duration::from_secs(60));
+        assert!(bench.disk.segments.len() <= 3, "{:?}", bench.disk.segments.keys());
+    }
+    assert_eq!((bench.ledger.counts.dropped, bench.ledger.len().0), (0, 21));
+    (bench.disk.full, bench.disk.cut) = (false, None);
+    bench.settle();
+    let mut expected = numbers(0..20);
+    expected.push("x".repeat(15_000));
+    assert_eq!(bench.restarted().drain(), expected);
 }
 
 #[test]

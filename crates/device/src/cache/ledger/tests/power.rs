@@ -128,11 +128,16 @@ proptest! {
                 Op::PowerLoss { arrived, flipped, removed_come_back } => {
                     model.look(&bench.ledger);
                     bench.online = false;
-                    if let Some(Job { write: Some(batch), .. }) = bench.ledger.plan(bench.now, bench.now_ms, false, &|_| None) {
+                    let job = bench.ledger.plan(bench.now, bench.now_ms, false, &|_| None).unwrap_or_default();
+                    for segment in job.remove {
+                        bench.disk.remove(segment).unwrap();
+                    }
+                    if let Some(batch) = job.write {
                         let mut bytes = batch.bytes[..arrived.min(batch.bytes.len())].to_vec();
                         if let Some(flipped) = flipped.filter(|flipped| *flipped < bytes.len()) {
                             bytes[flipped] ^= 0x10;
                         }
+                        // Whether a new segment had been made durable by then, nobody knows.
                         bench.disk.segments.entry(batch.segment).or_default().extend(bytes);
                     }
                     if removed_come_back {
