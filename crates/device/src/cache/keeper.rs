@@ -145,6 +145,11 @@ pub(crate) async fn settled(
 /// Hands to the outbox what is in memory and may be sent, and takes out of it what was dropped.
 fn feed(shared: &Shared, ledger: &mut Ledger, open: OpenLane<'_>) {
     let mut outbox = shared.outbox.lock();
+    let closed = ledger.retract(open);
+    if !closed.is_empty() {
+        outbox.forget(|token| matches!(token, Token::Cached { sub, .. } if closed.contains(sub)));
+        ledger.handle_room();
+    }
     evict(ledger, &mut outbox);
     while let Some(Next::Memory { sub, seq, lane, message }) = ledger.next(open) {
         let (cost, token) = (message.cost(), Token::Cached { sub: Arc::clone(&sub), seq });
@@ -243,6 +248,8 @@ impl Keeper {
             if online {
                 ledger.tell_losses(|| event::mint_id(now_ms, random).into());
             }
+            // Before, because what is taken back makes room; after, because something may have been dropped.
+            feed(shared, ledger, open);
             let job = ledger.plan(now, now_ms, online, open);
             feed(shared, ledger, open);
             (job, ledger.deadline(now, now_ms, online), ledger.is_closing())

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use osap::das::topic::GLOBAL;
 
 use super::*;
+use crate::cache::record::Loss;
 use crate::cache::{CacheError, EventCache};
 
 mod power;
@@ -123,6 +124,7 @@ impl Bench {
                 let child = accepted.iter().position(|child| *child == sub);
                 if sub == GLOBAL { Some(0) } else { child.map(|child| child as u8 + 1) }
             };
+            self.feed(&open);
             let job = self.ledger.plan(self.now, self.now_ms, self.online, &open);
             self.feed(&open);
             let Some(job) = job else {
@@ -150,6 +152,8 @@ impl Bench {
     }
 
     fn feed(&mut self, open: OpenLane<'_>) {
+        let closed = self.ledger.retract(open);
+        self.sent.retain(|(sub, ..)| !closed.contains(sub));
         while let Some(Next::Memory { sub, seq, message, .. }) = self.ledger.next(open) {
             let message = Message { topic: message.topic.clone(), body: message.body.clone() };
             self.hand(sub, seq, &message);
@@ -374,6 +378,22 @@ fn a_child_waits_without_being_in_the_way_and_is_given_up() {
     bench.ledger.close();
     bench.settle();
     assert_eq!(bench.restarted().ledger.len(), (0, 0));
+}
+
+#[test]
+fn what_is_in_a_lane_that_is_closed_comes_back_and_is_in_nobodys_way() {
+    let mut bench = Bench::new();
+    bench.accepted = vec!["CHILD"];
+    (0..10).for_each(|number| _ = bench.report_of("CHILD", format!("c{number}")));
+    bench.settle();
+    bench.report("own");
+    bench.settle();
+    assert_eq!((bench.sent.len(), &*bench.sent[0].2), (8, "c0"));
+    // A new connection: the child has to be accepted again.
+    bench.accepted = Vec::new();
+    assert_eq!(bench.drain(), ["own"]);
+    bench.accepted = vec!["CHILD"];
+    assert_eq!(bench.drain(), (0..10).map(|number| format!("c{number}")).collect::<Vec<_>>());
 }
 
 #[test]
