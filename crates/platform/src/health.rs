@@ -1,7 +1,7 @@
 //! Whether the platform can do its work.
 
 use serde::Serialize;
-use vestibule_store::JournalHealth;
+use vestibule_store::{Damage, JournalHealth};
 
 use crate::platform::Platform;
 
@@ -10,7 +10,7 @@ use crate::platform::Platform;
 pub struct Health {
     /// Whether devices' reports are being stored and acknowledged.
     pub ready: bool,
-    /// One sentence for each problem: what happened and what to do.
+    /// One sentence for each problem: what happened and what to do. Some keep nothing from being stored.
     pub problems: Vec<String>,
 }
 
@@ -28,6 +28,24 @@ impl Platform {
                     .to_owned(),
             ),
         };
-        Health { ready: problem.is_none(), problems: problem.into_iter().collect() }
+        let ready = problem.is_none();
+        // It stores and acknowledges nevertheless.
+        let damage = self.journal().damage().into_iter().map(|damage| told(&damage));
+        Health { ready, problems: problem.into_iter().chain(damage).collect() }
     }
+}
+
+/// One damaged file, for people.
+fn told(damage: &Damage) -> String {
+    let Damage { file, offset, what, set_aside, salvaged, lost } = damage;
+    let lost = lost.map_or("an unknown number".to_owned(), |lost| lost.to_string());
+    let then = match set_aside {
+        Some(dir) => format!("Look at the disk; this is told until {} is taken away.", dir.display()),
+        None => "Look at the disk; this is told until the next start.".to_owned(),
+    };
+    format!(
+        "The journal was damaged in {} at byte {offset}: {what}. {salvaged} records were salvaged, {lost} are lost, new \
+         ones are stored. {then}",
+        file.display()
+    )
 }

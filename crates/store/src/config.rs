@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where the store takes the time from: Unix milliseconds.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -35,11 +35,14 @@ pub struct StoreConfig {
     pub tail_records: usize,
     /// The time.
     pub now: Clock,
+    /// Milliseconds that have passed since some moment, which no clock that is set changes: what ages records.
+    pub elapsed: Clock,
 }
 
 impl StoreConfig {
-    /// The defaults over this directory, with the system's clock.
+    /// The defaults over this directory, with the system's clocks.
     pub fn new(dir: impl Into<PathBuf>) -> StoreConfig {
+        let begun = Instant::now();
         StoreConfig {
             dir: dir.into(),
             url: None,
@@ -52,6 +55,7 @@ impl StoreConfig {
             commit_delay: Duration::from_millis(2),
             tail_records: 4_096,
             now: Arc::new(system_now),
+            elapsed: Arc::new(move || i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX)),
         }
     }
 }

@@ -124,6 +124,12 @@ pub enum StoreError {
     /// A stored value is not one this release writes.
     #[error("a stored {0} cannot be understood")]
     Corrupt(&'static str),
+    /// A segment of the journal is damaged, and what is readable of it cannot be written elsewhere now.
+    #[error("the journal segment {} is damaged and cannot be set aside now", file.display())]
+    Damaged {
+        /// The segment.
+        file: PathBuf,
+    },
     /// A stored secret was sealed under a key that is not here.
     #[error("a stored secret was sealed under the envelope key {key}, which is not the one in the key file")]
     UnknownKey {

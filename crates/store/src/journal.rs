@@ -1,18 +1,29 @@
 //! The journal: one writer, many readers.
 
 mod active;
+mod age;
 mod checksum;
+mod damage;
+mod examine;
 mod filter;
+mod format;
 mod forward;
 mod live;
 mod name;
 mod origin;
+mod pages;
 mod queue;
 mod row;
+mod salvage;
+mod seal;
 mod segment;
 mod segments;
 mod sqlite;
+mod start;
+mod stored;
 mod tail;
+mod tree;
+mod watermark;
 mod writer;
 
 use std::sync::Arc;
@@ -21,10 +32,12 @@ use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::control::on_runtime;
 use crate::db::postgres_options;
 use crate::{OpenError, Position, Record, Scan, StoreConfig, StoreError};
+use damage::Damages;
 use forward::{Claim, Forwarding};
 use queue::Queue;
 use segments::SegmentReader;
@@ -33,6 +46,7 @@ use tail::Tail;
 use writer::Writer;
 
 pub(crate) use name::{parse_name, segment_files};
+pub use damage::Damage;
 pub use tail::Recent;
 
 /// How the journal is.
@@ -67,6 +81,7 @@ struct Shared {
     tail: RwLock<Tail>,
     durable: watch::Sender<Position>,
     health: Mutex<JournalHealth>,
+    damages: Damages,
     /// Where records are read that the tail no longer has.
     reader: SegmentReader,
     runtime: Handle,
@@ -85,14 +100,16 @@ impl Journal {
         };
         let forwarded = claim.as_ref().map(Claim::forwarded);
         let floor = claim.as_ref().map_or(1, |claim| claim.floor);
-        let writer = SegmentWriter::open(dir, config, floor, forwarded.clone()).await?;
-        let last = writer.last();
+        let mut segments = SegmentWriter::open(dir, config, floor, forwarded.clone()).await?;
+        let last = segments.last();
+        let doubts = segments.doubts().ok_or(OpenError::JournalInUse)?;
         let shared = Arc::new(Shared {
             queue: Queue::new(last, config.queue_records, config.queue_bytes, config.commit_records),
             tail: RwLock::new(Tail::new(last, config.tail_records)),
             durable: watch::Sender::new(last),
             health: Mutex::new(JournalHealth::Ok),
-            reader: writer.reader(),
+            damages: segments.damages(),
+            reader: segments.reader(),
             runtime: Handle::current(),
             stop: Notify::new(),
         });
@@ -100,7 +117,9 @@ impl Journal {
             claim.zip(forwarded).map(|(claim, forwarded)| Forwarding::start(claim, forwarded, shared.clone(), config));
         let writer = Writer {
             shared: shared.clone(),
-            segments: writer,
+            doubts,
+            checking: tokio::spawn(check_seals(shared.reader.clone())),
+            segments,
             forwarding,
             now: config.now.clone(),
             commit_records: config.commit_records.max(1),
@@ -166,8 +185,24 @@ impl Journal {
         on_runtime(&self.0.runtime, async move { shared.reader.oldest().await }).await
     }
 
+    /// What of the journal was found to be damaged, oldest first, as long as what was set aside is still there.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.0.damages.list()
+    }
+
     /// Whether commits go through.
     pub fn health(&self) -> JournalHealth {
         self.0.health.lock().clone()
+    }
+}
+
+/// Compares every sealed segment with its seal, newest first, at a quarter of what the disk can do.
+async fn check_seals(reader: SegmentReader) {
+    for segment in reader.list().into_iter().rev() {
+        let begun = Instant::now();
+        if !reader.is_as_sealed(&segment).await && reader.doubt(&segment).await.is_err() {
+            return;
+        }
+        sleep(begun.elapsed().saturating_mul(3)).await;
     }
 }

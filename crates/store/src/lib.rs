@@ -28,8 +28,26 @@
 //! A segment file is written to without secondary indexes: with thousands of devices every record would touch its own page
 //! of each, and the log carries whole pages, which costs several times what the records do. What the indexes would answer
 //! is held in memory, made from the file again after a restart. When the segment ends (next UTC day of receipt, or its
-//! number of rows) it is sealed beside the writing: indexes and filter in one transaction, then the log into the file. From
-//! then on it is one file that never changes, read through a few connections, and removed whole by retention.
+//! number of rows) it is sealed beside the writing: indexes, then the log into the file, then filter and page checksums into
+//! a file beside it. From then on it never changes, is read through a few connections, and removed whole by retention.
+//!
+//! # Damage
+//!
+//! Each row carries a checksum over its columns and what they refer to, compared whenever it is read. A sealed segment has a
+//! checksum for each page in the file of its seal, compared before the first reading and, beside the work, after each start.
+//! One that is not sealed is gone through page by page, with its log, at every start. What is not as it was written is
+//! reported once with file and offset ([`Journal::damage`]); its files are moved to `journal/damaged/<name>`, and every row
+//! that is readable goes into a new file in its place, whatever led to it: lost are the rows of damaged pages, and what the
+//! log had from a damaged frame on unless its rows are readable there. Salvaging keeps commits waiting; new events go into a
+//! new segment then. How far the journal went is written down beside the segments (`journal/MARK`), so that one that lost its
+//! end is recognised and no position is given twice.
+//!
+//! # Clocks
+//!
+//! A position is the order of receipt, whatever the clock says. The day in the name of a segment is that of the clock, and
+//! within one life of the process never before that of the segment before. A record is old when the wall clock says so and
+//! the journal has run for the retention since it was stored; a stop counts as the clock says, up to a day. So a clock that
+//! is stepped forward removes nothing by that alone.
 //!
 //! # The copy in PostgreSQL
 //!
@@ -70,7 +88,7 @@ pub use control::{
 pub use device::DeviceId;
 pub use error::{InsertError, OpenError, StoreError};
 pub use examine::{check_database, databases, newest_segment};
-pub use journal::{Journal, JournalHealth, Recent};
+pub use journal::{Damage, Journal, JournalHealth, Recent};
 pub use record::{DevicePath, Flags, MAX_EVENT_ID, Position, Record, RecordKind};
 pub use scan::{MAX_SCAN, Order, Scan};
 pub use secret::Secret;

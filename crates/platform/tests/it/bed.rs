@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -91,6 +91,11 @@ impl Bed {
         Bed { platform, clock, dir: copy }
     }
 
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// The administrator's token, as it stands in its file.
     pub fn token(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("token")).expect("readable").trim().to_owned()
@@ -151,6 +156,7 @@ fn config(dir: &Path, clock: &Arc<AtomicI64>) -> StoreConfig {
     let mut config = StoreConfig::new(dir.join("data"));
     let now = Arc::clone(clock);
     config.now = Arc::new(move || now.load(Ordering::SeqCst));
+    config.elapsed = Arc::clone(&config.now);
     config
 }
 

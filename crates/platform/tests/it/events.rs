@@ -133,3 +133,20 @@ async fn a_platform_that_stores_is_ready() {
     let health = bed.platform.health();
     assert!(health.ready && health.problems.is_empty());
 }
+
+#[tokio::test]
+async fn a_damaged_journal_is_told_and_keeps_nothing_from_being_stored() {
+    let bed = Bed::new().await;
+    let device = bed.add("SN-1").await;
+    bed.event(&device, "Smoke", None).await;
+    let aside = bed.data().join("journal/damaged/2026-01-01-1");
+    std::fs::create_dir_all(&aside).expect("a directory");
+    std::fs::write(aside.join("damage.txt"), "file: x.db\noffset: 4096\nwhat: a page\nsalvaged: 3\nlost: 1\n").expect("written");
+    let bed = bed.restart().await;
+    let health = bed.platform.health();
+    assert!(health.ready);
+    assert_eq!(health.problems.len(), 1);
+    let told = &health.problems[0];
+    assert!(told.contains("x.db at byte 4096") && told.contains("3 records were salvaged, 1 are lost"), "{told}");
+    assert!(told.contains(aside.to_str().expect("UTF-8")), "{told}");
+}

@@ -1,89 +1,75 @@
-//! The segment that is written to: its file format, its transactions, its end.
+//! The segment that is written to: its transactions and its end.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Arguments as _, ConnectOptions as _, Connection as _, Executor as _};
 
-use super::checksum::Columns;
+use super::checksum::{self, Columns};
+use super::damage::is_suspected;
+use super::examine::{Contents, Examined, Place, examine};
 use super::filter::{self, Filter};
+use super::format;
 use super::live::Live;
-use super::segment::{Bounds, Segment};
+use super::seal::{self, Found, Seal};
+use super::segment::{Bounds, Segment, remove_files};
 use super::segments::SegmentReader;
+use super::stored::Mark;
 use crate::directory::sync_entry;
 use crate::{DeviceId, DevicePath, OpenError, Record};
 
-/// The format of a segment file, its `user_version`. 0 is a file whose creation was interrupted.
-const FORMAT: i64 = 2;
-
-/// `device`, `path`: what many records share, numbered within the segment. A device whose serial changes gets a second row. `mark`: one row, the first position the segment
-/// could hold and the next one to be stored. `sealed`: one row once nothing more will be written. `entry` is what is read; `sum` is the
-/// [checksum](Columns::sum) of a record.
-const SCHEMA: &str = "
-BEGIN IMMEDIATE;
-CREATE TABLE device (
-    number   INTEGER PRIMARY KEY,
-    id       BLOB    NOT NULL,
-    serial   TEXT    NOT NULL
-);
-CREATE TABLE path (
-    number   INTEGER PRIMARY KEY,
-    resource TEXT    NOT NULL,
-    idx      TEXT    NOT NULL,
-    area     TEXT    NOT NULL,
-    name     TEXT    NOT NULL
-);
-CREATE TABLE record (
-    position INTEGER PRIMARY KEY,
-    device   INTEGER NOT NULL REFERENCES device (number),
-    path     INTEGER NOT NULL REFERENCES path (number),
-    kind     INTEGER NOT NULL,
-    event_id TEXT,
-    time     INTEGER NOT NULL,
-    received INTEGER NOT NULL,
-    flags    INTEGER NOT NULL,
-    data     TEXT    NOT NULL,
-    sum      INTEGER NOT NULL
-);
-CREATE VIEW entry AS
-    SELECT record.position, record.device AS device_number, device.id AS device, device.serial, record.kind,
-           path.resource, path.idx, path.area, path.name, record.event_id, record.time, record.received,
-           record.flags, record.data, record.sum
-    FROM record
-    CROSS JOIN device ON device.number = record.device
-    CROSS JOIN path ON path.number = record.path;
-CREATE TABLE mark (base INTEGER NOT NULL, next INTEGER NOT NULL);
-CREATE TABLE sealed (
-    rows     INTEGER NOT NULL,
-    min_time INTEGER NOT NULL,
-    max_time INTEGER NOT NULL,
-    received INTEGER NOT NULL,
-    filter   BLOB    NOT NULL
-);
-PRAGMA user_version = 2;
-";
-
-/// What a segment gets when it ends, in one sorted pass over its records.
-const INDEXES: &str = "
-CREATE INDEX device_id ON device (id);
-CREATE INDEX record_device ON record (device, position, time);
-CREATE INDEX record_identity ON record (event_id, device) WHERE event_id IS NOT NULL;
-";
-
+/// How often a log is tried to be brought into its file while others read it.
+const SETTLING: usize = 8;
 /// Paths whose numbers are remembered. Beyond, a path may get a second number, which costs nothing but a row.
 const PATHS: usize = 65_536;
 
 /// A segment file that was found.
 pub(super) enum Opened {
     /// Still to be written to, or to be sealed.
-    Active(Active),
+    Active(Sound),
     /// Sealed, with the filter over its events and the position to go on from.
     Sealed(Arc<Segment>, Filter, i64),
-    /// A file whose creation was interrupted; it holds nothing.
-    Unborn,
+    /// Not what was written.
+    Damaged(Place),
+    /// A crash came between its indexes and its seal.
+    HalfSealed,
+}
+
+/// A segment that is as it was written and not sealed. Its files are as they were found.
+pub(super) struct Sound {
+    pub(super) segment: Arc<Segment>,
+    pub(super) mark: Mark,
+    /// Where its log stops being one, or ends.
+    pub(super) log_end: u64,
+    bounds: Bounds,
+    last_device: i64,
+    last_path: i64,
+}
+
+impl Sound {
+    /// Whether it has no record.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bounds.rows == 0
+    }
+
+    /// Opens it for writing.
+    pub(super) async fn connect(self) -> Result<Box<Active>, OpenError> {
+        let failed = |source| OpenError::Segment { path: self.segment.path.clone(), source: Box::new(source) };
+        let connection = connect(&self.segment.path, false).await.map_err(failed)?;
+        Ok(Box::new(Active {
+            connection,
+            bounds: self.bounds,
+            next: self.mark.next,
+            devices: self.last_device,
+            paths: HashMap::new(),
+            next_path: self.last_path + 1,
+            segment: self.segment,
+        }))
+    }
 }
 
 /// The one who writes to a segment.
@@ -99,94 +85,104 @@ pub(super) struct Active {
 }
 
 impl Active {
-    /// Makes a new segment file that begins at `base`.
+    /// Makes a new segment file that begins at `base`; under its name it is whole from the beginning.
     pub(super) async fn create(path: PathBuf, day: i64, base: i64) -> Result<Active, sqlx::Error> {
-        let mut connection = connect(&path, true).await?;
-        connection.execute(SCHEMA).await?;
-        sqlx::query("INSERT INTO mark (base, next) VALUES ($1, $1)").bind(base).execute(&mut connection).await?;
-        connection.execute("COMMIT").await?;
+        let mut unborn = path.as_os_str().to_owned();
+        unborn.push("-new");
+        let unborn = PathBuf::from(unborn);
+        remove_files(&unborn)?;
+        Active::create_at(unborn.clone(), day, base).await?.close().await?;
+        std::fs::rename(&unborn, &path)?;
         sync_entry(&path)?;
         let segment = Segment::new(path, day, base);
-        segment.measure();
         *segment.live.write() = Some(Live::default());
-        Ok(Active {
+        let connection = connect(&segment.path, false).await?;
+        segment.measure();
+        Ok(Active::empty(segment, connection))
+    }
+
+    /// Makes a new segment file without further care for what a crash leaves of it.
+    pub(super) async fn create_at(path: PathBuf, day: i64, base: i64) -> Result<Active, sqlx::Error> {
+        let mut connection = connect(&path, true).await?;
+        connection.execute("BEGIN IMMEDIATE").await?;
+        for table in &format::TABLES {
+            connection.execute(table.sql).await?;
+        }
+        let version = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", format::FORMAT));
+        connection.execute(version).await?;
+        let mark = Mark { base, next: base, rows: 0, ran: 0 };
+        sqlx::query("INSERT INTO mark (base, next, rows, ran, sum) VALUES ($1, $1, 0, 0, $2)")
+            .bind(base)
+            .bind(i64::from(mark.sum()))
+            .execute(&mut connection)
+            .await?;
+        connection.execute("COMMIT").await?;
+        let segment = Segment::new(path, day, base);
+        *segment.live.write() = Some(Live::default());
+        Ok(Active::empty(segment, connection))
+    }
+
+    fn empty(segment: Segment, connection: SqliteConnection) -> Active {
+        let next = segment.base;
+        Active {
             segment: Arc::new(segment),
             connection,
             bounds: Bounds::EMPTY,
-            next: base,
+            next,
             devices: 0,
             paths: HashMap::new(),
             next_path: 1,
-        })
+        }
     }
 
     /// Opens an existing segment file; `known` is its segment when readers have it already.
     pub(super) async fn open(path: PathBuf, day: i64, known: Option<Arc<Segment>>) -> Result<Opened, OpenError> {
-        let failed = |error| OpenError::Segment { path: path.clone(), source: Box::new(error) };
-        let mut connection = connect(&path, false).await.map_err(failed)?;
-        let (format,): (i64,) =
-            sqlx::query_as("PRAGMA user_version").fetch_one(&mut connection).await.map_err(failed)?;
-        match format {
-            0 => return Ok(Opened::Unborn),
-            FORMAT => {}
-            found => {
-                let what = format!("the journal segment {}", path.display());
-                return Err(OpenError::Newer { what, found, known: FORMAT });
+        let failed = |source| OpenError::Segment { path: path.clone(), source: Box::new(source) };
+        let unread = |source| OpenError::Io { action: "read", path: path.clone(), source };
+        match Seal::read(&path).map_err(unread)? {
+            Found::Seal(seal) => {
+                if let Some(place) = seal.check_length(&path).map_err(unread)? {
+                    return Ok(Opened::Damaged(place));
+                }
+                let segment = known.unwrap_or_else(|| Arc::new(Segment::new(path.clone(), day, seal.mark.base)));
+                // Already set when readers know the segment.
+                let _ = segment.bounds.set(seal.bounds);
+                *segment.live.write() = None;
+                segment.measure();
+                return Ok(Opened::Sealed(segment, seal.filter, seal.mark.next));
             }
+            Found::Damaged => return Ok(Opened::Damaged(seal::BROKEN)),
+            Found::Nothing => {}
         }
-        Self::load(connection, &path, day, known).await.map_err(failed)
-    }
-
-    async fn load(
-        mut connection: SqliteConnection,
-        path: &Path,
-        day: i64,
-        known: Option<Arc<Segment>>,
-    ) -> Result<Opened, sqlx::Error> {
         if known.is_some() {
             // After an error the log may hold frames that never reached the disk although the file system shows them.
-            if !settle(&mut connection).await? {
-                return Err(sqlx::Error::Protocol("the log of the segment is in use".into()));
+            match settle_file(&path).await {
+                Ok(true) => {}
+                Ok(false) => return Err(failed(sqlx::Error::Protocol("the log of the segment is in use".into()))),
+                // What follows tells.
+                Err(error) if is_suspected(&error) => {}
+                Err(error) => return Err(failed(error)),
             }
         } else {
-            sync_log(path)?;
+            sync_log(&path).map_err(unread)?;
         }
-        let (base, next): (i64, i64) = sqlx::query_as("SELECT base, next FROM mark").fetch_one(&mut connection).await?;
-        let segment = known.unwrap_or_else(|| Arc::new(Segment::new(path.to_owned(), day, base)));
-        let sealed: Option<(i64, i64, i64, i64, Vec<u8>)> =
-            sqlx::query_as("SELECT rows, min_time, max_time, received, filter FROM sealed")
-                .fetch_optional(&mut connection)
-                .await?;
-        if let Some((rows, min_time, max_time, received, filter)) = sealed {
-            let filter =
-                Filter::from_stored(filter).ok_or_else(|| sqlx::Error::Protocol("the filter is damaged".into()))?;
-            // A crash may have come between the seal and the end of the log.
-            settle(&mut connection).await?;
-            connection.close().await?;
-            // Already set when readers know the segment.
-            let _ = segment.bounds.set(Bounds { rows, min_time, max_time, received });
-            *segment.live.write() = None;
-            segment.measure();
-            return Ok(Opened::Sealed(segment, filter, next));
-        }
-        let (rows, min_time, max_time, received): (i64, Option<i64>, Option<i64>, Option<i64>) =
-            sqlx::query_as("SELECT count(*), min(time), max(time), max(received) FROM record")
-                .fetch_one(&mut connection)
-                .await?;
-        let bounds = Bounds {
-            rows,
-            min_time: min_time.unwrap_or(Bounds::EMPTY.min_time),
-            max_time: max_time.unwrap_or(Bounds::EMPTY.max_time),
-            received: received.unwrap_or(Bounds::EMPTY.received),
+        let examined = {
+            let path = path.clone();
+            let examined = tokio::task::spawn_blocking(move || examine(&path)).await;
+            examined.map_err(std::io::Error::other).flatten().map_err(unread)?
         };
-        let live = load_live(&mut connection).await?;
-        let (next_path,): (i64,) =
-            sqlx::query_as("SELECT coalesce(max(number), 0) + 1 FROM path").fetch_one(&mut connection).await?;
-        let (devices,): (i64,) =
-            sqlx::query_as("SELECT coalesce(max(number), 0) FROM device").fetch_one(&mut connection).await?;
+        let contents = match examined {
+            Examined::Sound(contents) => *contents,
+            Examined::Damaged(place) => return Ok(Opened::Damaged(place)),
+            // In this process its rows are known to be right: it is sealed once more.
+            Examined::HalfSealed(_) if known.is_none() => return Ok(Opened::HalfSealed),
+            Examined::HalfSealed(contents) => *contents,
+        };
+        let Contents { mark, bounds, live, last_device, last_path, log_end } = contents;
+        let segment = known.unwrap_or_else(|| Arc::new(Segment::new(path.clone(), day, mark.base)));
         *segment.live.write() = Some(live);
         segment.measure();
-        Ok(Opened::Active(Active { segment, connection, bounds, next, devices, paths: HashMap::new(), next_path }))
+        Ok(Opened::Active(Sound { segment, mark, log_end, bounds, last_device, last_path }))
     }
 
     /// Whether the record at this position is the same event of the same device.
@@ -208,10 +204,10 @@ impl Active {
             .await
     }
 
-    /// Stores records in one transaction together with the mark `next`.
+    /// Stores records in one transaction together with the mark: `next`, and how long the journal has run by now.
     ///
     /// After an error the value must not be used again: what the file holds is not known before it is opened anew.
-    pub(super) async fn store(&mut self, records: &[&Arc<Record>], next: i64) -> Result<(), sqlx::Error> {
+    pub(super) async fn store(&mut self, records: &[&Arc<Record>], next: i64, ran: i64) -> Result<(), sqlx::Error> {
         self.connection.execute("BEGIN IMMEDIATE").await?;
         let mut fresh = HashMap::new();
         let mut rows = Vec::with_capacity(records.len());
@@ -227,10 +223,20 @@ impl Active {
             sqlx::query_with(insert.sql.as_str(), arguments(now)).execute(&mut self.connection).await?;
             rest = later;
         }
-        sqlx::query("UPDATE mark SET next = $1").bind(next).execute(&mut self.connection).await?;
+        let mut bounds = self.bounds;
+        records.iter().for_each(|record| bounds.include(record.time, record.received));
+        bounds.ran = ran;
+        let mark = Mark { base: self.segment.base, next, rows: bounds.rows, ran };
+        sqlx::query("UPDATE mark SET next = $1, rows = $2, ran = $3, sum = $4")
+            .bind(next)
+            .bind(mark.rows)
+            .bind(ran)
+            .bind(i64::from(mark.sum()))
+            .execute(&mut self.connection)
+            .await?;
         self.connection.execute("COMMIT").await?;
         self.next = next;
-        records.iter().for_each(|record| self.bounds.include(record));
+        self.bounds = bounds;
         self.note(fresh, records);
         self.segment.measure();
         Ok(())
@@ -267,12 +273,19 @@ impl Active {
             return Ok(*number);
         }
         self.devices += 1;
-        sqlx::query("INSERT INTO device (number, id, serial) VALUES ($1, $2, $3)")
-            .bind(self.devices)
-            .bind(record.device.as_bytes().as_slice())
-            .bind(&*record.serial)
-            .execute(&mut self.connection)
-            .await?;
+        let sum = checksum::device(self.devices, record.device.as_bytes(), &record.serial);
+        for sql in [
+            "INSERT INTO device (number, id, serial, sum) VALUES ($1, $2, $3, $4)",
+            "INSERT INTO device_copy (number, id, serial, sum) VALUES ($1, $2, $3, $4)",
+        ] {
+            sqlx::query(sql)
+                .bind(self.devices)
+                .bind(record.device.as_bytes().as_slice())
+                .bind(&*record.serial)
+                .bind(i64::from(sum))
+                .execute(&mut self.connection)
+                .await?;
+        }
         fresh.insert(key, self.devices);
         Ok(self.devices)
     }
@@ -283,14 +296,21 @@ impl Active {
             return Ok(*number);
         }
         let number = self.next_path;
-        sqlx::query("INSERT INTO path (number, resource, idx, area, name) VALUES ($1, $2, $3, $4, $5)")
-            .bind(number)
-            .bind(&*path.resource)
-            .bind(&*path.index)
-            .bind(&*path.area)
-            .bind(&*path.name)
-            .execute(&mut self.connection)
-            .await?;
+        let sum = checksum::path(number, checksum::levels(path));
+        for sql in [
+            "INSERT INTO path (number, resource, idx, area, name, sum) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO path_copy (number, resource, idx, area, name, sum) VALUES ($1, $2, $3, $4, $5, $6)",
+        ] {
+            sqlx::query(sql)
+                .bind(number)
+                .bind(&*path.resource)
+                .bind(&*path.index)
+                .bind(&*path.area)
+                .bind(&*path.name)
+                .bind(i64::from(sum))
+                .execute(&mut self.connection)
+                .await?;
+        }
         self.next_path += 1;
         if self.paths.len() >= PATHS {
             self.paths.clear();
@@ -299,32 +319,66 @@ impl Active {
         Ok(number)
     }
 
-    /// Seals the segment: indexes and filter in one transaction, then the log into the file. Safe to repeat after an error,
-    /// by opening it anew.
-    pub(super) async fn seal(mut self, reader: SegmentReader) -> Result<(Arc<Segment>, Filter), sqlx::Error> {
-        let keys = self.segment.live.read().as_ref().map(Live::keys).unwrap_or_default();
-        let filter = Filter::over(&keys);
-        drop(keys);
-        let bounds = self.bounds;
+    /// Seals the segment: indexes, then the log into the file, then the seal beside it. Safe to repeat after an error, by
+    /// opening it anew.
+    pub(super) async fn seal(mut self, reader: SegmentReader) -> Result<(Arc<Segment>, Filter), OpenError> {
+        let path = self.segment.path.clone();
+        let failed = |source| OpenError::Segment { path: path.clone(), source: Box::new(source) };
+        self.index().await.map_err(failed)?;
+        let (bounds, next) = (self.bounds, self.next);
+        let segment = self.segment;
+        // The log can go when nobody reads it any more; whoever reads next opens the file anew.
+        let mut settled = false;
+        for _ in 0..SETTLING {
+            reader.reopen(&segment).await;
+            settled = settle(&mut self.connection).await.map_err(failed)?;
+            if settled {
+                break;
+            }
+        }
+        self.connection.close().await.map_err(failed)?;
+        if !settled {
+            return Err(failed(sqlx::Error::Protocol("the log of the segment is in use".into())));
+        }
+        let keys = segment.live.read().as_ref().map(Live::keys).unwrap_or_default();
+        let mark = Mark { base: segment.base, next, rows: bounds.rows, ran: bounds.ran };
+        let sealed = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || {
+                let make = |source| OpenError::Io { action: "seal", path: path.clone(), source };
+                let seal = Seal::make(&path, mark, bounds, Filter::over(&keys)).map_err(make)?;
+                seal.write(&path)?;
+                Ok(seal.filter)
+            })
+        };
+        let filter = sealed
+            .await
+            .map_err(|error| OpenError::Io { action: "seal", path: path.clone(), source: std::io::Error::other(error) })
+            .flatten()?;
+        segment.checked.store(true, Ordering::Release);
+        *segment.live.write() = None;
+        reader.reopen(&segment).await;
+        // Whoever read it in between has made an empty log; from now on nobody looks for one.
+        let [_, log, index, _] = Segment::files(&path);
+        for file in [log, index] {
+            if let Err(error) = std::fs::remove_file(&file)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::debug!(%error, file = %file.display(), "an empty log stays");
+            }
+        }
+        segment.measure();
+        Ok((segment, filter))
+    }
+
+    /// Makes the indexes of a segment that has ended.
+    async fn index(&mut self) -> Result<(), sqlx::Error> {
         self.connection.execute("BEGIN IMMEDIATE").await?;
-        self.connection.execute(INDEXES).await?;
-        sqlx::query("INSERT INTO sealed (rows, min_time, max_time, received, filter) VALUES ($1, $2, $3, $4, $5)")
-            .bind(bounds.rows)
-            .bind(bounds.min_time)
-            .bind(bounds.max_time)
-            .bind(bounds.received)
-            .bind(filter.as_bytes())
-            .execute(&mut self.connection)
-            .await?;
+        for index in format::INDEXES {
+            self.connection.execute(index).await?;
+        }
         self.connection.execute("COMMIT").await?;
-        settle(&mut self.connection).await?;
-        self.segment.measure();
-        *self.segment.live.write() = None;
-        // The last one to close takes the log away.
-        reader.reopen(&self.segment).await;
-        self.connection.close().await?;
-        self.segment.measure();
-        Ok((self.segment, filter))
+        Ok(())
     }
 
     /// Ends this process's writing; the segment goes on after a restart.
@@ -340,9 +394,17 @@ async fn settle(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> 
     Ok(busy == 0)
 }
 
+/// Brings the log of a segment that nobody writes to into its file; true: all of it.
+pub(super) async fn settle_file(path: &Path) -> Result<bool, sqlx::Error> {
+    let mut connection = connect(path, false).await?;
+    let settled = settle(&mut connection).await?;
+    connection.close().await?;
+    Ok(settled)
+}
+
 /// Makes durable what a process that was killed had written to the log and not synced yet: it is read, so it must stay.
 fn sync_log(path: &Path) -> std::io::Result<()> {
-    let [_, log, _] = Segment::files(path);
+    let [_, log, ..] = Segment::files(path);
     match std::fs::File::open(log) {
         Ok(log) => log.sync_data(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -368,39 +430,6 @@ async fn connect(path: &Path, create: bool) -> Result<SqliteConnection, sqlx::Er
         .disable_statement_logging()
         .connect()
         .await
-}
-
-/// Makes the index in memory from the file.
-async fn load_live(connection: &mut SqliteConnection) -> Result<Live, sqlx::Error> {
-    const PAGE: i64 = 10_000;
-    let mut live = Live::default();
-    let mut ids = HashMap::new();
-    let rows: Vec<(i64, Vec<u8>, String)> =
-        sqlx::query_as("SELECT number, id, serial FROM device ORDER BY number").fetch_all(&mut *connection).await?;
-    for (number, id, serial) in rows {
-        let id = DeviceId::from_stored(&id).ok_or_else(|| sqlx::Error::Protocol("a device id is damaged".into()))?;
-        live.add_device(id, serial.into(), number);
-        ids.insert(number, id);
-    }
-    let mut after = 0;
-    loop {
-        let rows: Vec<(i64, i64, Option<String>)> = sqlx::query_as(
-            "SELECT position, device, event_id FROM record WHERE position > $1 ORDER BY position LIMIT $2",
-        )
-        .bind(after)
-        .bind(PAGE)
-        .fetch_all(&mut *connection)
-        .await?;
-        for (position, device, event) in &rows {
-            if let Some(device) = ids.get(device) {
-                live.add(device, *position, event.as_ref().map(|event| filter::key(device, event)));
-            }
-        }
-        match rows.last() {
-            Some((last, ..)) if rows.len() as i64 == PAGE => after = *last,
-            _ => return Ok(live),
-        }
-    }
 }
 
 /// A record with what the segment calls its device and path.

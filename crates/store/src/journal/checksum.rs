@@ -6,7 +6,7 @@
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 
-use crate::Record;
+use crate::{DevicePath, Record};
 
 /// CRC-32C, sixteen bytes a step.
 pub(super) static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
@@ -29,12 +29,11 @@ pub(super) struct Columns<'a> {
 impl<'a> Columns<'a> {
     /// Those of this record.
     pub(super) fn of(record: &'a Record) -> Columns<'a> {
-        let path = &*record.path;
         Columns {
             position: record.position.get(),
             device: record.device.as_bytes(),
             serial: &record.serial,
-            path: [&path.resource, &path.index, &path.area, &path.name],
+            path: levels(&record.path),
             kind: record.kind.stored(),
             id: record.id.as_deref(),
             time: record.time,
@@ -68,6 +67,38 @@ impl<'a> Columns<'a> {
         }
         digest.finalize()
     }
+}
+
+/// The checksum of a device's row.
+pub(super) fn device(number: i64, id: &[u8], serial: &str) -> u32 {
+    shared(b'd', &[number], &[id, serial.as_bytes()])
+}
+
+/// The checksum of a path's row.
+pub(super) fn path(number: i64, levels: [&str; 4]) -> u32 {
+    shared(b'p', &[number], &levels.map(str::as_bytes))
+}
+
+/// The checksum of a mark.
+pub(super) fn mark(numbers: [i64; 4]) -> u32 {
+    shared(b'm', &numbers, &[])
+}
+
+/// Of a row of the kind that `tag` stands for.
+fn shared(tag: u8, numbers: &[i64], texts: &[&[u8]]) -> u32 {
+    let mut digest = CRC.digest();
+    digest.update(&[tag]);
+    numbers.iter().for_each(|number| digest.update(&number.to_le_bytes()));
+    for text in texts {
+        digest.update(&(text.len() as u64).to_le_bytes());
+        digest.update(text);
+    }
+    digest.finalize()
+}
+
+/// The levels of a path in the order of their columns.
+pub(super) fn levels(path: &DevicePath) -> [&str; 4] {
+    [&path.resource, &path.index, &path.area, &path.name]
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! One segment file of the journal on SQLite, as readers see it.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use super::live::Live;
-use crate::Record;
 use crate::db::BUSY;
 
 /// What is true of every record of a segment.
@@ -20,16 +19,20 @@ pub(super) struct Bounds {
     pub(super) max_time: i64,
     /// The newest time of receipt; `i64::MIN` for a segment without a record.
     pub(super) received: i64,
+    /// How long the journal had run when the last record was stored, in milliseconds.
+    pub(super) ran: i64,
 }
 
 impl Bounds {
-    pub(super) const EMPTY: Bounds = Bounds { rows: 0, min_time: i64::MAX, max_time: i64::MIN, received: i64::MIN };
+    pub(super) const EMPTY: Bounds =
+        Bounds { rows: 0, min_time: i64::MAX, max_time: i64::MIN, received: i64::MIN, ran: 0 };
 
-    pub(super) fn include(&mut self, record: &Record) {
+    /// Takes in one more record, by its two times.
+    pub(super) fn include(&mut self, time: i64, received: i64) {
         self.rows += 1;
-        self.min_time = self.min_time.min(record.time);
-        self.max_time = self.max_time.max(record.time);
-        self.received = self.received.max(record.received);
+        self.min_time = self.min_time.min(time);
+        self.max_time = self.max_time.max(time);
+        self.received = self.received.max(received);
     }
 }
 
@@ -48,6 +51,10 @@ pub(super) struct Segment {
     pub(super) bytes: AtomicU64,
     /// Set before its file goes.
     pub(super) removed: AtomicBool,
+    /// Set, before `removed`, when it was damaged: what could be read of it.
+    pub(super) salvaged: OnceLock<Arc<Segment>>,
+    /// Whether this process knows the file to be as it was sealed.
+    pub(super) checked: AtomicBool,
 }
 
 impl Segment {
@@ -60,12 +67,14 @@ impl Segment {
             bounds: OnceLock::new(),
             bytes: AtomicU64::new(0),
             removed: AtomicBool::new(false),
+            salvaged: OnceLock::new(),
+            checked: AtomicBool::new(false),
         }
     }
 
-    /// Its file and the two beside it.
-    pub(super) fn files(path: &Path) -> [PathBuf; 3] {
-        ["", "-wal", "-shm"].map(|suffix| {
+    /// Its file and those beside it: the log, the index of the log, the seal.
+    pub(super) fn files(path: &Path) -> [PathBuf; 4] {
+        ["", "-wal", "-shm", "-seal"].map(|suffix| {
             let mut name = path.as_os_str().to_owned();
             name.push(suffix);
             name.into()
@@ -84,24 +93,26 @@ impl Segment {
         remove_files(&self.path)
     }
 
-    /// How a reader opens it. A sealed one whose log is empty never changes: no locks, no files beside it.
+    /// Whether it no longer changes.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.bounds.get().is_some() && self.live.read().is_none()
+    }
+
+    /// How a reader opens it. A sealed one never changes: no locks, no files beside it.
     pub(super) fn read_options(&self) -> SqliteConnectOptions {
-        let [_, log, _] = Segment::files(&self.path);
-        let sealed = self.bounds.get().is_some() && self.live.read().is_none();
-        let settled = sealed && std::fs::metadata(log).map_or(true, |metadata| metadata.len() == 0);
         SqliteConnectOptions::new()
             .filename(&self.path)
             .read_only(true)
-            .immutable(settled)
+            .immutable(self.is_sealed())
             .busy_timeout(BUSY)
             .pragma("cache_size", "-4096")
             .disable_statement_logging()
     }
 }
 
-/// Removes the files of a segment, as far as they are there.
+/// Removes the files of a segment, as far as they are there; the segment file last, so that nothing is left without one.
 pub(super) fn remove_files(path: &Path) -> std::io::Result<()> {
-    for file in Segment::files(path) {
+    for file in Segment::files(path).into_iter().rev() {
         match std::fs::remove_file(file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::{Mutex, RwLock};
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::damage::is_suspected;
 use super::row::{self, Row};
+use super::seal::Seal;
 use super::segment::Segment;
 use crate::{Order, Position, Record, Scan, StoreError};
 
@@ -17,6 +19,8 @@ const OPEN: usize = 8;
 const CONNECTIONS: u32 = 2;
 /// Positions of a device that one query looks at in a segment without an index, at least.
 const PROBED: usize = 500;
+/// How often a segment is doubted for one scan.
+const DOUBTS: usize = 2;
 /// Scans at the same time; more wait.
 const SCANS: usize = 8;
 
@@ -30,16 +34,28 @@ struct Segments {
     /// The open ones, most recently used last.
     open: Mutex<Vec<(Arc<Segment>, SqlitePool)>>,
     scans: Semaphore,
+    /// To the writer, which alone sets segments aside.
+    doubts: mpsc::Sender<Doubt>,
+}
+
+/// A segment that is perhaps not what was written.
+pub(super) struct Doubt {
+    pub(super) segment: Arc<Segment>,
+    /// Told once it was looked at, and set aside if it had to be; false: that did not work.
+    pub(super) settled: oneshot::Sender<bool>,
 }
 
 impl SegmentReader {
-    /// Over these segments, in their order.
-    pub(super) fn new(list: Vec<Arc<Segment>>) -> SegmentReader {
-        SegmentReader(Arc::new(Segments {
+    /// Over these segments, in their order, with where it says that one may be damaged.
+    pub(super) fn new(list: Vec<Arc<Segment>>) -> (SegmentReader, mpsc::Receiver<Doubt>) {
+        let (doubts, receiver) = mpsc::channel(SCANS);
+        let reader = SegmentReader(Arc::new(Segments {
             list: RwLock::new(list),
             open: Mutex::new(Vec::new()),
             scans: Semaphore::new(SCANS),
-        }))
+            doubts,
+        }));
+        (reader, receiver)
     }
 
     /// All segments, in the order of their records.
@@ -50,6 +66,16 @@ impl SegmentReader {
     /// Adds the newest one.
     pub(super) fn add(&self, segment: Arc<Segment>) {
         self.0.list.write().push(segment);
+    }
+
+    /// Puts what was salvaged of a segment in its place.
+    pub(super) fn replace(&self, segment: &Arc<Segment>, salvaged: Arc<Segment>) {
+        let mut list = self.0.list.write();
+        if let Some(place) = list.iter_mut().find(|other| Arc::ptr_eq(other, segment)) {
+            *place = salvaged;
+        }
+        drop(list);
+        self.0.open.lock().retain(|(other, _)| !Arc::ptr_eq(other, segment));
     }
 
     /// Takes one out; scans that have it finish with it.
@@ -91,17 +117,7 @@ impl SegmentReader {
             if !may_match(&segment, end, scan) {
                 continue;
             }
-            match self.read(&segment, scan, limit - records.len()).await {
-                Ok(rows) => {
-                    for row in rows {
-                        records.push(row::record(row)?);
-                    }
-                }
-                // Retention came first.
-                Err(_) if segment.removed.load(Ordering::Acquire) => continue,
-                Err(_) if self.0.scans.is_closed() => return Err(StoreError::Closed),
-                Err(error) => return Err(error.into()),
-            }
+            records.extend(self.records(segment, scan, limit - records.len()).await?);
             if records.len() >= limit {
                 break;
             }
@@ -112,6 +128,70 @@ impl SegmentReader {
     pub(super) async fn oldest(&self) -> Result<Option<Position>, StoreError> {
         let scan = Scan { limit: 1, ..Scan::default() };
         Ok(self.scan(&scan).await?.first().map(|record| record.position))
+    }
+
+    /// The records of one segment that match. What is damaged is set aside first.
+    async fn records(
+        &self,
+        mut segment: Arc<Segment>,
+        scan: &Scan,
+        limit: usize,
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
+        for attempt in 0.. {
+            while let Some(salvaged) = segment.salvaged.get() {
+                segment = salvaged.clone();
+            }
+            if !self.is_as_sealed(&segment).await {
+                self.doubt(&segment).await?;
+                continue;
+            }
+            let read = match self.read(&segment, scan, limit).await {
+                Ok(rows) => rows.into_iter().map(row::record).collect(),
+                Err(error) if is_suspected(&error) => Err(StoreError::Damaged { file: segment.path.clone() }),
+                Err(error) => Err(error.into()),
+            };
+            match read {
+                Err(_) if segment.salvaged.get().is_some() => {}
+                // Retention came first.
+                Err(_) if segment.removed.load(Ordering::Acquire) => return Ok(Vec::new()),
+                Err(_) if self.0.scans.is_closed() => return Err(StoreError::Closed),
+                Err(StoreError::Damaged { .. } | StoreError::Corrupt(_)) if attempt < DOUBTS => {
+                    self.doubt(&segment).await?;
+                }
+                read => return read,
+            }
+        }
+        Err(StoreError::Damaged { file: segment.path.clone() })
+    }
+
+    /// Compares a sealed segment with its seal, once in the life of this process: a page that leaves rows out says nothing
+    /// when it is read.
+    pub(super) async fn is_as_sealed(&self, segment: &Arc<Segment>) -> bool {
+        if segment.checked.load(Ordering::Acquire) || !segment.is_sealed() {
+            return true;
+        }
+        let path = segment.path.clone();
+        match tokio::task::spawn_blocking(move || Seal::check(&path)).await {
+            Ok(Ok(None)) => {
+                segment.checked.store(true, Ordering::Release);
+                true
+            }
+            Ok(Ok(Some(_))) => segment.removed.load(Ordering::Acquire),
+            // Reading it tells.
+            Ok(Err(_)) | Err(_) => true,
+        }
+    }
+
+    /// Has the writer look at a segment; what is damaged has been set aside when this returns.
+    pub(super) async fn doubt(&self, segment: &Arc<Segment>) -> Result<(), StoreError> {
+        let (settled, answer) = oneshot::channel();
+        let doubt = Doubt { segment: segment.clone(), settled };
+        self.0.doubts.send(doubt).await.map_err(|_| StoreError::Closed)?;
+        match answer.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::Damaged { file: segment.path.clone() }),
+            Err(_) => Err(StoreError::Closed),
+        }
     }
 
     /// The rows of one segment that match.

@@ -4,17 +4,27 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use metrics::gauge;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::active::{Active, Opened};
+use super::age::Age;
+use super::damage::{Damages, is_suspected};
+use super::examine::{Examined, Place, examine};
 use super::filter::{self, Filter};
 use super::forward::Forwarded;
-use super::name::{day, file_name, parse_name, segment_files};
-use super::segment::{Segment, remove_files};
-use super::segments::SegmentReader;
+use super::name::{day, file_name, parse_name};
+use super::salvage::{self, Known};
+use super::seal::Seal;
+use super::segment::{Bounds, Segment, remove_files};
+use super::segments::{Doubt, SegmentReader};
+use super::start::Start;
+use super::watermark::{State, Watermark};
 use super::writer::{CommitError, Committed};
+use crate::config::Clock;
 use crate::directory::create_dir;
 use crate::{OpenError, Position, Record, StoreConfig};
 
@@ -22,8 +32,11 @@ use crate::{OpenError, Position, Record, StoreConfig};
 /// filters of older segments are dropped.
 const FILTER_BYTES: usize = 256 << 20;
 
+/// After this a seal that failed is tried again.
+const SEAL_AGAIN: Duration = Duration::from_secs(60);
+
 /// What sealing a segment gives.
-type SealResult = Result<(Arc<Segment>, Filter), sqlx::Error>;
+type SealResult = Result<(Arc<Segment>, Filter), OpenError>;
 
 /// Writes segment files in one directory.
 pub(super) struct SegmentWriter {
@@ -34,14 +47,22 @@ pub(super) struct SegmentWriter {
     /// Where PostgreSQL has everything up to; what lies beyond is not removed.
     forwarded: Option<Forwarded>,
     reader: SegmentReader,
+    /// Where readers say that a segment may be damaged, until it is taken.
+    doubts: Option<mpsc::Receiver<Doubt>>,
+    damages: Damages,
+    watermark: Watermark,
+    age: Age,
+    now: Clock,
     /// The filters over sealed segments, oldest first.
     filters: Vec<(Arc<Segment>, Filter)>,
     /// Segments that have ended and are not sealed yet, oldest first.
     ended: Vec<Arc<Segment>>,
+    /// When one was last begun to be sealed.
+    tried: Instant,
     /// Seals one of them.
     sealing: Option<JoinHandle<SealResult>>,
     /// The segment to write to; None before the first record and after an error.
-    active: Option<Active>,
+    active: Option<Box<Active>>,
     /// The segment that is or was written to, to open again after an error.
     newest: Option<Arc<Segment>>,
     /// The day and number of the segment made last: a name is not used twice.
@@ -51,8 +72,8 @@ pub(super) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Opens the journal in this directory and finishes what a crash interrupted. It gives no position before `floor`, and
-    /// with `forwarded` removes nothing beyond that.
+    /// Opens the journal in this directory, finishes what a crash interrupted and salvages what is damaged. It gives no
+    /// position before `floor`, and with `forwarded` removes nothing beyond that.
     pub(super) async fn open(
         dir: PathBuf,
         config: &StoreConfig,
@@ -64,28 +85,8 @@ impl SegmentWriter {
             Some(bytes) => bytes,
             None => default_cap(&dir)?,
         };
-        let mut actives = Vec::new();
-        let mut filters = Vec::new();
-        let mut found = Vec::new();
-        for (path, day) in segment_files(&dir)? {
-            match Active::open(path.clone(), day, None).await? {
-                Opened::Active(active) => {
-                    found.push((active.segment.clone(), active.next));
-                    actives.push(active);
-                }
-                Opened::Sealed(segment, filter, next) => {
-                    found.push((segment.clone(), next));
-                    filters.push((segment, filter));
-                }
-                Opened::Unborn => {
-                    remove_files(&path).map_err(|source| OpenError::Io { action: "remove", path, source })?;
-                }
-            }
-        }
-        // A segment that ended without a record has the base of the one after it.
-        found.sort_by_key(|(segment, next)| (segment.base, *next));
-        actives.sort_by_key(|active| (active.segment.base, active.next));
-        let next = found.iter().map(|(_, next)| *next).max().unwrap_or(1);
+        let found = Start::of(&dir, config).await?;
+        let Start { damages, age, watermark, next, segments, filters, actives, end_is_lost, .. } = found;
         if next < floor {
             tracing::warn!(
                 next,
@@ -94,17 +95,24 @@ impl SegmentWriter {
             );
         }
         let next = next.max(floor);
-        let segments: Vec<Arc<Segment>> = found.into_iter().map(|(segment, _)| segment).collect();
-        let last = segments.last().cloned();
+        let state = State { next, ran: age.ran(), clock: (config.now)(), ..watermark };
+        let watermark = Watermark::open(&dir, state)?;
+        let (reader, doubts) = SegmentReader::new(segments);
         let mut writer = SegmentWriter {
             dir,
             segment_rows: i64::try_from(config.segment_rows.max(1)).unwrap_or(i64::MAX),
             max_bytes,
             retention_ms: i64::try_from(config.retention.as_millis()).unwrap_or(i64::MAX),
             forwarded,
-            reader: SegmentReader::new(segments),
+            reader,
+            doubts: Some(doubts),
+            damages,
+            watermark,
+            age,
+            now: config.now.clone(),
             filters,
             ended: Vec::new(),
+            tried: Instant::now(),
             sealing: None,
             active: None,
             newest: None,
@@ -112,14 +120,21 @@ impl SegmentWriter {
             next,
         };
         writer.trim_filters();
-        // All but the newest have ended, unless that one is sealed: then a crash came before the next was made.
-        for active in actives {
-            if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &active.segment)) {
+        for (active, has_ended) in actives {
+            if has_ended || end_is_lost {
+                writer.end(*active).await;
+            } else {
                 writer.newest = Some(active.segment.clone());
                 writer.active = Some(active);
-            } else {
-                writer.end(active).await;
             }
+        }
+        if end_is_lost {
+            // It says where the journal goes on.
+            writer.begin(day((writer.now)())).await.map_err(|error| OpenError::Io {
+                action: "begin a segment in",
+                path: writer.dir.clone(),
+                source: std::io::Error::other(error.to_string()),
+            })?;
         }
         Ok(writer)
     }
@@ -127,6 +142,16 @@ impl SegmentWriter {
     /// Who reads what this writes.
     pub(super) fn reader(&self) -> SegmentReader {
         self.reader.clone()
+    }
+
+    /// Where readers say that a segment may be damaged; to be answered by [`SegmentWriter::check`].
+    pub(super) fn doubts(&mut self) -> Option<mpsc::Receiver<Doubt>> {
+        self.doubts.take()
+    }
+
+    /// What is known to be damaged.
+    pub(super) fn damages(&self) -> Damages {
+        self.damages.clone()
     }
 
     /// The last position that was ever stored.
@@ -146,7 +171,8 @@ impl SegmentWriter {
                 return Err(CommitError::Full { bytes, max_bytes: self.max_bytes });
             }
         }
-        if self.collect_seal(false).await {
+        let collected = self.collect_seal(false).await;
+        if collected || self.tried.elapsed() > SEAL_AGAIN {
             self.seal_again().await;
         }
         if let Some(committed) = self.reopen(batch).await? {
@@ -162,9 +188,12 @@ impl SegmentWriter {
         let batch = &batch[..count];
         let (fresh, dropped) = self.separate(&mut active, batch).await?;
         let next = first.position.get() + count as i64;
+        self.watermark.reserve(next)?;
         // On an error the active segment is not put back: it is opened anew, which shows what the file holds.
-        active.store(&fresh, next).await?;
+        let ran = self.age.ran();
+        active.store(&fresh, next, ran).await?;
         self.next = next;
+        self.watermark.note(next, ran, now);
         self.active = Some(active);
         self.report();
         Ok(Committed { count, dropped })
@@ -172,10 +201,10 @@ impl SegmentWriter {
 
     /// Tells what is new from what is a repetition, of another record of the batch or of one that is journalled.
     async fn separate<'a>(
-        &self,
+        &mut self,
         active: &mut Active,
         batch: &'a [Arc<Record>],
-    ) -> Result<(Vec<&'a Arc<Record>>, Vec<Position>), sqlx::Error> {
+    ) -> Result<(Vec<&'a Arc<Record>>, Vec<Position>), CommitError> {
         let mut fresh = Vec::with_capacity(batch.len());
         let mut dropped = Vec::new();
         let mut seen: HashMap<u64, &Record> = HashMap::with_capacity(batch.len());
@@ -197,7 +226,7 @@ impl SegmentWriter {
     }
 
     /// Whether the event was stored before this record.
-    async fn was_journalled(&self, active: &mut Active, key: u64, record: &Record) -> Result<bool, sqlx::Error> {
+    async fn was_journalled(&mut self, active: &mut Active, key: u64, record: &Record) -> Result<bool, CommitError> {
         let place = active.segment.live.read().as_ref().and_then(|live| live.event(key));
         if let Some(position) = place
             && active.holds(position, record).await?
@@ -208,17 +237,80 @@ impl SegmentWriter {
         let may_hold = |segment: &Segment| segment.live.read().as_ref().is_none_or(|live| live.event(key).is_some());
         let ended = self.ended.iter().filter(|segment| may_hold(segment));
         let sealed = self.filters.iter().filter(|(_, filter)| filter.may_contain(key)).map(|(segment, _)| segment);
-        for segment in ended.chain(sealed.rev()) {
-            match self.reader.contains(segment, key, record).await {
-                Ok(true) => return Ok(true),
-                Ok(false) => {}
-                // One damaged old file must not stop the journal: at worst the event is there twice.
-                Err(error) => {
-                    tracing::warn!(segment = %segment.path.display(), %error, "a journal segment cannot be probed");
-                }
+        let probed: Vec<Arc<Segment>> = ended.chain(sealed.rev()).cloned().collect();
+        for segment in probed {
+            if self.holds(&segment, key, record).await? {
+                return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether a segment that has ended holds the event; a damaged one is set aside first.
+    async fn holds(&mut self, segment: &Arc<Segment>, key: u64, record: &Record) -> Result<bool, CommitError> {
+        let error = match self.reader.contains(segment, key, record).await {
+            Err(error) if is_suspected(&error) => error,
+            result => return probed(segment, result),
+        };
+        tracing::debug!(segment = %segment.path.display(), %error, "a journal segment is doubted");
+        self.check(segment).await?;
+        let segment = segment.salvaged.get().unwrap_or(segment);
+        probed(segment, self.reader.contains(segment, key, record).await)
+    }
+
+    /// Looks whether a segment is as it was written. If not it is set aside and what is readable of it takes its place.
+    pub(super) async fn check(&mut self, segment: &Arc<Segment>) -> Result<(), CommitError> {
+        self.collect_seal(true).await;
+        if segment.removed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if self.active.as_ref().is_some_and(|active| Arc::ptr_eq(&active.segment, segment)) {
+            // Opened anew it is examined.
+            self.active = None;
+            self.reopen(&[]).await?;
+            return Ok(());
+        }
+        let path = segment.path.clone();
+        let place = if segment.is_sealed() {
+            tokio::task::spawn_blocking(move || Seal::check(&path)).await
+        } else {
+            let place = tokio::task::spawn_blocking(move || {
+                Ok(match examine(&path)? {
+                    Examined::Damaged(place) => Some(place),
+                    Examined::Sound(_) | Examined::HalfSealed(_) => None,
+                })
+            });
+            place.await
+        };
+        match place.map_err(std::io::Error::other).flatten()? {
+            Some(place) => self.set_aside(segment, place).await,
+            // What was read was not what is on the disk.
+            None => {
+                self.reader.reopen(segment).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Has the readable rows of a damaged segment take its place.
+    async fn set_aside(&mut self, segment: &Arc<Segment>, place: Place) -> Result<(), CommitError> {
+        let known = Known { day: segment.day, base: Some(segment.base), before: self.next, ran: self.age.ran() };
+        self.reader.reopen(segment).await;
+        let (damage, _) = salvage::set_aside(&segment.path, known, place).await?;
+        self.damages.report(damage);
+        let Opened::Active(sound) = Active::open(segment.path.clone(), segment.day, None).await? else {
+            return Err(CommitError::failed("what was salvaged of a journal segment was changed by somebody else"));
+        };
+        let active = sound.connect().await?;
+        // Nobody else sets it.
+        let _ = segment.salvaged.set(active.segment.clone());
+        segment.removed.store(true, Ordering::Release);
+        self.reader.replace(segment, active.segment.clone());
+        self.filters.retain(|(other, _)| !Arc::ptr_eq(other, segment));
+        self.ended.retain(|other| !Arc::ptr_eq(other, segment));
+        self.newest.take_if(|newest| Arc::ptr_eq(newest, segment));
+        self.end(*active).await;
+        Ok(())
     }
 
     /// Removes what is older than the retention.
@@ -226,9 +318,11 @@ impl SegmentWriter {
         self.collect_seal(false).await;
         self.seal_again().await;
         let limit = now.saturating_sub(self.retention_ms);
-        if let Some(active) = self.active.take_if(|active| active.bounds.rows > 0 && active.bounds.received < limit) {
+        let ran = self.aged();
+        let is_old = |bounds: &Bounds| bounds.rows > 0 && bounds.received < limit && bounds.ran <= ran;
+        if let Some(active) = self.active.take_if(|active| is_old(&active.bounds)) {
             let day = active.segment.day.max(day(now));
-            self.roll(active, day).await?;
+            self.roll(*active, day).await?;
         }
         self.remove_expired(limit).await?;
         self.report();
@@ -245,15 +339,27 @@ impl SegmentWriter {
             // The log is read at the next start instead.
             tracing::warn!(%error, "the journal's log could not be brought into its file");
         }
+        self.watermark.note(self.next, self.age.ran(), (self.now)());
+        if let Err(error) = self.watermark.close() {
+            tracing::warn!(%error, "how far the journal went could not be synced");
+        }
     }
 
     /// Opens the newest segment again after an error. Some: the commit that failed went through nevertheless, and this is
     /// what it did with the beginning of the batch.
     async fn reopen(&mut self, batch: &[Arc<Record>]) -> Result<Option<Committed>, CommitError> {
         let (None, Some(segment)) = (&self.active, self.newest.clone()) else { return Ok(None) };
-        let Opened::Active(mut active) = Active::open(segment.path.clone(), segment.day, Some(segment)).await? else {
-            // Nothing seals the newest segment, and its creation was complete.
-            return Err(CommitError::failed("the journal segment was changed by somebody else"));
+        let mut active = match Active::open(segment.path.clone(), segment.day, Some(segment.clone())).await? {
+            Opened::Active(sound) => sound.connect().await?,
+            // What the failed commit may have stored there counts as not stored.
+            Opened::Damaged(place) => {
+                self.set_aside(&segment, place).await?;
+                return Ok(None);
+            }
+            // Nothing seals the newest segment.
+            Opened::Sealed(..) | Opened::HalfSealed => {
+                return Err(CommitError::failed("the journal segment was changed by somebody else"));
+            }
         };
         let stored = active.positions(self.next).await?;
         self.next = active.next;
@@ -266,13 +372,13 @@ impl SegmentWriter {
     }
 
     /// The segment this record goes to: the current one or a new one.
-    async fn active_for(&mut self, record: &Record, now: i64) -> Result<Active, CommitError> {
+    async fn active_for(&mut self, record: &Record, now: i64) -> Result<Box<Active>, CommitError> {
         let day = day(record.received);
         match self.active.take() {
             Some(active) if active.bounds.rows < self.segment_rows && day <= active.segment.day => return Ok(active),
             Some(active) => {
                 let day = day.max(active.segment.day);
-                self.roll(active, day).await?;
+                self.roll(*active, day).await?;
                 self.remove_expired(now.saturating_sub(self.retention_ms)).await?;
             }
             None => self.begin(day).await?,
@@ -296,8 +402,7 @@ impl SegmentWriter {
         if path.exists() {
             // Left over from an attempt that failed, so it holds nothing.
             match Active::open(path.clone(), day, None).await? {
-                Opened::Unborn => {}
-                Opened::Active(active) if active.bounds.rows == 0 => active.close().await?,
+                Opened::Active(sound) if sound.is_empty() => {}
                 _ => return Err(CommitError::failed("a strange file has the name of the next journal segment")),
             }
             remove_files(&path)?;
@@ -307,7 +412,7 @@ impl SegmentWriter {
         self.named = (day, number);
         self.reader.add(active.segment.clone());
         self.newest = Some(active.segment.clone());
-        self.active = Some(active);
+        self.active = Some(Box::new(active));
         Ok(())
     }
 
@@ -317,6 +422,7 @@ impl SegmentWriter {
         // Already set when sealing is tried again.
         let _ = active.segment.bounds.set(active.bounds);
         self.ended.push(active.segment.clone());
+        self.tried = Instant::now();
         self.sealing = Some(tokio::spawn(active.seal(self.reader.clone())));
     }
 
@@ -344,16 +450,28 @@ impl SegmentWriter {
         if self.sealing.is_some() || self.ended.is_empty() {
             return;
         }
+        self.tried = Instant::now();
         let segment = self.ended.remove(0);
         match Active::open(segment.path.clone(), segment.day, Some(segment.clone())).await {
-            Ok(Opened::Active(active)) => self.end(active).await,
+            Ok(Opened::Active(sound)) => match sound.connect().await {
+                Ok(active) => self.end(*active).await,
+                Err(error) => {
+                    tracing::warn!(%error, "a journal segment could not be opened to be sealed");
+                    self.ended.push(segment);
+                }
+            },
             Ok(Opened::Sealed(segment, filter, _)) => {
                 self.filters.push((segment, filter));
                 self.trim_filters();
             }
-            Ok(Opened::Unborn) => {
-                tracing::error!(segment = %segment.path.display(), "a journal segment lost its content")
+            Ok(Opened::Damaged(place)) => {
+                // Back in the list, should it have to be tried again.
+                self.ended.push(segment.clone());
+                if let Err(CommitError::Failed(error)) = Box::pin(self.set_aside(&segment, place)).await {
+                    tracing::warn!(%error, "a damaged journal segment could not be set aside and is tried again");
+                }
             }
+            Ok(Opened::HalfSealed) => self.ended.push(segment),
             Err(error) => {
                 tracing::warn!(%error, "a journal segment could not be opened to be sealed");
                 self.ended.push(segment);
@@ -361,16 +479,18 @@ impl SegmentWriter {
         }
     }
 
-    /// Unlinks segments that have ended, whose newest record was received before `limit` and whose records are in
-    /// PostgreSQL, if they are to be there. The newest segment stays: it holds the mark from which positions go on.
+    /// Unlinks segments that have ended, whose newest record was received before `limit`, since when the journal has run for
+    /// as long as records are kept, and whose records are in PostgreSQL, if they are to be there. The newest segment stays: it holds the mark from which positions go on.
     async fn remove_expired(&mut self, limit: i64) -> Result<(), CommitError> {
-        let forwarded = self.forwarded.as_ref().map_or(i64::MAX, Forwarded::get);
+        let (ran, forwarded) = (self.aged(), self.forwarded.as_ref().map_or(i64::MAX, Forwarded::get));
         let all = self.reader.list();
         // Every record of a segment lies before the base of the next one.
         let ended = all.iter().zip(all.iter().skip(1));
         let list: Vec<Arc<Segment>> = ended
             .filter(|(_, next)| next.base.saturating_sub(1) <= forwarded)
-            .filter(|(segment, _)| segment.bounds.get().is_some_and(|bounds| bounds.received < limit))
+            .filter(|(segment, _)| {
+                segment.bounds.get().is_some_and(|bounds| bounds.received < limit && bounds.ran <= ran)
+            })
             .map(|(segment, _)| segment.clone())
             .collect();
         if list.iter().any(|segment| self.ended.iter().any(|ended| Arc::ptr_eq(ended, segment))) {
@@ -385,6 +505,11 @@ impl SegmentWriter {
             tracing::info!(segment = %segment.path.display(), "the journal removed a segment after its retention");
         }
         Ok(())
+    }
+
+    /// How long the journal had run when what is old enough now was stored.
+    fn aged(&self) -> i64 {
+        self.age.ran().saturating_sub(self.retention_ms)
     }
 
     /// Keeps the filters in order and within their memory.
@@ -406,6 +531,18 @@ impl SegmentWriter {
     fn report(&self) {
         gauge!("vestibule_journal_segments").set(self.reader.list().len() as f64);
         gauge!("vestibule_journal_segment_bytes").set(self.reader.bytes() as f64);
+    }
+}
+
+/// What a probe of an old segment means.
+fn probed(segment: &Segment, result: Result<bool, sqlx::Error>) -> Result<bool, CommitError> {
+    match result {
+        Ok(found) => Ok(found),
+        // One old file must not stop the journal: at worst the event is there twice.
+        Err(error) => {
+            tracing::warn!(segment = %segment.path.display(), %error, "a journal segment cannot be probed");
+            Ok(false)
+        }
     }
 }
 

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout_at};
 
 use super::forward::Forwarding;
+use super::segments::Doubt;
 use super::sqlite::SegmentWriter;
 use super::{JournalHealth, Shared};
 use crate::config::Clock;
@@ -31,11 +34,21 @@ pub(super) struct Committed {
 }
 
 /// Why a commit did not happen.
+#[derive(Debug)]
 pub(super) enum CommitError {
     /// At the size cap.
     Full { bytes: u64, max_bytes: u64 },
     /// The database or the file system failed.
     Failed(String),
+}
+
+impl std::fmt::Display for CommitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CommitError::Full { bytes, max_bytes } => write!(f, "{bytes} of {max_bytes} bytes are taken"),
+            CommitError::Failed(error) => f.write_str(error),
+        }
+    }
 }
 
 impl CommitError {
@@ -67,6 +80,10 @@ impl From<OpenError> for CommitError {
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) segments: SegmentWriter,
+    /// Where readers say that a segment may be damaged.
+    pub(super) doubts: mpsc::Receiver<Doubt>,
+    /// Compares the sealed segments with their seals.
+    pub(super) checking: JoinHandle<()>,
     /// Copies what is committed to PostgreSQL.
     pub(super) forwarding: Option<Forwarding>,
     pub(super) now: Clock,
@@ -88,6 +105,7 @@ impl Writer {
                 biased;
                 () = shared.stop.notified() => closing = true,
                 _ = retention.tick() => self.retain().await,
+                Some(doubt) = self.doubts.recv() => self.check(doubt).await,
                 () = shared.queue.work() => {
                     closing = self.pause(begun).await;
                 }
@@ -97,6 +115,9 @@ impl Writer {
                 break;
             }
         }
+        self.checking.abort();
+        // Who waits for an answer is told that the journal is closed.
+        drop(self.doubts);
         if let Some(forwarding) = self.forwarding {
             forwarding.finish().await;
         }
@@ -156,6 +177,7 @@ impl Writer {
                             }
                             // What it removes may be what the disk is full of.
                             _ = retention.tick(), if !*closing => self.retain().await,
+                            Some(doubt) = self.doubts.recv() => self.check(doubt).await,
                             () = sleep(pause) => {}
                         }
                     }
@@ -181,8 +203,9 @@ impl Writer {
                 }
             }
         }
-        self.shared.durable.send_replace(last);
+        // Whoever learns that a record is durable finds its room free.
         self.shared.queue.settle(committed.count, bytes);
+        self.shared.durable.send_replace(last);
         *self.shared.health.lock() = JournalHealth::Ok;
         let dropped = committed.dropped.len();
         counter!("vestibule_journal_committed_total").increment((committed.count - dropped) as u64);
@@ -213,6 +236,16 @@ impl Writer {
         drop(health);
         counter!("vestibule_journal_refused_total", "reason" => reason).increment(1);
         gauge!("vestibule_journal_queue_records").set(self.shared.queue.records() as f64);
+    }
+
+    /// Looks at a segment that a reader doubts.
+    async fn check(&mut self, doubt: Doubt) {
+        let checked = self.segments.check(&doubt.segment).await;
+        if let Err(CommitError::Failed(error)) = &checked {
+            tracing::error!(segment = %doubt.segment.path.display(), %error, "a damaged journal segment cannot be set aside");
+        }
+        // A reader that went away needs no answer.
+        let _ = doubt.settled.send(checked.is_ok());
     }
 
     /// Removes what is too old.

@@ -63,6 +63,8 @@ pub struct Bed {
     dir: TempDir,
     pub url: Option<String>,
     clock: Arc<AtomicI64>,
+    /// How far the clock was set without time passing.
+    stepped: Arc<AtomicI64>,
 }
 
 impl Bed {
@@ -71,7 +73,13 @@ impl Bed {
             Backend::Sqlite => None,
             Backend::Postgres => Some(PgServer::get().new_database().await),
         };
-        Bed { backend, dir: TempDir::new().unwrap(), url, clock: Arc::new(AtomicI64::new(NOON)) }
+        Bed {
+            backend,
+            dir: TempDir::new().unwrap(),
+            url,
+            clock: Arc::new(AtomicI64::new(NOON)),
+            stepped: Arc::default(),
+        }
     }
 
     /// The data directory; it does not exist before the first opening.
@@ -87,11 +95,19 @@ impl Bed {
         self.clock.fetch_add(ms, Ordering::SeqCst);
     }
 
+    /// Sets the clock, forward or back, without time passing.
+    pub fn step(&self, ms: i64) {
+        self.stepped.fetch_add(ms, Ordering::SeqCst);
+        self.clock.fetch_add(ms, Ordering::SeqCst);
+    }
+
     pub fn config(&self) -> StoreConfig {
         let clock = self.clock.clone();
         let mut config = StoreConfig::new(self.dir());
         config.url = self.url.clone();
-        config.now = Arc::new(move || clock.load(Ordering::SeqCst));
+        let (now, elapsed) = (clock.clone(), self.stepped.clone());
+        config.now = Arc::new(move || now.load(Ordering::SeqCst));
+        config.elapsed = Arc::new(move || clock.load(Ordering::SeqCst) - elapsed.load(Ordering::SeqCst));
         config
     }
 

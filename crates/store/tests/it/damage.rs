@@ -1,12 +1,34 @@
-//! A journal whose files were damaged.
+//! A journal whose files were damaged: it opens, returns nothing that was not written, loses at most what was on the
+//! damaged page, says so, and goes on.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
-use vestibule_store::{DeviceId, Scan};
+use tempfile::TempDir;
+use vestibule_store::{DeviceId, JournalHealth, Record, Scan, Store, StoreConfig};
 
-use crate::bed::{Bed, commit, only_on};
+use crate::bed::{Backend, Bed, NOON, commit, everything, ids, only_on, path, positions};
 
-only_on!(Sqlite: an_altered_row_is_not_returned);
+only_on!(Sqlite:
+    an_altered_row_is_set_aside_while_others_are_read,
+    a_damaged_page_of_a_sealed_segment_takes_only_its_rows,
+    a_damaged_page_of_the_newest_segment_takes_only_its_rows,
+    a_damaged_log_loses_at_most_what_follows,
+    segments_cut_short_lose_what_is_gone,
+    a_damaged_seal_or_mark_loses_nothing,
+    a_missing_file_repeats_no_position,
+    damage_is_told_until_its_files_are_taken_away,
+);
+
+const PAGE: usize = 4096;
+const FIRST: &str = "2026-02-03-1.db";
+/// Records of each of the commits a fixture is made of.
+const BATCH: i64 = 5;
+const RECORDS: i64 = 8 * BATCH;
 
 /// Every column of a row, and what it refers to.
 const ALTERATIONS: [&str; 8] = [
@@ -20,18 +42,336 @@ const ALTERATIONS: [&str; 8] = [
     "UPDATE path SET name = 'nome'",
 ];
 
-async fn an_altered_row_is_not_returned(bed: Bed) {
+async fn an_altered_row_is_set_aside_while_others_are_read(bed: Bed) {
     for alteration in ALTERATIONS {
         let bed = Bed::new(bed.backend).await;
         let store = bed.open().await;
+        let journal = &store.journal;
         let device = DeviceId::mint();
-        commit(&store.journal, (0..3).map(|n| bed.event(device, &n.to_string()))).await;
-        let options = SqliteConnectOptions::new().filename(bed.dir().join("journal/2026-02-03-1.db"));
+        let event = |n: i32| bed.event(device, &n.to_string());
+        commit(journal, (0..3).map(event)).await;
+        let options = SqliteConnectOptions::new().filename(bed.dir().join("journal").join(FIRST));
         let mut connection = options.connect().await.unwrap();
         connection.execute(alteration).await.unwrap();
         connection.close().await.unwrap();
-        let all = store.journal.scan(&Scan { limit: 10, ..Scan::default() }).await;
-        assert!(all.is_err(), "{alteration}: {all:?}");
+        // The names of paths are kept twice, so that nothing is lost with one of them.
+        let left: &[&str] = if alteration.contains("path") { &["0", "1", "2"] } else { &["0", "2"] };
+        assert_eq!(ids(&everything(journal).await), left, "{alteration}");
+        let damage = journal.damage();
+        assert_eq!(damage.len(), 1, "{alteration}: {damage:?}");
+        assert_eq!(damage[0].salvaged, left.len() as u64);
+        assert_eq!(damage[0].lost, Some(3 - left.len() as u64));
+        assert_eq!(damage[0].file.file_name().unwrap(), FIRST);
+        // What was lost is new when it comes again; what was not is known.
+        commit(journal, (0..3).map(event)).await;
+        let all: HashSet<String> = ids(&everything(journal).await).into_iter().collect();
+        assert_eq!((all.len(), everything(journal).await.len()), (3, 3), "{alteration}");
+        assert_eq!(journal.health(), JournalHealth::Ok);
+        assert_eq!(journal.damage().len(), 1, "told once");
         store.close().await;
     }
+}
+
+/// A data directory as a process leaves it that is killed, or one that is closed.
+struct Fixture {
+    dir: TempDir,
+    records: Vec<Arc<Record>>,
+}
+
+/// What was done to a copy, and what may be gone from it.
+struct Case<'a> {
+    name: String,
+    lost: &'a dyn Fn(i64) -> bool,
+    /// Where it must be reported, if anything is lost or the change cannot be harmless.
+    place: Option<(PathBuf, u64)>,
+}
+
+impl Fixture {
+    /// Records of two devices and paths, one of them large, in eight commits; `rows` end a segment, and when that is
+    /// sealed one more record follows.
+    async fn make(rows: u64, killed: bool) -> Fixture {
+        let bed = Bed::new(Backend::Sqlite).await;
+        let store = bed.open_with(|config| config.segment_rows = rows).await;
+        let journal = &store.journal;
+        let devices = [DeviceId::mint(), DeviceId::mint()];
+        for batch in 0..RECORDS / BATCH {
+            let records = (batch * BATCH..(batch + 1) * BATCH).map(|n| {
+                let mut event = bed.event(devices[n as usize % 2], &n.to_string());
+                event.path = path("global", "area", if n % 3 == 0 { "one" } else { "other" });
+                let len = if n == 17 { 9_000 } else { 600 };
+                event.data = format!("\"{}\"", format!("{n} ").repeat(len / 3)).into();
+                event
+            });
+            commit(journal, records.collect::<Vec<_>>()).await;
+        }
+        if rows == RECORDS as u64 {
+            commit(journal, [bed.event(devices[0], "after")]).await;
+        }
+        let records = everything(journal).await;
+        let dir = TempDir::new().unwrap();
+        if killed {
+            copy(&bed.dir(), dir.path());
+            store.close().await;
+        } else {
+            store.close().await;
+            copy(&bed.dir(), dir.path());
+        }
+        Fixture { dir, records }
+    }
+
+    fn file(&self, name: &str) -> Vec<u8> {
+        fs::read(self.dir.path().join("journal").join(name)).unwrap()
+    }
+
+    /// Opens a copy whose file was changed, and holds it to everything a damaged journal promises.
+    async fn survives(&self, name: &str, change: impl FnOnce(&Path), case: Case<'_>) {
+        let dir = TempDir::new().unwrap();
+        copy(self.dir.path(), dir.path());
+        let journal = dir.path().join("journal");
+        let target = journal.join(name);
+        change(&target);
+        let changed = fs::read(&target).ok();
+        let case_name = &case.name;
+        let open = async || {
+            let mut config = StoreConfig::new(dir.path());
+            config.now = Arc::new(|| NOON);
+            config.segment_rows = RECORDS as u64;
+            Store::open(config).await.unwrap_or_else(|error| panic!("{case_name}: {error}: {:?}", error))
+        };
+        let store = open().await;
+        let found = everything(&store.journal).await;
+        let written: HashMap<i64, &Arc<Record>> =
+            self.records.iter().map(|record| (record.position.get(), record)).collect();
+        for record in &found {
+            assert_eq!(written.get(&record.position.get()), Some(&record), "{case_name}: altered");
+        }
+        let there: HashSet<i64> = positions(&found).into_iter().collect();
+        assert_eq!(there.len(), found.len(), "{case_name}: a record is there twice");
+        let lost: Vec<i64> = written.keys().copied().filter(|position| !there.contains(position)).collect();
+        assert!(lost.iter().all(|position| (case.lost)(*position)), "{case_name}: lost {lost:?}");
+
+        let damage = store.journal.damage();
+        match &case.place {
+            Some((file, offset)) => {
+                let told = damage.iter().any(|damage| damage.file == journal.join(file) && damage.offset == *offset);
+                assert!(told, "{case_name}: {damage:?}");
+            }
+            None => assert!(lost.is_empty() || !damage.is_empty(), "{case_name}: lost {lost:?} and said nothing"),
+        }
+        if let (Some(Some(aside)), Some(changed)) = (damage.first().map(|damage| &damage.set_aside), changed) {
+            assert!(fs::read(aside.join(name)).unwrap() == changed, "{case_name}: the evidence was touched");
+        }
+
+        // Everything comes again: what is known is recognised, what was lost is new, and so is one more.
+        let last = self.records.iter().map(|record| record.position).max().unwrap();
+        let again = self.records.iter().map(|record| Record::clone(record));
+        let fresh = Record { id: Some("fresh".into()), ..Record::clone(&self.records[0]) };
+        let given = commit(&store.journal, again.chain([fresh]).collect::<Vec<_>>()).await;
+        assert!(given[0] > last, "{case_name}: a position is given twice");
+        let all = everything(&store.journal).await;
+        let names: HashSet<String> = ids(&all).into_iter().collect();
+        assert_eq!((names.len(), all.len()), (self.records.len() + 1, self.records.len() + 1), "{case_name}");
+        let device = Scan { device: Some(self.records[0].device), limit: 1_000, ..Scan::default() };
+        let expected = all.iter().filter(|record| record.device == self.records[0].device).count();
+        assert_eq!(store.journal.scan(&device).await.unwrap().len(), expected, "{case_name}");
+        store.close().await;
+
+        let store = open().await;
+        assert_eq!(everything(&store.journal).await, all, "{case_name}: after another start");
+        let set_aside = damage.iter().filter(|damage| damage.set_aside.is_some()).count();
+        assert_eq!(store.journal.damage().len(), set_aside, "{case_name}: damage is found once");
+        store.close().await;
+    }
+
+    /// Damages every page of the file in several ways.
+    async fn survives_damaged_pages(&self, name: &str, whole: bool) {
+        let bytes = self.file(name);
+        for page in 0..bytes.len() / PAGE {
+            let rows = rows_of(&bytes, page, &self.records);
+            for (pattern, damage) in PATTERNS {
+                let change = |target: &Path| {
+                    let mut bytes = bytes.clone();
+                    damage(&mut bytes[page * PAGE..(page + 1) * PAGE]);
+                    fs::write(target, bytes).unwrap();
+                };
+                let case = Case {
+                    name: format!("{name}, page {page}, {pattern}"),
+                    lost: &|position| rows.contains(&position),
+                    place: whole.then(|| (name.into(), (page * PAGE) as u64)),
+                };
+                self.survives(name, change, case).await;
+            }
+        }
+    }
+}
+
+/// A way to damage a page.
+type Damaging = fn(&mut [u8]);
+
+const PATTERNS: [(&str, Damaging); 4] = [
+    ("zeros", |page| page.fill(0)),
+    ("the number of rows", |page| page[4] = page[4].wrapping_sub(1)),
+    ("the first pointer", |page| page[9] ^= 0x40),
+    ("noise", |page| page.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 167 + 13) as u8)),
+];
+
+/// The positions whose rows have bytes on a page: the texts say which.
+fn rows_of(bytes: &[u8], page: usize, records: &[Arc<Record>]) -> HashSet<i64> {
+    let page = &bytes[page * PAGE..(page + 1) * PAGE];
+    let holds = |text: &[u8]| page.windows(text.len()).any(|window| window == text);
+    let rows = records.iter().filter(|record| {
+        let n = record.id.as_deref().unwrap_or_default();
+        n == "after" || holds(format!("\"{n} {n} ").as_bytes()) || (n == "17" && holds(b"17 17 17 17"))
+    });
+    rows.map(|record| record.position.get()).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.as_ref().unwrap().file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+async fn a_damaged_page_of_a_sealed_segment_takes_only_its_rows(_: Bed) {
+    let fixture = Fixture::make(RECORDS as u64, false).await;
+    assert!(fixture.file(FIRST).len() > 12 * PAGE);
+    fixture.survives_damaged_pages(FIRST, true).await;
+}
+
+async fn a_damaged_page_of_the_newest_segment_takes_only_its_rows(_: Bed) {
+    let fixture = Fixture::make(1_000, false).await;
+    fixture.survives_damaged_pages(FIRST, false).await;
+}
+
+const LOG: &str = "2026-02-03-1.db-wal";
+const FRAME: usize = 24 + PAGE;
+
+/// Where each frame of the log begins.
+fn frames(log: &[u8]) -> Vec<usize> {
+    (0..(log.len() - 32) / FRAME).map(|index| 32 + index * FRAME).collect()
+}
+
+/// The positions that are in commits which lie in the log before this place.
+fn committed_before(log: &[u8], place: usize, records: &[Arc<Record>]) -> HashSet<i64> {
+    let mut ends = frames(log).into_iter().filter(|at| at + FRAME <= place && log[at + 4..at + 8] != [0; 4]);
+    let end = ends.next_back().unwrap_or(0);
+    let before = frames(log).into_iter().filter(|at| *at <= end);
+    before.flat_map(|at| rows_of(&log[at + 24..at + FRAME], 0, records)).collect()
+}
+
+async fn a_damaged_log_loses_at_most_what_follows(_: Bed) {
+    let fixture = Fixture::make(1_000, true).await;
+    let log = fixture.file(LOG);
+    let frames = frames(&log);
+    assert_eq!(committed_before(&log, log.len(), &fixture.records).len(), fixture.records.len());
+    let damaged = |at: usize| {
+        let mut log = log.clone();
+        log[at] ^= 0x5a;
+        move |target: &Path| fs::write(target, log).unwrap()
+    };
+    for frame in &frames {
+        let kept = committed_before(&log, *frame, &fixture.records);
+        // Number, size, mark, checksum, and the page itself.
+        for at in [2, 7, 9, 17, 24 + 3, 24 + 2_000, 24 + 4_095] {
+            let at = frame + at;
+            let lost = |position| !kept.contains(&position);
+            let case =
+                Case { name: format!("byte {at} of the log"), lost: &lost, place: Some((LOG.into(), *frame as u64)) };
+            fixture.survives(LOG, damaged(at), case).await;
+        }
+    }
+    for at in 0..32 {
+        let name = format!("byte {at} of the log's head");
+        fixture.survives(LOG, damaged(at), Case { name, lost: &|_| false, place: None }).await;
+    }
+}
+
+async fn segments_cut_short_lose_what_is_gone(_: Bed) {
+    for (fixture, name) in [
+        (Fixture::make(RECORDS as u64, false).await, FIRST),
+        (Fixture::make(1_000, false).await, FIRST),
+        (Fixture::make(1_000, true).await, LOG),
+    ] {
+        let bytes = fixture.file(name);
+        let step = if name == LOG { FRAME } else { PAGE };
+        let first = if name == LOG { 32 } else { 0 };
+        for cut in (first..bytes.len()).step_by(step).map(|cut| if cut / step % 3 == 0 { cut + 100 } else { cut }) {
+            let kept = if name == LOG { committed_before(&bytes, cut, &fixture.records) } else { HashSet::new() };
+            let lost = |position: i64| {
+                let gone = |at: usize| rows_of(&bytes[at..at + PAGE], 0, &fixture.records).contains(&position);
+                if name == LOG {
+                    !kept.contains(&position)
+                } else {
+                    (cut / PAGE..bytes.len() / PAGE).any(|page| gone(page * PAGE))
+                }
+            };
+            let change =
+                |target: &Path| fs::File::options().write(true).open(target).unwrap().set_len(cut as u64).unwrap();
+            fixture
+                .survives(name, change, Case { name: format!("{name} cut at {cut}"), lost: &lost, place: None })
+                .await;
+        }
+    }
+}
+
+async fn a_damaged_seal_or_mark_loses_nothing(_: Bed) {
+    let fixture = Fixture::make(RECORDS as u64, false).await;
+    for name in ["2026-02-03-1.db-seal", "MARK"] {
+        let bytes = fixture.file(name);
+        for at in (0..bytes.len()).step_by(if name == "MARK" { 4 } else { 29 }) {
+            let change = |target: &Path| {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 0x21;
+                fs::write(target, bytes).unwrap();
+            };
+            let file = if name == "MARK" { name } else { FIRST };
+            let case = Case { name: format!("byte {at} of {name}"), lost: &|_| false, place: Some((file.into(), 0)) };
+            fixture.survives(name, change, case).await;
+        }
+        let case = Case { name: format!("no {name}"), lost: &|_| false, place: None };
+        fixture.survives(name, |target| fs::remove_file(target).unwrap(), case).await;
+    }
+}
+
+async fn a_missing_file_repeats_no_position(_: Bed) {
+    let sealed = Fixture::make(RECORDS as u64, false).await;
+    let case = Case { name: "no sealed segment".into(), lost: &|position| position <= RECORDS, place: None };
+    sealed.survives(FIRST, |target| fs::remove_file(target).unwrap(), case).await;
+    for killed in [false, true] {
+        let newest = Fixture::make(1_000, killed).await;
+        let case = Case { name: format!("no newest segment, killed: {killed}"), lost: &|_| true, place: None };
+        newest.survives(FIRST, |target| fs::remove_file(target).unwrap(), case).await;
+    }
+}
+
+async fn damage_is_told_until_its_files_are_taken_away(bed: Bed) {
+    let store = bed.open().await;
+    commit(&store.journal, [bed.event(DeviceId::mint(), "a")]).await;
+    store.close().await;
+    let file = bed.dir().join("journal").join(FIRST);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[6 * PAGE..].fill(0xa5);
+    fs::write(&file, &bytes).unwrap();
+    for _ in 0..2 {
+        let store = bed.open().await;
+        let damage = store.journal.damage();
+        assert_eq!(damage.len(), 1);
+        assert_eq!((&damage[0].file, damage[0].offset, damage[0].lost), (&file, 6 * PAGE as u64, None));
+        assert_eq!(damage[0].salvaged, 1, "the damaged page was the mark's");
+        store.close().await;
+    }
+    let store = bed.open().await;
+    let aside = store.journal.damage()[0].set_aside.clone().unwrap();
+    assert_eq!(aside, bed.dir().join("journal/damaged/2026-02-03-1"));
+    assert_eq!(fs::read(aside.join(FIRST)).unwrap(), bytes);
+    assert!(fs::read_to_string(aside.join("damage.txt")).unwrap().contains("offset: 24576"));
+    fs::remove_dir_all(aside).unwrap();
+    assert_eq!(store.journal.damage(), []);
+    store.close().await;
 }

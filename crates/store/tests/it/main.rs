@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod bed;
+mod clock;
 mod control;
 mod damage;
 mod directory;
