@@ -111,6 +111,7 @@ impl Lbs {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut),
         };
+        visit.charge(&outcome);
         // When it ends tells nothing of what is noted, which is more for a serial that exists (osap-wire 13.2.3).
         drop(connection);
         visit.note(outcome);

@@ -45,8 +45,8 @@ use sqlite::SegmentWriter;
 use tail::Tail;
 use writer::Writer;
 
-pub(crate) use name::{parse_name, segment_files};
 pub use damage::Damage;
+pub(crate) use name::{parse_name, segment_files};
 pub use tail::Recent;
 
 /// How the journal is.

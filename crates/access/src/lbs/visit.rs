@@ -220,14 +220,17 @@ impl<'a> Visit<'a> {
         }
     }
 
+    /// Counts a failure behind an AUTH-I that looked well.
+    pub(super) fn charge(&self, outcome: &Result<(), Failure>) {
+        if let (Err(Failure::Closed(CloseReason::Signature | CloseReason::Point)), Some(claim)) = (outcome, &self.claim)
+        {
+            self.lbs.attempts.failed(claim, self.origin, self.lbs.platform.clock().now_ms());
+        }
+    }
+
     /// Counts and tells how the visit ended.
     pub(super) fn note(self, outcome: Result<(), Failure>) {
         let platform = &self.lbs.platform;
-        if let (Err(Failure::Closed(CloseReason::Signature | CloseReason::Point)), Some(claim)) =
-            (&outcome, &self.claim)
-        {
-            self.lbs.attempts.failed(claim, self.origin, platform.clock().now_ms());
-        }
         let peer = self.origin.address;
         let run = self.run.map_or("unknown", Run::as_str);
         let generation = self.generation.map_or("unknown", Generation::as_str);

@@ -141,7 +141,8 @@ async fn a_damaged_journal_is_told_and_keeps_nothing_from_being_stored() {
     bed.event(&device, "Smoke", None).await;
     let aside = bed.data().join("journal/damaged/2026-01-01-1");
     std::fs::create_dir_all(&aside).expect("a directory");
-    std::fs::write(aside.join("damage.txt"), "file: x.db\noffset: 4096\nwhat: a page\nsalvaged: 3\nlost: 1\n").expect("written");
+    std::fs::write(aside.join("damage.txt"), "file: x.db\noffset: 4096\nwhat: a page\nsalvaged: 3\nlost: 1\n")
+        .expect("written");
     let bed = bed.restart().await;
     let health = bed.platform.health();
     assert!(health.ready);
