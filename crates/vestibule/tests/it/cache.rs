@@ -1,25 +1,36 @@
 //! Events of a device made with the SDK that cannot reach the platform, and outlive both programs.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use vestibule_device::{Builder, Device, FileCache, FileStorage, State};
 
+use crate::durability::disk::Disk;
 use crate::listen::counted;
-use crate::support::{Listener, Platform, minted, until};
+use crate::support::{Listener, Platform, Program, minted, until};
 
 const CODE: &str = "ABCDEF";
 
 /// After an outage a device may wait for its next try at the LBS.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Where this test is the program of a device without a network: its serial and its directory.
+const ORDER: &str = "VESTIBULE_TEST_CACHE_DEVICE";
+
 /// The program of a device: its directory outlives it.
 fn program(platform: &Platform, serial: &str, dir: &Path) -> Builder {
+    program_at(platform.address(Listener::Lbs).to_string(), serial, dir)
+}
+
+fn program_at(lbs: String, serial: &str, dir: &Path) -> Builder {
     Device::builder(serial, CODE)
-        .lbs(platform.address(Listener::Lbs).to_string())
+        .lbs(lbs)
         .storage(FileStorage::new(dir.join("state")).expect("a storage"))
         .cache(FileCache::open(dir.join("cache")).expect("a cache"))
         .queue(64, 64 * 1024)
@@ -134,4 +145,61 @@ fn the_platform_learns_how_many_events_a_full_cache_has_dropped() {
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!((&told[0]["resource"], &told[0]["area"]), (&json!("global"), &json!("sdk")));
     assert_eq!(told[0]["data"]["count"], 30);
+}
+
+/// The program: says the id of each event that is safe.
+#[test]
+fn device_without_a_network() {
+    let Ok(order) = std::env::var(ORDER) else { return };
+    let (serial, dir) = order.split_once(' ').expect("an order");
+    println!("\npid {}", std::process::id());
+    Runtime::new().expect("a runtime").block_on(async {
+        // Nobody listens there.
+        let device = program_at("127.0.0.1:1".to_owned(), serial, Path::new(dir)).start().expect("started");
+        let event = device.event("Camera", 0, "Detection", "Motion");
+        for number in 0.. {
+            // Large ones, so that there are several segments.
+            let body = json!({ "number": number, "padding": "x".repeat(12_000) });
+            println!("\nsafe {}", event.report(&body).await.expect("safe").id);
+        }
+    });
+}
+
+#[test]
+fn a_disk_that_loses_what_was_not_synced_keeps_every_event_that_was_safe() {
+    const EVENTS: usize = 70;
+    let platform = Platform::start();
+    let serial = minted("SN");
+    platform.add(&serial, CODE);
+    let dir = tempfile::tempdir().expect("a directory");
+    let trace_file = dir.path().join("trace");
+    let calls = "trace=openat,write,pwrite64,pwritev,writev,ftruncate,fallocate,rename,renameat,renameat2,\
+                 unlink,unlinkat,mkdir,mkdirat,fsync,fdatasync";
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-y", "-xx", "-s", "1000000", "-e", calls, "-o"]).arg(&trace_file);
+    strace.arg(std::env::current_exe().expect("a program"));
+    strace.args(["--exact", "cache::device_without_a_network", "--nocapture"]);
+    strace.env(ORDER, format!("{serial} {}", dir.path().display()));
+    let mut strace = Program::of(strace);
+    let word = |line: String| line.split(' ').nth(1).expect("two words").to_owned();
+    let pid = word(strace.line_with("pid "));
+    let mut safe: Vec<String> = (0..EVENTS).map(|_| word(strace.line_with("safe "))).collect();
+    let pid = pid.parse().ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, Signal::KILL).expect("it runs");
+    safe.extend(strace.finish().stdout.lines().filter(|line| line.starts_with("safe ")).map(|line| word(line.into())));
+
+    let cache = dir.path().join("cache");
+    let disk = Disk::after(&fs::read_to_string(&trace_file).expect("a trace"), &cache);
+    assert!(fs::read_dir(&cache).expect("a directory").count() > 3, "there are several segments");
+    fs::remove_dir_all(&cache).expect("removed");
+    disk.write(&cache);
+    Runtime::new().expect("a runtime").block_on(async {
+        let device = program(&platform, &serial, dir.path()).start().expect("started");
+        emptied(&device).await;
+        device.stop().await.expect("in order");
+    });
+    let stored = counted(&platform);
+    let lost: Vec<_> = safe.iter().filter(|id| stored.get(*id) != Some(&1)).collect();
+    assert!(lost.is_empty(), "safe and lost: {lost:?}");
+    assert!(numbers(&platform).is_sorted(), "in the order of their reports");
 }

@@ -1,6 +1,6 @@
 //! Acknowledged means durable.
 
-mod disk;
+pub mod disk;
 mod trace;
 
 use std::fs;
