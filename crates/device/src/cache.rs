@@ -17,8 +17,8 @@ pub(crate) use record::{Record, Scan, frame};
 ///
 /// What the bytes are, how many there may be and when they are written is decided by the SDK, so that an implementation
 /// needs to know its medium only. Nothing is ever changed in place or renamed. Segments are appended to in ascending
-/// order, none after a later one was begun, and taken away from the oldest on. A segment has up to 256 KiB and a read
-/// stays inside of one.
+/// order, none after a later one was begun, and taken away from the oldest on; only one whose first append failed goes
+/// before older ones. A segment has up to 256 KiB and a read stays inside of one.
 ///
 /// The methods may block: the SDK calls them on tokio's blocking pool, one at a time, and [`segments`](Self::segments)
 /// and [`read`](Self::read) also once, when the device starts.

@@ -51,6 +51,15 @@
 //!
 //! # Cache
 //!
+//! ```no_run
+//! # use vestibule_device::{Device, FileCache, FileStorage};
+//! # fn camera() -> Result<Device, Box<dyn std::error::Error>> {
+//! # let builder = Device::builder("SN0000001", "ABCDEF").lbs("127.0.0.1:8666").storage(FileStorage::new("state")?);
+//! let device = builder.cache(FileCache::open("cache")?).start()?;
+//! # Ok(device)
+//! # }
+//! ```
+//!
 //! With [`Builder::cache`] events outlive the program and a loss of power: each is sent at once when there is a
 //! connection, and written when it is not acknowledged within a moment ([`Builder::cache_grace`]).
 //!

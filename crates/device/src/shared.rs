@@ -108,6 +108,8 @@ pub struct Counters {
     pub cached: u64,
     /// Events that were dropped from the cache, because it was full, they were too old or their record was damaged.
     pub dropped: u64,
+    /// Events that were taken out of the cache because their child was refused or taken away.
+    pub given_up: u64,
     /// Times that the cache could not be written or read.
     pub cache_failures: u64,
     /// Bytes in the cache that were no records: what a loss of power cut short, or a medium that forgets.
@@ -288,6 +290,7 @@ impl Shared {
             upgrades_refused: count.upgrades_refused.load(Relaxed),
             cached: cache.cached,
             dropped: cache.dropped,
+            given_up: cache.given_up,
             cache_failures: cache.failures,
             cache_damaged_bytes: cache.damaged_bytes,
         }

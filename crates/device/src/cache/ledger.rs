@@ -65,6 +65,7 @@ pub(crate) enum Fate {
 pub(crate) struct Counts {
     pub cached: u64,
     pub dropped: u64,
+    pub given_up: u64,
     pub failures: u64,
     pub damaged_bytes: u64,
 }
@@ -279,6 +280,7 @@ impl Ledger {
         let all: Vec<u64> = lane.events.keys().copied().collect();
         for seq in all {
             self.remove(sub, seq, Fate::GivenUp);
+            self.counts.given_up += 1;
         }
         self.release_segments();
     }

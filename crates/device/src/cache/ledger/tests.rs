@@ -374,7 +374,8 @@ fn a_child_waits_without_being_in_the_way_and_is_given_up() {
     bench.sent.retain(|(sub, ..)| &**sub != "CHILD");
     assert_eq!(*fate.borrow(), Fate::GivenUp);
     assert_eq!(bench.drain(), ["20"]);
-    assert_eq!(bench.ledger.counts.dropped, 0, "nobody is told of it");
+    let counts = bench.ledger.counts;
+    assert_eq!((counts.dropped, counts.given_up), (0, 20), "the platform is not told of it");
     bench.ledger.close();
     bench.settle();
     assert_eq!(bench.restarted().ledger.len(), (0, 0));
@@ -482,6 +483,11 @@ fn a_cache_of_another_device_or_a_newer_program_is_refused() {
     Record::Begin { format: 2, floor: 1, serial: "SN1" }.encode(&mut newer);
     disk.segments.insert(9, newer);
     assert!(matches!(Ledger::load("SN1", OPTIONS, &mut disk), Err(CacheError::Newer(2))));
+}
+
+#[test]
+fn an_event_on_the_medium_takes_little_memory() {
+    assert!(size_of::<(u64, Slot)>() <= 48, "{}", size_of::<(u64, Slot)>());
 }
 
 #[test]
