@@ -34,6 +34,13 @@ pub(crate) struct Batch {
     losses: Option<Losses>,
 }
 
+/// Records that are no events, and what they say.
+struct Notes {
+    bytes: Vec<u8>,
+    gone: Vec<u64>,
+    losses: Option<Losses>,
+}
+
 #[derive(Debug)]
 struct Written {
     sub: Arc<str>,
@@ -93,7 +100,7 @@ impl Ledger {
 
     /// When there is something to do without anything else happening.
     pub(crate) fn deadline(&self, now: Instant, now_ms: i64, online: bool) -> Option<Instant> {
-        let expiry = self.expires_in(now_ms).map(|left| now + left);
+        let expiry = self.expires_in(now_ms).and_then(|left| now.checked_add(left));
         let retry = (!self.removing.is_empty()).then(|| self.writing.not_before(now));
         let read = self.reading.until.filter(|until| *until > now);
         [self.write_at(now, online), expiry, retry, read].into_iter().flatten().min()
@@ -124,30 +131,19 @@ impl Ledger {
 
     /// Everything that is unwritten, as far as it fits into a segment: what is written now is not written later.
     fn batch(&mut self) -> Batch {
-        let gone: Vec<u64> = self.noted();
-        let mut notes = Vec::new();
-        if !gone.is_empty() {
-            Record::Gone(ranges(&gone)).encode(&mut notes);
-        }
-        if self.losses_dirty {
-            Record::Losses(self.losses.clone()).encode(&mut notes);
-        }
+        let notes = self.notes(false);
         let first = self.fresh.iter().next().and_then(|(seq, fresh)| self.record(&fresh.sub, *seq));
-        let least = (notes.len() + first.map_or(0, |record| record.len())) as u64;
+        let least = (notes.bytes.len() + first.map_or(0, |record| record.len())) as u64;
         let current = self.current.and_then(|number| Some((number, self.segments.get(&number)?.len)));
-        let (segment, start, mut bytes) = match current.filter(|(_, len)| len + least <= self.segment_size) {
-            Some((number, len)) => (number, len, Vec::new()),
-            None => self.begin(),
+        let (segment, start, mut bytes, notes) = match current.filter(|(_, len)| len + least <= self.segment_size) {
+            Some((number, len)) => (number, len, Vec::new(), notes),
+            None => {
+                let (number, begin) = self.begin();
+                // What is lost for want of room is among them.
+                (number, 0, begin, self.notes(true))
+            }
         };
-        // What is lost for want of room is in these notes.
-        let gone = self.noted();
-        let losses = (self.losses_dirty || start == 0).then(|| self.losses.clone());
-        if !gone.is_empty() {
-            Record::Gone(ranges(&gone)).encode(&mut bytes);
-        }
-        if let Some(losses) = &losses {
-            Record::Losses(losses.clone()).encode(&mut bytes);
-        }
+        bytes.extend_from_slice(&notes.bytes);
         let mut events = Vec::new();
         for (&seq, fresh) in &self.fresh {
             let Some(record) = self.record(&fresh.sub, seq) else { continue };
@@ -165,12 +161,21 @@ impl Ledger {
                 fresh.attempted = true;
             }
         }
-        Batch { segment, bytes, events, gone, losses }
+        Batch { segment, bytes, events, gone: notes.gone, losses: notes.losses }
     }
 
-    /// What a note says of this time.
-    fn noted(&self) -> Vec<u64> {
-        self.gone.iter().copied().take(MAX_RANGES).collect()
+    /// What is to be noted. Every segment begins with the losses, because the one that had them may go.
+    fn notes(&self, new_segment: bool) -> Notes {
+        let gone: Vec<u64> = self.gone.iter().copied().take(MAX_RANGES).collect();
+        let losses = (self.losses_dirty || new_segment).then(|| self.losses.clone());
+        let mut bytes = Vec::new();
+        if !gone.is_empty() {
+            Record::Gone(ranges(&gone)).encode(&mut bytes);
+        }
+        if let Some(losses) = &losses {
+            Record::Losses(losses.clone()).encode(&mut bytes);
+        }
+        Notes { bytes, gone, losses }
     }
 
     /// An event in memory as a record.
@@ -183,7 +188,7 @@ impl Ledger {
     }
 
     /// A new segment and its first record. The oldest ones make room for it.
-    fn begin(&mut self) -> (u64, u64, Vec<u8>) {
+    fn begin(&mut self) -> (u64, Vec<u8>) {
         // For this one, and for the oldest, which goes after this one is written.
         while self.bytes() + 2 * self.segment_size > self.options.bytes {
             let Some((oldest, _)) = self.segments.pop_first() else { break };
@@ -199,7 +204,7 @@ impl Ledger {
         let floor = self.oldest().map_or(self.next_seq, |(_, seq, _)| seq);
         let mut bytes = Vec::new();
         Record::Begin { format: FORMAT, floor, serial: &self.serial }.encode(&mut bytes);
-        (number, 0, bytes)
+        (number, bytes)
     }
 
     /// Lets go of the oldest segments, as long as nothing in them counts. A later one stays: it may say of events in an

@@ -343,6 +343,11 @@ fn what_is_too_old_is_dropped_unless_a_clock_was_not_set() {
     assert_eq!(bench.drain(), ["new"]);
     assert_eq!(bench.ledger.counts.dropped, 1);
 
+    let mut bench = Bench::with(Options { age: Duration::MAX, ..OPTIONS }, Disk::default());
+    bench.report("kept for ever");
+    bench.elapse(Duration::from_secs(1 << 40));
+    assert_eq!(bench.drain(), ["kept for ever"]);
+
     let mut bench = Bench::new();
     bench.now_ms = 1000;
     bench.report("before the clock was set");
