@@ -36,6 +36,7 @@ pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
+                metrics::counter!("vestibule_accept_errors_total", "listener" => "http").increment(1);
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(PAUSE).await;
                 continue;

@@ -1,5 +1,6 @@
 //! The runtimes: one thread and one single-threaded tokio runtime for each core.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -279,6 +280,7 @@ impl Acceptor {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let mut closing = std::pin::pin!(self.shard.closing());
+        let mut spare = spare();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -289,6 +291,9 @@ impl Acceptor {
                 Err(error) => {
                     metrics::counter!("vestibule_accept_errors_total", "listener" => self.name).increment(1);
                     tracing::warn!(listener = self.name, %error, "accept failed");
+                    if is_out_of_descriptors(&error) {
+                        self.refuse_one(&listener, &mut spare);
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -313,6 +318,33 @@ impl Acceptor {
             });
         }
     }
+}
+
+impl Acceptor {
+    /// Takes one waiting connection with the descriptor that is kept for this, and closes it: its peer knows at once, and
+    /// tries again later.
+    fn refuse_one(&self, listener: &TcpListener, kept: &mut Option<File>) {
+        drop(kept.take());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        if let std::task::Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut context) {
+            drop(stream);
+            metrics::counter!("vestibule_connections_refused_total", "listener" => self.name, "reason" => "descriptors")
+                .increment(1);
+            tracing::debug!(listener = self.name, %peer, "connection refused: out of descriptors");
+        }
+        *kept = spare();
+    }
+}
+
+/// A descriptor to have one when there is none.
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Whether the process, or the machine, has as many open files as it may have.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    // EMFILE and ENFILE, which are the same numbers on every Linux.
+    matches!(error.raw_os_error(), Some(24 | 23))
 }
 
 /// A place among the open connections; free again when dropped, also by a panic.

@@ -23,10 +23,10 @@ impl Platform {
                 "The journal holds {bytes} of {max_bytes} bytes and takes no more: reports are not acknowledged. \
                  Raise store.max_bytes, shorten store.retention or free the volume."
             )),
-            JournalHealth::Failing { .. } => Some(
-                "The journal cannot be written: reports are not acknowledged. It tries again by itself; the log has the reason."
-                    .to_owned(),
-            ),
+            JournalHealth::Failing { error, .. } => Some(format!(
+                "The journal cannot be written ({error}): reports are not acknowledged. It tries again by itself, and \
+                 goes on when the disk takes it."
+            )),
         };
         let ready = problem.is_none();
         // It stores and acknowledges nevertheless.
