@@ -4,6 +4,7 @@ pub mod disk;
 mod trace;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
@@ -17,8 +18,25 @@ const CODE: &str = "ABCDEF";
 
 #[test]
 fn puback_follows_sync() {
+    acknowledged_after_a_sync(Platform::start());
+}
+
+#[test]
+fn puback_follows_sync_while_segments_end() {
+    let platform = Platform::with_environment(&[("VESTIBULE_STORE__SEGMENT_ROWS", "2")]);
+    let platform = acknowledged_after_a_sync(platform);
+    assert!(segments(&platform.data()) >= 3);
+}
+
+/// How many segments the journal in a data directory has.
+fn segments(data: &Path) -> usize {
+    let files = fs::read_dir(data.join("journal")).expect("a journal");
+    files.filter(|file| file.as_ref().is_ok_and(|file| file.path().extension().is_some_and(|end| end == "db"))).count()
+}
+
+/// Watches the system calls of a platform that takes some events, and ends it.
+fn acknowledged_after_a_sync(mut platform: Platform) -> Platform {
     const EVENTS: usize = 5;
-    let platform = Platform::start();
     let serial = minted("SN");
     platform.add(&serial, CODE);
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -38,7 +56,7 @@ fn puback_follows_sync() {
     let flags = ["--event", &event, "--path", "Lamp/0/Alarm/Smoke", "--count", &EVENTS.to_string()];
     let told = SecondDevice::run(&platform, &serial, CODE, &flags).happened();
     assert_eq!(told.all("event").iter().filter(|event| event["acked"] == true).count(), EVENTS);
-    drop(platform);
+    platform.kill();
     let done = strace.finish();
     let trace = fs::read_to_string(&trace_file).expect("a trace");
     let calls = calls(&trace);
@@ -63,6 +81,7 @@ fn puback_follows_sync() {
             calls.iter().filter(|call| call.ended >= publish.ended && call.begun <= puback.ended).collect();
         assert!(synced, "no sync of the journal lies between a PUBLISH and its PUBACK: {between:#?}");
     }
+    platform
 }
 
 #[test]
@@ -97,9 +116,21 @@ fn kill_9_loses_nothing_acknowledged() {
 
 #[test]
 fn a_directory_rebuilt_from_what_was_synced_holds_everything_acknowledged() {
+    rebuilt_holds_everything_acknowledged(&[]);
+}
+
+#[test]
+fn a_directory_rebuilt_while_segments_end_holds_everything_acknowledged() {
+    let platform = rebuilt_holds_everything_acknowledged(&[("VESTIBULE_STORE__SEGMENT_ROWS", "7")]);
+    assert!(segments(&platform.data()) >= 6);
+    // A power cut is no damage.
+    assert_eq!(platform.http().get("/readyz").ok()["problems"], json!([]));
+}
+
+fn rebuilt_holds_everything_acknowledged(variables: &[(&str, &str)]) -> Platform {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let trace_file = directory.path().join("trace");
-    let mut platform = Platform::traced(&trace_file);
+    let mut platform = Platform::traced(&trace_file, variables);
     let load = Load::start(&platform, 2);
     load.acknowledges(60);
     // The power fails: what no sync has made durable is gone.
@@ -119,4 +150,5 @@ fn a_directory_rebuilt_from_what_was_synced_holds_everything_acknowledged() {
     load.acknowledges(20);
     let sent = load.finish();
     assert_eq!(counted(&platform).len(), sent.len());
+    platform
 }

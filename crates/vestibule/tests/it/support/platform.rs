@@ -79,12 +79,33 @@ impl Platform {
 
     /// The same under strace, which writes every change of a file to the trace, all bytes in hexadecimal. It runs
     /// without strace after a restart.
-    pub fn traced(trace: &Path) -> Platform {
+    pub fn traced(trace: &Path, variables: &[(&str, &str)]) -> Platform {
         let calls = "trace=openat,write,pwrite64,pwritev,writev,ftruncate,fallocate,rename,renameat,renameat2,\
                      unlink,unlinkat,mkdir,mkdirat,fsync,fdatasync";
         let mut strace = Command::new("strace");
         strace.args(["-f", "-y", "-xx", "-s", "1000000", "-e", calls, "-o"]).arg(trace);
+        strace.envs(variables.iter().copied());
         Platform::launched(strace)
+    }
+
+    /// The same under a program of the test's, which is given the platform's command line.
+    pub fn under(program: Command) -> Platform {
+        Platform::launched(program)
+    }
+
+    /// One whose journal is on a volume of its own of 24 MiB, which only it sees.
+    pub fn on_small_journal() -> Platform {
+        const SCRIPT: &str = "umask 077 && mkdir -p data/journal && \
+                              mount -t tmpfs -o size=24m journal data/journal && exec \"$@\"";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"]);
+        Platform::launched(unshare)
+    }
+
+    /// The directory of the journal as the platform sees it.
+    pub fn journal_seen_from_inside(&self) -> PathBuf {
+        let inside = PathBuf::from(format!("/proc/{}/root", self.pid()));
+        inside.join(self.data().join("journal").strip_prefix("/").expect("an absolute path"))
     }
 
     fn launched(mut wrapper: Command) -> Platform {

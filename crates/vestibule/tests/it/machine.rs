@@ -1,0 +1,140 @@
+//! Faults of the machine: what stops, what goes on, and what the platform says of it.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+
+use crate::listen::counted;
+use crate::support::{self, Listener, Load, Platform, QoS, minted, until};
+
+/// Takes what is left of the volume the platform's journal is on.
+fn fill(filler: &mut File) {
+    // Page by page, so that nothing is left.
+    while match filler.write(&[b'x'; 4096]) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+            false
+        }
+    } {}
+}
+
+#[test]
+fn a_full_disk_stops_acknowledgements_and_nothing_else() {
+    let platform = Platform::on_small_journal();
+    let load = Load::start(&platform, 2);
+    load.acknowledges(40);
+    let opened = platform.metric("vestibule_connections_total", &[("listener", "das_legacy")]);
+    let path = platform.journal_seen_from_inside().join("filler");
+    let mut filler = File::create(&path).expect("the journal's volume");
+    let refused = || platform.metric("vestibule_journal_refused_total", &[("reason", "error")]);
+    // What a failed commit gives back is taken as well, until nothing goes through any more.
+    let ready = until("the end of acknowledgements", || {
+        fill(&mut filler);
+        let (acknowledged, before) = (load.acknowledged(), refused());
+        until("two more attempts, or a success", || {
+            (refused() >= before + 2.0 || load.acknowledged() != acknowledged).then_some(())
+        });
+        let ready = platform.http().get("/readyz");
+        (ready.status == 503 && load.acknowledged() == acknowledged).then_some(ready)
+    });
+    let problem = ready.body["problems"][0].as_str().expect("a sentence").to_owned();
+    assert!(problem.contains("journal cannot be written") && problem.contains("full"), "{problem}");
+    assert_eq!(platform.http().text("/healthz"), "ok\n");
+    assert!(platform.log().contains("the journal failed to commit"));
+    // The registry is elsewhere and works.
+    platform.add(&minted("SN"), "ABCDEF");
+    assert_eq!(platform.http().get("/v1/devices").status, 200);
+
+    drop(filler);
+    fs::remove_file(path).expect("space again");
+    load.acknowledges(40);
+    until("readiness", || (platform.http().get("/readyz").status == 200).then_some(()));
+    let now = platform.metric("vestibule_connections_total", &[("listener", "das_legacy")]);
+    assert_eq!(now, opened, "connections were held");
+    let sent = load.finish();
+    let stored = counted(&platform);
+    assert!(stored.len() == sent.len() && stored.values().all(|&count| count == 1), "each is stored once");
+    platform.assert_no_panic();
+}
+
+#[test]
+fn a_disk_that_syncs_slowly_is_waited_for() {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+    strace.args(["-e", "inject=fsync,fdatasync:delay_enter=100000"]);
+    let mut platform = Platform::under(strace);
+    let load = Load::start(&platform, 4);
+    load.acknowledges(200);
+    assert_eq!(platform.http().get("/readyz").ok()["ready"], true);
+    // Many share a sync: the platform says how long one takes.
+    let commits = platform.metric("vestibule_journal_commit_seconds_count", &[]);
+    let seconds = platform.metric("vestibule_journal_commit_seconds_sum", &[]);
+    assert!(commits >= 1.0 && seconds / commits >= 0.1, "{commits} commits took {seconds} s");
+    platform.kill();
+    let acknowledged = load.acknowledged();
+    platform.restart();
+    let stored = counted(&platform);
+    let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains_key(*id)).collect();
+    assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
+    load.finish();
+}
+
+#[test]
+fn without_descriptors_new_connections_are_refused_and_old_ones_go_on() {
+    let platform = Platform::start();
+    let serial = minted("SN");
+    platform.add(&serial, "ABCDEF");
+    let (_, mut device) = support::enrol(&platform, &serial, "ABCDEF");
+    let topic = format!("/iot/{serial}/global/0-Lamp/model/event/report/Alarm/Smoke");
+    let mut report = |seq: u64| {
+        let id = device.publish(&topic, seq, QoS::AtLeastOnce, format!(r#"{{"level":{seq}}}"#));
+        device.acknowledged(id);
+    };
+    report(1);
+    assert_eq!(platform.events(Some(&serial)).len(), 1);
+    let pid = platform.pid().to_string();
+    let limit = |limit: &str| {
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:")]).status();
+        assert!(status.expect("prlimit of util-linux").success());
+    };
+    let former = fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
+    let former = former.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    let former = former.split_whitespace().nth(3).expect("a number").to_owned();
+    let highest = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
+    let highest = highest.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).max();
+    let highest = highest.expect("there are some");
+    limit(&(highest + 4).to_string());
+
+    // As many as there are numbers, taken or not, and one more.
+    let connect = |_| TcpStream::connect(platform.address(Listener::Das)).expect("the kernel accepts");
+    let mut open: Vec<TcpStream> = (0..highest + 5).map(connect).collect();
+    let refused = [("listener", "das_legacy"), ("reason", "descriptors")];
+    let refused = || platform.metric("vestibule_connections_refused_total", &refused);
+    until("a connection that is refused", || (refused() >= 1.0).then_some(()));
+    let ended = until("its end", || {
+        open.iter_mut().position(|stream| {
+            stream.set_nonblocking(true).expect("a socket");
+            match stream.read(&mut [0; 1]) {
+                Ok(read) => read == 0,
+                Err(error) => error.kind() != ErrorKind::WouldBlock,
+            }
+        })
+    });
+    assert!(ended < open.len());
+    report(2);
+    let errors = platform.metric("vestibule_accept_errors_total", &[("listener", "das_legacy")]);
+    assert!((1.0..1_000.0).contains(&errors), "the loop spins: {errors} errors");
+    assert!(platform.log().contains("accept failed"));
+    assert_eq!(platform.http().text("/healthz"), "ok\n");
+
+    drop(open);
+    limit(&former);
+    report(3);
+    let other = minted("SN");
+    platform.add(&other, "ABCDEF");
+    support::enrol(&platform, &other, "ABCDEF");
+    assert_eq!(platform.events(Some(&serial)).len(), 3);
+    platform.assert_no_panic();
+}
