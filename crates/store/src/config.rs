@@ -14,8 +14,8 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// `postgres://…` keeps the control database there and copies the journal to it; `None`: SQLite files in `dir`.
     pub url: Option<String>,
-    /// How long a record stays in the journal and its copy after its receipt; in the journal at least until it is copied.
-    /// 30 days.
+    /// How long a record stays in the journal and its copy after its receipt, by the clock and by how long the journal has
+    /// run; in the journal at least until it is copied. 30 days.
     pub retention: Duration,
     /// The size of the journal at which commits stop until retention frees space, in bytes. `None`: 80 % of the volume
     /// `dir` is on. PostgreSQL's space is its operator's to watch.

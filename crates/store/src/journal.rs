@@ -82,6 +82,8 @@ struct Shared {
     durable: watch::Sender<Position>,
     health: Mutex<JournalHealth>,
     damages: Damages,
+    /// The position from which on records are kept; sent whenever retention has looked.
+    kept: watch::Sender<i64>,
     /// Where records are read that the tail no longer has.
     reader: SegmentReader,
     runtime: Handle,
@@ -109,6 +111,7 @@ impl Journal {
             durable: watch::Sender::new(last),
             health: Mutex::new(JournalHealth::Ok),
             damages: segments.damages(),
+            kept: watch::Sender::new(segments.kept()),
             reader: segments.reader(),
             runtime: Handle::current(),
             stop: Notify::new(),

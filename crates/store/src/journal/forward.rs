@@ -14,7 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::{Recent, Shared};
@@ -36,8 +36,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a journal that is being closed waits for the rest to be copied; what is not copied then is at the next start.
 const CLOSING: Duration = Duration::from_secs(5);
-/// How often the retention looks for what to remove, and how many rows one of its statements looks at.
-const RETENTION_EVERY: Duration = Duration::from_secs(3600);
+/// How many rows one statement of the retention looks at.
 const DELETE_ROWS: i64 = 10_000;
 
 /// Held, shared, by whoever copies, and alone by one who takes the table over from another journal; tied to the schema, so
@@ -154,8 +153,7 @@ struct Forwarder {
 impl Forwarder {
     async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut durable = self.shared.durable.subscribe();
-        let mut retention = interval(RETENTION_EVERY);
-        retention.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut kept = self.shared.kept.subscribe();
         let mut expired = false;
         let mut failures: u32 = 0;
         loop {
@@ -169,7 +167,7 @@ impl Forwarder {
                         tokio::select! {
                             // The sender lives as long as the journal does, which is longer.
                             _ = durable.changed() => {}
-                            _ = retention.tick() => expired = true,
+                            _ = kept.changed() => expired = true,
                         }
                     }
                     Ok(false) => self.recovered(&mut failures),
@@ -262,16 +260,20 @@ impl Forwarder {
         Ok((records, whole))
     }
 
-    /// Removes what was received before the retention from among the oldest rows; true: there may be more.
+    /// Removes what the journal no longer keeps, and was received before the retention, from among the oldest rows; true:
+    /// there may be more. So a clock that is stepped forward removes nothing here that it does not remove there.
     async fn retain(&mut self) -> Result<bool, Trouble> {
         let limit = (self.now)().saturating_sub(self.retention_ms);
+        let kept = *self.shared.kept.borrow();
         let mut connection = self.connected().await?;
         let removed = sqlx::query(
             "DELETE FROM journal_record WHERE position IN (SELECT position FROM \
-             (SELECT position, received FROM journal_record ORDER BY position LIMIT $1) AS oldest WHERE received < $2)",
+             (SELECT position, received FROM journal_record ORDER BY position LIMIT $1) AS oldest \
+             WHERE received < $2 AND position < $3)",
         )
         .bind(DELETE_ROWS)
         .bind(limit)
+        .bind(kept)
         .execute(&mut connection)
         .await?
         .rows_affected();

@@ -154,6 +154,11 @@ impl SegmentWriter {
         self.damages.clone()
     }
 
+    /// The position from which on records are kept.
+    pub(super) fn kept(&self) -> i64 {
+        self.reader.list().first().map_or(1, |segment| segment.base)
+    }
+
     /// The last position that was ever stored.
     pub(super) fn last(&self) -> Position {
         Position::new(self.next - 1)

@@ -253,5 +253,6 @@ impl Writer {
         if let Err(CommitError::Failed(error)) = self.segments.retain((self.now)()).await {
             tracing::warn!(%error, "the journal's retention failed and is tried again in an hour");
         }
+        self.shared.kept.send_replace(self.segments.kept());
     }
 }
