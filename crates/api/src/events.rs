@@ -36,6 +36,12 @@ pub(crate) struct EventParams {
     /// Only before this moment by the device's time: RFC 3339, or milliseconds since 1970.
     #[param(value_type = Option<String>, example = "1769860800000")]
     to: Option<Moment>,
+    /// Only received at or after this moment, by the platform's time: RFC 3339, or milliseconds since 1970.
+    #[param(value_type = Option<String>, example = "2026-01-31T12:00:00Z")]
+    received_from: Option<Moment>,
+    /// Only received before this moment, by the platform's time: RFC 3339, or milliseconds since 1970.
+    #[param(value_type = Option<String>, example = "1769860800000")]
+    received_to: Option<Moment>,
     /// Most events on the page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
@@ -67,6 +73,8 @@ pub(crate) async fn list_events(
         name: params.kind,
         from: params.from.map(|moment| moment.0),
         to: params.to.map(|moment| moment.0),
+        received_from: params.received_from.map(|moment| moment.0),
+        received_to: params.received_to.map(|moment| moment.0),
         before,
         limit: size + 1,
     };

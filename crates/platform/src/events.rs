@@ -81,6 +81,10 @@ pub struct EventQuery {
     pub from: Option<i64>,
     /// Device time before, milliseconds since 1970.
     pub to: Option<i64>,
+    /// Received at or after, milliseconds since 1970.
+    pub received_from: Option<i64>,
+    /// Received before, milliseconds since 1970.
+    pub received_to: Option<i64>,
     /// Only older than this position; the cursor of the previous page.
     pub before: Option<Position>,
     /// At most so many.
@@ -153,6 +157,8 @@ impl Platform {
             name: query.name,
             time_from: query.from,
             time_to: query.to,
+            received_from: query.received_from,
+            received_to: query.received_to,
             before: query.before,
             order: Order::Newest,
             limit: query.limit,

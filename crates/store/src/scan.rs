@@ -32,6 +32,10 @@ pub struct Scan {
     pub time_from: Option<i64>,
     /// Device time before this, Unix milliseconds.
     pub time_to: Option<i64>,
+    /// Received at or after this, Unix milliseconds.
+    pub received_from: Option<i64>,
+    /// Received before this, Unix milliseconds.
+    pub received_to: Option<i64>,
     /// Only positions beyond this one.
     pub after: Position,
     /// Only positions before this one.

@@ -55,6 +55,10 @@ fn filters_and_times_select() {
     assert_eq!(names(&site, &format!("?from={}&to={}", NOW - 2_000, NOW)), ["3", "2"]);
     assert_eq!(names(&site, "?from=2025-12-31T23:59:59Z"), ["4", "3"]);
     assert_eq!(names(&site, "?to=2026-01-01T07:59:58%2B08:00"), ["1"]);
+    // All were received at one moment, whatever their devices say.
+    assert_eq!(names(&site, &format!("?received_from={NOW}&to={NOW}")), ["3", "2", "1"]);
+    assert_eq!(names(&site, &format!("?received_from={}", NOW + 1)), [""; 0]);
+    assert_eq!(names(&site, "?received_to=2026-01-01T00:00:00Z"), [""; 0]);
     assert_eq!(site.get("/v1/events?area=None").json(), json!({"items": [], "next": null}));
     // What a removed device reported is found by its id.
     assert_eq!(site.request("DELETE", "/v1/devices/A", &site.bearer(), "").status, 204);

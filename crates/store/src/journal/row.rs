@@ -66,11 +66,16 @@ pub(super) fn select(scan: &Scan, indexed: bool) -> QueryBuilder<Sqlite> {
             query.push(column).push_bind(value.replace('\0', "\u{fffd}"));
         }
     }
-    if let Some(from) = scan.time_from {
-        query.push(" AND time >= ").push_bind(from);
-    }
-    if let Some(to) = scan.time_to {
-        query.push(" AND time < ").push_bind(to);
+    let bounds = [
+        (" AND time >= ", scan.time_from),
+        (" AND time < ", scan.time_to),
+        (" AND received >= ", scan.received_from),
+        (" AND received < ", scan.received_to),
+    ];
+    for (column, bound) in bounds {
+        if let Some(bound) = bound {
+            query.push(column).push_bind(bound);
+        }
     }
     query
 }

@@ -137,7 +137,8 @@ impl SegmentReader {
         scan: &Scan,
         limit: usize,
     ) -> Result<Vec<Arc<Record>>, StoreError> {
-        for attempt in 0.. {
+        // A scan follows a segment that is being sealed or set aside, and does not go round for ever.
+        for attempt in 0..4 * DOUBTS {
             while let Some(salvaged) = segment.salvaged.get() {
                 segment = salvaged.clone();
             }
@@ -337,4 +338,5 @@ fn may_match(segment: &Segment, end: i64, scan: &Scan) -> bool {
     bounds.rows > 0
         && scan.time_from.is_none_or(|from| bounds.max_time >= from)
         && scan.time_to.is_none_or(|to| bounds.min_time < to)
+        && scan.received_from.is_none_or(|from| bounds.received >= from)
 }

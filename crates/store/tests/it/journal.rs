@@ -110,6 +110,7 @@ async fn varied(bed: &Bed) -> (vestibule_store::Store, Vec<Record>, [DeviceId; 3
         );
         // Device time runs backwards and forwards against receipt.
         record.time = NOON + (n * 37 % 240) * 1_000;
+        record.received = NOON + n * 1_000;
         all.push(record);
     }
     for (record, position) in all.iter_mut().zip(1..) {
@@ -123,13 +124,14 @@ async fn filters_agree_with_a_plain_reading(bed: Bed) {
     let (store, all, devices) = varied(&bed).await;
     let mut scans = vec![Scan::default()];
     // Every subset of these narrowings.
-    let narrow: [&dyn Fn(&mut Scan); 8] = [
+    let narrow: [&dyn Fn(&mut Scan); 9] = [
         &|scan| scan.device = Some(devices[1]),
         &|scan| scan.kind = Some(RecordKind::Attribute),
         &|scan| scan.resource = Some("video".into()),
         &|scan| scan.area = Some("b".into()),
         &|scan| scan.name = Some("y".into()),
         &|scan| (scan.time_from, scan.time_to) = (Some(NOON + 40_000), Some(NOON + 200_000)),
+        &|scan| (scan.received_from, scan.received_to) = (Some(NOON + 30_000), Some(NOON + 150_000)),
         &|scan| (scan.after, scan.before) = (Position::new(60), Some(Position::new(230))),
         &|scan| scan.order = Order::Newest,
     ];
@@ -153,6 +155,8 @@ async fn filters_agree_with_a_plain_reading(bed: Bed) {
                     && scan.name.as_ref().is_none_or(|name| **name == *record.path.name)
                     && scan.time_from.is_none_or(|from| record.time >= from)
                     && scan.time_to.is_none_or(|to| record.time < to)
+                    && scan.received_from.is_none_or(|from| record.received >= from)
+                    && scan.received_to.is_none_or(|to| record.received < to)
                     && record.position > scan.after
                     && scan.before.is_none_or(|before| record.position < before)
             })

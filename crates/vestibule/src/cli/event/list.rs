@@ -28,6 +28,12 @@ pub(in super::super) struct Args {
     /// Up to, and not including, this device time
     #[arg(long, value_name = "TIME")]
     to: Option<Moment>,
+    /// Received from this time on, by the platform's clock: what came late, or from a device whose clock is wrong
+    #[arg(long, value_name = "TIME")]
+    received_from: Option<Moment>,
+    /// Received up to, and not including, this time
+    #[arg(long, value_name = "TIME")]
+    received_to: Option<Moment>,
     /// List at most so many
     #[arg(long, value_name = "N", default_value = "100")]
     limit: NonZeroUsize,
@@ -40,7 +46,9 @@ pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Res
         .filter
         .apply(Route::new("/v1/events"))
         .query_if("from", time_of(args.from).as_deref())
-        .query_if("to", time_of(args.to).as_deref());
+        .query_if("to", time_of(args.to).as_deref())
+        .query_if("received_from", time_of(args.received_from).as_deref())
+        .query_if("received_to", time_of(args.received_to).as_deref());
     let page = all(client, &route, args.limit.get(), "events")?;
     if out.is_json() { out.json(&page.into_json()) } else { out.table(&table(&page.items)) }
 }
