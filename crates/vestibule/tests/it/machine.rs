@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use crate::listen::counted;
-use crate::support::{self, Listener, Load, Platform, QoS, minted, until};
+use crate::support::{self, Listener, Load, Platform, Program, QoS, minted, until};
 
 /// Takes what is left of the volume the platform's journal is on.
 fn fill(filler: &mut File) {
@@ -137,4 +137,59 @@ fn without_descriptors_new_connections_are_refused_and_old_ones_go_on() {
     support::enrol(&platform, &other, "ABCDEF");
     assert_eq!(platform.events(Some(&serial)).len(), 3);
     platform.assert_no_panic();
+}
+
+#[test]
+fn a_damaged_segment_is_told_and_the_rest_goes_on() {
+    let mut platform = Platform::with_environment(&[("VESTIBULE_STORE__SEGMENT_ROWS", "40")]);
+    let load = Load::start(&platform, 2);
+    load.acknowledges(120);
+    platform.kill();
+    let acknowledged = load.acknowledged();
+    let journal = platform.data().join("journal");
+    let mut segments: Vec<_> = fs::read_dir(&journal)
+        .expect("a journal")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|end| end == "db"))
+        .collect();
+    segments.sort();
+    // The head of the file and the beginning of its records: what leads to everything, and some of the rows.
+    let mut bytes = fs::read(&segments[0]).expect("a segment");
+    bytes[..64].fill(0xee);
+    let row = bytes.windows(6).rposition(|window| window == b"LOAD-0" || window == b"\"level").unwrap_or(5 * 4096);
+    bytes[row / 4096 * 4096..][..8].fill(0);
+    fs::write(&segments[0], &bytes).expect("damaged");
+
+    platform.restart();
+    let problems = || platform.http().get("/readyz").ok()["problems"].clone();
+    let told = until("the damage to be told", || problems()[0].as_str().map(str::to_owned));
+    assert!(told.contains(segments[0].to_str().expect("UTF-8")) && told.contains("at byte 0"), "{told}");
+    assert!(platform.metric("vestibule_journal_damage_total", &[]) >= 1.0);
+    assert!(platform.log().contains("the journal is damaged"));
+    let lost = platform.metric("vestibule_journal_lost_records_total", &[]) as usize;
+    let stored = counted(&platform);
+    let gone = acknowledged.iter().filter(|id| !stored.contains_key(*id)).count();
+    assert!(gone <= lost && lost <= 40, "{gone} are gone, {lost} are told");
+    // New events are stored, and none twice.
+    load.acknowledges(40);
+    load.finish();
+    assert!(counted(&platform).values().all(|&count| count == 1));
+    let name = segments[0].file_stem().expect("a name");
+    assert_eq!(
+        fs::read(journal.join("damaged").join(name).join(segments[0].file_name().expect("a name"))).ok(),
+        Some(bytes)
+    );
+    platform.assert_no_panic();
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_told_at_the_start() {
+    const SCRIPT: &str = "mount -t tmpfs -o ro none . && cd \"$PWD\" && exec \"$@\"";
+    let home = tempfile::tempdir().expect("a directory");
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"]);
+    unshare.arg(env!("CARGO_BIN_EXE_vestibule")).args(["up", "--set", "http.listen=127.0.0.1:0", "--data"]);
+    unshare.arg(home.path().join("data")).current_dir(home.path());
+    let done = Program::of(unshare).finish().expect(1);
+    assert!(done.stderr.contains("Read-only file system") && done.stderr.contains("data"), "{done:?}");
 }
