@@ -1,5 +1,7 @@
 //! The writing side of the journal: which segment a record goes to, when one ends and when one goes.
 
+mod repair;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +15,9 @@ use tokio::task::JoinHandle;
 use super::active::{Active, Opened};
 use super::age::Age;
 use super::damage::{Damages, is_suspected};
-use super::examine::{Examined, Place, examine};
 use super::filter::{self, Filter};
 use super::forward::Forwarded;
 use super::name::{day, file_name, parse_name};
-use super::salvage::{self, Known};
-use super::seal::Seal;
 use super::segment::{Bounds, Segment, remove_files};
 use super::segments::{Doubt, SegmentReader};
 use super::start::Start;
@@ -261,61 +260,6 @@ impl SegmentWriter {
         self.check(segment).await?;
         let segment = segment.salvaged.get().unwrap_or(segment);
         probed(segment, self.reader.contains(segment, key, record).await)
-    }
-
-    /// Looks whether a segment is as it was written. If not it is set aside and what is readable of it takes its place.
-    pub(super) async fn check(&mut self, segment: &Arc<Segment>) -> Result<(), CommitError> {
-        self.collect_seal(true).await;
-        if segment.removed.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        if self.active.as_ref().is_some_and(|active| Arc::ptr_eq(&active.segment, segment)) {
-            // Opened anew it is examined.
-            self.active = None;
-            self.reopen(&[]).await?;
-            return Ok(());
-        }
-        let path = segment.path.clone();
-        let place = if segment.is_sealed() {
-            tokio::task::spawn_blocking(move || Seal::check(&path)).await
-        } else {
-            let place = tokio::task::spawn_blocking(move || {
-                Ok(match examine(&path)? {
-                    Examined::Damaged(place) => Some(place),
-                    Examined::Sound(_) | Examined::HalfSealed(_) => None,
-                })
-            });
-            place.await
-        };
-        match place.map_err(std::io::Error::other).flatten()? {
-            Some(place) => self.set_aside(segment, place).await,
-            // What was read was not what is on the disk.
-            None => {
-                self.reader.reopen(segment).await;
-                Ok(())
-            }
-        }
-    }
-
-    /// Has the readable rows of a damaged segment take its place.
-    async fn set_aside(&mut self, segment: &Arc<Segment>, place: Place) -> Result<(), CommitError> {
-        let known = Known { day: segment.day, base: Some(segment.base), before: self.next, ran: self.age.ran() };
-        self.reader.reopen(segment).await;
-        let (damage, _) = salvage::set_aside(&segment.path, known, place).await?;
-        self.damages.report(damage);
-        let Opened::Active(sound) = Active::open(segment.path.clone(), segment.day, None).await? else {
-            return Err(CommitError::failed("what was salvaged of a journal segment was changed by somebody else"));
-        };
-        let active = sound.connect().await?;
-        // Nobody else sets it.
-        let _ = segment.salvaged.set(active.segment.clone());
-        segment.removed.store(true, Ordering::Release);
-        self.reader.replace(segment, active.segment.clone());
-        self.filters.retain(|(other, _)| !Arc::ptr_eq(other, segment));
-        self.ended.retain(|other| !Arc::ptr_eq(other, segment));
-        self.newest.take_if(|newest| Arc::ptr_eq(newest, segment));
-        self.end(*active).await;
-        Ok(())
     }
 
     /// Removes what is older than the retention.
@@ -562,95 +506,4 @@ fn default_cap(dir: &Path) -> Result<u64, OpenError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{DeviceId, DevicePath, Flags, RecordKind, Scan};
-
-    fn batch(ids: &[Option<&str>]) -> Vec<Arc<Record>> {
-        let device = DeviceId::mint();
-        let level = || Box::from("x");
-        let path = Arc::new(DevicePath { resource: level(), index: level(), area: level(), name: level() });
-        let record = |(id, position): (&Option<&str>, i64)| Record {
-            position: Position::new(position),
-            device,
-            serial: "S".into(),
-            kind: RecordKind::Event,
-            path: path.clone(),
-            id: id.map(Box::from),
-            time: 0,
-            received: 0,
-            flags: Flags::NONE,
-            data: "1".into(),
-        };
-        ids.iter().zip(1..).map(record).map(Arc::new).collect()
-    }
-
-    async fn writer(dir: &Path, segment_rows: u64) -> SegmentWriter {
-        let config = StoreConfig { segment_rows, ..StoreConfig::new(dir) };
-        SegmentWriter::open(dir.join("journal"), &config, 1, None).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_commit_that_went_through_in_spite_of_an_error_is_not_made_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut writer = writer(dir.path(), 2).await;
-        let batch = batch(&[Some("a"), None, Some("a"), None, Some("b")]);
-        let mut rest = batch.as_slice();
-        let mut dropped = Vec::new();
-        while let Some(first) = rest.first() {
-            let told = writer.commit(rest, 0).await.ok().unwrap();
-            // As after an error: nothing is known but what the file says. Segments are full by now.
-            (writer.active, writer.next) = (None, first.position.get());
-            let again = writer.commit(rest, 0).await.ok().unwrap();
-            assert_eq!((told.count, &told.dropped), (again.count, &again.dropped));
-            rest = &rest[again.count..];
-            dropped.extend(again.dropped);
-        }
-        assert_eq!(dropped, [Position::new(3)]);
-        let scan = Scan { limit: 100, ..Scan::default() };
-        let stored = writer.reader().scan(&scan).await.unwrap();
-        assert_eq!(stored.iter().map(|record| record.position.get()).collect::<Vec<_>>(), [1, 2, 4, 5]);
-        writer.close().await;
-    }
-
-    #[tokio::test]
-    async fn a_repetition_is_recognised_between_the_seal_and_its_result() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut writer = writer(dir.path(), 1).await;
-        let batch = batch(&[Some("a"), Some("b")]);
-        for first in 0..2 {
-            assert!(writer.commit(&batch[first..], 0).await.is_ok());
-        }
-        while writer.ended[0].live.read().is_some() {
-            tokio::task::yield_now().await;
-        }
-        let mut active = writer.active.take().unwrap();
-        let (fresh, dropped) = writer.separate(&mut active, &batch).await.unwrap();
-        assert!(fresh.is_empty() && dropped == [1, 2].map(Position::new));
-        writer.active = Some(active);
-        writer.close().await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_segment_is_probed_while_it_is_opened_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut writer = writer(dir.path(), 10).await;
-        let batch = batch(&[Some("a")]);
-        assert!(writer.commit(&batch, 0).await.is_ok());
-        let (reader, segment) = (writer.reader(), writer.newest.clone().unwrap());
-        let again = {
-            let (reader, segment) = (reader.clone(), segment.clone());
-            tokio::spawn(async move {
-                for _ in 0..300 {
-                    reader.reopen(&segment).await;
-                }
-            })
-        };
-        let key = filter::key(&batch[0].device, "a");
-        while !again.is_finished() {
-            assert!(reader.contains(&segment, key, &batch[0]).await.unwrap());
-        }
-        again.await.unwrap();
-        writer.close().await;
-    }
-}
+mod tests;
