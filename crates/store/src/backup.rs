@@ -20,7 +20,8 @@ use crate::OpenError;
 use crate::db::BUSY;
 use crate::directory::{RESTORING, create_dir, sync_entry, write_new};
 use crate::envelope::{Envelope, read_key};
-use crate::journal::segment_files;
+use crate::examine::seal_of;
+use crate::journal::{SEAL, segment_files};
 
 /// The format of backups; `BACKUP` holds it.
 const FORMAT: i64 = 1;
@@ -249,7 +250,7 @@ impl Writer<'_> {
     async fn database(&mut self, source: &Path, name: &str) -> Result<(), BackupError> {
         let failed = |error| BackupError::Database { path: source.to_owned(), source: Box::new(error) };
         let target = self.dir.join(name);
-        let mut connection = reader(source, false).await.map_err(failed)?;
+        let mut connection = reader(source).await.map_err(failed)?;
         let copied = sqlx::query("VACUUM INTO $1")
             .bind(target.to_str().ok_or_else(|| failed(sqlx::Error::Configuration("a path that is no text".into())))?)
             .execute(&mut connection)
@@ -262,17 +263,26 @@ impl Writer<'_> {
 
     /// Copies a segment. A sealed one never changes; one that retention removes in this moment is not in the backup.
     async fn segment(&mut self, source: &Path, name: &str) -> Result<(), BackupError> {
-        let copied = match is_sealed(source).await {
-            true => self.copy(source, name),
-            false => self.database(source, name).await,
+        let copied = match seal_of(source) {
+            Some(seal) => self.copy(source, name).and_then(|()| self.copy(&seal, &format!("{name}{SEAL}"))),
+            None => self.database(source, name).await,
         };
         match copied {
             Err(_) if !source.exists() => {
-                let _ = fs::remove_file(self.dir.join(name));
+                for name in [name.to_owned(), format!("{name}{SEAL}")] {
+                    let _ = fs::remove_file(self.dir.join(&name));
+                    self.forget(&name);
+                }
                 Ok(())
             }
             copied => copied,
         }
+    }
+
+    fn forget(&mut self, name: &str) {
+        let end = format!("  {name}\n");
+        let kept: String = self.sums.split_inclusive('\n').filter(|line| !line.ends_with(&end)).collect();
+        self.sums = kept;
     }
 
     fn written(&mut self, name: &str) -> Result<(), BackupError> {
@@ -327,22 +337,8 @@ fn sum(line: &str) -> Option<(String, String)> {
     known.then(|| (sum.to_owned(), name.to_owned()))
 }
 
-/// Whether a segment is sealed and all of it in its file.
-async fn is_sealed(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    if fs::metadata(log).is_ok_and(|log| log.len() > 0) {
-        return false;
-    }
-    // Without locks and files beside it, which a sealed one does not need.
-    let Ok(mut connection) = reader(path, true).await else { return false };
-    let sealed = sqlx::query("SELECT 1 FROM sealed").fetch_optional(&mut connection).await;
-    let _ = connection.close().await;
-    matches!(sealed, Ok(Some(_)))
-}
-
-async fn reader(path: &Path, immutable: bool) -> Result<SqliteConnection, sqlx::Error> {
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(immutable).busy_timeout(BUSY);
+async fn reader(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY);
     options.disable_statement_logging().connect().await
 }
 

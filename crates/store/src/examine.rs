@@ -1,12 +1,13 @@
 //! Looking at the databases of a data directory from beside it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::db::BUSY;
-use crate::journal::{parse_name, segment_files};
+use crate::journal::{SEAL, parse_name, segment_files};
 
 /// The databases in a data directory: the registry, where it is there, then the segments of the journal, oldest first.
 pub fn databases(data: &Path) -> Vec<PathBuf> {
@@ -26,12 +27,27 @@ fn segments(data: &Path) -> Vec<PathBuf> {
     segments
 }
 
+/// The seal beside a segment that never changes any more and has all of itself in its file.
+pub(crate) fn seal_of(path: &Path) -> Option<PathBuf> {
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let has_log = fs::metadata(beside("-wal")).is_ok_and(|log| log.len() > 0);
+    Some(beside(SEAL)).filter(|seal| !has_log && seal.exists())
+}
+
 /// Reads a database from end to end, also while the platform runs.
 ///
 /// # Errors
 /// What is wrong with it, in the database's words.
 pub async fn check_database(path: &Path) -> Result<(), String> {
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY);
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .immutable(seal_of(path).is_some())
+        .busy_timeout(BUSY);
     let check = async {
         let mut connection = options.disable_statement_logging().connect().await?;
         let (found,): (String,) = sqlx::query_as("PRAGMA quick_check(1)").fetch_one(&mut connection).await?;

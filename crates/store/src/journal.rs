@@ -47,6 +47,7 @@ use writer::Writer;
 
 pub use damage::Damage;
 pub(crate) use name::{parse_name, segment_files};
+pub(crate) use segment::SEAL;
 pub use tail::Recent;
 
 /// How the journal is.

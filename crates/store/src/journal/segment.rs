@@ -11,6 +11,9 @@ use sqlx::sqlite::SqliteConnectOptions;
 use super::live::Live;
 use crate::db::BUSY;
 
+/// What the name of a segment's seal ends with, behind the segment's own.
+pub(crate) const SEAL: &str = "-seal";
+
 /// What is true of every record of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
@@ -74,7 +77,7 @@ impl Segment {
 
     /// Its file and those beside it: the log, the index of the log, the seal.
     pub(super) fn files(path: &Path) -> [PathBuf; 4] {
-        ["", "-wal", "-shm", "-seal"].map(|suffix| {
+        ["", "-wal", "-shm", SEAL].map(|suffix| {
             let mut name = path.as_os_str().to_owned();
             name.push(suffix);
             name.into()
