@@ -146,7 +146,11 @@ fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
             std::fs::create_dir(&target)?;
             copy_all(&entry.path(), &target)?;
         } else {
-            std::fs::copy(entry.path(), target)?;
+            match std::fs::copy(entry.path(), target) {
+                // It went in this moment, as it may in the moment of a crash.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied?),
+            }
         }
     }
     Ok(())
