@@ -72,7 +72,20 @@ impl<K: Hash + ?Sized> Budget<K> {
 
     /// What was taken did not fail.
     pub(crate) fn give_back(&self, key: &K, now: i64) {
-        self.with_entry(key, now, |entry| entry.failures.take_back(self.span, now));
+        let hash = self.hasher.hash_one(key);
+        let mut sets = self.sets.lock();
+        let held = &mut sets[index(hash)];
+        let Some(set) = held else { return };
+        if let Some(entry) = set.iter_mut().find(|entry| entry.hash == hash) {
+            entry.failures.take_back(self.span, now);
+            if entry.failures.count(self.span, now) == 0 {
+                *entry = Entry::default();
+            }
+        }
+        // Those who never fail are most, and own no memory.
+        if set.iter().all(|entry| entry.hash == 0) {
+            *held = None;
+        }
     }
 
     /// Counts a failure, whether or not one is left.

@@ -142,8 +142,10 @@ impl Platform {
             let _underway = underway;
             match platform.control().mark_queued(id, true).await {
                 Ok(true) => {}
-                // It went with its device.
-                Ok(false) => return Ok(false),
+                Ok(false) => {
+                    platform.went_with_its_device(&device, operation);
+                    return Ok(false);
+                }
                 Err(error) => {
                     platform.queues().put_back(operation);
                     return Err(error);
@@ -193,7 +195,9 @@ impl Platform {
             }
         }
         self.queues().add(operation);
-        if live_link(&request.device).is_some() {
+        if request.device.is_removed() {
+            self.end_all_waiting(&request.device);
+        } else if live_link(&request.device).is_some() {
             // It came while we wrote.
             self.deliver(&request.device);
         }
@@ -228,8 +232,10 @@ impl Platform {
     async fn deliver_one(self: &Arc<Self>, device: &Arc<Device>, mut operation: QueuedOperation) -> bool {
         match self.control().mark_queued(operation.id, true).await {
             Ok(true) => {}
-            // It went with its device, which has ended it.
-            Ok(false) => return true,
+            Ok(false) => {
+                self.went_with_its_device(device, operation);
+                return true;
+            }
             Err(error) => {
                 tracing::warn!(%error, serial = %device.serial, "what waits for the device cannot be taken");
                 self.queues().put_back(operation);
@@ -252,10 +258,14 @@ impl Platform {
                 // Nothing was sent: it goes on waiting. Should the store not learn of that, and the platform end before
                 // it is sent, it ends as unknown.
                 operation.taken = false;
-                if let Err(error) = self.control().mark_queued(operation.id, false).await {
-                    tracing::warn!(%error, serial = %device.serial, "an operation that waits stays marked as taken");
+                match self.control().mark_queued(operation.id, false).await {
+                    Ok(true) => self.queues().put_back(operation),
+                    Ok(false) => self.went_with_its_device(device, operation),
+                    Err(error) => {
+                        tracing::warn!(%error, serial = %device.serial, "an operation that waits stays marked as taken");
+                        self.queues().put_back(operation);
+                    }
                 }
-                self.queues().put_back(operation);
                 return false;
             }
             Ok(outcome) => outcome,
@@ -283,12 +293,16 @@ impl Platform {
     /// What waits for a device that was removed ends with it.
     pub(crate) fn end_all_waiting(&self, device: &Device) {
         for operation in self.queues().take_all(device.id) {
-            let input = operation.input.as_deref().and_then(|input| serde_json::from_str(input).ok());
-            let outcome = if operation.taken { &Outcome::Unknown } else { &Outcome::Cancelled };
-            let (id, queued, by) = (end_id(operation.id), Some(operation.id), &*operation.by);
-            let path = &Arc::new(operation.path);
-            self.log_operation(device, Ended { id, queued, path, by, input, outcome, took: Duration::ZERO });
+            self.went_with_its_device(device, operation);
         }
+    }
+
+    fn went_with_its_device(&self, device: &Device, operation: QueuedOperation) {
+        let input = operation.input.as_deref().and_then(|input| serde_json::from_str(input).ok());
+        let outcome = if operation.taken { &Outcome::Unknown } else { &Outcome::Cancelled };
+        let (id, queued, by) = (end_id(operation.id), Some(operation.id), &*operation.by);
+        let path = &Arc::new(operation.path);
+        self.log_operation(device, Ended { id, queued, path, by, input, outcome, took: Duration::ZERO });
     }
 
     async fn forget_waiting(&self, operation: &QueuedOperation) {

@@ -5,8 +5,10 @@
 //! in it stays sealed: keep the key apart. The administrator's token is never in it, a restored platform makes another.
 //!
 //! The control database is copied before the journal. So the journal knows all that the twins know, as after a crash, and
-//! what it knows more is applied when the platform starts.
+//! what it knows more is applied when the platform starts. A restored journal goes on behind every position that may have
+//! been given since, and what waited for its device is not sent again.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,8 +22,8 @@ use crate::OpenError;
 use crate::db::BUSY;
 use crate::directory::{RESTORING, create_dir, sync_entry, write_new};
 use crate::envelope::{Envelope, read_key};
-use crate::examine::seal_of;
-use crate::journal::{SEAL, segment_files};
+use crate::examine::{beside, seal_of};
+use crate::journal::{LOG, RESTORED, SEAL, segment_files};
 
 /// The format of backups; `BACKUP` holds it.
 const FORMAT: i64 = 1;
@@ -105,24 +107,22 @@ pub enum BackupError {
     Open(#[from] OpenError),
 }
 
-/// Copies a data directory. Safe while the platform runs: it goes on writing, and the copy is of one moment. `copied` is
-/// told of each file and its bytes.
+/// Copies a data directory. Safe while the platform runs: it goes on writing, and the copy is what a crash would leave.
+/// `copied` is told of each file and its bytes.
 ///
 /// # Errors
-/// [`BackupError`]; what was copied until then lies in `<into>.partial`.
+/// [`BackupError`]; what was copied until then lies in `<into>.partial-…`.
 pub async fn back_up(plan: &BackupPlan<'_>, mut copied: impl FnMut(&Path, u64)) -> Result<Backup, BackupError> {
     let BackupPlan { data, into, control_elsewhere, with_key, now } = *plan;
     let version = fs::read_to_string(data.join("VERSION")).map_err(|_| BackupError::NotData(data.to_owned()))?;
     if into.exists() {
         return Err(BackupError::Exists(into.to_owned()));
     }
+    // Without a slash at the end, and nobody else's.
+    let into: PathBuf = into.components().collect();
     let mut partial = into.as_os_str().to_owned();
-    partial.push(".partial");
+    partial.push(format!(".partial-{}", std::process::id()));
     let partial = PathBuf::from(partial);
-    match fs::remove_dir_all(&partial) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &partial, error)),
-        _ => {}
-    }
     create_dir(&partial.join("journal"))?;
     let mut writer = Writer { dir: &partial, sums: String::new(), backup: Backup { taken: now, ..Backup::default() } };
     writer.write("VERSION", version.as_bytes())?;
@@ -135,16 +135,21 @@ pub async fn back_up(plan: &BackupPlan<'_>, mut copied: impl FnMut(&Path, u64)) 
     if id.exists() {
         writer.copy(&id, "journal/ID")?;
     }
-    let mut segments = match data.join("journal").exists() {
-        true => segment_files(&data.join("journal"))?,
-        false => Vec::new(),
-    };
-    segments.sort();
-    for (segment, _) in segments {
-        let Some(name) = segment.file_name().and_then(|name| name.to_str()) else { continue };
-        let before = writer.backup.bytes;
-        writer.segment(&segment, &format!("journal/{name}")).await?;
-        copied(Path::new(name), writer.backup.bytes - before);
+    let journal = data.join("journal");
+    let mut done = BTreeSet::new();
+    // One that the platform repairs is gone for a moment, and one that retention takes stays so.
+    for _ in 0..3 {
+        let mut segments = if journal.exists() { segment_files(&journal)? } else { Vec::new() };
+        segments.retain(|(segment, _)| !done.contains(segment));
+        segments.sort();
+        for (segment, _) in segments {
+            let Some(name) = segment.file_name().and_then(|name| name.to_str()) else { continue };
+            let before = writer.backup.bytes;
+            if writer.segment(&segment, &format!("journal/{name}")).await? {
+                copied(Path::new(name), writer.backup.bytes - before);
+                done.insert(segment);
+            }
+        }
     }
     let key_id = match data.join(KEY) {
         key if key.exists() => Envelope::new(&*read_key(&key)?).key_id(),
@@ -159,7 +164,7 @@ pub async fn back_up(plan: &BackupPlan<'_>, mut copied: impl FnMut(&Path, u64)) 
     writer.write(ABOUT, about.as_bytes())?;
     let Writer { sums, backup, .. } = writer;
     write_new(&partial.join(SUMS), sums.as_bytes(), 0o600)?;
-    fs::rename(&partial, into).and_then(|()| sync_entry(into)).map_err(|error| io("write", into, error))?;
+    fs::rename(&partial, &into).and_then(|()| sync_entry(&into)).map_err(|error| io("write", &into, error))?;
     Ok(backup)
 }
 
@@ -168,7 +173,7 @@ pub async fn back_up(plan: &BackupPlan<'_>, mut copied: impl FnMut(&Path, u64)) 
 ///
 /// # Errors
 /// [`BackupError`]. After one of the system's the directory says itself that its restoring was interrupted.
-pub fn restore(
+pub async fn restore(
     from: &Path,
     data: &Path,
     key: Option<&Path>,
@@ -176,7 +181,7 @@ pub fn restore(
 ) -> Result<Backup, BackupError> {
     let about = About::read(from)?;
     let key = match key.map(Path::to_owned).or_else(|| Some(from.join(KEY)).filter(|key| key.exists())) {
-        None if about.control => return Err(BackupError::KeyNeeded),
+        None if about.control || !about.key_id.is_empty() => return Err(BackupError::KeyNeeded),
         key => key,
     };
     if let Some(path) = &key
@@ -214,6 +219,10 @@ pub fn restore(
         }
         backup.key = true;
     }
+    if about.control {
+        forget_the_future(&restoring.join(CONTROL)).await?;
+    }
+    write_new(&restoring.join("journal").join(RESTORED), format!("{}\n", about.taken).as_bytes(), 0o600)?;
     let moved = || {
         for name in [CONTROL, "journal", "keys", "VERSION"] {
             if restoring.join(name).exists() {
@@ -226,6 +235,17 @@ pub fn restore(
     };
     moved().map_err(|error| io("restore into", data, error))?;
     Ok(backup)
+}
+
+/// What waited for its device when the backup was taken may have been sent since: it is marked, so that it ends as unknown
+/// and is not sent again.
+async fn forget_the_future(control: &Path) -> Result<(), BackupError> {
+    let marked = async {
+        let mut connection = SqliteConnectOptions::new().filename(control).connect().await?;
+        sqlx::query("UPDATE queued_operation SET taken = 1").execute(&mut connection).await?;
+        connection.close().await
+    };
+    marked.await.map_err(|error| BackupError::Database { path: control.to_owned(), source: Box::new(error) })
 }
 
 /// Fills a backup.
@@ -261,21 +281,35 @@ impl Writer<'_> {
         self.written(name)
     }
 
-    /// Copies a segment. A sealed one never changes; one that retention removes in this moment is not in the backup.
-    async fn segment(&mut self, source: &Path, name: &str) -> Result<(), BackupError> {
+    /// Copies a segment: a sealed one, which never changes, with its seal; another one with its log, as a crash of this
+    /// moment would leave them. False: it is not there any more.
+    async fn segment(&mut self, source: &Path, name: &str) -> Result<bool, BackupError> {
         let copied = match seal_of(source) {
             Some(seal) => self.copy(source, name).and_then(|()| self.copy(&seal, &format!("{name}{SEAL}"))),
-            None => self.database(source, name).await,
+            None => {
+                // While somebody reads, what the log has is not taken out of it, and the file has all that it has not. One
+                // that cannot be read is copied as it is.
+                let reading = hold(source).await.ok();
+                let copied = self.copy(source, name).and_then(|()| {
+                    let log = beside(source, LOG);
+                    let has_log = fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+                    if has_log { self.copy(&log, &format!("{name}{LOG}")) } else { Ok(()) }
+                });
+                if let Some(connection) = reading {
+                    let _ = connection.close().await;
+                }
+                copied
+            }
         };
         match copied {
             Err(_) if !source.exists() => {
-                for name in [name.to_owned(), format!("{name}{SEAL}")] {
+                for name in ["", LOG, SEAL].map(|suffix| format!("{name}{suffix}")) {
                     let _ = fs::remove_file(self.dir.join(&name));
                     self.forget(&name);
                 }
-                Ok(())
+                Ok(false)
             }
-            copied => copied,
+            copied => copied.map(|()| true),
         }
     }
 
@@ -335,6 +369,14 @@ fn sum(line: &str) -> Option<(String, String)> {
     let known =
         matches!(name, ABOUT | CONTROL | KEY | "VERSION") || name.strip_prefix("journal/").is_some_and(in_journal);
     known.then(|| (sum.to_owned(), name.to_owned()))
+}
+
+/// A connection that reads, and goes on doing so.
+async fn hold(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = reader(path).await?;
+    sqlx::query("BEGIN").execute(&mut connection).await?;
+    sqlx::query("SELECT 1 FROM mark").fetch_optional(&mut connection).await?;
+    Ok(connection)
 }
 
 async fn reader(path: &Path) -> Result<SqliteConnection, sqlx::Error> {

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::db::BUSY;
-use crate::journal::{SEAL, parse_name, segment_files};
+use crate::journal::{LOG, SEAL, parse_name, segment_files};
 
 /// The databases in a data directory: the registry, where it is there, then the segments of the journal, oldest first.
 pub fn databases(data: &Path) -> Vec<PathBuf> {
@@ -29,13 +29,15 @@ fn segments(data: &Path) -> Vec<PathBuf> {
 
 /// The seal beside a segment that never changes any more and has all of itself in its file.
 pub(crate) fn seal_of(path: &Path) -> Option<PathBuf> {
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let has_log = fs::metadata(beside("-wal")).is_ok_and(|log| log.len() > 0);
-    Some(beside(SEAL)).filter(|seal| !has_log && seal.exists())
+    let has_log = fs::metadata(beside(path, LOG)).is_ok_and(|log| log.len() > 0);
+    Some(beside(path, SEAL)).filter(|seal| !has_log && seal.exists())
+}
+
+/// The file beside a segment whose name ends so.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Reads a database from end to end, also while the platform runs.

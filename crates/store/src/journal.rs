@@ -47,7 +47,8 @@ use writer::Writer;
 
 pub use damage::Damage;
 pub(crate) use name::{parse_name, segment_files};
-pub(crate) use segment::SEAL;
+pub(crate) use segment::{LOG, SEAL};
+pub(crate) use start::RESTORED;
 pub use tail::Recent;
 
 /// How the journal is.

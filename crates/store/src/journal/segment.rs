@@ -13,6 +13,8 @@ use crate::db::BUSY;
 
 /// What the name of a segment's seal ends with, behind the segment's own.
 pub(crate) const SEAL: &str = "-seal";
+/// The same of its log.
+pub(crate) const LOG: &str = "-wal";
 
 /// What is true of every record of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +79,7 @@ impl Segment {
 
     /// Its file and those beside it: the log, the index of the log, the seal.
     pub(super) fn files(path: &Path) -> [PathBuf; 4] {
-        ["", "-wal", "-shm", SEAL].map(|suffix| {
+        ["", LOG, "-shm", SEAL].map(|suffix| {
             let mut name = path.as_os_str().to_owned();
             name.push(suffix);
             name.into()

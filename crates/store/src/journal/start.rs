@@ -14,6 +14,9 @@ use super::segment::Segment;
 use super::watermark::{Found, State, UNKNOWN, Watermark};
 use crate::{OpenError, StoreConfig};
 
+/// The file in a journal that came out of a backup.
+pub(crate) const RESTORED: &str = "RESTORED";
+
 /// A journal that was found.
 pub(super) struct Start {
     dir: PathBuf,
@@ -88,6 +91,8 @@ impl Start {
             end_is_lost = true;
         }
         end_is_lost |= pieces.last().is_some_and(|piece| piece.salvaged);
+        // Until it has a note of its own, a restored journal knows nothing of what was given after the backup was taken.
+        end_is_lost |= before.is_none() && dir.join(RESTORED).exists();
         start.next = reached(&pieces);
         if end_is_lost {
             // Positions beyond what is readable were given.

@@ -5,9 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vestibule_store::{Backup, BackupError, BackupPlan, DeviceId, OpenError, Secret, Store, back_up, restore};
+use vestibule_store::{
+    Backup, BackupError, BackupPlan, DeviceId, OpenError, QueuedOperation, Secret, Store, back_up, restore,
+};
 
-use crate::bed::{Bed, NOON, commit, everything, ids, only_on, positions};
+use crate::bed::{Bed, HOUR, NOON, commit, everything, ids, only_on, path, positions};
 use crate::control::row;
 
 only_on!(Sqlite:
@@ -60,7 +62,7 @@ async fn a_store_that_is_written_to_is_copied_as_it_is_in_one_moment(bed: Bed) {
     store.close().await;
 
     let data = beside(&bed, "restored");
-    assert_eq!(restore(&into, &data, None, |_, _| {}).unwrap().files, copied.files);
+    assert_eq!(restore(&into, &data, None, |_, _| {}).await.unwrap().files, copied.files);
     let mut config = bed.config();
     config.dir = data;
     let store = Store::open(config).await.unwrap();
@@ -68,14 +70,29 @@ async fn a_store_that_is_written_to_is_copied_as_it_is_in_one_moment(bed: Bed) {
     let count = i64::try_from(restored.len()).unwrap();
     assert!((25..=written).contains(&count), "{count} of {written}");
     assert_eq!(positions(&restored), (1..=count).collect::<Vec<_>>(), "no hole");
-    commit(&store.journal, [bed.event(device, "next")]).await;
+    assert_eq!(store.journal.damage(), []);
+    // Whoever has seen what came after the backup sees what comes after the restore.
+    let next = commit(&store.journal, [bed.event(device, "next")]).await[0];
+    assert!(next.get() > written, "{next}");
     store.close().await;
 }
 
 async fn what_is_restored_is_what_was_there(bed: Bed) {
     let (store, device) = filled(&bed).await;
     let before = everything(&store.journal).await;
-    let into = beside(&bed, "backup");
+    let waits = QueuedOperation {
+        id: uuid::Uuid::now_v7(),
+        device,
+        path: (*path("global", "area", "name")).clone(),
+        input: None,
+        created: NOON,
+        expires: NOON + HOUR,
+        deadline_ms: 1_000,
+        by: "somebody".into(),
+        taken: false,
+    };
+    assert!(store.control.queue_operation(waits, 1).await.unwrap());
+    let into = beside(&bed, "backup/");
     let mut told = Vec::new();
     let plan = BackupPlan { data: &bed.dir(), into: &into, control_elsewhere: false, with_key: true, now: NOON };
     let copied = back_up(&plan, |path, bytes| told.push((path.to_owned(), bytes))).await.unwrap();
@@ -85,12 +102,14 @@ async fn what_is_restored_is_what_was_there(bed: Bed) {
     store.close().await;
     // Also of a platform that does not run.
     let again = beside(&bed, "again");
-    assert_eq!(backup(&bed, &again, true).await.unwrap().files, copied.files);
+    assert!(backup(&bed, &again, true).await.unwrap().control);
     fs::remove_dir_all(bed.dir()).unwrap();
     for from in [into, again] {
-        restore(&from, &bed.dir(), None, |_, _| {}).unwrap();
+        restore(&from, &bed.dir(), None, |_, _| {}).await.unwrap();
         let store = bed.open().await;
-        assert_eq!(everything(&store.journal).await, before);
+        assert_eq!((everything(&store.journal).await, store.journal.damage()), (before.clone(), Vec::new()));
+        let waiting = store.control.queued_operations().await.unwrap();
+        assert_eq!(waiting.iter().map(|one| one.taken).collect::<Vec<_>>(), [true], "it may have been sent since");
         let (code, _) = store.control.secrets(device).await.unwrap();
         assert_eq!(code.unwrap().expose(), b"ABCDEF");
         // A repetition is one there, too.
@@ -107,7 +126,7 @@ async fn a_backup_goes_where_nothing_is_and_comes_back_where_nothing_is(bed: Bed
     let (store, _) = filled(&bed).await;
     backup(&bed, &into, true).await.unwrap();
     assert!(matches!(backup(&bed, &into, true).await, Err(BackupError::Exists(_))));
-    assert!(matches!(restore(&into, &bed.dir(), None, |_, _| {}), Err(BackupError::NotEmpty(_))));
+    assert!(matches!(restore(&into, &bed.dir(), None, |_, _| {}).await, Err(BackupError::NotEmpty(_))));
     store.close().await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(
@@ -117,7 +136,7 @@ async fn a_backup_goes_where_nothing_is_and_comes_back_where_nothing_is(bed: Bed
     // An empty directory, such as one that is mounted, will do.
     let data = beside(&bed, "mounted");
     fs::create_dir(&data).unwrap();
-    restore(&into, &data, None, |_, _| {}).unwrap();
+    restore(&into, &data, None, |_, _| {}).await.unwrap();
     assert!(!data.join("restoring").exists());
 }
 
@@ -135,13 +154,13 @@ async fn without_its_key_a_backup_opens_nothing(bed: Bed) {
         );
     }
     let data = beside(&bed, "restored");
-    assert!(matches!(restore(&into, &data, None, |_, _| {}), Err(BackupError::KeyNeeded)));
+    assert!(matches!(restore(&into, &data, None, |_, _| {}).await, Err(BackupError::KeyNeeded)));
     let other = beside(&bed, "other.key");
     fs::write(&other, [7; 32]).unwrap();
     fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(matches!(restore(&into, &data, Some(&other), |_, _| {}), Err(BackupError::WrongKey(_))));
+    assert!(matches!(restore(&into, &data, Some(&other), |_, _| {}).await, Err(BackupError::WrongKey(_))));
     assert!(!data.exists());
-    assert!(restore(&into, &data, Some(&key), |_, _| {}).unwrap().key);
+    assert!(restore(&into, &data, Some(&key), |_, _| {}).await.unwrap().key);
     let mut config = bed.config();
     config.dir = data;
     let store = Store::open(config).await.unwrap();
@@ -160,7 +179,7 @@ async fn a_damaged_backup_restores_nothing_that_opens(bed: Bed) {
     bytes[middle] ^= 1;
     fs::write(&file, bytes).unwrap();
     let data = beside(&bed, "restored");
-    match restore(&into, &data, None, |_, _| {}) {
+    match restore(&into, &data, None, |_, _| {}).await {
         Err(BackupError::Damaged(path)) => assert_eq!(path, file),
         other => panic!("{other:?}"),
     }
@@ -169,7 +188,7 @@ async fn a_damaged_backup_restores_nothing_that_opens(bed: Bed) {
     assert!(matches!(Store::open(config).await, Err(OpenError::HalfRestored { dir }) if dir == data));
     fs::remove_file(into.join("SHA256SUMS")).unwrap();
     let elsewhere = beside(&bed, "elsewhere");
-    assert!(matches!(restore(&into, &elsewhere, None, |_, _| {}), Err(BackupError::NotBackup { .. })));
+    assert!(matches!(restore(&into, &elsewhere, None, |_, _| {}).await, Err(BackupError::NotBackup { .. })));
 }
 
 async fn a_backup_names_no_file_elsewhere(bed: Bed) {
@@ -180,7 +199,7 @@ async fn a_backup_names_no_file_elsewhere(bed: Bed) {
     let sums = fs::read_to_string(into.join("SHA256SUMS")).unwrap();
     for name in ["../token", "/etc/passwd", "journal/../../x", "journal/", "token"] {
         fs::write(into.join("SHA256SUMS"), format!("{sums}{:064}  {name}\n", 0)).unwrap();
-        let refused = restore(&into, &beside(&bed, "restored"), None, |_, _| {});
+        let refused = restore(&into, &beside(&bed, "restored"), None, |_, _| {}).await;
         assert!(matches!(refused, Err(BackupError::NotBackup { .. })), "{name}");
     }
 }
@@ -193,6 +212,9 @@ async fn where_the_registry_is_elsewhere_the_journal_alone_is_copied(bed: Bed) {
     store.close().await;
     assert!(!copied.control && !into.join("control.db").exists());
     let data = beside(&bed, "restored");
-    restore(&into, &data, None, |_, _| {}).unwrap();
+    let key = bed.dir().join("keys/envelope.key");
+    // What is in PostgreSQL is sealed under it.
+    assert!(matches!(restore(&into, &data, None, |_, _| {}).await, Err(BackupError::KeyNeeded)));
+    restore(&into, &data, Some(&key), |_, _| {}).await.unwrap();
     assert!(data.join("journal/2026-02-03-1.db").exists() && !data.join("control.db").exists());
 }

@@ -1,7 +1,7 @@
 //! The data directory: whose it is, who may read it, and whether its databases are whole.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use vestibule_store::{check_database, databases};
@@ -9,27 +9,30 @@ use vestibule_store::{check_database, databases};
 use super::Finding;
 use crate::config::Config;
 
-/// The process that has the directory, if one runs that says so.
+/// The process that has the directory, if one runs that says so. Looked up, not tried: a platform that starts in this
+/// moment must not find the lock taken.
 pub(super) fn running(data: &Path) -> Option<u32> {
-    let file = fs::File::open(data.join("LOCK")).ok()?;
-    match file.try_lock() {
-        // Nobody holds it. It is free again when the file is closed.
-        Ok(()) => None,
-        Err(_) => fs::read_to_string(data.join("LOCK")).ok()?.trim().parse().ok(),
-    }
+    let path = data.join("LOCK");
+    let pid: u32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+    let file = format!(":{}", fs::metadata(&path).ok()?.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let holds = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.contains(&"FLOCK")
+            && words.contains(&pid.to_string().as_str())
+            && words.iter().any(|word| word.ends_with(&file))
+    };
+    locks.lines().any(holds).then_some(pid)
 }
 
 pub(super) async fn examine(config: &Config, platform: Option<u32>, deep: bool) -> Vec<Finding> {
     let data = &config.data;
+    if data.join("restoring").exists() {
+        let words = format!("{} was restored in part only", data.display());
+        return vec![Finding::wrong("data", words, "empty it and restore the backup again")];
+    }
     if !data.join("VERSION").exists() {
-        return vec![match data.join("restoring").exists() {
-            true => Finding::wrong(
-                "data",
-                format!("{} was restored in part only", data.display()),
-                "empty it and restore the backup again",
-            ),
-            false => Finding::good("data", format!("{} will be made when the platform starts", data.display())),
-        }];
+        return vec![Finding::good("data", format!("{} will be made when the platform starts", data.display()))];
     }
     let user = match platform {
         Some(pid) => format!("{}, in use by process {pid}", data.display()),

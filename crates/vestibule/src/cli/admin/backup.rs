@@ -17,7 +17,7 @@ use crate::up;
   vestibule admin backup /backup/2026-01-31 --data /var/lib/vestibule
   vestibule admin backup /backup/2026-01-31 --with-key
 
-The copy is of one moment. The key that opens its secrets (keys/envelope.key) is not in it unless --with-key is given:
+The copy is what a crash would leave: the registry first, then the journal, which knows all that it knows. The key that opens its secrets (keys/envelope.key) is not in it unless --with-key is given:
 keep it in another place, once; `vestibule admin restore` asks for it. `sha256sum -c SHA256SUMS` checks a backup.
 A registry in PostgreSQL (store.url) is not in it: pg_dump copies that one; the journal is.")]
 pub(in super::super) struct Args {

@@ -8,6 +8,7 @@ use vestibule_store::restore;
 use super::super::out::Out;
 use super::super::progress::Progress;
 use super::super::settings::Settings;
+use crate::up;
 
 /// Bring a backup back into an empty data directory
 #[derive(clap::Args)]
@@ -15,7 +16,9 @@ use super::super::settings::Settings;
   vestibule admin restore /backup/2026-01-31 --data /var/lib/vestibule --key envelope.key
 
 Every file is checked against the backup's digests. The administrator's token is made anew when the platform starts. What
-happened after the backup was taken is not known any more: devices that enrolled since have to enrol again.")]
+happened after the backup was taken is not known any more: devices that enrolled since have to enrol again, operations
+that waited for their device end as unknown, and a request that is repeated with its idempotency key may be carried out
+again.")]
 pub(in super::super) struct Args {
     #[command(flatten)]
     settings: Settings,
@@ -31,10 +34,11 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     let config = args.settings.load()?;
     let mut progress = Progress::new("bytes");
     let mut bytes = 0;
-    let backup = restore(&args.from, &config.data, args.key.as_deref(), |file, more| {
+    let restored = restore(&args.from, &config.data, args.key.as_deref(), |file, more| {
         bytes += more;
         progress.says(|| format!("{bytes} bytes, {}", file.display()));
-    })?;
+    });
+    let backup = up::runtime()?.block_on(restored)?;
     drop(progress);
     let data = config.data.display();
     if out.is_json() {
