@@ -102,7 +102,6 @@ impl Das {
 
     fn forget(&self, device: DeviceId) {
         self.keys.forget(device);
-        self.brake.accepted(device);
     }
 
     /// Counts a message that does not open or does not parse. From outside all look alike: acknowledged as if

@@ -43,7 +43,8 @@ impl Das {
         let ip = login.peer.ip();
         let user = login.connect.user.unwrap_or_default();
         let Some(device) = self.platform.device_by_serial(user) else {
-            return Err(refuse("unknown_serial", Duration::ZERO));
+            let held = self.brake.refused(user, self.platform.clock().now_ms());
+            return Err(refuse("unknown_serial", held));
         };
         if device.is_disabled() {
             return Err(self.refuse(&device, "disabled", ip));
@@ -123,7 +124,7 @@ impl Das {
     }
 
     fn admit(&self, device: &Arc<Device>, login: &Login<'_>, state: Arc<KeyState>) -> Admitted<DasSession> {
-        self.brake.accepted(device.id);
+        self.brake.accepted(&device.serial);
         metrics::counter!("vestibule_das_logins_total", "result" => "ok").increment(1);
         self.fact(device, explain::logged_in(Some(login.peer.ip())));
         Admitted {
@@ -169,7 +170,7 @@ impl Das {
 
     fn refuse(&self, device: &Arc<Device>, reason: &'static str, ip: IpAddr) -> Refused {
         self.fact(device, explain::login_refused(reason, Some(ip)));
-        refuse(reason, self.brake.refused(device.id, self.platform.clock().now_ms()))
+        refuse(reason, self.brake.refused(&device.serial, self.platform.clock().now_ms()))
     }
 
     fn fact(&self, device: &Arc<Device>, fact: Fact) {

@@ -115,3 +115,20 @@ fn osap_9_3_the_third_11_in_a_row_is_held_back_five_seconds() {
     assert_eq!(device.log_in(&site, &wrong).0, 11);
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
+
+/// Or strangers would learn which serials exist.
+#[test]
+fn osap_13_2_3_a_serial_that_nobody_has_registered_is_held_back_like_another() {
+    let site = quick();
+    site.add(SERIAL);
+    let (_mqtt, session) = TestDevice::new().come_in(&site);
+    let mut stranger = TestDevice::of("SN0000009");
+    let took: Vec<Duration> = (0..3)
+        .map(|_| {
+            let begun = Instant::now();
+            assert_eq!(stranger.log_in(&site, &session).0, 11);
+            begun.elapsed()
+        })
+        .collect();
+    assert!(took[1] < Duration::from_secs(5) && took[2] >= Duration::from_secs(5), "{took:?}");
+}
