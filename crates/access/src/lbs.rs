@@ -112,8 +112,10 @@ impl Lbs {
             Err(_) => Err(Failure::TimedOut),
         };
         visit.charge(&outcome);
-        // When it ends tells nothing of what is noted, which is more for a serial that exists (osap-wire 13.2.3).
-        drop(connection);
+        // When a refused one ends tells nothing of what is noted, which is more for a serial that exists (osap-wire 13.2.3).
+        // Of one that is in, that is noted before it reaches its DAS.
+        let connection = outcome.is_ok().then_some(connection);
         visit.note(outcome);
+        drop(connection);
     }
 }

@@ -122,7 +122,7 @@ fn osap_13_2_3_a_serial_that_nobody_has_registered_is_held_back_like_another() {
     let site = quick();
     site.add(SERIAL);
     let (_mqtt, session) = TestDevice::new().come_in(&site);
-    let mut stranger = TestDevice::of("SN0000009");
+    let stranger = TestDevice::of("SN0000009");
     let took: Vec<Duration> = (0..3)
         .map(|_| {
             let begun = Instant::now();
