@@ -266,7 +266,7 @@ impl Writer<'_> {
         self.written(name)
     }
 
-    /// Copies a database that is written to, as it is in one moment.
+    /// Copies a database that is written to: what is committed when the copy begins.
     async fn database(&mut self, source: &Path, name: &str) -> Result<(), BackupError> {
         let failed = |error| BackupError::Database { path: source.to_owned(), source: Box::new(error) };
         let target = self.dir.join(name);

@@ -41,6 +41,7 @@ struct Proving(Arc<AtomicUsize>);
 impl Proving {
     fn begin(under_way: &Arc<AtomicUsize>) -> Option<Proving> {
         let proving = Proving(Arc::clone(under_way));
+        // What is not handed out is dropped here, and takes its count back.
         (under_way.fetch_add(1, Ordering::AcqRel) < PROOFS).then_some(proving)
     }
 }

@@ -1,8 +1,8 @@
 //! Whether an event may be in a segment, answered from memory.
 //!
 //! A Bloom filter whose bits of one key all lie in one cache line: 16 bits a key, 7 set. About one key in 700 that is not
-//! there is answered "maybe", which costs a look into the segment. The filter of a sealed segment is stored in it, so the
-//! hash is part of the format.
+//! there is answered "maybe", which costs a look into the segment. The filter of a sealed segment is stored in its seal, so
+//! the hash is part of the format.
 
 use crate::DeviceId;
 

@@ -79,7 +79,7 @@ async fn whole(data: &Path, deep: bool) -> Vec<Finding> {
     }
     if findings.is_empty() {
         let rest = if deep || all == files.len() { "" } else { "; --deep reads all" };
-        findings.push(Finding::good("databases", format!("{} of {all} read, all whole{rest}", files.len())));
+        findings.push(Finding::good("databases", format!("{} of {all} read, whole in structure{rest}", files.len())));
     }
     findings
 }
