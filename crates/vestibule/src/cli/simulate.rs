@@ -57,10 +57,14 @@ pub(super) struct Args {
     /// Leave the devices registered
     #[arg(long)]
     keep: bool,
-    /// Have each device cache its events in a directory of its own below this one: what was not delivered is sent by the
-    /// next simulation with these serials
+    /// Have the devices keep below this directory what real ones keep without power: code, credentials, and the events that
+    /// were not delivered. The next simulation with these serials goes on with it; together with --keep also after a kill
     #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
+    state: Option<PathBuf>,
+    /// Append to this file a line of JSON for each event when it is made, when it is safe (in the device's cache, or
+    /// stored), and when it is acknowledged
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// How long it goes on once all devices are started; until Ctrl-C when absent
     #[arg(long, value_parser = duration_from_text)]
     duration: Option<Duration>,
@@ -116,7 +120,8 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         ramp: args.ramp.unwrap_or(APART * args.devices),
         seed: args.seed.unwrap_or_else(random_seed),
         keep: args.keep,
-        cache: args.cache,
+        state: args.state,
+        record: args.record,
     };
     let mut progress = Progress::new("devices");
     let summary = simulate::run(options, client, &mut |stage| progress.says(|| stage.to_string()));

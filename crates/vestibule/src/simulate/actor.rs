@@ -1,6 +1,5 @@
 //! One simulated device: the real SDK, and a program around it that follows a schedule.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -9,9 +8,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use vestibule_device::{
-    Builder, Child, ChildState, Device, FileCache, MemoryStorage, ReportError, StartError, State, StopReason,
-};
+use vestibule_device::{Builder, Child, ChildState, Device, ReportError, StartError, State, StopReason, Storage};
 
 use super::diary::{Diary, Entry, Life};
 use super::dice::Dice;
@@ -19,8 +16,10 @@ use super::event_id::RunId;
 use super::latency::Latencies;
 use super::orders::Counter;
 use super::profile::{Happening, Reading};
+use super::record::{Fate, Record};
 use super::roll::{Enrolled, Registered};
 use super::schedule::{Act, Faults, Rates, Schedule};
+use super::state::StateDir;
 use super::voice::Voice;
 use super::wire::Wire;
 
@@ -43,9 +42,11 @@ pub(crate) struct Scene {
     pub chosen: ChosenRates,
     pub faults: Faults,
     /// Credentials, which outlive a device that reconnects.
-    pub storage: Arc<MemoryStorage>,
-    /// Where the events of each device are cached, in a directory with its serial; absent when in memory only.
-    pub cache: Option<PathBuf>,
+    pub storage: Arc<dyn Storage>,
+    /// What devices keep beyond the simulation; absent when all is in memory only.
+    pub state: Option<StateDir>,
+    /// Where it is written what becomes of each event, if somebody wants that.
+    pub record: Option<Arc<Record>>,
     /// Takes operations; absent when none are asked for.
     pub counter: Option<Counter>,
     pub gauges: Arc<Gauges>,
@@ -169,8 +170,8 @@ impl Actor {
             Some(wire) => builder.dial(wire.clone()),
             None => builder,
         };
-        let builder = match &self.scene.cache {
-            Some(dir) => builder.cache(FileCache::open(dir.join(&own.serial)).map_err(StartError::Cache)?),
+        let builder = match &self.scene.state {
+            Some(state) => builder.cache(state.cache(&own.serial).map_err(StartError::Cache)?),
             None => builder,
         };
         let builder = (profile.abilities)(builder);
@@ -290,15 +291,25 @@ impl Actor {
         let (Some(voice), Some(member)) = (self.voice(device, of), self.members.get(of)) else { return };
         let Some(number) = self.diary.lives.get_mut(of).and_then(|life| life.ledger.make()) else { return };
         let Happening { place, mut data } = happening;
+        let id = self.scene.run.event(member.entry.number, number);
         if let Some(data) = data.as_object_mut() {
-            data.insert("basic".to_owned(), json!({ "UUID": self.scene.run.event(member.entry.number, number) }));
+            data.insert("basic".to_owned(), json!({ "UUID": id }));
         }
         self.diary.events.sent += 1;
         self.scene.gauges.sent.fetch_add(1, Relaxed);
+        let record = self.scene.record.clone();
         self.under_way.spawn(async move {
+            let note = |fate| record.iter().for_each(|record| record.note(voice.serial(), &id, fate));
             let begun = Instant::now();
-            let reported = voice.event(place, &data).await;
-            Ended { of, event: Some(number), took: reported.map(|()| begun.elapsed()) }
+            note(Fate::Made);
+            let reported = async {
+                let receipt = voice.event(place, &data).await?;
+                note(Fate::Safe);
+                receipt.delivered().await?;
+                note(Fate::Acknowledged);
+                Ok(begun.elapsed())
+            };
+            Ended { of, event: Some(number), took: reported.await }
         });
     }
 

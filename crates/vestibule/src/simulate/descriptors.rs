@@ -10,13 +10,15 @@ const REST: u64 = 160;
 const PLAIN: u64 = 1;
 /// And the two of the relay, where connections are to be interfered with.
 const RELAYED: u64 = 3;
+/// Where a device has a cache: its lock, the segment it writes, and one it reads or a directory it syncs.
+const CACHED: u64 = 3;
 
 /// Raises this process's limit as far as it takes.
 ///
 /// # Errors
 /// When it may not have so many.
-pub(super) fn provide(devices: u32, relayed: bool) -> anyhow::Result<()> {
-    let needed = needed(devices, relayed);
+pub(super) fn provide(devices: u32, relayed: bool, cached: bool) -> anyhow::Result<()> {
+    let needed = needed(devices, relayed, cached);
     descriptors::raise(needed).map_err(|TooFew { most }| {
         let cable = if relayed { " whose connections are cut or silenced" } else { "" };
         anyhow!(
@@ -26,8 +28,8 @@ pub(super) fn provide(devices: u32, relayed: bool) -> anyhow::Result<()> {
     })
 }
 
-fn needed(devices: u32, relayed: bool) -> u64 {
-    REST + u64::from(devices) * if relayed { RELAYED } else { PLAIN }
+fn needed(devices: u32, relayed: bool, cached: bool) -> u64 {
+    REST + u64::from(devices) * (if relayed { RELAYED } else { PLAIN } + if cached { CACHED } else { 0 })
 }
 
 #[cfg(test)]
@@ -38,10 +40,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_is_said_before_anything_is_done() {
-        assert_eq!((needed(5_000, false), needed(5_000, true)), (5_160, 15_160));
-        assert!(provide(1, false).is_ok());
+        assert_eq!((needed(5_000, false, false), needed(5_000, true, false)), (5_160, 15_160));
+        assert_eq!(needed(5_000, true, true), 30_160);
+        assert!(provide(1, false, true).is_ok());
         if let Some(most) = getrlimit(Resource::Nofile).maximum.and_then(|most| u32::try_from(most).ok()) {
-            let error = provide(most, true).expect_err("too many");
+            let error = provide(most, true, false).expect_err("too many");
             assert!(error.to_string().contains("file descriptors"), "{error}");
         }
     }

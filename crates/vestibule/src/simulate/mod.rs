@@ -12,8 +12,10 @@ mod latency;
 mod ledger;
 mod orders;
 mod profile;
+mod record;
 mod roll;
 mod schedule;
+mod state;
 mod summary;
 mod voice;
 mod wire;
@@ -28,13 +30,15 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use vestibule_device::MemoryStorage;
+use vestibule_device::{MemoryStorage, Storage};
 
 use self::actor::{Actor, Gauges, Scene};
 use self::diary::Diary;
 use self::event_id::RunId;
 use self::orders::{Clerks, Ends};
+use self::record::Record;
 use self::roll::{Progress, Registered};
+use self::state::StateDir;
 use self::summary::Findings;
 use crate::client::Client;
 use crate::up::{StopSignals, runtime};
@@ -81,8 +85,10 @@ pub struct Options {
     pub seed: u64,
     /// The devices stay registered.
     pub keep: bool,
-    /// The devices cache their events below this directory.
-    pub cache: Option<PathBuf>,
+    /// The devices keep below this directory what outlives them: codes, credentials and cached events.
+    pub state: Option<PathBuf>,
+    /// What becomes of each event is appended to this file.
+    pub record: Option<PathBuf>,
 }
 
 /// Where a simulation is.
@@ -133,11 +139,14 @@ impl fmt::Display for Stage {
 /// When it cannot be begun, or is cut short: then devices may be left in the registry. That something is wrong with
 /// the platform is no error but part of the summary.
 pub fn run(options: Options, client: Client, watch: &mut dyn FnMut(Stage)) -> anyhow::Result<Summary> {
-    descriptors::provide(options.devices, options.faults.touch_connections())?;
+    descriptors::provide(options.devices, options.faults.touch_connections(), options.state.is_some())?;
+    let state = options.state.clone().map(StateDir::open).transpose()?;
+    let record = options.record.as_deref().map(Record::open).transpose()?.map(Arc::new);
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let signals = StopSignals::catch()?;
-        Simulation { options, client: Arc::new(client), signals, signalled: false, watch }.run().await
+        let client = Arc::new(client);
+        Simulation { options, state, record, client, signals, signalled: false, watch }.run().await
     });
     runtime.shutdown_background();
     outcome
@@ -153,6 +162,8 @@ struct CutShort(&'static str);
 
 struct Simulation<'a> {
     options: Options,
+    state: Option<StateDir>,
+    record: Option<Arc<Record>>,
     client: Arc<Client>,
     signals: StopSignals,
     /// A signal has come: the simulation is over, what follows is in order.
@@ -183,9 +194,9 @@ impl Simulation<'_> {
     async fn register(&mut self) -> anyhow::Result<(Vec<Arc<Registered>>, anyhow::Result<()>)> {
         let Options { devices, fleet, children, .. } = self.options;
         let wanted = (0..devices).map(|number| (number, serial(&self.options.prefix, number))).collect();
-        let client = Arc::clone(&self.client);
+        let (client, state) = (Arc::clone(&self.client), self.state.clone());
         let work = move |(number, serial): (u32, String)| {
-            roll::register(&client, number, serial, fleet.profile(number), children).map(Arc::new)
+            roll::register(&client, number, serial, fleet.profile(number), children, state.as_ref()).map(Arc::new)
         };
         let (mut fleet, end) = self.through(wanted, Stage::Registering, work).await?;
         fleet.sort_unstable_by_key(|device| device.own.number);
@@ -201,14 +212,19 @@ impl Simulation<'_> {
         let clerks = clerks.transpose().context("there can be no thread to ask for operations")?;
         let (counter, clerks) = clerks.unzip();
         let run = RunId::new(uuid::Uuid::new_v4());
+        let storage: Arc<dyn Storage> = match &self.state {
+            Some(state) => Arc::new(state.storage()?),
+            None => Arc::new(MemoryStorage::new()),
+        };
         let scene = Arc::new(Scene {
             lbs: self.options.lbs.as_str().into(),
             run,
             seed: self.options.seed,
             chosen: self.options.rates,
             faults: self.options.faults,
-            storage: Arc::new(MemoryStorage::new()),
-            cache: self.options.cache.clone(),
+            storage,
+            state: self.state.clone(),
+            record: self.record.clone(),
             counter,
             gauges: Arc::clone(&gauges),
         });
@@ -228,7 +244,7 @@ impl Simulation<'_> {
         let mut diaries = self.leave(actors).await?;
         let seconds = begun.elapsed().as_secs_f64();
         let stored = self.compare(run, fleet, &mut diaries).await?;
-        Ok(Summary::of(Findings {
+        let mut summary = Summary::of(Findings {
             seed: self.options.seed,
             seconds,
             interrupted: self.signalled,
@@ -237,7 +253,11 @@ impl Simulation<'_> {
             gauges: &gauges,
             operations: ends.figures(),
             stored: stored.map_err(|error| format!("{error:#}")),
-        }))
+        });
+        if let Some(problem) = self.record.as_ref().and_then(|record| record.failure()) {
+            summary.fail(problem);
+        }
+        Ok(summary)
     }
 
     /// Until the time is over or a signal comes.

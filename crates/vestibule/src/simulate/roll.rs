@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::event_id::RunId;
 use super::ledger::Ledger;
 use super::profile::{Habits, PRODUCT, Profile};
+use super::state::{Code, StateDir};
 use super::{MAX_CHILDREN, MAX_DEVICES};
 use crate::client::{Client, ClientError, Route};
 
@@ -96,12 +97,13 @@ pub(crate) fn register(
     serial: String,
     profile: &'static Profile,
     children: u32,
+    state: Option<&StateDir>,
 ) -> anyhow::Result<Registered> {
-    let own = enrol(client, number, serial, &profile.habits)?;
+    let own = enrol(client, number, serial, &profile.habits, state)?;
     let mut device = Registered { own, profile, children: Vec::new() };
     for (index, child) in (0..children).zip(profile.child.into_iter().cycle()) {
         let serial = format!("{}-{}", device.own.serial, index + 1);
-        match enrol(client, child_number(number, index), serial, &child.habits) {
+        match enrol(client, child_number(number, index), serial, &child.habits, state) {
             Ok(entry) => device.children.push(entry),
             Err(error) => {
                 // Nobody would know of them any more.
@@ -121,32 +123,42 @@ fn child_number(hub: u32, index: u32) -> u32 {
     MAX_DEVICES + hub * MAX_CHILDREN + index
 }
 
-fn enrol(client: &Client, number: u32, serial: String, habits: &'static Habits) -> anyhow::Result<Arc<Enrolled>> {
-    let code = Zeroizing::new(uuid::Uuid::new_v4().simple().to_string()[..16].to_ascii_uppercase());
+fn enrol(
+    client: &Client,
+    number: u32,
+    serial: String,
+    habits: &'static Habits,
+    state: Option<&StateDir>,
+) -> anyhow::Result<Arc<Enrolled>> {
+    let Code { code, is_new } = state.map_or_else(|| Ok(Code::drawn()), |state| state.code(&serial))?;
     let body = json!({
         "serial": serial, "code": code.as_str(), "product": habits.product(),
         "name": format!("Simulated {} {serial}", habits.name),
     });
     let device: Value = match client.post(&Route::new("/v1/devices"), &body) {
         Ok(device) => device,
-        Err(ClientError::Refused(refusal)) if refusal.status == 409 => take_over(client, &serial, &code)?,
+        Err(ClientError::Refused(refusal)) if refusal.status == 409 => {
+            take_over(client, &serial, is_new.then_some(&code))?
+        }
         Err(error) => return Err(error).with_context(|| format!("{serial} cannot be registered")),
     };
     let id = device["id"].as_str().context("the platform gave a device no id")?.into();
     Ok(Arc::new(Enrolled { number, serial, code, id, habits }))
 }
 
-/// Another's device is never touched: only one that a simulation registered, and that nobody is using.
-fn take_over(client: &Client, serial: &str, code: &str) -> anyhow::Result<Value> {
+/// Another's device is never touched: only one that a simulation registered, and that nobody is using. One that still has
+/// its code is the same device, come back.
+fn take_over(client: &Client, serial: &str, code: Option<&Zeroizing<String>>) -> anyhow::Result<Value> {
     let route = Route::new("/v1/devices").segment(serial);
     let device: Value = client.get(&route)?;
     if !device["product"].as_str().is_some_and(|product| product.starts_with(PRODUCT)) {
         bail!("{serial} is registered already and is not a simulated device\n  name other serials with --prefix");
     }
+    let Some(code) = code else { return Ok(device) };
     if device["presence"]["state"] == "online" {
         bail!("{serial} is online: another simulation is using it\n  name other serials with --prefix");
     }
-    let _: Value = client.post(&route.segment("rotate"), &json!({ "code": code }))?;
+    let _: Value = client.post(&route.segment("rotate"), &json!({ "code": code.as_str() }))?;
     Ok(device)
 }
 

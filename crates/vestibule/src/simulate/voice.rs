@@ -1,7 +1,7 @@
 //! Who reports: a device, or a child of one. What they report is the same.
 
 use serde_json::Value;
-use vestibule_device::{Child, Device, ReportError};
+use vestibule_device::{Child, Device, Receipt, ReportError};
 
 use super::profile::{Place, Reading};
 
@@ -20,14 +20,14 @@ impl Voice {
         }
     }
 
-    /// Reports an event, and waits for its acknowledgement.
-    pub(crate) async fn event(&self, place: Place, data: &Value) -> Result<(), ReportError> {
+    /// Reports an event, and waits until it is safe.
+    pub(crate) async fn event(&self, place: Place, data: &Value) -> Result<Receipt, ReportError> {
         let Place { resource, index, area, name } = place;
         let event = match self {
             Voice::Device(device) => device.event(resource, index, area, name),
             Voice::Child(child) => child.event(resource, index, area, name),
         };
-        event.report(data).await?.delivered().await
+        event.report(data).await
     }
 
     /// Reports what an attribute is, and waits for its acknowledgement.

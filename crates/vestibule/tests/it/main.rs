@@ -17,6 +17,7 @@ mod newcomer;
 mod operations;
 mod pass;
 mod queue;
+mod rounds;
 mod second_device;
 mod simulate;
 mod support;

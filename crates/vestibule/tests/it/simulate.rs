@@ -103,14 +103,14 @@ fn devices_with_caches_send_after_a_restart_what_they_could_not_before() {
     let caches = tempfile::tempdir().expect("a directory");
     let dir = caches.path().to_str().expect("UTF-8");
     let flags = "--devices 6 --profile mix --duration 6s --ramp 200ms --seed 13 --events-per-minute 300 --fault drop=600,reconnect=900";
-    let flags: Vec<&str> = flags.split_whitespace().chain(["--cache", dir]).collect();
+    let flags: Vec<&str> = flags.split_whitespace().chain(["--state", dir]).collect();
     let summary = simulate(&platform, &flags).finish().expect(0).json();
     let at = |pointer: &str| number(&summary, pointer);
     assert_eq!((&summary["ok"], &summary["problems"]), (&json!(true), &json!([])));
     assert!(at("/faults/reconnect") > 0 && at("/events/acknowledged") > 50, "{summary}");
     // What a device had reported when it stopped arrives after its next start: nobody waits for it any more.
     assert_eq!(at("/stored/events"), at("/events/acknowledged") + at("/stored/never_acknowledged"));
-    let directories = std::fs::read_dir(caches.path()).expect("a directory").count();
+    let directories = std::fs::read_dir(caches.path().join("events")).expect("a directory").count();
     assert_eq!(directories, 6, "each has one of its own");
     platform.assert_no_panic();
 }

@@ -77,6 +77,14 @@ impl Platform {
         Platform::launched(command)
     }
 
+    /// The same with a configuration file, which a restart reads again.
+    pub fn configured(file: &str) -> Platform {
+        let mut platform = Platform::prepared();
+        fs::write(platform.home.path().join("vestibule.toml"), file).expect("a configuration file");
+        platform.launch(vestibule());
+        platform
+    }
+
     /// The same under strace, which writes every change of a file to the trace, all bytes in hexadecimal. It runs
     /// without strace after a restart.
     pub fn traced(trace: &Path, variables: &[(&str, &str)]) -> Platform {
@@ -109,21 +117,26 @@ impl Platform {
     }
 
     fn launched(mut wrapper: Command) -> Platform {
-        static HOSTS: AtomicU8 = AtomicU8::new(0);
-        let [_, _, high, low] = std::process::id().to_be_bytes();
-        let host = Ipv4Addr::new(127, 1 + (high & 0x7f), low, 2 + HOSTS.fetch_add(1, Ordering::Relaxed));
-        let mut platform = Platform {
-            home: tempfile::tempdir().expect("a temporary directory"),
-            host,
-            child: None,
-            ready: Value::Null,
-            http: Http::nowhere(),
-        };
+        let mut platform = Platform::prepared();
         if wrapper.get_program() != BINARY {
             wrapper.arg(BINARY);
         }
         platform.launch(wrapper);
         platform
+    }
+
+    /// One that was never started.
+    fn prepared() -> Platform {
+        static HOSTS: AtomicU8 = AtomicU8::new(0);
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        let host = Ipv4Addr::new(127, 1 + (high & 0x7f), low, 2 + HOSTS.fetch_add(1, Ordering::Relaxed));
+        Platform {
+            home: tempfile::tempdir().expect("a temporary directory"),
+            host,
+            child: None,
+            ready: Value::Null,
+            http: Http::nowhere(),
+        }
     }
 
     /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), on the same data and the same addresses.
