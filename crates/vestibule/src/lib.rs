@@ -8,6 +8,7 @@ pub mod demo;
 mod descriptors;
 pub mod doctor;
 pub mod logging;
+mod memory;
 pub mod running;
 pub mod simulate;
 pub mod up;

@@ -118,7 +118,14 @@ impl Running {
             answer_timeout: config.http.request_timeout,
             ..ApiConfig::default()
         };
-        let api = Api::new(Arc::clone(&self.platform), api_config, Arc::new(move || render.render()));
+        // CPU, memory, threads and descriptors, under the names every exporter uses.
+        let process = metrics_process::Collector::default();
+        process.describe();
+        let render = move || {
+            process.collect();
+            render.render()
+        };
+        let api = Api::new(Arc::clone(&self.platform), api_config, Arc::new(render));
         let (stop, stopped) = oneshot::channel();
         self.stop_http = stop;
         self.http = tokio::spawn(vestibule_api::serve(listener, api, async move {

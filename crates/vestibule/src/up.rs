@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::descriptors::{self, TooFew};
+use crate::memory;
 use crate::running::Running;
 
 /// Threads for HTTP and SQL; devices have a thread for each core of their own.
@@ -32,6 +33,14 @@ pub fn run(config: Config, ready_file: Option<PathBuf>) -> anyhow::Result<()> {
             needed,
             most,
             "file descriptors are too few for full listeners; `vestibule admin doctor` says how to have more"
+        );
+    }
+    let wanted = memory::wanted(&config);
+    if let Some(available) = memory::available().filter(|available| *available < wanted) {
+        tracing::warn!(
+            wanted,
+            available,
+            "memory is too little for a full platform: it might be ended in the midst of work"
         );
     }
     let runtime = runtime()?;

@@ -6,17 +6,13 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{Finding, bytes};
 use crate::config::Config;
-use crate::descriptors;
+use crate::{descriptors, memory};
 
 /// As many connections as a listener asks the kernel to keep waiting.
 const BACKLOG: u64 = 4_096;
-/// What a platform needs besides its connections.
-const BASE_MEMORY: u64 = 256 << 20;
-/// What a connected device may need, with its twin.
-const DEVICE_MEMORY: u64 = 16 << 10;
 
 pub(super) fn examine(config: &Config, platform: Option<u32>) -> Vec<Finding> {
-    [Some(files(config, platform)), waiting(), memory(config)].into_iter().flatten().collect()
+    [Some(files(config, platform)), waiting(), room(config, platform)].into_iter().flatten().collect()
 }
 
 /// The platform raises its own limit as far as it may, so the hard one counts.
@@ -58,20 +54,25 @@ fn waiting() -> Option<Finding> {
     })
 }
 
-fn memory(config: &Config) -> Option<Finding> {
-    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let available = line.split_whitespace().next()?.parse::<u64>().ok()? << 10;
-    let devices = if config.das.legacy_listen.is_some() { config.das.max_connections as u64 } else { 0 };
-    let wanted = BASE_MEMORY + devices * DEVICE_MEMORY + config.store.queue_bytes as u64;
-    Some(match available < wanted {
+/// A running platform has taken its part already.
+fn room(config: &Config, platform: Option<u32>) -> Option<Finding> {
+    let taken = platform.and_then(resident).unwrap_or(0);
+    let (available, wanted) = (memory::available()?, memory::wanted(config));
+    Some(match available + taken < wanted {
         true => Finding::doubtful(
             "memory",
-            format!("{} available; full listeners may want {}", bytes(available), bytes(wanted)),
-            "give the machine more memory, or lower das.max_connections",
+            format!("{} available; a full platform may want {}", bytes(available + taken), bytes(wanted)),
+            "give machine or container more memory, or lower das.max_connections or store.queue_bytes",
         ),
         false => Finding::good("memory", format!("{} available", bytes(available))),
     })
+}
+
+/// Bytes of memory that another process has.
+fn resident(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 #[cfg(test)]
@@ -83,6 +84,8 @@ mod tests {
     fn what_this_process_may_have_is_known() {
         assert_eq!(limit_of(std::process::id()), getrlimit(Resource::Nofile).maximum);
         assert_eq!(limit_of(u32::MAX), None);
+        assert!(resident(std::process::id()).is_some_and(|bytes| bytes > 1 << 20));
+        assert_eq!(resident(u32::MAX), None);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
+
+use serde_json::json;
 
 use crate::listen::counted;
 use crate::support::{self, Listener, Load, Platform, Program, QoS, minted, until};
@@ -192,4 +195,92 @@ fn a_disk_that_cannot_be_written_is_told_at_the_start() {
     unshare.arg(home.path().join("data")).current_dir(home.path());
     let done = Program::of(unshare).finish().expect(1);
     assert!(done.stderr.contains("Read-only file system") && done.stderr.contains("data"), "{done:?}");
+}
+
+/// strace that has system calls of a running program fail, as long as it is attached.
+fn failing(platform: &Platform, calls: &str, error: &str) -> Program {
+    let trace = tempfile::NamedTempFile::new().expect("a file");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o"]).arg(trace.path()).args(["-e", &format!("trace={calls}")]);
+    strace.args(["-e", &format!("inject={calls}:error={error}"), "-p", &platform.pid().to_string()]);
+    let program = Program::of(strace);
+    until("strace at work", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", platform.pid())).expect("it runs");
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).expect("a line");
+        (tracer.trim() != "0").then_some(())
+    });
+    program
+}
+
+#[test]
+fn a_disk_that_turns_read_only_is_waited_for() {
+    let platform = Platform::start();
+    let load = Load::start(&platform, 3);
+    load.acknowledges(60);
+    let opened = platform.metric("vestibule_connections_total", &[("listener", "das_legacy")]);
+    let refused = || platform.metric("vestibule_journal_refused_total", &[("reason", "error")]);
+    let before = refused();
+    let strace = failing(&platform, "pwrite64,ftruncate,fallocate,fsync,fdatasync,unlink", "EROFS");
+    until("two commits that fail", || (refused() >= before + 2.0).then_some(()));
+    let acknowledged = load.acknowledged();
+    let ready = until("the end of readiness", || {
+        let ready = platform.http().get("/readyz");
+        (ready.status == 503).then_some(ready)
+    });
+    let problem = ready.body["problems"][0].as_str().expect("a sentence").to_owned();
+    assert!(problem.contains("journal cannot be written"), "{problem}");
+    assert_eq!(platform.http().text("/healthz"), "ok\n");
+    // The registry is on the same disk: it says so, and is read as before.
+    let serial = minted("SN");
+    let answer = platform.http().post("/v1/devices", &json!({ "serial": serial, "code": "ABCDEF" }));
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert_eq!(platform.http().get("/v1/devices").status, 200);
+    assert_eq!(platform.http().get(&format!("/v1/devices/{serial}")).status, 404, "what was refused is not there");
+    assert_eq!(load.acknowledged(), acknowledged, "acknowledged without a disk");
+
+    strace.terminate();
+    strace.finish();
+    load.acknowledges(60);
+    until("readiness", || (platform.http().get("/readyz").status == 200).then_some(()));
+    platform.add(&serial, "ABCDEF");
+    let now = platform.metric("vestibule_connections_total", &[("listener", "das_legacy")]);
+    assert_eq!(now, opened, "connections were held");
+    let sent = load.finish();
+    let stored = counted(&platform);
+    assert!(stored.len() == sent.len() && stored.values().all(|&count| count == 1), "each is stored once");
+    platform.assert_no_panic();
+}
+
+#[test]
+fn a_platform_that_gets_no_memory_ends_and_has_lost_nothing() {
+    let mut platform = Platform::start();
+    let load = Load::start(&platform, 3);
+    load.acknowledges(60);
+    assert!(platform.metric("process_resident_memory_bytes", &[]) > 1e6);
+    // From now on the kernel gives it nothing more.
+    let pid = platform.pid().to_string();
+    let status = Command::new("prlimit").args(["--pid", &pid, "--data=1"]).status();
+    assert!(status.expect("prlimit of util-linux").success());
+    // Strangers take what it has left, until it ends.
+    let mut strangers = Vec::new();
+    let ended = until("its end", || {
+        let mut head = b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: ".to_vec();
+        head.resize(7_000, b'x');
+        strangers.extend(TcpStream::connect(platform.address(Listener::Http)).and_then(|mut stranger| {
+            stranger.write_all(&head)?;
+            Ok(stranger)
+        }));
+        platform.ended()
+    });
+    assert_eq!(ended.signal(), Some(6), "{ended}");
+    let acknowledged = load.acknowledged();
+    assert!(platform.log().contains("memory allocation of"), "it says why");
+    platform.restart();
+    let stored = counted(&platform);
+    let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains_key(*id)).collect();
+    assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
+    load.acknowledges(20);
+    let sent = load.finish();
+    let stored = counted(&platform);
+    assert!(stored.len() == sent.len() && stored.values().all(|&count| count == 1), "each is stored once");
 }

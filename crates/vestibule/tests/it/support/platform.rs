@@ -203,6 +203,13 @@ impl Platform {
         self.child.take().expect("it runs").wait().expect("a child");
     }
 
+    /// How it has ended by itself, once it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut().expect("it ran").try_wait().expect("a child")?;
+        self.child = None;
+        Some(status)
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
         // An error says that it has ended by itself, which whoever waits for it finds out.
