@@ -6,6 +6,7 @@ mod grant;
 mod link;
 mod login;
 mod own;
+mod proofs;
 mod uplink;
 
 use std::net::IpAddr;
@@ -24,13 +25,13 @@ use vestibule_broker::{
 use vestibule_platform::{Connection, ConnectionId, Device, DeviceId, DeviceLink, Platform};
 
 use crate::brake::Brake;
-use crate::budget::Budget;
 use crate::explain;
 use crate::key_state::{KeyState, KeyStates};
 
-use children::{Children, proof_budget};
+use children::Children;
 use grant::Channel;
 use link::OsapLink;
+use proofs::Proofs;
 
 /// The suite of every session at a legacy listener.
 const SUITE: Suite = Suite::Legacy;
@@ -43,8 +44,8 @@ pub struct Das {
     brake: Brake,
     keys: KeyStates,
     time: Option<Ntp>,
-    /// Of hubs, for proofs of children.
-    proofs: Budget<DeviceId>,
+    /// Of hubs.
+    proofs: Proofs,
 }
 
 /// The limits of a listener for legacy devices.
@@ -94,7 +95,7 @@ impl Das {
             brake: Brake::default(),
             keys: KeyStates::default(),
             time,
-            proofs: proof_budget(),
+            proofs: Proofs::default(),
         });
         das.runtime.spawn(forget_removed(Arc::downgrade(&das), changes));
         das

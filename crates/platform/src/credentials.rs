@@ -1,8 +1,9 @@
 //! A device's secrets: read once, kept in memory while it comes in, changed under a lock of the device's own.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use vestibule_store::{Credentials, SealedCode, Secret, StoreError};
+use vestibule_store::{Control, Credentials, DeviceId, SealedCode, Secret, StoreError};
 
 use crate::device::Device;
 use crate::platform::{Platform, to_the_end};
@@ -26,6 +27,33 @@ pub(crate) enum Held {
     New(SealedCode),
     /// All of them, as the store has them.
     Read(Arc<Secrets>),
+}
+
+/// Whether the store answers, asked for by many at once: one question is under way at any time, and who comes while it is
+/// shares the next one. So strangers who have it asked cannot crowd out devices.
+#[derive(Default)]
+pub(crate) struct Answering(tokio::sync::Mutex<Option<Asked>>);
+
+struct Asked {
+    begun: Instant,
+    answered: bool,
+}
+
+impl Answering {
+    async fn ask(&self, control: &Control) -> bool {
+        let came = Instant::now();
+        let mut last = self.0.lock().await;
+        match &*last {
+            Some(asked) if asked.begun >= came => asked.answered,
+            _ => {
+                let begun = Instant::now();
+                // Nobody's: no device has this id.
+                let answered = control.secrets(DeviceId::mint()).await.is_ok();
+                *last = Some(Asked { begun, answered });
+                answered
+            }
+        }
+    }
 }
 
 /// Why credentials were not changed.
@@ -54,6 +82,13 @@ impl Platform {
         let mut held = device.secrets.lock().await;
         *held = Held::Stored;
         self.load_secrets(device, &mut held).await
+    }
+
+    /// Whether the secrets of a device could be read now. It is asked on behalf of serials that nobody has registered and of
+    /// devices whose secrets are in memory: while the store is down they get the answer of one that has to be read, or the
+    /// answers tell who exists (osap-wire 13.2.3).
+    pub async fn store_answers(&self) -> bool {
+        self.answering().ask(self.control()).await
     }
 
     /// Changes the device's credentials: `change` gets the present ones and returns the new ones. Changes of one

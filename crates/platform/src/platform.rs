@@ -12,6 +12,7 @@ use vestibule_store::{Control, Journal, Store, StoreError};
 use crate::audit::Misdeeds;
 use crate::clock::Clock;
 use crate::config::PlatformConfig;
+use crate::credentials::Answering;
 use crate::device::Device;
 use crate::notebook::Notebook;
 use crate::once::Running;
@@ -61,6 +62,7 @@ pub struct Platform {
     misdeeds: Misdeeds,
     queues: Queues,
     running_keys: Running,
+    answering: Answering,
     /// Held by who makes a device the child of another, or takes it from there.
     adoptions: Arc<tokio::sync::Mutex<()>>,
     runtime: Handle,
@@ -107,6 +109,7 @@ impl Platform {
             misdeeds: Misdeeds::default(),
             queues,
             running_keys: Running::default(),
+            answering: Answering::default(),
             adoptions: Arc::default(),
             runtime: Handle::current(),
             keepers,
@@ -159,6 +162,10 @@ impl Platform {
 
     pub(crate) fn running_keys(&self) -> &Running {
         &self.running_keys
+    }
+
+    pub(crate) fn answering(&self) -> &Answering {
+        &self.answering
     }
 
     pub(crate) fn queues(&self) -> &Queues {

@@ -4,36 +4,37 @@
 //! child by a proof of its code, or because somebody registered it so.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use osap::das::command::Command;
 use osap::das::hub::{ChildAuth, ChildProof, ChildVerdict, Children as ChildList, MAX_CHILDREN, Online};
 use osap::id::Serial;
 use osap::key::Code;
 use serde_json::json;
+use tokio::time::Instant;
 use vestibule_platform::{
-    Connection, ConnectionId, Device, DeviceId, DeviceLink, Directive, NotSent, Operate, PassMessage, Platform,
-    SetAttribute,
+    ChildRefused, Connection, ConnectionId, Device, DeviceId, DeviceLink, Directive, NotSent, Operate, PassMessage,
+    Platform, Secret, SetAttribute,
 };
 
 use super::link::OsapLink;
 use super::uplink::send_pending;
 use super::{Das, DasSession, Grant, SUITE, Speaker};
-use crate::budget::Budget;
 use crate::explain;
 
-/// Proofs of one hub that are looked at at the same time: it proves all its children at once when it comes in, and one
-/// that is dropped is not heard of again for half a minute.
-const PROOFS: usize = MAX_CHILDREN;
-const HOUR: i64 = 60 * 60 * 1_000;
+/// Proofs of one hub that are looked at or answered at the same time: it proves all its children at once when it comes in,
+/// and one that is dropped is not heard of again for half a minute.
+const PROOFS: usize = 2 * MAX_CHILDREN;
 
-/// How often a hub may fail to prove a device in an hour: codes are short, and each answer tells whether one was right
-/// (13.2.3). It does not count for devices that are its children already, so that nobody loses what he has, nor for
-/// serials that nobody has registered, which have no code.
-pub(super) fn proof_budget() -> Budget<DeviceId> {
-    Budget::new("hub_proofs", 20, HOUR)
-}
+/// How often it is tried to tell a hub what became of a child, a [`REFUSAL_PACE`] apart.
+const TELLING: usize = 100;
+
+/// A proof is refused no sooner than this after it came, as a code is at the LBS: what is read of a known serial from the
+/// disk, and not of an unknown one, does not show (13.2.3).
+const REFUSAL_PACE: Duration = Duration::from_millis(25);
 
 /// A proof that is looked at; over when dropped.
 struct Proving(Arc<AtomicUsize>);
@@ -247,35 +248,62 @@ impl Das {
         let (line, peer) = (Arc::clone(&session.own.line), session.own.peer());
         let (serial, proof) = (auth.serial.to_string(), auth.proof.clone());
         self.runtime.spawn(async move {
-            let (platform, now) = (&das.platform, das.platform.clock().now_ms());
-            let proves = |code: &vestibule_platform::Secret| {
-                let expected = Code::new(code.expose()).ok().zip(Serial::new(&serial).ok());
-                expected.is_some_and(|(code, serial)| ChildProof::new(&code, &serial) == proof)
-            };
-            let may_be_guessed = |child: Arc<Device>| child.parent() != Some(hub.id);
-            let costs = platform.device_by_serial(&serial).is_some_and(may_be_guessed);
-            let admitted = match !costs || das.proofs.take(&hub.id, now) {
-                true => platform.admit_child(&hub, &serial, proves).await.map_err(|refused| refused.as_str()),
-                false => Err("child_guessed"),
-            };
-            if let Err(reason) = admitted {
-                platform.fact(&hub, explain::child_refused(reason, peer));
+            let came = Instant::now();
+            let accepted = das.judge_proof(&hub, &serial, &proof, peer).await;
+            if accepted == Some(false) {
+                tokio::time::sleep_until(came + REFUSAL_PACE).await;
             }
-            if costs && !matches!(admitted, Err("child_unproven" | "child_guessed")) {
-                das.proofs.give_back(&hub.id, now);
-            }
-            // A hub forgets a child that it is told is none (10.6). So it is told nothing of one that an operator may let
-            // in again, that the store could not be asked about, or that was not looked at: it asks again.
-            if !matches!(admitted, Err("child_unavailable" | "child_disabled" | "child_guessed")) {
-                let verdict = ChildVerdict { serial: serial.as_str().into(), accepted: admitted.is_ok() };
-                let mut body = Vec::new();
-                let written = verdict.write(&mut body).is_ok();
-                if !written || line.command(Command::ChildVerdict, Some(seq), &body).is_err() {
-                    tracing::debug!(hub = %hub.serial, "a hub is not told what became of its child");
-                }
+            if let Some(accepted) = accepted {
+                tell_verdict(&line, seq, &ChildVerdict { serial: serial.as_str().into(), accepted }).await;
             }
             drop(proving);
         });
+    }
+
+    /// What a hub is told of a proof; `None` when it is told nothing.
+    ///
+    /// A serial that nobody has registered, a wrong code, a device that is disabled and one that is in another place get the
+    /// same answer, after the same time and at the same cost, and none of them gets one once the hub has failed too often
+    /// ([`Proofs`](super::proofs::Proofs)) or while the store is down (13.2.3). A hub forgets a child that it is told is
+    /// none (10.6): so it is told nothing either of one that is its own and disabled, which an operator may let in again.
+    async fn judge_proof(
+        &self,
+        hub: &Arc<Device>,
+        serial: &str,
+        proof: &ChildProof,
+        peer: Option<IpAddr>,
+    ) -> Option<bool> {
+        let platform = &self.platform;
+        let device = platform.device_by_serial(serial);
+        let told = |result: &'static str, accepted| {
+            metrics::counter!("vestibule_hub_proofs_total", "result" => result).increment(1);
+            if accepted != Some(true) {
+                platform.fact(hub, explain::child_refused(result, peer));
+            }
+            accepted
+        };
+        let Some(attempt) = self.proofs.begin(hub, serial, device.as_deref(), platform.clock().now_ms()) else {
+            return told("child_guessed", None);
+        };
+        let is_own = device.is_some_and(|device| device.parent() == Some(hub.id));
+        let proves = |code: &Secret| {
+            let expected = Code::new(code.expose()).ok().zip(Serial::new(serial).ok());
+            expected.is_some_and(|(code, serial)| ChildProof::new(&code, &serial) == *proof)
+        };
+        let refused = match platform.admit_child(hub, serial, proves).await {
+            Ok(_) => return told("ok", Some(true)),
+            Err(refused) => refused,
+        };
+        match refused {
+            ChildRefused::Store(_) => told(refused.as_str(), None),
+            ChildRefused::Disabled if is_own => told(refused.as_str(), None),
+            // What was not read now did not show that the store is down.
+            _ if !platform.store_answers().await => told("child_unavailable", None),
+            _ => {
+                attempt.failed();
+                told(refused.as_str(), Some(false))
+            }
+        }
     }
 
     /// A message for a sub-device that the hub may not speak for.
@@ -289,6 +317,22 @@ impl Das {
             child.speaker.line.delivered(packet_id);
         }
     }
+}
+
+/// Tells a hub what became of its child. One that proves all of them at once has more answers to come than it may have
+/// unacknowledged messages: they wait for each other, or it would hear of the rest when it asks again.
+async fn tell_verdict(line: &OsapLink, seq: u64, verdict: &ChildVerdict<'_>) {
+    let mut body = Vec::new();
+    if verdict.write(&mut body).is_err() {
+        return;
+    }
+    for _ in 0..TELLING {
+        match line.command(Command::ChildVerdict, Some(seq), &body) {
+            Err(NotSent::Busy) => tokio::time::sleep(REFUSAL_PACE).await,
+            _ => return,
+        }
+    }
+    metrics::counter!("vestibule_hub_verdicts_lost_total").increment(1);
 }
 
 fn may_speak_for(hub: &Device, child: &Device) -> bool {

@@ -1,7 +1,8 @@
 //! Hubs and the devices behind them (osap-wire 10.6, 13.2.7).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use osap::das::envelope::MsgType;
 use osap::das::hub::ChildProof;
@@ -28,15 +29,42 @@ impl Logged {
         self.child().presence().state == state
     }
 
+    /// Shows the proof of a child.
+    #[track_caller]
+    fn show(&mut self, id: u16, serial: &str, proof: &str) {
+        let body = format!(r#"{{"childserial":"{serial}","childverifycode":"{proof}","devAccessMode":0}}"#);
+        self.reply("/7002/16", id, id.into(), body.as_bytes());
+    }
+
+    /// So many proofs are over for this reason, and of none of them was the hub told anything: the next message to it is the
+    /// answer to what it tells now.
+    #[track_caller]
+    fn is_told_nothing(&mut self, id: u16, reason: &str, count: u32) {
+        let hub = self.site.device();
+        let over = || hub.facts().iter().filter(|fact| fact.reason == reason).map(|fact| fact.count).sum::<u32>();
+        eventually(reason, || over() == count);
+        self.tell(3, id, "[]");
+        assert_eq!(self.arrived().topic, "/SN0000001/7002/4");
+    }
+
     /// Proves a child, and gives the result the hub is told.
     #[track_caller]
     fn prove(&mut self, id: u16, serial: &str, proof: &str) -> String {
-        let body = format!(r#"{{"childserial":"{serial}","childverifycode":"{proof}","devAccessMode":0}}"#);
-        self.reply("/7002/16", id, id.into(), body.as_bytes());
+        self.show(id, serial, proof);
         let verdict = self.arrived();
         assert_eq!((&*verdict.topic, &*verdict.version), ("/SN0000001/7002/17", "V2.0.0"));
         assert_eq!((verdict.seq, verdict.msg_type), (id.into(), Some(MsgType::Response)));
         verdict.body
+    }
+
+    /// The next messages to the hub, in no order.
+    #[track_caller]
+    fn answers(&mut self, count: usize) -> BTreeSet<String> {
+        eprintln!(
+            "{:?}",
+            self.site.device().facts().iter().map(|f| (f.reason.to_string(), f.count)).collect::<Vec<_>>()
+        );
+        (0..count).map(|_| self.arrived().body).collect()
     }
 
     #[track_caller]
@@ -49,6 +77,14 @@ impl Logged {
         let topic = format!("/iot/SN0000001/{CHILD}/0-Lamp/model/event/report/Alarm/Smoke");
         self.reply(&topic, id, id.into(), br#"{"level":1}"#);
     }
+}
+
+fn accepted(serial: &str) -> String {
+    format!(r#"{{"childserial":"{serial}","result":0}}"#)
+}
+
+fn refused(serial: &str) -> String {
+    format!(r#"{{"childserial":"{serial}","result":1}}"#)
 }
 
 fn hub() -> Logged {
@@ -66,7 +102,7 @@ fn list(connected: u8) -> String {
 #[test]
 fn osap_10_6_a_hub_proves_a_child_tells_of_it_and_speaks_for_it() {
     let mut it = hub();
-    assert_eq!(it.prove(1, CHILD, &proof(CODE, CHILD)), format!(r#"{{"childserial":"{CHILD}","result":0}}"#));
+    assert_eq!(it.prove(1, CHILD, &proof(CODE, CHILD)), accepted(CHILD));
     assert!(it.child_is(PresenceState::NeverSeen), "proven, and not there yet");
     it.tell(1, 2, &list(1));
     assert_eq!(it.arrived().topic, "/SN0000001/7002/2");
@@ -119,7 +155,6 @@ fn osap_13_2_7_a_hub_speaks_for_nobody_but_its_children() {
     it.child_event(1);
     it.site.expect_fact("unknown_child");
     assert!(it.site.events().is_empty());
-    let refused = |serial: &str| format!(r#"{{"childserial":"{serial}","result":1}}"#);
     assert_eq!(it.prove(2, CHILD, &proof("WRONGC", CHILD)), refused(CHILD));
     assert_eq!(it.prove(3, "NOBODY", &proof(CODE, "NOBODY")), refused("NOBODY"));
     it.site.expect_fact("child_unproven");
@@ -182,25 +217,118 @@ fn a_hub_with_more_children_than_it_may_have_is_held_to_64() {
 fn osap_13_2_3_a_hub_cannot_guess_the_code_of_a_device_also_not_all_at_once() {
     const OTHER: &str = "SUB000002";
     let mut it = hub();
-    it.site.add(OTHER);
+    let other = it.site.add(OTHER);
     it.prove(1, CHILD, &proof(CODE, CHILD));
-    let body =
-        format!(r#"{{"childserial":"{OTHER}","childverifycode":"{}","devAccessMode":0}}"#, proof("WRONGC", OTHER));
     for n in 2..32 {
-        it.reply("/7002/16", n, n.into(), body.as_bytes());
+        it.show(n, OTHER, &proof("WRONGC", OTHER));
     }
-    let refused = format!(r#"{{"childserial":"{OTHER}","result":1}}"#);
-    for _ in 0..20 {
-        assert_eq!(it.arrived().body, refused);
+    for _ in 0..5 {
+        assert_eq!(it.arrived().body, refused(OTHER));
     }
     it.site.expect_fact("child_guessed");
-    let body = format!(r#"{{"childserial":"{OTHER}","childverifycode":"{}","devAccessMode":0}}"#, proof(CODE, OTHER));
-    it.reply("/7002/16", 32, 32, body.as_bytes());
+    it.show(32, OTHER, &proof(CODE, OTHER));
     // The next messages to the hub are the answers to its next ones: nothing is said of what is not looked at.
-    assert_eq!(it.prove(33, "NOBODY", &proof(CODE, "NOBODY")), r#"{"childserial":"NOBODY","result":1}"#);
-    let accepted = format!(r#"{{"childserial":"{CHILD}","result":0}}"#);
-    assert_eq!(it.prove(34, CHILD, &proof(CODE, CHILD)), accepted, "what it has it does not lose");
-    assert_eq!(it.site.platform.device_by_serial(OTHER).expect("registered").parent(), None);
+    assert_eq!(it.prove(33, "NOBODY", &proof(CODE, "NOBODY")), refused("NOBODY"));
+    assert_eq!(it.prove(34, CHILD, &proof(CODE, CHILD)), accepted(CHILD), "what it has it does not lose");
+    assert_eq!(other.parent(), None);
+    // What an operator does for a device gives it a fresh budget.
+    for disabled in [true, false] {
+        it.site.block_on(it.site.platform.set_disabled(&other, disabled, &Caller::program())).expect("stored");
+    }
+    assert_eq!(it.prove(35, OTHER, &proof(CODE, OTHER)), accepted(OTHER));
+}
+
+/// Each that is no child of the hub: nobody has registered it, its code is another one, it is disabled, it is another hub's.
+/// The last two are shown with the right code.
+fn strangers(it: &Logged) -> [(&'static str, String); 4] {
+    let [_wrong, disabled, foreign] = ["SUB000002", "SUB000003", "SUB000004"].map(|serial| it.site.add(serial));
+    let by = &Caller::program();
+    it.site.block_on(it.site.platform.set_disabled(&disabled, true, by)).expect("stored");
+    let other_hub = it.site.add("HUB000002");
+    let code = Code::new(CODE).expect("a code");
+    let proves = |known: &vestibule_platform::Secret| known.expose() == code.as_bytes();
+    it.site.block_on(it.site.platform.admit_child(&other_hub, &foreign.serial, proves)).expect("adopted");
+    [("SUB000001", CODE), ("SUB000002", "WRONGC"), ("SUB000003", CODE), ("SUB000004", CODE)]
+        .map(|(serial, code)| (serial, proof(code, serial)))
+}
+
+#[test]
+fn osap_13_2_3_no_answer_and_no_silence_tells_a_hub_which_serials_exist() {
+    const PACE: Duration = Duration::from_millis(25);
+    let mut it = logged_in();
+    let strangers = strangers(&it);
+    let mut id = 0;
+    for (serial, proof) in &strangers {
+        for _ in 0..5 {
+            id += 1;
+            let begun = Instant::now();
+            assert_eq!(it.prove(id, serial, proof), refused(serial));
+            assert!(begun.elapsed() >= PACE, "{serial} had its answer too soon");
+        }
+        // From now on there is none.
+        it.show(id + 1, serial, proof);
+        id += 1;
+    }
+    // What the hub has left is spent by serials that do not exist.
+    let left = 64 * 6 - 4 * 5;
+    for batch in 0..left / 52 {
+        let nobodies: Vec<String> = (0..52).map(|n| format!("NO{}", 100 * batch + n)).collect();
+        for nobody in &nobodies {
+            id += 1;
+            it.show(id, nobody, &proof(CODE, nobody));
+        }
+        assert_eq!(it.answers(52), nobodies.iter().map(|nobody| refused(nobody)).collect());
+    }
+    let later = it.site.add("SUB000005");
+    for (serial, proof) in strangers.iter().cloned().chain([("NO", proof(CODE, "NO")), (CHILD, proof(CODE, CHILD))]) {
+        id += 1;
+        it.show(id, serial, &proof);
+    }
+    id += 1;
+    it.show(id, &later.serial, &proof(CODE, &later.serial));
+    it.is_told_nothing(id + 1, "child_guessed", 4 + 7);
+    // An hour later it is looked at again.
+    it.site.clock.advance(Duration::from_secs(3_600 + 400));
+    assert_eq!(it.prove(id + 2, &later.serial, &proof(CODE, &later.serial)), accepted(&later.serial));
+}
+
+#[test]
+fn osap_13_2_3_a_hub_that_came_before_its_children_were_registered_brings_them_once_they_are() {
+    let mut it = logged_in();
+    let children: Vec<String> = (0..64).map(|n| format!("SUB{n:06}")).collect();
+    let show_all = |it: &mut Logged, round: u16| {
+        for (n, child) in (1..).zip(&children) {
+            it.show(100 * round + n, child, &proof(CODE, child));
+        }
+    };
+    for round in 0..5 {
+        show_all(&mut it, round);
+        assert_eq!(it.answers(64), children.iter().map(|child| refused(child)).collect());
+    }
+    // It asks on, and hears nothing.
+    show_all(&mut it, 5);
+    it.is_told_nothing(599, "child_guessed", 64);
+    for child in &children {
+        it.site.add(child);
+    }
+    show_all(&mut it, 6);
+    assert_eq!(it.answers(64), children.iter().map(|child| accepted(child)).collect());
+    assert_eq!(it.site.platform.children(&it.site.device()).len(), 64);
+}
+
+/// While the store is down nobody is told anything, whether he would have to be read, is in memory, or does not exist.
+#[test]
+fn osap_13_2_3_a_hub_is_not_told_who_exists_while_the_store_is_down() {
+    let mut it = logged_in();
+    let strangers = strangers(&it);
+    let read = it.site.add("SUB000005");
+    it.site.block_on(it.site.platform.secrets(&read)).expect("readable");
+    it.site.break_store();
+    for (id, (serial, proof)) in (1..).zip(&strangers) {
+        it.show(id, serial, proof);
+    }
+    it.show(5, &read.serial, &proof("WRONGC", &read.serial));
+    it.is_told_nothing(6, "child_unavailable", 5);
 }
 
 #[test]
@@ -218,14 +346,17 @@ fn a_child_that_is_registered_anew_is_heard_without_a_new_connection() {
 }
 
 #[test]
-fn a_hub_is_told_nothing_of_a_child_that_may_be_let_in_again() {
+fn a_hub_is_told_nothing_of_a_child_of_its_own_that_may_be_let_in_again() {
     let mut it = hub();
-    it.site.block_on(it.site.platform.set_disabled(&it.child(), true, &Caller::program())).expect("stored");
-    let body = format!(r#"{{"childserial":"{CHILD}","childverifycode":"{}","devAccessMode":0}}"#, proof(CODE, CHILD));
-    it.reply("/7002/16", 1, 1, body.as_bytes());
-    it.site.expect_fact("child_disabled");
-    // The next message to the hub is the answer to the next one of its own.
-    assert_eq!(it.prove(2, "NOBODY", &proof(CODE, "NOBODY")), r#"{"childserial":"NOBODY","result":1}"#);
+    it.prove(1, CHILD, &proof(CODE, CHILD));
+    for disabled in [true, false] {
+        it.site.block_on(it.site.platform.set_disabled(&it.child(), disabled, &Caller::program())).expect("stored");
+        if disabled {
+            it.show(2, CHILD, &proof(CODE, CHILD));
+            it.is_told_nothing(3, "child_disabled", 1);
+        }
+    }
+    assert_eq!(it.prove(4, CHILD, &proof(CODE, CHILD)), accepted(CHILD));
 }
 
 #[test]
@@ -239,5 +370,5 @@ fn a_child_that_comes_in_by_itself_leaves_its_hub() {
     it.child_event(3);
     it.site.expect_fact("unknown_child");
     assert!(mqtt.is_alive(), "the hub does not get in its way");
-    assert_eq!(it.prove(4, CHILD, &proof(CODE, CHILD)), format!(r#"{{"childserial":"{CHILD}","result":1}}"#));
+    assert_eq!(it.prove(4, CHILD, &proof(CODE, CHILD)), refused(CHILD));
 }

@@ -160,6 +160,11 @@ impl Site {
         self.block_on(self.control.put_credentials(device.id, credentials.clone())).expect("written");
     }
 
+    /// Takes the store away under the platform: what is read from it or written to it fails from now on.
+    pub fn break_store(&self) {
+        self.block_on(self.platform.close());
+    }
+
     /// Everything that is stored, newest first.
     pub fn events(&self) -> Vec<Arc<Record>> {
         let query = EventQuery { limit: 100, ..EventQuery::default() };
