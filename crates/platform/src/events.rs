@@ -107,6 +107,33 @@ impl Platform {
         if report.id.is_some_and(|id| id.is_empty() || id.len() > MAX_EVENT_ID) {
             return Err(ReportError::BadEventId);
         }
+        if report.kind != RecordKind::Attribute {
+            return Ok(self.journal().append(self.record(device, &report)));
+        }
+        if report.data.len() > MAX_VALUE {
+            return Err(ReportError::TooLarge);
+        }
+        // Before anything is copied or parsed again: a device that reports without end what there is no room for costs little
+        // more than the bytes it sends.
+        if device.twin.lock().as_ref().is_some_and(|twin| !twin.may_take(&report.path, report.data.len())) {
+            return Err(ReportError::TooManyAttributes);
+        }
+        let value = RawValue::from_string(report.data.to_owned()).map_err(|_| ReportError::NotJson)?;
+        let record = self.record(device, &report);
+        let (time, received) = (record.time, record.received);
+        let mut twin = device.twin.lock();
+        let twin = twin.get_or_insert_default();
+        if !twin.has_room_for(&report.path, report.data.len()) {
+            return Err(ReportError::TooManyAttributes);
+        }
+        self.twins().note(device);
+        let position = self.journal().append(record);
+        twin.report(&report.path, position, value, time, received);
+        Ok(position)
+    }
+
+    /// A report as it is kept, with both times.
+    fn record(&self, device: &Device, report: &Report<'_>) -> Record {
         let received = self.clock().now_ms();
         let mut flags = Flags::default();
         match report.time {
@@ -117,35 +144,18 @@ impl Platform {
         if report.id.is_none() && report.kind == RecordKind::Event {
             flags |= Flags::AT_LEAST_ONCE;
         }
-        let time = report.time.unwrap_or(received);
-        let record = Record {
+        Record {
             position: Position::START,
             device: device.id,
             serial: Arc::clone(&device.serial),
             kind: report.kind,
             path: Arc::clone(&report.path),
             id: report.id.map(Into::into),
-            time,
+            time: report.time.unwrap_or(received),
             received,
             flags,
             data: report.data.into(),
-        };
-        if report.kind != RecordKind::Attribute {
-            return Ok(self.journal().append(record));
         }
-        let value = RawValue::from_string(report.data.to_owned()).map_err(|_| ReportError::NotJson)?;
-        if report.data.len() > MAX_VALUE {
-            return Err(ReportError::TooLarge);
-        }
-        let mut twin = device.twin.lock();
-        let twin = twin.get_or_insert_default();
-        if !twin.has_room_for(&report.path, report.data.len()) {
-            return Err(ReportError::TooManyAttributes);
-        }
-        self.twins().note(device);
-        let position = self.journal().append(record);
-        twin.report(&report.path, position, value, time, received);
-        Ok(position)
     }
 
     /// Stored events, newest first.

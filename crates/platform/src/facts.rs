@@ -134,7 +134,10 @@ impl Facts {
             }
         }
         if !fact.ok {
-            self.last_failure = Some(Box::new(fact));
+            match &mut self.last_failure {
+                Some(last) => **last = fact,
+                none => *none = Some(Box::new(fact)),
+            }
         }
     }
 

@@ -140,6 +140,11 @@ impl Twin {
         self.leaves.get_mut(path)
     }
 
+    /// Whether there would be room for a value of this length.
+    pub(crate) fn may_take(&self, path: &Arc<DevicePath>, len: usize) -> bool {
+        self.bytes + len <= MAX_BYTES && (self.leaves.len() < MAX_LEAVES || self.leaves.contains_key(path))
+    }
+
     /// Whether a value of this length can be taken; a leaf it needs has its place then.
     pub(crate) fn has_room_for(&mut self, path: &Arc<DevicePath>, len: usize) -> bool {
         self.bytes + len <= MAX_BYTES && self.leaf(path).is_some()
@@ -415,6 +420,11 @@ mod tests {
             assert!(twin.has_room_for(&path(&n.to_string()), 1));
         }
         assert!(!twin.has_room_for(&path("more"), 1) && twin.has_room_for(&path("7"), 1));
+        assert!(
+            !twin.may_take(&path("more"), 1)
+                && twin.may_take(&path("7"), 1)
+                && !twin.may_take(&path("7"), MAX_BYTES + 1)
+        );
         assert_eq!(twin.all().len(), 0, "places without a value do not show");
         twin.report(&path("7"), Position::new(1), raw("1"), 0, 0);
         assert_eq!(twin.all().len(), 1);
