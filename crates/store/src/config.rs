@@ -1,11 +1,18 @@
 //! How a store is opened.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where the store takes the time from: Unix milliseconds.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// How the pages of the journal's files are read where the store looks at them itself: from the file of this path into the
+/// bytes, from this offset on, like `pread`.
+pub type ReadAt = Arc<dyn Fn(&Path, &File, &mut [u8], u64) -> io::Result<usize> + Send + Sync>;
 
 /// The configuration of a store; [`StoreConfig::new`] has the defaults.
 #[derive(Clone)]
@@ -37,6 +44,8 @@ pub struct StoreConfig {
     pub now: Clock,
     /// Milliseconds that have passed since some moment, which no clock that is set changes: what ages records.
     pub elapsed: Clock,
+    /// The disk.
+    pub read_at: ReadAt,
 }
 
 impl StoreConfig {
@@ -56,8 +65,14 @@ impl StoreConfig {
             tail_records: 4_096,
             now: Arc::new(system_now),
             elapsed: Arc::new(move || i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX)),
+            read_at: read_at(),
         }
     }
+}
+
+/// The disk as it is.
+pub(crate) fn read_at() -> ReadAt {
+    Arc::new(|_, file, bytes, offset| file.read_at(bytes, offset))
 }
 
 /// The system's clock as Unix milliseconds; a clock before 1970 reads as 1970.

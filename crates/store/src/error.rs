@@ -124,8 +124,8 @@ pub enum StoreError {
     /// A stored value is not one this release writes.
     #[error("a stored {0} cannot be understood")]
     Corrupt(&'static str),
-    /// A segment of the journal is damaged, and what is readable of it cannot be written elsewhere now.
-    #[error("the journal segment {} is damaged and cannot be set aside now", file.display())]
+    /// A segment of the journal is damaged or cannot be read, and what is readable of it cannot be written elsewhere now.
+    #[error("the journal segment {} is damaged or cannot be read, and cannot be set aside now", file.display())]
     Damaged {
         /// The segment.
         file: PathBuf,

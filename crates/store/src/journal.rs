@@ -4,6 +4,7 @@ mod active;
 mod age;
 mod checksum;
 mod damage;
+mod disk;
 mod examine;
 mod filter;
 mod format;
@@ -205,7 +206,7 @@ impl Journal {
 async fn check_seals(reader: SegmentReader) {
     for segment in reader.list().into_iter().rev() {
         let begun = Instant::now();
-        if !reader.is_as_sealed(&segment).await && reader.doubt(&segment).await.is_err() {
+        if !reader.is_as_sealed(&segment).await && matches!(reader.doubt(&segment).await, Err(StoreError::Closed)) {
             return;
         }
         sleep(begun.elapsed().saturating_mul(3)).await;

@@ -38,7 +38,9 @@
 //! One that is not sealed is gone through page by page, with its log, at every start. What is not as it was written is
 //! reported once with file and offset ([`Journal::damage`]); its files are moved to `journal/damaged/<name>`, and every row
 //! that is readable goes into a new file in its place, whatever led to it: lost are the rows of damaged pages, and what the
-//! log had from a damaged frame on unless its rows are readable there. Salvaging keeps commits waiting; new events go into a
+//! log had from a damaged frame on unless its rows are readable there. A page that the disk refuses to read is a damaged one,
+//! when it is still refused after the rest was written; a disk that refuses everything is an error, and nothing is set aside.
+//! Salvaging keeps commits waiting; new events go into a
 //! new segment then. How far the journal went is written down beside the segments (`journal/MARK`), so that one that lost its
 //! end is recognised and no position is given twice.
 //!
@@ -80,7 +82,7 @@ mod secret;
 mod store;
 
 pub use backup::{Backup, BackupError, BackupPlan, back_up, restore};
-pub use config::{Clock, StoreConfig};
+pub use config::{Clock, ReadAt, StoreConfig};
 pub use control::{
     AuditQuery, AuditRow, Begun, Control, Credential, Credentials, DeviceRow, LeafPart, LeafRow, NewAudit,
     QueuedOperation, SealedCode,

@@ -20,7 +20,7 @@ use super::segment::{Bounds, Segment, remove_files};
 use super::segments::SegmentReader;
 use super::stored::Mark;
 use crate::directory::sync_entry;
-use crate::{DeviceId, DevicePath, OpenError, Record};
+use crate::{DeviceId, DevicePath, OpenError, ReadAt, Record};
 
 /// How often a log is tried to be brought into its file while others read it.
 const SETTLING: usize = 8;
@@ -136,10 +136,15 @@ impl Active {
     }
 
     /// Opens an existing segment file; `known` is its segment when readers have it already.
-    pub(super) async fn open(path: PathBuf, day: i64, known: Option<Arc<Segment>>) -> Result<Opened, OpenError> {
+    pub(super) async fn open(
+        path: PathBuf,
+        day: i64,
+        known: Option<Arc<Segment>>,
+        read_at: &ReadAt,
+    ) -> Result<Opened, OpenError> {
         let failed = |source| OpenError::Segment { path: path.clone(), source: Box::new(source) };
         let unread = |source| OpenError::Io { action: "read", path: path.clone(), source };
-        match Seal::read(&path).map_err(unread)? {
+        match Seal::read(&path, read_at).map_err(unread)? {
             Found::Seal(seal) => {
                 if let Some(place) = seal.check_length(&path).map_err(unread)? {
                     return Ok(Opened::Damaged(place));
@@ -167,8 +172,8 @@ impl Active {
             sync_log(&path).map_err(unread)?;
         }
         let examined = {
-            let path = path.clone();
-            let examined = tokio::task::spawn_blocking(move || examine(&path)).await;
+            let (path, read_at) = (path.clone(), read_at.clone());
+            let examined = tokio::task::spawn_blocking(move || examine(&path, &read_at)).await;
             examined.map_err(std::io::Error::other).flatten().map_err(unread)?
         };
         let contents = match examined {
@@ -321,7 +326,11 @@ impl Active {
 
     /// Seals the segment: indexes, then the log into the file, then the seal beside it. Safe to repeat after an error, by
     /// opening it anew.
-    pub(super) async fn seal(mut self, reader: SegmentReader) -> Result<(Arc<Segment>, Filter), OpenError> {
+    pub(super) async fn seal(
+        mut self,
+        reader: SegmentReader,
+        read_at: ReadAt,
+    ) -> Result<(Arc<Segment>, Filter), OpenError> {
         let path = self.segment.path.clone();
         let failed = |source| OpenError::Segment { path: path.clone(), source: Box::new(source) };
         self.index().await.map_err(failed)?;
@@ -346,7 +355,7 @@ impl Active {
             let path = path.clone();
             tokio::task::spawn_blocking(move || {
                 let make = |source| OpenError::Io { action: "seal", path: path.clone(), source };
-                let seal = Seal::make(&path, mark, bounds, Filter::over(&keys)).map_err(make)?;
+                let seal = Seal::make(&path, mark, bounds, Filter::over(&keys), &read_at).map_err(make)?;
                 seal.write(&path)?;
                 Ok(seal.filter)
             })

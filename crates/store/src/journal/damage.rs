@@ -123,8 +123,8 @@ pub(super) fn is_suspected(error: &sqlx::Error) -> bool {
             match code {
                 // SQLITE_ERROR: our statements are right, so the schema is not.
                 Some(code) if [1, 11, 26].contains(&(code & 0xff)) => true,
-                // SQLITE_IOERR_SHORT_READ
-                code => code == Some(522),
+                // What the disk refuses to read (SQLITE_IOERR_READ, _DATA, _CORRUPTFS) or has not (_SHORT_READ).
+                code => matches!(code, Some(266 | 522 | 8_202 | 8_458)),
             }
         }
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => true,

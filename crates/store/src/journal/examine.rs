@@ -8,13 +8,15 @@
 use std::io;
 use std::path::Path;
 
+use super::disk::REFUSED;
 use super::filter;
 use super::format::{FORMAT, TABLES, root};
 use super::live::Live;
-use super::pages::{Break, PAGE, Pages, View, be32};
+use super::pages::{Break, Image, PAGE, Pages, View, be32};
 use super::segment::{Bounds, Segment};
 use super::stored::{Dictionary, Mark, Stored};
 use super::tree::{Flaw, TreeError, Value, Walk, columns};
+use crate::ReadAt;
 
 /// What a segment is found to be.
 pub(super) enum Examined {
@@ -48,30 +50,51 @@ pub(super) struct Contents {
 }
 
 /// Examines a segment file together with its log. Blocks.
-pub(super) fn examine(path: &Path) -> io::Result<Examined> {
-    let pages = match Pages::open(path) {
+pub(super) fn examine(path: &Path, read_at: &ReadAt) -> io::Result<Examined> {
+    let mut live = Live::default();
+    Ok(match look(path, read_at, Some(&mut live))? {
+        Ok((contents, false)) => Examined::Sound(Box::new(Contents { live, ..contents })),
+        Ok((contents, true)) => Examined::HalfSealed(Box::new(Contents { live, ..contents })),
+        Err(place) => Examined::Damaged(place),
+    })
+}
+
+/// Where the rows of a segment are not what was written, if somewhere; indexes are not looked at. Blocks.
+pub(super) fn verify(path: &Path, read_at: &ReadAt) -> io::Result<Option<Place>> {
+    Ok(look(path, read_at, None)?.err())
+}
+
+/// What a segment holds, with `live` what memory must know of it; true: there are indexes.
+fn look(path: &Path, read_at: &ReadAt, live: Option<&mut Live>) -> io::Result<Result<(Contents, bool), Place>> {
+    let pages = match Pages::open(path, read_at) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Examined::Damaged(Place { in_log: false, offset: 0, what: "the file is missing" }));
+            return Ok(Err(Place { in_log: false, offset: 0, what: "the file is missing" }));
         }
         pages => pages?,
     };
-    if let Some(Break { offset, commits: 2.. }) = pages.broken() {
-        let what = "a frame of the log is not what was written, and commits lie behind it";
-        return Ok(Examined::Damaged(Place { in_log: true, offset, what }));
-    }
-    match contents(&pages) {
-        Ok((contents, false)) => Ok(Examined::Sound(Box::new(contents))),
-        Ok((contents, true)) => Ok(Examined::HalfSealed(Box::new(contents))),
-        Err(TreeError::Flaw(Flaw { page, what })) => {
-            let offset = u64::from(page.saturating_sub(1)) * PAGE as u64;
-            Ok(Examined::Damaged(Place { in_log: false, offset, what }))
+    match pages.broken() {
+        Some(Break { offset, refused: true, .. }) => {
+            return Ok(Err(Place { in_log: true, offset, what: REFUSED }));
         }
+        Some(Break { offset, commits: 2.., .. }) => {
+            let what = "a frame of the log is not what was written, and commits lie behind it";
+            return Ok(Err(Place { in_log: true, offset, what }));
+        }
+        _ => {}
+    }
+    match contents(&pages, live) {
+        Ok(contents) => Ok(Ok(contents)),
+        // What was found missing may only have been refused.
+        Err(TreeError::Flaw(Flaw { page, what })) => Ok(Err(match pages.refused() {
+            Some(Image::Log(offset)) => Place { in_log: true, offset, what: REFUSED },
+            Some(Image::File(offset)) => Place { in_log: false, offset, what: REFUSED },
+            None => Place { in_log: false, offset: u64::from(page.saturating_sub(1)) * PAGE as u64, what },
+        })),
         Err(TreeError::Io(error)) => Err(error),
     }
 }
 
-/// True: there are indexes.
-fn contents(pages: &Pages) -> Result<(Contents, bool), TreeError> {
+fn contents(pages: &Pages, mut live: Option<&mut Live>) -> Result<(Contents, bool), TreeError> {
     let flaw = |page, what| TreeError::Flaw(Flaw { page, what });
     let mut walk = Walk::new(pages);
     let indexed = head(pages, &mut walk)? > TABLES.len();
@@ -101,16 +124,19 @@ fn contents(pages: &Pages) -> Result<(Contents, bool), TreeError> {
         _ => Err(FOREIGN),
     })?;
     let mark = mark.ok_or_else(|| flaw(root::MARK, "the mark is missing"))?;
-    let mut live = Live::default();
-    for (number, id, serial) in known.devices() {
-        live.add_device(id, serial, number);
+    if let Some(live) = &mut live {
+        for (number, id, serial) in known.devices() {
+            live.add_device(id, serial, number);
+        }
     }
     let mut bounds = Bounds::EMPTY;
     walk.table(root::RECORD, &mut |rowid, row| {
         let Some(Stored::Record(record)) = Stored::read(rowid, row) else { return Err(FOREIGN) };
         let device = known.device_of(&record).ok_or(FOREIGN)?;
         bounds.include(record.time, record.received);
-        live.add(device, record.position, record.id.map(|id| filter::key(device, id)));
+        if let Some(live) = &mut live {
+            live.add(device, record.position, record.id.map(|id| filter::key(device, id)));
+        }
         Ok(())
     })?;
     bounds.ran = mark.ran;
@@ -123,7 +149,7 @@ fn contents(pages: &Pages) -> Result<(Contents, bool), TreeError> {
     }
     let (last_device, last_path) = known.last();
     let log_end = pages.broken().map_or(pages.log_len(), |broken| broken.offset);
-    Ok((Contents { mark, bounds, live, last_device, last_path, log_end }, indexed))
+    Ok((Contents { mark, bounds, live: Live::default(), last_device, last_path, log_end }, indexed))
 }
 
 /// Holds the first page to what it must be; returns how many tables, views and indexes there are.

@@ -1,13 +1,15 @@
 //! The pages of a segment file and of its log, read without the database: it stops at the first page that is damaged, or
 //! passes over it without a word. (The file formats of SQLite 3, as its documentation has them.)
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read};
-use std::os::unix::fs::FileExt as _;
+use std::collections::{BTreeSet, HashMap};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use parking_lot::Mutex;
+
+use super::disk::{Came, Disk};
 use super::segment::Segment;
+use crate::ReadAt;
 
 /// Bytes of a page.
 pub(super) const PAGE: usize = 4_096;
@@ -40,10 +42,20 @@ pub(super) enum View {
 
 /// A segment file with its log.
 pub(super) struct Pages {
-    file: File,
+    file: Disk,
     /// Bytes of the file.
     pub(super) len: u64,
-    log: Option<(File, Log)>,
+    log: Option<(Disk, Log)>,
+    asked: Mutex<Asked>,
+}
+
+/// What the disk was asked for.
+#[derive(Default)]
+struct Asked {
+    /// Whether it gave any page.
+    answered: bool,
+    /// The pages that it refused.
+    refused: BTreeSet<Image>,
 }
 
 /// What a log holds.
@@ -66,23 +78,25 @@ pub(super) struct Break {
     pub(super) offset: u64,
     /// Commits that lie behind. One may be a transaction that a power cut came into: the earlier ones were synced.
     pub(super) commits: usize,
+    /// Whether the disk refuses to read the frame.
+    pub(super) refused: bool,
 }
 
 impl Pages {
     /// Opens a segment file for reading, with its log if it has one.
-    pub(super) fn open(path: &Path) -> io::Result<Pages> {
-        let file = File::open(path)?;
-        let len = file.metadata()?.len();
+    pub(super) fn open(path: &Path, read_at: &ReadAt) -> io::Result<Pages> {
+        let file = Disk::open(path, read_at)?;
+        let len = file.len()?;
         let [_, log, ..] = Segment::files(path);
-        let log = match File::open(log) {
+        let log = match Disk::open(&log, read_at) {
             Ok(file) => {
-                let log = Log::read(BufReader::with_capacity(1 << 20, &file))?;
+                let log = Log::read(&file)?;
                 Some((file, log))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok(Pages { file, len, log })
+        Ok(Pages { file, len, log, asked: Mutex::default() })
     }
 
     /// The number of pages the database sees.
@@ -123,7 +137,7 @@ impl Pages {
         committed.chain(filed).chain(logged)
     }
 
-    /// Reads a page; None: there are not that many bytes.
+    /// Reads a page; None: there are not that many bytes, or the disk refuses them.
     pub(super) fn read(&self, image: Image) -> io::Result<Option<Page>> {
         let (file, offset) = match (image, &self.log) {
             (Image::File(offset), _) => (&self.file, offset),
@@ -131,46 +145,85 @@ impl Pages {
             (Image::Log(_), None) => return Ok(None),
         };
         let mut page = Box::new([0; PAGE]);
-        match file.read_exact_at(&mut page[..], offset) {
-            Ok(()) => Ok(Some(page)),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(error),
+        let came = file.fill(&mut page[..], offset)?;
+        let mut asked = self.asked.lock();
+        match came {
+            Came::Whole => {
+                asked.answered = true;
+                Ok(Some(page))
+            }
+            Came::Short(_) => Ok(None),
+            Came::Refused => {
+                asked.refused.insert(image);
+                Ok(None)
+            }
         }
+    }
+
+    /// The first page that the disk has refused.
+    pub(super) fn refused(&self) -> Option<Image> {
+        self.asked.lock().refused.first().copied()
+    }
+
+    /// Whether the disk has refused every page it was asked for: it is not the pages then.
+    pub(super) fn is_mute(&self) -> bool {
+        let asked = self.asked.lock();
+        !asked.answered && !asked.refused.is_empty()
+    }
+
+    /// Whether the disk now gives a page that it has refused.
+    pub(super) fn answers_now(&self) -> io::Result<bool> {
+        let refused = std::mem::take(&mut self.asked.lock().refused);
+        for image in refused {
+            if self.read(image)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
 impl Log {
-    fn read(mut input: impl Read) -> io::Result<Log> {
+    fn read(disk: &Disk) -> io::Result<Log> {
         let mut log = Log::default();
         let mut header = [0; LOG_HEADER];
-        let read = fill(&mut input, &mut header)?;
-        log.len = read as u64;
-        if read < LOG_HEADER {
+        let came = disk.fill(&mut header, 0)?;
+        if let Came::Short(len) = came {
+            log.len = len as u64;
             return Ok(log);
         }
+        log.len = LOG_HEADER as u64;
+        let refused = came == Came::Refused;
         let big = be32(&header, 0) == 0x377f_0683;
         let known = be32(&header, 0) & !1 == 0x377f_0682 && be32(&header, 8) as usize == PAGE;
         let mut sums = checksum((0, 0), &header[..24], big);
-        let mut whole = known && sums == (be32(&header, 24), be32(&header, 28));
+        let mut whole = known && sums == (be32(&header, 24), be32(&header, 28)) && !refused;
         if !whole {
-            log.broken = Some(Break { offset: 0, commits: 0 });
+            log.broken = Some(Break { offset: 0, commits: 0, refused });
         }
         let mut pending = Vec::new();
-        let mut frame = vec![0; FRAME as usize];
+        let mut frames = disk.pieces(FRAME as usize, log.len);
         loop {
             let offset = log.len;
-            let read = fill(&mut input, &mut frame)?;
-            log.len += read as u64;
-            if read < frame.len() {
+            let Some(frame) = frames.piece()? else {
+                log.len += FRAME;
+                if whole {
+                    whole = false;
+                    log.broken = Some(Break { offset, commits: 0, refused: true });
+                }
+                continue;
+            };
+            log.len += frame.len() as u64;
+            if (frame.len() as u64) < FRAME {
                 return Ok(log);
             }
             let content = offset + FRAME_HEADER as u64;
-            let (number, size) = (be32(&frame, 0), be32(&frame, 4));
+            let (number, size) = (be32(frame, 0), be32(frame, 4));
             log.logged.insert(number, content);
             let ours = frame[8..16] == header[16..24];
             if whole {
                 let next = checksum(checksum(sums, &frame[..8], big), &frame[FRAME_HEADER..], big);
-                whole = ours && number != 0 && next == (be32(&frame, 16), be32(&frame, 20));
+                whole = ours && number != 0 && next == (be32(frame, 16), be32(frame, 20));
                 if whole {
                     sums = next;
                     pending.push((number, content));
@@ -180,7 +233,7 @@ impl Log {
                     }
                     continue;
                 }
-                log.broken = Some(Break { offset, commits: 0 });
+                log.broken = Some(Break { offset, commits: 0, refused: false });
             }
             // Frames of an earlier round of the log bear another mark.
             if let Some(broken) = log.broken.as_mut().filter(|_| ours && size != 0) {
@@ -201,20 +254,6 @@ fn checksum((mut first, mut second): (u32, u32), bytes: &[u8], big: bool) -> (u3
         second = second.wrapping_add(word(4)).wrapping_add(first);
     }
     (first, second)
-}
-
-/// Reads as much as there is.
-fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match input.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// A big-endian number at a place that the caller knows to be there.

@@ -20,12 +20,14 @@ use super::segment::{Segment, remove_files};
 use super::stored::{Dictionary, Mark, Stored};
 use super::tree::{Cell, leaf};
 use crate::directory::{create_dir, sync_entry, write_new};
-use crate::{OpenError, Record};
+use crate::{OpenError, ReadAt, Record};
 
 /// Records that are stored at once.
 const BATCH: usize = 1_000;
 /// What the file is called that the rows go to until it is whole.
 const SUFFIX: &str = "-salvage";
+/// How often it is begun again because the disk gives pages that it refused before.
+const ATTEMPTS: usize = 3;
 
 /// What is known of a damaged segment beside its files.
 #[derive(Clone, Copy)]
@@ -47,6 +49,8 @@ pub(super) struct Salvaged {
     expected: Option<i64>,
     /// Whether there is a file in place of the damaged one.
     pub(super) replaced: bool,
+    /// Whether the disk gave afterwards what it had refused.
+    answers_now: bool,
 }
 
 impl Salvaged {
@@ -57,8 +61,20 @@ impl Salvaged {
 }
 
 /// Sets a damaged segment aside, with what is readable of it in its place. To be repeated after an error.
-pub(super) async fn set_aside(path: &Path, known: Known, place: Place) -> Result<(Damage, Salvaged), OpenError> {
-    let salvaged = rebuild(path, known).await?;
+pub(super) async fn set_aside(
+    path: &Path,
+    known: Known,
+    place: Place,
+    read_at: &ReadAt,
+) -> Result<(Damage, Salvaged), OpenError> {
+    let mut salvaged = rebuild(path, known, read_at).await?;
+    // A page is lost when it is refused again after others were written: a disk that was away may be back.
+    for _ in 0..ATTEMPTS {
+        if !salvaged.answers_now {
+            break;
+        }
+        salvaged = rebuild(path, known, read_at).await?;
+    }
     let account = |set_aside| Damage {
         file: place.file(path),
         offset: place.offset,
@@ -76,14 +92,14 @@ pub(super) async fn set_aside(path: &Path, known: Known, place: Place) -> Result
 }
 
 /// Puts a copy of its rows in the place of a segment whose indexes nothing answers for.
-pub(super) async fn renew(path: &Path, known: Known) -> Result<(), OpenError> {
+pub(super) async fn renew(path: &Path, known: Known, read_at: &ReadAt) -> Result<(), OpenError> {
     // Without a log the copy takes its place in one step.
     let settled = settle_file(path).await;
     let failed = |source| OpenError::Segment { path: path.to_owned(), source: Box::new(source) };
     if !settled.map_err(failed)? {
         return Err(failed(sqlx::Error::Protocol("the log of the segment is in use".into())));
     }
-    rebuild(path, known).await?;
+    rebuild(path, known, read_at).await?;
     put_in_place(path)
 }
 
@@ -129,8 +145,8 @@ pub(super) fn headless(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Sets aside what is left of a segment whose file is gone.
-pub(super) fn set_aside_rest(path: &Path) -> Result<Damage, OpenError> {
-    let expected = match Seal::read(path) {
+pub(super) fn set_aside_rest(path: &Path, read_at: &ReadAt) -> Result<Damage, OpenError> {
+    let expected = match Seal::read(path, read_at) {
         Ok(Found::Seal(seal)) => u64::try_from(seal.mark.rows).ok(),
         _ => None,
     };
@@ -149,23 +165,23 @@ pub(super) fn set_aside_rest(path: &Path) -> Result<Damage, OpenError> {
 }
 
 /// Writes what is readable into a file beside the damaged one.
-async fn rebuild(path: &Path, known: Known) -> Result<Salvaged, OpenError> {
+async fn rebuild(path: &Path, known: Known, read_at: &ReadAt) -> Result<Salvaged, OpenError> {
     let failed = |source: io::Error| OpenError::Io { action: "salvage", path: path.to_owned(), source };
     let sql = |source| OpenError::Segment { path: path.to_owned(), source: Box::new(source) };
     let file = with_suffix(path);
     remove_files(&file).map_err(failed)?;
-    let sealed = match Seal::read(path) {
+    let sealed = match Seal::read(path, read_at) {
         Ok(Found::Seal(seal)) => Some(seal.mark),
         _ => None,
     };
     let mut rows = {
-        let path = path.to_owned();
-        blocking(move || Rows::gather(&path, known.before)).await.map_err(failed)?
+        let (path, read_at) = (path.to_owned(), read_at.clone());
+        blocking(move || Rows::gather(&path, known.before, &read_at)).await.map_err(failed)?
     };
     let mark = sealed.or(rows.mark);
     let expected = mark.map(|mark| mark.rows);
     let Some(base) = known.base.or(mark.map(|mark| mark.base)).or(rows.first()) else {
-        return Ok(Salvaged { rows: 0, expected, replaced: false });
+        return Ok(Salvaged { rows: 0, expected, replaced: false, answers_now: false });
     };
     let ran = mark.map_or(known.ran, |mark| mark.ran);
     let mut next = mark.map_or(base, |mark| mark.next.min(known.before)).max(base);
@@ -187,7 +203,8 @@ async fn rebuild(path: &Path, known: Known) -> Result<Salvaged, OpenError> {
     active.store(&[], next, ran).await.map_err(sql)?;
     active.close().await.map_err(sql)?;
     sync_entry(&file).map_err(failed)?;
-    Ok(Salvaged { rows: count, expected, replaced: true })
+    let answers_now = blocking(move || rows.pages.answers_now()).await.map_err(failed)?;
+    Ok(Salvaged { rows: count, expected, replaced: true, answers_now })
 }
 
 /// The rows of a damaged segment, by the images of the pages they are on.
@@ -210,8 +227,8 @@ struct RowPlace {
 }
 
 impl Rows {
-    fn gather(path: &Path, before: i64) -> io::Result<Rows> {
-        let pages = Pages::open(path)?;
+    fn gather(path: &Path, before: i64, read_at: &ReadAt) -> io::Result<Rows> {
+        let pages = Pages::open(path, read_at)?;
         let (mut known, mut mark, mut places) = (Dictionary::default(), None::<Mark>, Vec::new());
         let mut bytes = Vec::new();
         for (rank, image) in pages.images().enumerate() {
@@ -237,6 +254,10 @@ impl Rows {
                     places.push(RowPlace { position, rank, cell, image });
                 }
             }
+        }
+        if pages.is_mute() {
+            // Nothing says that it is these pages and not the whole disk.
+            return Err(io::Error::other("the disk refuses to read any of it"));
         }
         places.sort_unstable();
         Ok(Rows { pages, known, mark, places: places.into(), page: None })

@@ -1,22 +1,21 @@
 //! The seal of a segment that no longer changes: what is true of its records, a filter over its events, and a checksum for
 //! each page of its file, in a file beside it (`…-seal`). A segment is sealed when this file is there.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::checksum::CRC;
+use super::disk::{Disk, REFUSED};
 use super::examine::Place;
 use super::filter::Filter;
 use super::pages::PAGE;
 use super::segment::{Bounds, Segment};
 use super::stored::Mark;
-use crate::OpenError;
 use crate::directory::write_new;
+use crate::{OpenError, ReadAt};
 
 const MAGIC: &[u8; 8] = b"VBLSEAL\x02";
-/// Pages that are read at once.
-const CHUNK: usize = 64;
 
 /// What a seal says.
 pub(super) struct Seal {
@@ -38,13 +37,17 @@ pub(super) enum Found {
 
 impl Seal {
     /// Makes the seal of a segment whose file is whole and has no log. Blocks.
-    pub(super) fn make(path: &Path, mark: Mark, bounds: Bounds, filter: Filter) -> io::Result<Seal> {
+    pub(super) fn make(path: &Path, mark: Mark, bounds: Bounds, filter: Filter, read_at: &ReadAt) -> io::Result<Seal> {
+        let disk = Disk::open(path, read_at)?;
+        let mut found = disk.pieces(PAGE, 0);
         let mut pages = Vec::new();
-        each_page(path, |page| {
-            pages.push(CRC.checksum(page));
-            true
-        })?;
-        Ok(Seal { mark, bounds, filter, pages })
+        loop {
+            match found.piece()? {
+                Some([]) => return Ok(Seal { mark, bounds, filter, pages }),
+                Some(page) => pages.push(CRC.checksum(page)),
+                None => return Err(io::Error::other(REFUSED)),
+            }
+        }
     }
 
     /// Writes it beside its segment, durably. Blocks.
@@ -64,10 +67,10 @@ impl Seal {
     }
 
     /// Reads what is beside a segment.
-    pub(super) fn read(path: &Path) -> io::Result<Found> {
+    pub(super) fn read(path: &Path, read_at: &ReadAt) -> io::Result<Found> {
         let [.., seal] = Segment::files(path);
-        match fs::read(seal) {
-            Ok(bytes) => Ok(Seal::parse(&bytes).map_or(Found::Damaged, Found::Seal)),
+        match Disk::open(&seal, read_at).and_then(|disk| disk.all()) {
+            Ok(bytes) => Ok(bytes.and_then(|bytes| Seal::parse(&bytes)).map_or(Found::Damaged, Found::Seal)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
             Err(error) => Err(error),
         }
@@ -110,22 +113,25 @@ impl Seal {
     }
 
     /// Compares the file of a sealed segment with its seal, page by page. Blocks.
-    pub(super) fn check(path: &Path) -> io::Result<Option<Place>> {
-        let seal = match Seal::read(path)? {
+    pub(super) fn check(path: &Path, read_at: &ReadAt) -> io::Result<Option<Place>> {
+        let seal = match Seal::read(path, read_at)? {
             Found::Seal(seal) => seal,
             Found::Nothing | Found::Damaged => return Ok(Some(BROKEN)),
         };
         if let Some(place) = seal.check_length(path)? {
             return Ok(Some(place));
         }
-        let mut index = 0;
-        each_page(path, |page| {
-            let right = seal.pages.get(index) == Some(&CRC.checksum(page));
-            index += usize::from(right);
-            right
-        })?;
-        let what = "a page is not what was written";
-        Ok((index < seal.pages.len()).then_some(Place { in_log: false, offset: index as u64 * PAGE as u64, what }))
+        let disk = Disk::open(path, read_at)?;
+        let mut found = disk.pieces(PAGE, 0);
+        for (index, sum) in seal.pages.iter().enumerate() {
+            let what = match found.piece()? {
+                Some(page) if CRC.checksum(page) == *sum => continue,
+                Some(_) => "a page is not what was written",
+                None => REFUSED,
+            };
+            return Ok(Some(Place { in_log: false, offset: index as u64 * PAGE as u64, what }));
+        }
+        Ok(None)
     }
 }
 
@@ -133,43 +139,24 @@ impl Seal {
 pub(super) const BROKEN: Place =
     Place { in_log: false, offset: 0, what: "the seal beside the file is not what was written" };
 
-/// Shows the pages of a file in order until told to stop.
-fn each_page(path: &Path, mut page: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    let mut chunk = vec![0; CHUNK * PAGE];
-    loop {
-        let mut filled = 0;
-        while filled < chunk.len() {
-            match file.read(&mut chunk[filled..]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if filled == 0 || !chunk[..filled].chunks(PAGE).all(&mut page) {
-            return Ok(());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::read_at;
 
     #[test]
     fn a_seal_is_read_as_it_was_written_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("2026-01-01-1.db");
         fs::write(&path, vec![7; 3 * PAGE]).unwrap();
-        assert!(matches!(Seal::read(&path).unwrap(), Found::Nothing));
+        assert!(matches!(Seal::read(&path, &read_at()).unwrap(), Found::Nothing));
         let mark = Mark { base: 1, next: 9, rows: 5, ran: 8 };
         let bounds = Bounds { rows: 5, min_time: -3, max_time: 4, received: 6, ran: 8 };
-        Seal::make(&path, mark, bounds, Filter::over(&[1, 2])).unwrap().write(&path).unwrap();
-        let Found::Seal(read) = Seal::read(&path).unwrap() else { panic!("no seal") };
+        Seal::make(&path, mark, bounds, Filter::over(&[1, 2]), &read_at()).unwrap().write(&path).unwrap();
+        let Found::Seal(read) = Seal::read(&path, &read_at()).unwrap() else { panic!("no seal") };
         assert_eq!((read.mark, read.bounds, read.pages.len()), (mark, bounds, 3));
         assert_eq!(read.filter, Filter::over(&[1, 2]));
-        assert_eq!(Seal::check(&path).unwrap(), None);
+        assert_eq!(Seal::check(&path, &read_at()).unwrap(), None);
 
         let [.., seal] = Segment::files(&path);
         let whole = fs::read(&seal).unwrap();
@@ -185,19 +172,19 @@ mod tests {
     fn a_page_that_changed_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("2026-01-01-1.db");
-        let pages = 2 * CHUNK + 1;
+        let pages = 131;
         fs::write(&path, vec![7; pages * PAGE]).unwrap();
         let mark = Mark { base: 1, next: 1, rows: 0, ran: 0 };
-        Seal::make(&path, mark, Bounds::EMPTY, Filter::over(&[])).unwrap().write(&path).unwrap();
-        for page in [0, CHUNK, pages - 1] {
+        Seal::make(&path, mark, Bounds::EMPTY, Filter::over(&[]), &read_at()).unwrap().write(&path).unwrap();
+        for page in [0, 64, pages - 1] {
             let mut bytes = vec![7; pages * PAGE];
             bytes[page * PAGE + 9] = 8;
             fs::write(&path, bytes).unwrap();
-            assert_eq!(Seal::check(&path).unwrap().map(|place| place.offset), Some((page * PAGE) as u64));
+            assert_eq!(Seal::check(&path, &read_at()).unwrap().map(|place| place.offset), Some((page * PAGE) as u64));
         }
         fs::write(&path, vec![7; PAGE]).unwrap();
-        assert_eq!(Seal::check(&path).unwrap().map(|place| place.offset), Some(PAGE as u64));
+        assert_eq!(Seal::check(&path, &read_at()).unwrap().map(|place| place.offset), Some(PAGE as u64));
         fs::remove_file(&path).unwrap();
-        assert_eq!(Seal::check(&path).unwrap().map(|place| place.offset), Some(0));
+        assert_eq!(Seal::check(&path, &read_at()).unwrap().map(|place| place.offset), Some(0));
     }
 }

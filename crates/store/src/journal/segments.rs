@@ -11,7 +11,7 @@ use super::damage::is_suspected;
 use super::row::{self, Row};
 use super::seal::Seal;
 use super::segment::Segment;
-use crate::{Order, Position, Record, Scan, StoreError};
+use crate::{Order, Position, ReadAt, Record, Scan, StoreError};
 
 /// Segments that stay open for reading.
 const OPEN: usize = 8;
@@ -34,6 +34,7 @@ struct Segments {
     /// The open ones, most recently used last.
     open: Mutex<Vec<(Arc<Segment>, SqlitePool)>>,
     scans: Semaphore,
+    read_at: ReadAt,
     /// To the writer, which alone sets segments aside.
     doubts: mpsc::Sender<Doubt>,
 }
@@ -47,12 +48,13 @@ pub(super) struct Doubt {
 
 impl SegmentReader {
     /// Over these segments, in their order, with where it says that one may be damaged.
-    pub(super) fn new(list: Vec<Arc<Segment>>) -> (SegmentReader, mpsc::Receiver<Doubt>) {
+    pub(super) fn new(list: Vec<Arc<Segment>>, read_at: ReadAt) -> (SegmentReader, mpsc::Receiver<Doubt>) {
         let (doubts, receiver) = mpsc::channel(SCANS);
         let reader = SegmentReader(Arc::new(Segments {
             list: RwLock::new(list),
             open: Mutex::new(Vec::new()),
             scans: Semaphore::new(SCANS),
+            read_at,
             doubts,
         }));
         (reader, receiver)
@@ -171,8 +173,8 @@ impl SegmentReader {
         if segment.checked.load(Ordering::Acquire) || !segment.is_sealed() {
             return true;
         }
-        let path = segment.path.clone();
-        match tokio::task::spawn_blocking(move || Seal::check(&path)).await {
+        let (path, read_at) = (segment.path.clone(), self.0.read_at.clone());
+        match tokio::task::spawn_blocking(move || Seal::check(&path, &read_at)).await {
             Ok(Ok(None)) => {
                 segment.checked.store(true, Ordering::Release);
                 true

@@ -25,7 +25,7 @@ use super::watermark::{State, Watermark};
 use super::writer::{CommitError, Committed};
 use crate::config::Clock;
 use crate::directory::create_dir;
-use crate::{OpenError, Position, Record, StoreConfig};
+use crate::{OpenError, Position, ReadAt, Record, StoreConfig};
 
 /// Memory for the filters of sealed segments. 256 MiB recognise repetitions among the newest 134 million events; the
 /// filters of older segments are dropped.
@@ -52,6 +52,7 @@ pub(super) struct SegmentWriter {
     watermark: Watermark,
     age: Age,
     now: Clock,
+    read_at: ReadAt,
     /// The filters over sealed segments, oldest first.
     filters: Vec<(Arc<Segment>, Filter)>,
     /// Segments that have ended and are not sealed yet, oldest first.
@@ -96,7 +97,7 @@ impl SegmentWriter {
         let next = next.max(floor);
         let state = State { next, ran: age.ran(), clock: (config.now)(), ..watermark };
         let watermark = Watermark::open(&dir, state)?;
-        let (reader, doubts) = SegmentReader::new(segments);
+        let (reader, doubts) = SegmentReader::new(segments, config.read_at.clone());
         let mut writer = SegmentWriter {
             dir,
             segment_rows: i64::try_from(config.segment_rows.max(1)).unwrap_or(i64::MAX),
@@ -109,6 +110,7 @@ impl SegmentWriter {
             watermark,
             age,
             now: config.now.clone(),
+            read_at: config.read_at.clone(),
             filters,
             ended: Vec::new(),
             tried: Instant::now(),
@@ -298,18 +300,19 @@ impl SegmentWriter {
     /// what it did with the beginning of the batch.
     async fn reopen(&mut self, batch: &[Arc<Record>]) -> Result<Option<Committed>, CommitError> {
         let (None, Some(segment)) = (&self.active, self.newest.clone()) else { return Ok(None) };
-        let mut active = match Active::open(segment.path.clone(), segment.day, Some(segment.clone())).await? {
-            Opened::Active(sound) => sound.connect().await?,
-            // What the failed commit may have stored there counts as not stored.
-            Opened::Damaged(place) => {
-                self.set_aside(&segment, place).await?;
-                return Ok(None);
-            }
-            // Nothing seals the newest segment.
-            Opened::Sealed(..) | Opened::HalfSealed => {
-                return Err(CommitError::failed("the journal segment was changed by somebody else"));
-            }
-        };
+        let mut active =
+            match Active::open(segment.path.clone(), segment.day, Some(segment.clone()), &self.read_at).await? {
+                Opened::Active(sound) => sound.connect().await?,
+                // What the failed commit may have stored there counts as not stored.
+                Opened::Damaged(place) => {
+                    self.set_aside(&segment, place).await?;
+                    return Ok(None);
+                }
+                // Nothing seals the newest segment.
+                Opened::Sealed(..) | Opened::HalfSealed => {
+                    return Err(CommitError::failed("the journal segment was changed by somebody else"));
+                }
+            };
         let stored = active.positions(self.next).await?;
         self.next = active.next;
         self.active = Some(active);
@@ -350,7 +353,7 @@ impl SegmentWriter {
         let path = self.dir.join(file_name(day, number));
         if path.exists() {
             // Left over from an attempt that failed, so it holds nothing.
-            match Active::open(path.clone(), day, None).await? {
+            match Active::open(path.clone(), day, None, &self.read_at).await? {
                 Opened::Active(sound) if sound.is_empty() => {}
                 _ => return Err(CommitError::failed("a strange file has the name of the next journal segment")),
             }
@@ -372,7 +375,7 @@ impl SegmentWriter {
         let _ = active.segment.bounds.set(active.bounds);
         self.ended.push(active.segment.clone());
         self.tried = Instant::now();
-        self.sealing = Some(tokio::spawn(active.seal(self.reader.clone())));
+        self.sealing = Some(tokio::spawn(active.seal(self.reader.clone(), self.read_at.clone())));
     }
 
     /// Takes the result of a seal, when there is one or, if told to, once there is; true: one more segment is sealed.
@@ -401,7 +404,7 @@ impl SegmentWriter {
         }
         self.tried = Instant::now();
         let segment = self.ended.remove(0);
-        match Active::open(segment.path.clone(), segment.day, Some(segment.clone())).await {
+        match Active::open(segment.path.clone(), segment.day, Some(segment.clone()), &self.read_at).await {
             Ok(Opened::Active(sound)) => match sound.connect().await {
                 Ok(active) => self.end(*active).await,
                 Err(error) => {

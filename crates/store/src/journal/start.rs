@@ -12,7 +12,7 @@ use super::name::segment_files;
 use super::salvage::{self, Known};
 use super::segment::Segment;
 use super::watermark::{Found, State, UNKNOWN, Watermark};
-use crate::{OpenError, StoreConfig};
+use crate::{OpenError, ReadAt, StoreConfig};
 
 /// The file in a journal that came out of a backup.
 pub(crate) const RESTORED: &str = "RESTORED";
@@ -20,6 +20,7 @@ pub(crate) const RESTORED: &str = "RESTORED";
 /// A journal that was found.
 pub(super) struct Start {
     dir: PathBuf,
+    read_at: ReadAt,
     pub(super) damages: Damages,
     pub(super) age: Age,
     /// What was noted of how far it went.
@@ -50,7 +51,7 @@ impl Start {
     pub(super) async fn of(dir: &Path, config: &StoreConfig) -> Result<Start, OpenError> {
         salvage::finish(dir)?;
         let damages = Damages::load(dir);
-        let noted = Watermark::read(dir)?;
+        let noted = Watermark::read(dir, &config.read_at)?;
         let before = match &noted {
             Found::State(state) => Some(*state),
             Found::Nothing | Found::Damaged => None,
@@ -58,6 +59,7 @@ impl Start {
         let now = (config.now)();
         let mut start = Start {
             dir: dir.to_owned(),
+            read_at: config.read_at.clone(),
             damages,
             age: Age::new(before, 0, config.elapsed.clone(), now),
             watermark: before.unwrap_or_default(),
@@ -75,7 +77,7 @@ impl Start {
         let list = |source| OpenError::Io { action: "list", path: dir.to_owned(), source };
         let (mut end_is_lost, mut told) = (false, false);
         for path in headless.map_err(list)? {
-            start.damages.report(salvage::set_aside_rest(&path)?);
+            start.damages.report(salvage::set_aside_rest(&path, &start.read_at)?);
             end_is_lost |= before.is_none();
             told = true;
         }
@@ -113,7 +115,7 @@ impl Start {
         // Once more after what is wrong has been set right; a disk that damages what was just written is none to go on with.
         for _ in 0..3 {
             let known = Known { day, base: None, before: i64::MAX, ran: self.age.ran() };
-            match Active::open(path.clone(), day, None).await? {
+            match Active::open(path.clone(), day, None, &self.read_at).await? {
                 Opened::Active(sound) => {
                     let (segment, next, ran) = (sound.segment.clone(), sound.mark.next, sound.mark.ran);
                     return Ok(Some(Piece { opened: Ok(sound), segment, next, ran, salvaged }));
@@ -122,7 +124,7 @@ impl Start {
                     let ran = segment.bounds.get().map_or(0, |bounds| bounds.ran);
                     return Ok(Some(Piece { opened: Err(filter), segment, next, ran, salvaged }));
                 }
-                Opened::HalfSealed => salvage::renew(&path, known).await?,
+                Opened::HalfSealed => salvage::renew(&path, known, &self.read_at).await?,
                 Opened::Damaged(place) => {
                     if !self.set_aside(&path, known, place).await? {
                         return Ok(None);
@@ -137,7 +139,7 @@ impl Start {
 
     /// True: there is a file in its place.
     async fn set_aside(&self, path: &Path, known: Known, place: Place) -> Result<bool, OpenError> {
-        let (damage, salvaged) = salvage::set_aside(path, known, place).await?;
+        let (damage, salvaged) = salvage::set_aside(path, known, place, &self.read_at).await?;
         self.damages.report(damage);
         Ok(salvaged.replaced)
     }

@@ -4,14 +4,15 @@
 //! before it has lost its end. A power cut may set it back; what it has room for (`reserved`) is synced before any position
 //! up to there is stored, so that after a loss the journal goes on behind every position that was given.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::checksum::CRC;
-use crate::OpenError;
+use super::disk::Disk;
 use crate::directory::write_new;
+use crate::{OpenError, ReadAt};
 
 /// How many positions are reserved at once.
 const RESERVED: i64 = 1 << 16;
@@ -54,10 +55,10 @@ fn path(dir: &Path) -> PathBuf {
 
 impl Watermark {
     /// Reads what a former process left.
-    pub(super) fn read(dir: &Path) -> Result<Found, OpenError> {
+    pub(super) fn read(dir: &Path, read_at: &ReadAt) -> Result<Found, OpenError> {
         let path = path(dir);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(parse(&bytes).map_or(Found::Damaged, Found::State)),
+        match Disk::open(&path, read_at).and_then(|disk| disk.all()) {
+            Ok(bytes) => Ok(bytes.and_then(|bytes| parse(&bytes)).map_or(Found::Damaged, Found::State)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
             Err(source) => Err(OpenError::Io { action: "read", path, source }),
         }
@@ -127,13 +128,14 @@ fn parse(bytes: &[u8]) -> Option<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::read_at;
 
     #[test]
     fn positions_are_reserved_before_they_are_given_and_noted_after() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(Watermark::read(dir.path()).unwrap(), Found::Nothing));
+        assert!(matches!(Watermark::read(dir.path(), &read_at()).unwrap(), Found::Nothing));
         let mut mark = Watermark::open(dir.path(), State { next: 5, ..State::default() }).unwrap();
-        let read = || match Watermark::read(dir.path()).unwrap() {
+        let read = || match Watermark::read(dir.path(), &read_at()).unwrap() {
             Found::State(state) => state,
             _ => panic!("no state"),
         };

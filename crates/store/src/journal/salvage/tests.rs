@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::read_at;
 use crate::journal::examine::{Examined, examine};
 use crate::{DeviceId, DevicePath, Flags, Position, RecordKind};
 
@@ -36,7 +37,7 @@ async fn segment(dir: &TempDir) -> (PathBuf, Vec<Arc<Record>>) {
 }
 
 fn salvaged(path: &Path) -> BTreeMap<i64, Arc<Record>> {
-    let batch = Rows::gather(path, i64::MAX).unwrap().batch().unwrap();
+    let batch = Rows::gather(path, i64::MAX, &read_at()).unwrap().batch().unwrap();
     batch.into_iter().map(|record| (record.position.get(), record)).collect()
 }
 
@@ -47,7 +48,7 @@ async fn no_byte_of_a_segment_can_alter_a_row_or_take_more_than_its_page() {
     let whole = fs::read(&path).unwrap();
     let written: BTreeMap<i64, Arc<Record>> =
         records.iter().map(|record| (record.position.get(), record.clone())).collect();
-    assert!(matches!(examine(&path).unwrap(), Examined::Sound(_)));
+    assert!(matches!(examine(&path, &read_at()).unwrap(), Examined::Sound(_)));
     assert_eq!(salvaged(&path), written);
 
     let mut leaves = 0;
@@ -75,7 +76,7 @@ async fn no_byte_of_a_segment_can_alter_a_row_or_take_more_than_its_page() {
                 without.keys().all(|position| found.contains_key(position)),
                 "byte {at}: more than the page is lost"
             );
-            match examine(&path).unwrap() {
+            match examine(&path, &read_at()).unwrap() {
                 Examined::Sound(contents) => {
                     assert_eq!((found.len() as i64, contents.mark.rows), (30, 30), "byte {at}: not noticed");
                 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::SegmentWriter;
 use crate::journal::active::{Active, Opened};
-use crate::journal::examine::{Examined, Place, examine};
+use crate::journal::examine::{Place, verify};
 use crate::journal::salvage::{self, Known};
 use crate::journal::seal::Seal;
 use crate::journal::segment::Segment;
@@ -24,18 +24,16 @@ impl SegmentWriter {
             self.reopen(&[]).await?;
             return Ok(());
         }
-        let path = segment.path.clone();
-        let place = if segment.is_sealed() {
-            tokio::task::spawn_blocking(move || Seal::check(&path)).await
-        } else {
-            let place = tokio::task::spawn_blocking(move || {
-                Ok(match examine(&path)? {
-                    Examined::Damaged(place) => Some(place),
-                    Examined::Sound(_) | Examined::HalfSealed(_) => None,
-                })
-            });
-            place.await
-        };
+        let (path, read_at, sealed) = (segment.path.clone(), self.read_at.clone(), segment.is_sealed());
+        let place = tokio::task::spawn_blocking(move || {
+            let flaw = if sealed { Seal::check(&path, &read_at)? } else { None };
+            // Damage that is older than the seal is in the rows alone.
+            match flaw {
+                Some(place) => Ok(Some(place)),
+                None => verify(&path, &read_at),
+            }
+        })
+        .await;
         match place.map_err(std::io::Error::other).flatten()? {
             Some(place) => self.set_aside(segment, place).await,
             // What was read was not what is on the disk.
@@ -50,9 +48,9 @@ impl SegmentWriter {
     pub(super) async fn set_aside(&mut self, segment: &Arc<Segment>, place: Place) -> Result<(), CommitError> {
         let known = Known { day: segment.day, base: Some(segment.base), before: self.next, ran: self.age.ran() };
         self.reader.reopen(segment).await;
-        let (damage, _) = salvage::set_aside(&segment.path, known, place).await?;
+        let (damage, _) = salvage::set_aside(&segment.path, known, place, &self.read_at).await?;
         self.damages.report(damage);
-        let Opened::Active(sound) = Active::open(segment.path.clone(), segment.day, None).await? else {
+        let Opened::Active(sound) = Active::open(segment.path.clone(), segment.day, None, &self.read_at).await? else {
             return Err(CommitError::failed("what was salvaged of a journal segment was changed by somebody else"));
         };
         let active = sound.connect().await?;
