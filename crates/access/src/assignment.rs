@@ -54,8 +54,9 @@ impl Assignment {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// The DAS for a device that reached the LBS at `local`; `None` when there is none.
-    pub(crate) fn choose(&self, local: IpAddr) -> Option<DasInfo> {
+    /// The DAS for a device that reached the LBS at `local`, which is asked only where nodes have no name of their own;
+    /// `None` when there is none.
+    pub(crate) fn choose(&self, local: impl FnOnce() -> IpAddr) -> Option<DasInfo> {
         if self.draining.load(Ordering::Acquire) {
             return None;
         }
@@ -64,7 +65,7 @@ impl Assignment {
             Target::Exactly(das) => return Some(das.clone()),
             Target::Node(node) => node,
         };
-        let host = node.host.clone().unwrap_or_else(|| local.to_canonical().to_string());
+        let host = node.host.clone().unwrap_or_else(|| local().to_canonical().to_string());
         Some(DasInfo {
             domain: host.clone(),
             address: host,
@@ -86,14 +87,15 @@ mod tests {
 
     #[test]
     fn without_a_name_the_device_stays_at_the_address_it_knows() {
-        let chosen = Assignment::single(node(None)).choose("192.0.2.7".parse().expect("an address")).expect("one");
+        let local = || IpAddr::from([192, 0, 2, 7]);
+        let chosen = Assignment::single(node(None)).choose(local).expect("one");
         assert_eq!((chosen.address.as_str(), chosen.port), ("192.0.2.7", 8668));
     }
 
     #[test]
     fn a_draining_node_is_not_chosen() {
         let assignment = Assignment::single(node(Some("das.example")));
-        let local = "127.0.0.1".parse().expect("an address");
+        let local = || unreachable!("it has a name");
         assert_eq!(assignment.choose(local).expect("one").address, "das.example");
         assignment.drain();
         assert!(assignment.choose(local).is_none());

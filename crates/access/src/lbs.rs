@@ -104,9 +104,8 @@ impl Lbs {
             metrics::counter!("vestibule_lbs_refused_total", "reason" => "crowd").increment(1);
             return;
         };
-        let local = stream.local_addr().map_or(peer.ip(), |local| local.ip());
         let mut connection = Connection::new(stream);
-        let mut visit = Visit::new(&self, origin, local);
+        let mut visit = Visit::new(&self, origin);
         let outcome = match tokio::time::timeout(self.config.run_timeout, visit.run(&mut connection)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut),

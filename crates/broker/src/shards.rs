@@ -308,8 +308,6 @@ impl Acceptor {
             metrics::counter!("vestibule_connections_total", "listener" => self.name).increment(1);
             self.live.count.fetch_add(1, Ordering::AcqRel);
             let slot = Slot { open: Arc::clone(&self.open), live: Arc::clone(&self.live), listener: self.name };
-            // One write is one packet for devices that cannot join two (osap-wire 9.10).
-            let _ = stream.set_nodelay(true);
             // Boxed, because a future that is moved into another one takes its room twice.
             let served = Box::pin(serve(stream, peer, Arc::clone(&self.shard)));
             tokio::spawn(async move {
@@ -373,6 +371,8 @@ fn bind(address: SocketAddr, share: bool) -> io::Result<StdListener> {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
+    // One write is one packet for devices that cannot join two (osap-wire 9.10). Connections have it from their listener.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -405,6 +405,18 @@ mod tests {
         link.wake_waiting();
         shard.wait_for_advance(&link);
         assert_eq!(shard.waiting.lock().len(), 1);
+    }
+
+    #[test]
+    fn osap_9_10_connections_send_each_write_at_once() {
+        let shards = Shards::start(&ShardsConfig { shards: 2 }).expect("started");
+        let (sender, seen) = std::sync::mpsc::channel();
+        let address = shards.listen("127.0.0.1:0".parse().expect("an address"), 2, "test", move |stream, _, _| {
+            let sender = sender.clone();
+            async move { sender.send(stream.nodelay()).expect("the test waits") }
+        });
+        let _connection = std::net::TcpStream::connect(address.expect("listening")).expect("connected");
+        assert!(seen.recv().expect("a connection").expect("a socket"));
     }
 
     #[test]

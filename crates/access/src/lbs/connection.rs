@@ -1,5 +1,7 @@
 //! The connection of one run: frames in, frames out, each in time (osap-wire 3).
 
+use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use osap::lbs::frame::frame_len;
@@ -30,6 +32,11 @@ impl Connection {
         Connection { stream, received: Vec::new() }
     }
 
+    /// The address of ours that the peer has reached.
+    pub(super) fn local(&self) -> io::Result<IpAddr> {
+        self.stream.local_addr().map(|local| local.ip())
+    }
+
     /// The next complete frame.
     pub(super) async fn read_frame(&mut self, max: usize, patience: Duration) -> Result<Vec<u8>, Failure> {
         let read = async {
@@ -39,8 +46,10 @@ impl Connection {
                     Ok(_) => {}
                     Err(error) => return Err(Failure::Closed(CloseReason::Frame(error))),
                 }
-                // Devices send header and payload in separate writes and wait for us to acknowledge (3.4).
-                let _ = socket2::SockRef::from(&self.stream).set_tcp_quickack(true);
+                if !self.received.is_empty() {
+                    // Devices send header and payload in separate writes and wait for us to acknowledge the first (3.4).
+                    let _ = socket2::SockRef::from(&self.stream).set_tcp_quickack(true);
+                }
                 let mut chunk = [0u8; 512];
                 let room = (2 * max).saturating_sub(self.received.len()).min(chunk.len());
                 match self.stream.read(&mut chunk[..room]).await {

@@ -1,6 +1,5 @@
 //! One device's visit at the LBS: what the machine asks for, and how it ended.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
@@ -22,7 +21,6 @@ use crate::{explain, record};
 pub(super) struct Visit<'a> {
     lbs: &'a Lbs,
     origin: Origin,
-    local: IpAddr,
     device: Option<Arc<Device>>,
     /// Who it says it is, once its authentication was looked at: then a failure counts.
     claim: Option<Claim>,
@@ -54,18 +52,8 @@ impl Refusal {
 }
 
 impl<'a> Visit<'a> {
-    pub(super) fn new(lbs: &'a Lbs, origin: Origin, local: IpAddr) -> Visit<'a> {
-        Visit {
-            lbs,
-            origin,
-            local,
-            device: None,
-            claim: None,
-            generation: None,
-            run: None,
-            repeats: false,
-            refusal: None,
-        }
+    pub(super) fn new(lbs: &'a Lbs, origin: Origin) -> Visit<'a> {
+        Visit { lbs, origin, device: None, claim: None, generation: None, run: None, repeats: false, refusal: None }
     }
 
     pub(super) async fn run(&mut self, connection: &mut Connection) -> Result<(), Failure> {
@@ -111,7 +99,10 @@ impl<'a> Visit<'a> {
                         Err(NotDone::Panicked) => return Err(Failure::Panicked),
                     };
                 }
-                Output::Assign => server.handle_das(self.lbs.assignment.choose(self.local)),
+                Output::Assign => {
+                    let local = || connection.local().unwrap_or(self.origin.address);
+                    server.handle_das(self.lbs.assignment.choose(local));
+                }
                 Output::Stage(stage) => {
                     if self.stage(stage).await {
                         server.handle_staged()
