@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
@@ -142,6 +143,15 @@ fn without_descriptors_new_connections_are_refused_and_old_ones_go_on() {
     platform.assert_no_panic();
 }
 
+/// The files of the journal, the oldest first.
+fn segments(platform: &Platform) -> Vec<PathBuf> {
+    let files = fs::read_dir(platform.data().join("journal")).expect("a journal");
+    let paths = files.map(|entry| entry.expect("an entry").path());
+    let mut segments: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "db")).collect();
+    segments.sort();
+    segments
+}
+
 #[test]
 fn a_damaged_segment_is_told_and_the_rest_goes_on() {
     let mut platform = Platform::with_environment(&[("VESTIBULE_STORE__SEGMENT_ROWS", "40")]);
@@ -149,13 +159,7 @@ fn a_damaged_segment_is_told_and_the_rest_goes_on() {
     load.acknowledges(120);
     platform.kill();
     let acknowledged = load.acknowledged();
-    let journal = platform.data().join("journal");
-    let mut segments: Vec<_> = fs::read_dir(&journal)
-        .expect("a journal")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|end| end == "db"))
-        .collect();
-    segments.sort();
+    let (journal, segments) = (platform.data().join("journal"), segments(&platform));
     // The head of the file and the beginning of its records: what leads to everything, and some of the rows.
     let mut bytes = fs::read(&segments[0]).expect("a segment");
     bytes[..64].fill(0xee);
@@ -197,11 +201,13 @@ fn a_disk_that_cannot_be_written_is_told_at_the_start() {
     assert!(done.stderr.contains("Read-only file system") && done.stderr.contains("data"), "{done:?}");
 }
 
-/// strace that has system calls of a running program fail, as long as it is attached.
-fn failing(platform: &Platform, calls: &str, error: &str) -> Program {
-    let trace = tempfile::NamedTempFile::new().expect("a file");
+/// strace that has system calls of a running program fail, as long as it is attached; those on one file, if it is given.
+fn failing(platform: &Platform, calls: &str, error: &str, file: Option<&Path>) -> Program {
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-o"]).arg(trace.path()).args(["-e", &format!("trace={calls}")]);
+    strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    file.iter().for_each(|file| {
+        strace.arg("-P").arg(file);
+    });
     strace.args(["-e", &format!("inject={calls}:error={error}"), "-p", &platform.pid().to_string()]);
     let program = Program::of(strace);
     until("strace at work", || {
@@ -220,7 +226,7 @@ fn a_disk_that_turns_read_only_is_waited_for() {
     let opened = platform.metric("vestibule_connections_total", &[("listener", "das_legacy")]);
     let refused = || platform.metric("vestibule_journal_refused_total", &[("reason", "error")]);
     let before = refused();
-    let strace = failing(&platform, "pwrite64,ftruncate,fallocate,fsync,fdatasync,unlink", "EROFS");
+    let strace = failing(&platform, "pwrite64,ftruncate,fallocate,fsync,fdatasync,unlink", "EROFS", None);
     until("two commits that fail", || (refused() >= before + 2.0).then_some(()));
     let acknowledged = load.acknowledged();
     let ready = until("the end of readiness", || {
@@ -283,4 +289,33 @@ fn a_platform_that_gets_no_memory_ends_and_has_lost_nothing() {
     let sent = load.finish();
     let stored = counted(&platform);
     assert!(stored.len() == sent.len() && stored.values().all(|&count| count == 1), "each is stored once");
+}
+
+#[test]
+fn a_segment_of_which_the_disk_refuses_everything_is_kept_and_the_rest_goes_on() {
+    let mut platform = Platform::configured("[store]\nsegment_rows = 40\n");
+    let load = Load::start(&platform, 2);
+    load.acknowledges(120);
+    platform.stop();
+    platform.restart();
+    let oldest = segments(&platform).remove(0);
+    let whole = fs::read(&oldest).expect("a segment");
+    let strace = failing(&platform, "pread64", "EIO", Some(&oldest));
+    let page = until("a list that fails", || {
+        let page = platform.http().get("/v1/events?limit=1000");
+        (page.status != 200).then_some(page)
+    });
+    assert_eq!(page.status, 503, "{}", page.body);
+    // New events are stored and shown.
+    load.acknowledges(40);
+    assert_eq!(platform.http().get("/v1/events?limit=10").status, 200);
+    assert_eq!(platform.http().text("/healthz"), "ok\n");
+
+    strace.terminate();
+    strace.finish();
+    let sent = load.finish();
+    let stored = counted(&platform);
+    assert!(stored.len() == sent.len() && stored.values().all(|&count| count == 1), "nothing is lost or set aside");
+    assert_eq!(fs::read(&oldest).expect("it is where it was"), whole);
+    platform.assert_no_panic();
 }
