@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use vestibule_platform::DeviceId;
-
 use crate::budget::Budget;
 
 const FREE: u16 = 2;
@@ -19,7 +17,7 @@ const LOOK_UP_MS: i64 = 1_000;
 /// exist (13.2.3).
 pub(crate) struct Brake {
     in_a_row: Budget<str>,
-    look_ups: Budget<DeviceId>,
+    look_ups: Budget<str>,
 }
 
 impl Default for Brake {
@@ -42,9 +40,10 @@ impl Brake {
         HOLD
     }
 
-    /// Whether the store may be asked before the device is sent away: not at the pace of somebody who floods.
-    pub(crate) fn may_look_up(&self, device: DeviceId, now: i64) -> bool {
-        self.look_ups.take(&device, now)
+    /// Whether the store may be asked before who says that he is this device is sent away: not at the pace of somebody who
+    /// floods.
+    pub(crate) fn may_look_up(&self, serial: &str, now: i64) -> bool {
+        self.look_ups.take(serial, now)
     }
 
     /// The device is in, or gone.

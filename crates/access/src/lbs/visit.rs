@@ -79,7 +79,7 @@ impl<'a> Visit<'a> {
                         self.look_at(&mut server, &serial, &mut *random).await;
                     } else {
                         match self.record(&serial).await {
-                            Some(record) => server.handle_record(record, &mut *random),
+                            Some(record) => self.judge(&mut server, record, &mut *random).await,
                             None => server.handle_unavailable(),
                         }
                     }
@@ -111,7 +111,10 @@ impl<'a> Visit<'a> {
                     }
                 }
                 Output::Send(bytes) => {
-                    if server.refusal() == Some(ResultCode::CodeRefused) {
+                    // Nothing was computed for who is to come again because too many have failed or wait.
+                    let looked_at = self.refusal.is_none();
+                    if looked_at && matches!(server.refusal(), Some(ResultCode::CodeRefused | ResultCode::Unavailable))
+                    {
                         tokio::time::sleep_until(asked + self.lbs.config.refusal_pace).await;
                     }
                     connection.write(&bytes, self.lbs.config.frame_timeout).await?;
@@ -149,7 +152,7 @@ impl<'a> Visit<'a> {
             }
         };
         match record {
-            Some(record) => server.handle_record(record, random),
+            Some(record) => self.judge(server, record, random).await,
             None => server.handle_unavailable(),
         }
         if server.refusal() == Some(ResultCode::CodeRefused) {
@@ -157,6 +160,15 @@ impl<'a> Visit<'a> {
         } else {
             drop(attempt);
             self.claim = Some(claim);
+        }
+    }
+
+    /// Has the record looked at. Nobody is refused while the store is down, known or not: who had to be read is told to come
+    /// again then, and the others would show by their refusal that they need not be, or do not exist (osap-wire 13.2.3).
+    async fn judge(&self, server: &mut Server, record: Record, random: &mut (dyn Random + Send)) {
+        server.handle_record(record, random);
+        if server.refusal().is_some() && !self.lbs.platform.store_answers().await {
+            server.withhold_refusal();
         }
     }
 

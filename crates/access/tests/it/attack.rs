@@ -10,6 +10,7 @@ use vestibule_platform::Caller;
 use vestibule_store::AuditQuery;
 
 use crate::device::{TestDevice, Wire};
+use crate::mqtt::Mqtt;
 use crate::site::{CODE, Plan, SERIAL, Site, eventually};
 
 #[test]
@@ -36,6 +37,38 @@ fn osap_13_2_3_unknown_wrong_and_disabled_get_the_same_answer_and_none_comes_ear
     }
     assert_eq!(answers[0], [0x2A, 5, 1, 1, 1, 0, ResultCode::CodeRefused.into()]);
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:02x?}");
+}
+
+/// Who has to be read from the store, who is in memory and who does not exist are told the same while it is down, whichever
+/// way they come; and nothing of it counts against anybody.
+#[test]
+fn osap_13_2_3_the_answers_tell_nobody_who_exists_while_the_store_is_down() {
+    let site = Site::new();
+    let devices = [SERIAL, "SN0000002", "SN0000003"].map(|serial| {
+        site.add(serial);
+        let mut device = TestDevice::of(serial);
+        device.come_in(&site);
+        device
+    });
+    let site = site.restart();
+    let [read, unread, disabled] = [SERIAL, "SN0000002", "SN0000003"].map(|it| site.platform.device_by_serial(it));
+    let disabled = disabled.expect("registered");
+    site.block_on(site.platform.set_disabled(&disabled, true, &Caller::program())).expect("disabled");
+    site.block_on(site.platform.secrets(&read.expect("registered"))).expect("readable");
+    site.break_store();
+    for serial in [SERIAL, "SN0000002", "SN0000003", "SN0000009"] {
+        for number in 0..6 {
+            assert_eq!(guess(&site, serial, number, anywhere(number)), ResultCode::Unavailable, "{serial}");
+        }
+        // With the DevID of another device.
+        let other = if serial == SERIAL { &devices[1] } else { &devices[0] };
+        let lost = TestDevice { stored: other.stored.clone(), ..TestDevice::of(serial) };
+        assert_eq!(lost.refused(&site), ResultCode::Unavailable, "{serial}");
+        let (code, _) = Mqtt::log_in(&site, serial, None);
+        assert_eq!(code, 11, "{serial}");
+    }
+    let facts = unread.expect("registered").facts();
+    assert!(facts.iter().all(|fact| fact.reason != "too_many_attempts"), "{facts:?}");
 }
 
 /// A stranger who guesses another code at each attempt; what he is told.

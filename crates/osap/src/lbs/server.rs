@@ -293,6 +293,16 @@ impl Server {
         }
     }
 
+    /// Takes back a refusal that was not sent yet: result 6 instead. For who finds then that the store is down, and would
+    /// tell by the refusal that he did not have to ask it (osap-wire 13.2.3).
+    pub fn withhold_refusal(&mut self) {
+        if self.refusal.is_some()
+            && let Some(answer) = self.outbox.take().and_then(|refusal| refusal.first().copied())
+        {
+            self.refuse(answer, CloseReason::StoreUnavailable);
+        }
+    }
+
     /// Answers [`Output::Compute`]: draws a key pair, agrees on a master key, draws what may be
     /// handed out.
     pub fn compute(&mut self, random: &mut dyn Random) {

@@ -76,6 +76,25 @@ fn refreshing() -> Server {
 }
 
 #[test]
+fn osap_13_2_3_a_refusal_that_is_not_sent_yet_may_be_taken_back() {
+    for (frame, record, answer) in
+        [("first_1a", nobody(), first::AUTH_II), ("refresh_70", nobody(), Purpose::Das.firsts()[1])]
+    {
+        let mut server = server();
+        server.handle_frame(&bytes(frame));
+        server.handle_record(record, &mut Tape::new(&[]));
+        server.withhold_refusal();
+        refused(&mut server, answer, ResultCode::Unavailable, CloseReason::StoreUnavailable);
+        server.withhold_refusal();
+        assert_eq!(server.poll(), Output::Close(CloseReason::StoreUnavailable), "it is sent once");
+    }
+    // There is none to take back.
+    let mut server = refreshing();
+    server.withhold_refusal();
+    assert_eq!((server.poll(), server.refusal()), (Output::Read, None));
+}
+
+#[test]
 fn an_unknown_serial_looks_like_a_wrong_code() {
     let mut unknown = server();
     unknown.handle_frame(&bytes("first_1a"));
