@@ -1,90 +1,216 @@
-//! How many connections one place may have open.
+//! Who is connected: how many one place may have, and who makes room when there is none.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
-use std::hash::Hash;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::future;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
-use crate::origin::{Network, Origin};
+use crate::origin::{Host, Origin, Site};
 
-/// Who is here. As large as the number of connections, which the listener limits.
+/// How many connections may be here at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) total: usize,
+    pub(crate) per_host: usize,
+    pub(crate) per_site: usize,
+}
+
+/// The connections that are here. Where they are too many, one that has not shown a frame yet is asked to leave for each
+/// newcomer: the oldest of the host, or of the site, that has its limit, and otherwise the oldest of the site that has
+/// most of them. A good device shows its first frame at once, so that it is hardly ever one of them; and however many
+/// connections somebody opens and says nothing on, he drives out his own.
+///
+/// As large as the number of connections.
 pub(crate) struct Crowd {
-    per_address: usize,
-    per_network: usize,
+    limits: Limits,
     here: Mutex<Here>,
 }
 
 #[derive(Default)]
 struct Here {
-    addresses: HashMap<IpAddr, usize>,
-    networks: HashMap<Network, usize>,
+    total: usize,
+    /// Tells who came first.
+    next: u64,
+    hosts: HashMap<Host, usize>,
+    sites: HashMap<Site, Neighbours>,
+    /// Sites with somebody who has shown nothing yet. The last one is to make room: it has most of them and, of several
+    /// with as many, the oldest.
+    silent: BTreeMap<Silence, Site>,
+}
+
+/// How many of a site have shown nothing, and the oldest of them.
+type Silence = (usize, Reverse<u64>);
+
+/// Connections of one site.
+#[derive(Default)]
+struct Neighbours {
+    /// Who has shown a frame.
+    speaking: usize,
+    /// Who has not, by age.
+    silent: BTreeMap<u64, Silent>,
+}
+
+struct Silent {
+    host: Host,
+    leave: oneshot::Sender<()>,
 }
 
 /// A place in the crowd; free again when dropped.
 pub(crate) struct Place<'a> {
     crowd: &'a Crowd,
-    origin: Origin,
+    number: u64,
+    host: Host,
+    site: Site,
+    has_shown: AtomicBool,
+}
+
+/// Tells a connection that it is to make room.
+pub(crate) struct Notice(oneshot::Receiver<()>);
+
+impl Notice {
+    /// Ends when the connection is to be closed at once; never, if it is not.
+    pub(crate) async fn given(self) {
+        if self.0.await.is_err() {
+            // It has shown a frame, and stays.
+            future::pending().await
+        }
+    }
+}
+
+impl Neighbours {
+    fn count(&self) -> usize {
+        self.speaking + self.silent.len()
+    }
+
+    fn silence(&self) -> Option<Silence> {
+        self.silent.first_key_value().map(|(oldest, _)| (self.silent.len(), Reverse(*oldest)))
+    }
 }
 
 impl Crowd {
-    pub(crate) fn new(per_address: usize, per_network: usize) -> Crowd {
-        Crowd { per_address, per_network, here: Mutex::default() }
+    pub(crate) fn new(limits: Limits) -> Crowd {
+        Crowd { limits, here: Mutex::default() }
     }
 
-    /// A place for a peer from there; `None` when his neighbours have taken them all.
-    pub(crate) fn enter(&self, origin: Origin) -> Option<Place<'_>> {
+    /// A place for a peer from there; `None` when everybody who could make room for him has shown a frame.
+    pub(crate) fn enter(&self, origin: Origin) -> Option<(Place<'_>, Notice)> {
+        let (host, site) = (origin.host(), origin.site());
+        let Limits { total, per_host, per_site } = self.limits;
         let mut here = self.here.lock();
-        let from_address = here.addresses.get(&origin.address).copied().unwrap_or(0);
-        let from_network = here.networks.get(&origin.network).copied().unwrap_or(0);
-        if from_address >= self.per_address || from_network >= self.per_network {
-            return None;
+        // From the narrowest to the widest: who leaves his host leaves its site, too.
+        let makes_room = if here.of_host(host) >= per_host {
+            let of_host = |neighbours: &Neighbours| {
+                neighbours.silent.iter().find(|(_, silent)| silent.host == host).map(|(number, _)| *number)
+            };
+            Some((site, here.sites.get(&site).and_then(of_host)?))
+        } else if here.of_site(site) >= per_site {
+            Some((site, here.sites.get(&site).and_then(Neighbours::silence)?.1.0))
+        } else if here.total >= total {
+            let ((_, Reverse(oldest)), site) = here.silent.last_key_value()?;
+            Some((*site, *oldest))
+        } else {
+            None
+        };
+        if let Some((site, number)) = makes_room {
+            here.make_leave(site, number);
         }
-        *here.addresses.entry(origin.address).or_default() += 1;
-        *here.networks.entry(origin.network).or_default() += 1;
-        Some(Place { crowd: self, origin })
+        let (leave, notice) = oneshot::channel();
+        Some((
+            Place { crowd: self, number: here.enter(host, site, leave), host, site, has_shown: AtomicBool::new(false) },
+            Notice(notice),
+        ))
+    }
+}
+
+impl Here {
+    fn of_host(&self, host: Host) -> usize {
+        self.hosts.get(&host).copied().unwrap_or(0)
+    }
+
+    fn of_site(&self, site: Site) -> usize {
+        self.sites.get(&site).map_or(0, Neighbours::count)
+    }
+
+    fn enter(&mut self, host: Host, site: Site, leave: oneshot::Sender<()>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.total += 1;
+        *self.hosts.entry(host).or_default() += 1;
+        self.change(site, |neighbours| neighbours.silent.insert(number, Silent { host, leave }));
+        number
+    }
+
+    /// Who has shown nothing yet is gone from here at once: when his connection ends, his place is another's.
+    fn make_leave(&mut self, site: Site, number: u64) {
+        if let Some(Silent { host, leave }) = self.change(site, |neighbours| neighbours.silent.remove(&number)) {
+            self.forget(host);
+            // Who is closing already hears nothing, and needs not.
+            let _ = leave.send(());
+        }
+    }
+
+    fn forget(&mut self, host: Host) {
+        self.total -= 1;
+        if let Entry::Occupied(mut count) = self.hosts.entry(host) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Changes the neighbours of a site, and its place among those that are to make room.
+    fn change<T>(&mut self, site: Site, change: impl FnOnce(&mut Neighbours) -> T) -> T {
+        let neighbours = self.sites.entry(site).or_default();
+        let before = neighbours.silence();
+        let changed = change(neighbours);
+        let (after, is_empty) = (neighbours.silence(), neighbours.count() == 0);
+        if before != after {
+            before.and_then(|before| self.silent.remove(&before));
+            after.and_then(|after| self.silent.insert(after, site));
+        }
+        if is_empty {
+            self.sites.remove(&site);
+        }
+        changed
+    }
+}
+
+impl Place<'_> {
+    /// The connection has shown a frame: it will not be asked to leave any more.
+    pub(crate) fn has_shown(&self) {
+        if self.has_shown.load(Ordering::Relaxed) {
+            return;
+        }
+        let is_here = self.crowd.here.lock().change(self.site, |neighbours| {
+            let is_here = neighbours.silent.remove(&self.number).is_some();
+            neighbours.speaking += usize::from(is_here);
+            is_here
+        });
+        // Otherwise it was asked in this moment.
+        self.has_shown.store(is_here, Ordering::Relaxed);
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut here = self.crowd.here.lock();
-        leave(&mut here.addresses, self.origin.address);
-        leave(&mut here.networks, self.origin.network);
-    }
-}
-
-fn leave<K: Hash + Eq>(here: &mut HashMap<K, usize>, key: K) {
-    if let Entry::Occupied(mut count) = here.entry(key) {
-        *count.get_mut() -= 1;
-        if *count.get() == 0 {
-            count.remove();
+        let has_shown = self.has_shown.load(Ordering::Relaxed);
+        let was_here = here.change(self.site, |neighbours| {
+            if has_shown {
+                neighbours.speaking -= 1;
+            }
+            has_shown || neighbours.silent.remove(&self.number).is_some()
+        });
+        if was_here {
+            here.forget(self.host);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn from(c: u8, d: u8) -> Origin {
-        Origin::from(IpAddr::from([10, 0, c, d]))
-    }
-
-    #[test]
-    fn neither_an_address_nor_a_network_takes_every_place() {
-        let crowd = Crowd::new(2, 3);
-        let first = crowd.enter(from(1, 1)).expect("room");
-        let _second = crowd.enter(from(1, 1)).expect("room");
-        assert!(crowd.enter(from(1, 1)).is_none());
-        let third = crowd.enter(from(1, 2)).expect("room for a neighbour");
-        assert!(crowd.enter(from(1, 3)).is_none(), "the network has its three");
-        let _other = crowd.enter(from(2, 1)).expect("room for another network");
-        drop(first);
-        assert!(crowd.enter(from(1, 3)).is_some());
-        drop(third);
-        let here = crowd.here.lock();
-        assert_eq!((here.addresses.len(), here.networks.len()), (2, 2), "who is gone is forgotten");
-    }
-}
+mod tests;

@@ -17,7 +17,7 @@ use self::connection::{Connection, Failure};
 use self::visit::Visit;
 use crate::assignment::Assignment;
 use crate::attempts::{Attempts, FailureLimits};
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Limits};
 use crate::origin::Origin;
 use crate::pool::ComputePool;
 use crate::repeats::Repeats;
@@ -34,9 +34,12 @@ pub struct LbsConfig {
     /// A refused code is answered no sooner than this after the request (osap-wire 13.2.3): what is read of a known serial
     /// from the disk, and not of an unknown one, does not show.
     pub refusal_pace: Duration,
-    /// Connections open at once from one address.
+    /// Connections open at once. Past it one that has not shown a frame yet makes room for each newcomer, so the listener
+    /// should take some more.
+    pub max_connections: usize,
+    /// Connections open at once from one address, or one /64 of IPv6.
     pub max_per_address: usize,
-    /// Connections open at once from one network (/24, or /64 of IPv6).
+    /// Connections open at once from one network (/24, or /48 of IPv6).
     pub max_per_network: usize,
     /// How often a code may be tried.
     pub failures: FailureLimits,
@@ -51,6 +54,7 @@ impl Default for LbsConfig {
             run_timeout: Duration::from_secs(30),
             max_frame: ServerPolicy::MAX_FRAME,
             refusal_pace: Duration::from_millis(25),
+            max_connections: 3_840,
             max_per_address: 1_024,
             max_per_network: 2_048,
             failures: FailureLimits::default(),
@@ -92,7 +96,8 @@ impl Lbs {
     ) -> Arc<Lbs> {
         let decoy = Decoy::draw(&mut SystemRandom);
         let attempts = Attempts::new(config.failures);
-        let crowd = Crowd::new(config.max_per_address, config.max_per_network);
+        let LbsConfig { max_connections: total, max_per_address: per_host, max_per_network: per_site, .. } = config;
+        let crowd = Crowd::new(Limits { total, per_host, per_site });
         let repeats = Repeats::default();
         Arc::new(Lbs { platform, assignment, pool, config, random, decoy, attempts, crowd, repeats })
     }
@@ -100,15 +105,20 @@ impl Lbs {
     /// Serves one connection: one run of one device.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let origin = Origin::from(peer.ip());
-        let Some(_place) = self.crowd.enter(origin) else {
+        let Some((place, notice)) = self.crowd.enter(origin) else {
             metrics::counter!("vestibule_lbs_refused_total", "reason" => "crowd").increment(1);
             return;
         };
         let mut connection = Connection::new(stream);
-        let mut visit = Visit::new(&self, origin);
-        let outcome = match tokio::time::timeout(self.config.run_timeout, visit.run(&mut connection)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::TimedOut),
+        let mut visit = Visit::new(&self, &place, origin);
+        let outcome = tokio::select! {
+            run = tokio::time::timeout(self.config.run_timeout, visit.run(&mut connection)) => {
+                run.unwrap_or(Err(Failure::TimedOut))
+            }
+            () = notice.given() => {
+                metrics::counter!("vestibule_lbs_made_room_total").increment(1);
+                Err(Failure::MadeRoom)
+            }
         };
         visit.charge(&outcome);
         // When a refused one ends tells nothing of what is noted, which is more for a serial that exists (osap-wire 13.2.3).

@@ -20,6 +20,40 @@ pub struct Origin {
     pub network: Network,
 }
 
+/// Who holds a connection: an IPv4 address, or a /64 of IPv6, in which a single host has as many addresses as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Host {
+    V4([u8; 4]),
+    V6([u8; 8]),
+}
+
+/// Whose host that is: a /24, or a /48 of IPv6. That is the most that providers and tunnel brokers give a single customer
+/// for the asking (RFC 6177); by /56 he would have 256 places of his own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Site {
+    V4([u8; 3]),
+    V6([u8; 6]),
+}
+
+impl Origin {
+    pub(crate) fn host(&self) -> Host {
+        match self.address {
+            IpAddr::V4(v4) => Host::V4(v4.octets()),
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, e, f, g, h, ..] = v6.octets();
+                Host::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+
+    pub(crate) fn site(&self) -> Site {
+        match self.network {
+            Network::V4(network) => Site::V4(network),
+            Network::V6([a, b, c, d, e, f, ..]) => Site::V6([a, b, c, d, e, f]),
+        }
+    }
+}
+
 impl From<IpAddr> for Origin {
     fn from(address: IpAddr) -> Origin {
         let address = address.to_canonical();

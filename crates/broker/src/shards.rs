@@ -314,6 +314,10 @@ impl Acceptor {
                 let _slot = slot;
                 served.await;
             });
+            if self.open.load(Ordering::Acquire) >= self.max_connections - self.max_connections / 16 {
+                // The newcomer may have others make room for it, who need their turn to go.
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

@@ -167,13 +167,16 @@ impl Running {
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = ComputePool::new(Handle::current(), threads, MAX_WAITING_AGREEMENTS);
+        let places = config.lbs.max_connections;
         let limits = LbsConfig {
             run_timeout: config.lbs.run_timeout,
             max_frame: config.lbs.max_frame_bytes,
             g0: config.lbs.g0,
-            // Half of the places stay for others, however many one network takes.
-            max_per_address: (config.lbs.max_connections / 4).max(1),
-            max_per_network: (config.lbs.max_connections / 2).max(1),
+            // Some places are for those who come in while others leave. Half of all stay for others, however many one network
+            // takes.
+            max_connections: (places - places / 16).min(places.saturating_sub(1)).max(1),
+            max_per_address: (places / 4).max(1),
+            max_per_network: (places / 2).max(1),
             failures: FailureLimits {
                 per_serial: config.lbs.max_failures_per_serial,
                 per_address: config.lbs.max_failures_per_address,
@@ -186,7 +189,7 @@ impl Running {
         let bound = self
             .broker
             .shards()
-            .listen(address, config.lbs.max_connections, "lbs_legacy", serve)
+            .listen(address, places, "lbs_legacy", serve)
             .map_err(|error| not_listening("lbs.legacy_listen", address, error))?;
         self.listeners.lbs_legacy = Some(bound);
         Ok(())

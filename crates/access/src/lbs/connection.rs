@@ -17,6 +17,8 @@ pub(super) enum Failure {
     Lost,
     /// The peer was too slow.
     TimedOut,
+    /// The peer had shown no frame when somebody else needed its place.
+    MadeRoom,
     /// The key agreement panicked.
     Panicked,
 }

@@ -13,6 +13,7 @@ use vestibule_platform::{Device, UpdateError};
 use super::Lbs;
 use super::connection::{Connection, Failure};
 use crate::attempts::{Claim, Spent};
+use crate::crowd::Place;
 use crate::origin::Origin;
 use crate::pool::NotDone;
 use crate::{explain, record};
@@ -20,6 +21,7 @@ use crate::{explain, record};
 /// One device's visit at the LBS.
 pub(super) struct Visit<'a> {
     lbs: &'a Lbs,
+    place: &'a Place<'a>,
     origin: Origin,
     device: Option<Arc<Device>>,
     /// Who it says it is, once its authentication was looked at: then a failure counts.
@@ -52,8 +54,18 @@ impl Refusal {
 }
 
 impl<'a> Visit<'a> {
-    pub(super) fn new(lbs: &'a Lbs, origin: Origin) -> Visit<'a> {
-        Visit { lbs, origin, device: None, claim: None, generation: None, run: None, repeats: false, refusal: None }
+    pub(super) fn new(lbs: &'a Lbs, place: &'a Place<'a>, origin: Origin) -> Visit<'a> {
+        Visit {
+            lbs,
+            place,
+            origin,
+            device: None,
+            claim: None,
+            generation: None,
+            run: None,
+            repeats: false,
+            refusal: None,
+        }
     }
 
     pub(super) async fn run(&mut self, connection: &mut Connection) -> Result<(), Failure> {
@@ -69,6 +81,7 @@ impl<'a> Visit<'a> {
             match server.poll() {
                 Output::Read => {
                     let frame = connection.read_frame(server.max_frame(), self.lbs.config.frame_timeout).await?;
+                    self.place.has_shown();
                     asked = Instant::now();
                     server.handle_frame(&frame);
                     connection.forget(frame.len());
@@ -243,6 +256,7 @@ impl<'a> Visit<'a> {
             Err(Failure::Closed(reason)) => (reason.as_str(), reason.to_string()),
             Err(Failure::Lost) => ("connection_lost", "the peer closed the connection".to_owned()),
             Err(Failure::TimedOut) => ("timeout", "the peer was too slow".to_owned()),
+            Err(Failure::MadeRoom) => ("made_room", "the peer said nothing, and made room for another".to_owned()),
             Err(Failure::Panicked) => ("panicked", "the key agreement panicked".to_owned()),
         };
         let labels = [("run", run), ("generation", generation), ("result", result)];
@@ -269,6 +283,8 @@ impl<'a> Visit<'a> {
             Err(Failure::Closed(CloseReason::Disabled | CloseReason::ShutOut)) => explain::disabled(self.run, ip),
             Err(Failure::Closed(reason)) => explain::lbs_refusal(self.run, &reason, ip),
             Err(Failure::Lost) => explain::lbs_broken(self.run, "connection_lost", ip),
+            // It has not said who it is.
+            Err(Failure::MadeRoom) => return,
             Err(Failure::TimedOut) => explain::lbs_broken(self.run, "timeout", ip),
             Err(Failure::Panicked) => explain::lbs_broken(self.run, "panicked", ip),
         };

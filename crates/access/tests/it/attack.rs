@@ -1,5 +1,6 @@
 //! Strangers at the LBS: what they learn, what they cost, whom they disturb (osap-wire 13.2).
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -332,4 +333,68 @@ fn osap_13_2_connections_of_one_network_leave_room_for_others() {
     }
     TestDevice::new().come_in(&site);
     drop(held);
+}
+
+/// Holds connections from some networks, as many as it gets, and says nothing.
+struct Holder {
+    dialled: u32,
+    held: VecDeque<Wire>,
+}
+
+impl Holder {
+    fn hold(&mut self, site: &Site, more: u32) {
+        for _ in 0..more {
+            let [_, _, _, number] = self.dialled.to_be_bytes();
+            self.held.push_back(Wire::dial_from([127, 40 + number % 3, 1, 1 + number / 3].into(), site.lbs));
+            self.dialled += 1;
+        }
+    }
+}
+
+/// Somebody with three networks holds every connection he can get and opens new ones all the time. Good devices come in all
+/// the same, also one that takes its time.
+#[test]
+fn osap_13_2_who_holds_connections_and_says_nothing_holds_no_good_device_out() {
+    let limits = LbsConfig {
+        max_connections: 60,
+        max_per_address: 15,
+        max_per_network: 30,
+        refusal_pace: Duration::ZERO,
+        ..LbsConfig::default()
+    };
+    let site = Site::with(Plan { limits, ..Plan::default() });
+    let mut attacker = Holder { dialled: 0, held: VecDeque::new() };
+    attacker.hold(&site, 59);
+    let [slow, quiet] = [1, 2].map(|number| {
+        let serial = format!("SLOW{number}");
+        site.add(&serial);
+        TestDevice::of(&serial)
+    });
+    // One has connected and says nothing yet, one waits in the middle.
+    let slow = slow.visit_from([127, 50, 1, 1].into(), &site);
+    let mut quiet = quiet.visit_from([127, 51, 1, 1].into(), &site);
+    quiet.hold_before(0x72);
+    for number in 0..30 {
+        attacker.hold(&site, 10);
+        let serial = format!("SN{number:07}");
+        site.add(&serial);
+        let from = [127, 60 + number, 1, 1].into();
+        TestDevice::of(&serial).visit_from(from, &site).finish().expect("let in");
+    }
+    // The oldest went first.
+    attacker.held.iter_mut().take(200).for_each(Wire::expect_end);
+    slow.finish().expect("its network has nobody else");
+    quiet.finish().expect("it has shown who it is");
+}
+
+/// Also a good device that shares an address with somebody who holds all it may have.
+#[test]
+fn osap_13_2_somebody_silent_of_an_address_makes_room_for_the_newest() {
+    let limits = LbsConfig { max_per_address: 3, max_per_network: 5, ..LbsConfig::default() };
+    let site = Site::with(Plan { limits, ..Plan::default() });
+    site.add(SERIAL);
+    let _held: Vec<Wire> = (0..3).map(|_| Wire::dial_from([127, 1, 1, 1].into(), site.lbs)).collect();
+    let mut device = TestDevice::new();
+    device.visit_from([127, 1, 1, 1].into(), &site).finish().expect("let in");
+    device.come_in(&site);
 }
