@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use metrics::histogram;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Arguments as _, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::checksum::{self, Columns};
 use super::damage::is_suspected;
-use super::examine::{Contents, Examined, Place, examine};
+use super::examine::{Contents, Examined, Place, examine, verify};
 use super::filter::{self, Filter};
 use super::format;
 use super::live::Live;
@@ -37,6 +38,14 @@ pub(super) enum Opened {
     Damaged(Place),
     /// A crash came between its indexes and its seal.
     HalfSealed,
+}
+
+/// What became of a segment that was to be sealed.
+pub(super) enum Ended {
+    /// It is sealed, with the filter over its events.
+    Sealed(Arc<Segment>, Filter),
+    /// It is not what was written.
+    Damaged(Arc<Segment>, Place),
 }
 
 /// A segment that is as it was written and not sealed. Its files are as they were found.
@@ -324,13 +333,9 @@ impl Active {
         Ok(number)
     }
 
-    /// Seals the segment: indexes, then the log into the file, then the seal beside it. Safe to repeat after an error, by
-    /// opening it anew.
-    pub(super) async fn seal(
-        mut self,
-        reader: SegmentReader,
-        read_at: ReadAt,
-    ) -> Result<(Arc<Segment>, Filter), OpenError> {
+    /// Seals the segment: indexes, then the log into the file, then a look at every row, then the seal beside it. Safe to
+    /// repeat after an error, by opening it anew.
+    pub(super) async fn seal(mut self, reader: SegmentReader, read_at: ReadAt) -> Result<Ended, OpenError> {
         let path = self.segment.path.clone();
         let failed = |source| OpenError::Segment { path: path.clone(), source: Box::new(source) };
         self.index().await.map_err(failed)?;
@@ -355,15 +360,28 @@ impl Active {
             let path = path.clone();
             tokio::task::spawn_blocking(move || {
                 let make = |source| OpenError::Io { action: "seal", path: path.clone(), source };
-                let seal = Seal::make(&path, mark, bounds, Filter::over(&keys), &read_at).map_err(make)?;
+                let begun = Instant::now();
+                // Checksums first: they are of nothing but what is found whole afterwards.
+                let seal = match Seal::make(&path, mark, bounds, Filter::over(&keys), &read_at).map_err(make)? {
+                    Ok(seal) => seal,
+                    Err(place) => return Ok(Err(place)),
+                };
+                if let Some(place) = verify(&path, &read_at).map_err(make)? {
+                    return Ok(Err(place));
+                }
+                histogram!("vestibule_journal_seal_check_seconds").record(begun.elapsed().as_secs_f64());
                 seal.write(&path)?;
-                Ok(seal.filter)
+                Ok(Ok(seal.filter))
             })
         };
-        let filter = sealed
+        let sealed = sealed
             .await
             .map_err(|error| OpenError::Io { action: "seal", path: path.clone(), source: std::io::Error::other(error) })
             .flatten()?;
+        let filter = match sealed {
+            Ok(filter) => filter,
+            Err(place) => return Ok(Ended::Damaged(segment, place)),
+        };
         segment.checked.store(true, Ordering::Release);
         *segment.live.write() = None;
         reader.reopen(&segment).await;
@@ -377,7 +395,7 @@ impl Active {
             }
         }
         segment.measure();
-        Ok((segment, filter))
+        Ok(Ended::Sealed(segment, filter))
     }
 
     /// Makes the indexes of a segment that has ended.

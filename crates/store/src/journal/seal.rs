@@ -36,16 +36,25 @@ pub(super) enum Found {
 }
 
 impl Seal {
-    /// Makes the seal of a segment whose file is whole and has no log. Blocks.
-    pub(super) fn make(path: &Path, mark: Mark, bounds: Bounds, filter: Filter, read_at: &ReadAt) -> io::Result<Seal> {
+    /// Makes the seal of a segment whose file is whole and has no log; a place: the disk refuses a page of it. Blocks.
+    pub(super) fn make(
+        path: &Path,
+        mark: Mark,
+        bounds: Bounds,
+        filter: Filter,
+        read_at: &ReadAt,
+    ) -> io::Result<Result<Seal, Place>> {
         let disk = Disk::open(path, read_at)?;
         let mut found = disk.pieces(PAGE, 0);
         let mut pages = Vec::new();
         loop {
             match found.piece()? {
-                Some([]) => return Ok(Seal { mark, bounds, filter, pages }),
+                Some([]) => return Ok(Ok(Seal { mark, bounds, filter, pages })),
                 Some(page) => pages.push(CRC.checksum(page)),
-                None => return Err(io::Error::other(REFUSED)),
+                None => {
+                    let offset = pages.len() as u64 * PAGE as u64;
+                    return Ok(Err(Place { in_log: false, offset, what: REFUSED }));
+                }
             }
         }
     }
@@ -152,7 +161,7 @@ mod tests {
         assert!(matches!(Seal::read(&path, &read_at()).unwrap(), Found::Nothing));
         let mark = Mark { base: 1, next: 9, rows: 5, ran: 8 };
         let bounds = Bounds { rows: 5, min_time: -3, max_time: 4, received: 6, ran: 8 };
-        Seal::make(&path, mark, bounds, Filter::over(&[1, 2]), &read_at()).unwrap().write(&path).unwrap();
+        Seal::make(&path, mark, bounds, Filter::over(&[1, 2]), &read_at()).unwrap().unwrap().write(&path).unwrap();
         let Found::Seal(read) = Seal::read(&path, &read_at()).unwrap() else { panic!("no seal") };
         assert_eq!((read.mark, read.bounds, read.pages.len()), (mark, bounds, 3));
         assert_eq!(read.filter, Filter::over(&[1, 2]));
@@ -175,7 +184,7 @@ mod tests {
         let pages = 131;
         fs::write(&path, vec![7; pages * PAGE]).unwrap();
         let mark = Mark { base: 1, next: 1, rows: 0, ran: 0 };
-        Seal::make(&path, mark, Bounds::EMPTY, Filter::over(&[]), &read_at()).unwrap().write(&path).unwrap();
+        Seal::make(&path, mark, Bounds::EMPTY, Filter::over(&[]), &read_at()).unwrap().unwrap().write(&path).unwrap();
         for page in [0, 64, pages - 1] {
             let mut bytes = vec![7; pages * PAGE];
             bytes[page * PAGE + 9] = 8;

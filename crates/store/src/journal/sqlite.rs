@@ -12,9 +12,10 @@ use metrics::gauge;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::active::{Active, Opened};
+use super::active::{Active, Ended, Opened};
 use super::age::Age;
 use super::damage::{Damages, is_suspected};
+use super::examine::Place;
 use super::filter::{self, Filter};
 use super::forward::Forwarded;
 use super::name::{day, file_name, parse_name};
@@ -33,9 +34,6 @@ const FILTER_BYTES: usize = 256 << 20;
 
 /// After this a seal that failed is tried again.
 const SEAL_AGAIN: Duration = Duration::from_secs(60);
-
-/// What sealing a segment gives.
-type SealResult = Result<(Arc<Segment>, Filter), OpenError>;
 
 /// Writes segment files in one directory.
 pub(super) struct SegmentWriter {
@@ -60,7 +58,7 @@ pub(super) struct SegmentWriter {
     /// When one was last begun to be sealed.
     tried: Instant,
     /// Seals one of them.
-    sealing: Option<JoinHandle<SealResult>>,
+    sealing: Option<JoinHandle<Result<Ended, OpenError>>>,
     /// The segment to write to; None before the first record and after an error.
     active: Option<Box<Active>>,
     /// The segment that is or was written to, to open again after an error.
@@ -382,7 +380,7 @@ impl SegmentWriter {
     async fn collect_seal(&mut self, wait: bool) -> bool {
         let Some(task) = self.sealing.take_if(|task| wait || task.is_finished()) else { return false };
         match task.await {
-            Ok(Ok((segment, filter))) => {
+            Ok(Ok(Ended::Sealed(segment, filter))) => {
                 self.ended.retain(|other| !Arc::ptr_eq(other, &segment));
                 if !segment.removed.load(Ordering::Acquire) {
                     self.filters.push((segment, filter));
@@ -390,6 +388,7 @@ impl SegmentWriter {
                 }
                 return true;
             }
+            Ok(Ok(Ended::Damaged(segment, place))) => self.set_aside_ended(&segment, place).await,
             // It stays readable and is tried again.
             Ok(Err(error)) => tracing::warn!(%error, "a journal segment could not be sealed"),
             Err(error) => tracing::error!(%error, "sealing a journal segment ended badly"),
@@ -419,15 +418,23 @@ impl SegmentWriter {
             Ok(Opened::Damaged(place)) => {
                 // Back in the list, should it have to be tried again.
                 self.ended.push(segment.clone());
-                if let Err(CommitError::Failed(error)) = Box::pin(self.set_aside(&segment, place)).await {
-                    tracing::warn!(%error, "a damaged journal segment could not be set aside and is tried again");
-                }
+                self.set_aside_ended(&segment, place).await;
             }
             Ok(Opened::HalfSealed) => self.ended.push(segment),
             Err(error) => {
                 tracing::warn!(%error, "a journal segment could not be opened to be sealed");
                 self.ended.push(segment);
             }
+        }
+    }
+
+    /// Sets aside a segment that was to be sealed.
+    async fn set_aside_ended(&mut self, segment: &Arc<Segment>, place: Place) {
+        if segment.removed.load(Ordering::Acquire) {
+            return;
+        }
+        if let Err(CommitError::Failed(error)) = Box::pin(self.set_aside(segment, place)).await {
+            tracing::warn!(%error, "a damaged journal segment could not be set aside and is tried again");
         }
     }
 
