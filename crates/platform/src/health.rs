@@ -37,9 +37,13 @@ impl Platform {
 
 /// One damaged file, for people.
 fn told(damage: &Damage) -> String {
-    let Damage { file, offset, what, set_aside, salvaged, lost } = damage;
+    let Damage { file, offset, what, set_aside, salvaged, lost, dropped } = damage;
     let lost = lost.map_or("an unknown number".to_owned(), |lost| lost.to_string());
     let then = match set_aside {
+        Some(dir) if *dropped => format!(
+            "Its files have given way at store.max_bytes, the account of it is in {}: this is told until that is taken away.",
+            dir.display()
+        ),
         Some(dir) => format!("Look at the disk; this is told until {} is taken away.", dir.display()),
         None => "Look at the disk; this is told until the next start.".to_owned(),
     };

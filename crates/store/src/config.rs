@@ -24,8 +24,8 @@ pub struct StoreConfig {
     /// How long a record stays in the journal and its copy after its receipt, by the clock and by how long the journal has
     /// run; in the journal at least until it is copied. 30 days.
     pub retention: Duration,
-    /// The size of the journal at which commits stop until retention frees space, in bytes. `None`: 80 % of the volume
-    /// `dir` is on. PostgreSQL's space is its operator's to watch.
+    /// The size of the journal at which commits stop until retention frees space, in bytes; damaged files that were set aside
+    /// count, and give way before. `None`: 80 % of the volume `dir` is on. PostgreSQL's space is its operator's to watch.
     pub max_bytes: Option<u64>,
     /// Rows of a segment file after which the next one begins. Until then a row also takes some 50 bytes of memory.
     /// 1,000,000.

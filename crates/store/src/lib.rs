@@ -37,7 +37,8 @@
 //! checksum for each page in the file of its seal, compared before the first reading and, beside the work, after each start;
 //! before it is sealed every row is looked at once more, so that no seal is made over damage.
 //! One that is not sealed is gone through page by page, with its log, at every start. What is not as it was written is
-//! reported once with file and offset ([`Journal::damage`]); its files are moved to `journal/damaged/<name>`, and every row
+//! reported once with file and offset ([`Journal::damage`]); its files are moved to `journal/damaged/<name>`, where they
+//! count toward the size cap and give way first, and every row
 //! that is readable goes into a new file in its place, whatever led to it: lost are the rows of damaged pages, and what the
 //! log had from a damaged frame on unless its rows are readable there. A page that the disk refuses to read is a damaged one,
 //! when it is still refused after the rest was written; a disk that refuses everything is an error, and nothing is set aside.

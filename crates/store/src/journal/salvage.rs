@@ -82,6 +82,7 @@ pub(super) async fn set_aside(
         set_aside: Some(set_aside),
         salvaged: salvaged.rows,
         lost: salvaged.lost(),
+        dropped: false,
     };
     let aside = place_aside(path)?;
     let damage = account(aside.clone());
@@ -158,6 +159,7 @@ pub(super) fn set_aside_rest(path: &Path, read_at: &ReadAt) -> Result<Damage, Op
         set_aside: Some(aside.clone()),
         salvaged: 0,
         lost: expected,
+        dropped: false,
     };
     write_new(&Damage::account_path(&aside), damage.account().as_bytes(), 0o600)?;
     move_files(path, &aside)?;

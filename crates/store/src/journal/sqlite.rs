@@ -168,9 +168,10 @@ impl SegmentWriter {
         let Some(first) = batch.first() else {
             return Ok(Committed::default());
         };
-        if self.reader.bytes() >= self.max_bytes {
+        if self.bytes() >= self.max_bytes {
             self.retain(now).await?;
-            let bytes = self.reader.bytes();
+            self.make_room();
+            let bytes = self.bytes();
             if bytes >= self.max_bytes {
                 return Err(CommitError::Full { bytes, max_bytes: self.max_bytes });
             }
@@ -201,6 +202,23 @@ impl SegmentWriter {
         self.active = Some(active);
         self.report();
         Ok(Committed { count, dropped })
+    }
+
+    /// What counts toward the cap: the segments, and the files of those that were set aside.
+    fn bytes(&self) -> u64 {
+        self.reader.bytes().saturating_add(self.damages.bytes())
+    }
+
+    /// Has files give way that were set aside, oldest first, as long as that brings the journal below its cap: what is
+    /// readable of them is in its segments.
+    fn make_room(&self) {
+        // Somebody may have taken them away.
+        self.damages.list();
+        while self.reader.bytes() < self.max_bytes && self.bytes() >= self.max_bytes {
+            if !self.damages.drop_oldest() {
+                return;
+            }
+        }
     }
 
     /// Tells what is new from what is a repetition, of another record of the batch or of one that is journalled.

@@ -85,7 +85,15 @@ impl Start {
         if matches!(noted, Found::Damaged) {
             let file = dir.join("MARK");
             let what = "the note of how far the journal went is not what was written".to_owned();
-            start.damages.report(Damage { file, offset: 0, what, set_aside: None, salvaged: 0, lost: None });
+            start.damages.report(Damage {
+                file,
+                offset: 0,
+                what,
+                set_aside: None,
+                salvaged: 0,
+                lost: None,
+                dropped: false,
+            });
         }
         let reached = |pieces: &[Piece]| pieces.iter().map(|piece| piece.next).max().unwrap_or(1);
         if before.is_some_and(|state| state.next > reached(&pieces)) {
@@ -154,7 +162,7 @@ impl Start {
                 let file = pieces.last().map_or_else(|| self.dir.clone(), |piece| piece.segment.path.clone());
                 let offset = std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
                 let (what, set_aside) = (WHAT.to_owned(), None);
-                self.damages.report(Damage { file, offset, what, set_aside, salvaged: 0, lost: None });
+                self.damages.report(Damage { file, offset, what, set_aside, salvaged: 0, lost: None, dropped: false });
             }
             return Ok(());
         };

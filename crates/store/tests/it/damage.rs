@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tempfile::TempDir;
-use vestibule_store::{DeviceId, JournalHealth, ReadAt, Record, Scan, Store, StoreConfig};
+use vestibule_store::{DeviceId, JournalHealth, Position, ReadAt, Record, Scan, Store, StoreConfig};
 
 use crate::bed::{Backend, Bed, NOON, commit, everything, ids, only_on, path, positions};
 
@@ -34,6 +34,7 @@ only_on!(Sqlite:
     a_disk_that_answers_again_loses_nothing,
     a_missing_file_repeats_no_position,
     damage_is_told_until_its_files_are_taken_away,
+    what_was_set_aside_gives_way_at_the_cap,
 );
 
 const PAGE: usize = 4096;
@@ -573,5 +574,50 @@ async fn damage_is_told_until_its_files_are_taken_away(bed: Bed) {
     assert!(fs::read_to_string(aside.join("damage.txt")).unwrap().contains("offset: 24576"));
     fs::remove_dir_all(aside).unwrap();
     assert_eq!(store.journal.damage(), []);
+    store.close().await;
+}
+
+async fn what_was_set_aside_gives_way_at_the_cap(bed: Bed) {
+    const CAP: u64 = 2 << 20;
+    let open = || bed.open_with(|config| (config.segment_rows, config.max_bytes) = (300, Some(CAP)));
+    let device = DeviceId::mint();
+    let event = |n: i32| {
+        let mut event = bed.event(device, &n.to_string());
+        event.data = format!("\"{}\"", "x".repeat(1_000)).into();
+        event
+    };
+    let store = open().await;
+    commit(&store.journal, (0..601).map(event)).await;
+    store.close().await;
+    let store = open().await;
+    for (name, position) in [("2026-02-03-2.db", 400), (FIRST, 200)] {
+        let alteration = format!("UPDATE record SET time = 0 WHERE position = {position}");
+        alter(&bed.dir().join("journal").join(name), alteration.leak()).await;
+        let scan = Scan { after: Position::new(position - 1), limit: 5, ..Scan::default() };
+        assert_eq!(store.journal.scan(&scan).await.unwrap()[0].position.get(), position + 1);
+    }
+    let files = |name: &str| {
+        let dir = bed.dir().join("journal/damaged").join(name);
+        let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!((files("2026-02-03-1").len(), files("2026-02-03-2").len()), (3, 3));
+    let dropped = || store.journal.damage().iter().map(|damage| damage.dropped).collect::<Vec<_>>();
+    assert_eq!(dropped(), [false, false]);
+
+    // Without them there is room.
+    let mut n = 601;
+    while !dropped().iter().all(|dropped| *dropped) {
+        commit(&store.journal, (n..n + 20).map(event)).await;
+        n += 20;
+        assert!(dropped() != [false, true], "the one that was set aside last gave way first");
+        assert_eq!(store.journal.health(), JournalHealth::Ok);
+    }
+    assert_eq!(files("2026-02-03-1").into_iter().collect::<Vec<_>>(), ["damage.txt"]);
+    assert_eq!(everything(&store.journal).await.len() as i32, n - 2, "the rows were salvaged");
+    let told = store.journal.damage();
+    store.close().await;
+    let store = open().await;
+    assert_eq!(store.journal.damage(), told);
     store.close().await;
 }
