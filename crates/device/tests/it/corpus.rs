@@ -1,37 +1,14 @@
-//! What the fuzzer found, replayed: each input of `fuzz/corpus/device_*` through the function it was found with. A corpus
-//! that is missing or nearly empty fails.
-
-use std::fs;
-use std::path::Path;
+//! The corpora of the fuzz targets `device_*`, replayed.
 
 use vestibule_device::fuzz::TARGETS;
 
-/// The least inputs of a corpus that is worth replaying.
-const LEAST: usize = 100;
-/// The most bytes of one input.
-const LARGEST: usize = 4096;
-
-fn replay(target: &str, run: fn(&[u8])) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let inputs = fs::read_dir(&dir)
-        .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
-        .map(|entry| entry.expect("a readable directory").path());
-    let mut count = 0;
-    for path in inputs {
-        let data = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert!(data.len() <= LARGEST, "{} is too large", path.display());
-        // Shown with the failure of an input, and only then.
-        println!("{}", path.display());
-        run(&data);
-        count += 1;
-    }
-    assert!(count >= LEAST, "{} holds {count} inputs", dir.display());
-}
+#[path = "../../../../tests/shared/corpus.rs"]
+mod shared;
 
 #[test]
 fn every_target_replays_its_corpus() {
     assert!(!TARGETS.is_empty());
     for (target, run) in TARGETS {
-        replay(target, *run);
+        shared::replay(target, *run);
     }
 }
