@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::cache::{Fate, settled};
 use crate::clock::Clock;
+use crate::outbox::PushError;
 
 /// The largest event body, in bytes of JSON with `basic` included.
 ///
@@ -58,6 +59,15 @@ pub enum ReportError {
     /// The upgrade of the module has ended: nothing more is said of it.
     #[error("the upgrade of the module has ended")]
     UpgradeEnded,
+}
+
+impl From<PushError> for ReportError {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Full { events, bytes } => Self::Full { events, bytes },
+            PushError::Closed => Self::Stopped,
+        }
+    }
 }
 
 /// What is wrong with an event.

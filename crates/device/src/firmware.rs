@@ -78,7 +78,7 @@ impl Declared {
         if modules.is_empty() {
             return Ok(None);
         }
-        let state = Mutex::new(State { modules, told: false, telling: None, busy: false });
+        let state = Mutex::new(State { modules, told: false, wanted: false, telling: None, busy: false });
         Ok(Some(Box::new(Firmware { handler, state })))
     }
 }
@@ -100,6 +100,8 @@ struct State {
     modules: Vec<Module>,
     /// The platform knows the versions, or will: the message is in the queue.
     told: bool,
+    /// There was a login, or a version has changed: the platform is to know.
+    wanted: bool,
     /// Until that message is acknowledged.
     telling: Option<oneshot::Receiver<()>>,
     /// An upgrade is under way.
@@ -112,7 +114,16 @@ impl Firmware {
         let mut state = self.state.lock();
         let waits = |telling: &mut oneshot::Receiver<()>| telling.try_recv() == Err(TryRecvError::Empty);
         if !state.told || !state.telling.as_mut().is_some_and(waits) {
-            // What finds no room is told at the next login.
+            state.wanted = true;
+            // What finds no room is told when there is some.
+            let _ = state.tell(shared);
+        }
+    }
+
+    /// Something left the queue: what found no room may have some now.
+    pub(crate) fn handle_room(&self, shared: &Shared) {
+        let mut state = self.state.lock();
+        if state.wanted && !state.told {
             let _ = state.tell(shared);
         }
     }
@@ -130,6 +141,7 @@ impl Firmware {
             return if state.told { Ok(()) } else { state.tell(shared) };
         }
         let before = std::mem::replace(&mut module.version, version.to_owned());
+        state.wanted = true;
         let told = state.tell(shared);
         if matches!(told, Err(ReportError::Invalid(_)))
             && let Some(module) = state.modules.iter_mut().find(|module| module.name == name)
@@ -211,6 +223,10 @@ fn accept(shared: &Arc<Shared>, body: &[u8]) -> Result<impl Future<Output = Box<
     if !upgrade.files.iter().all(|file| firmware.has(&file.module)) {
         return Err("the device has no such module".to_owned());
     }
+    // So that each module has a place for its end, whatever else is reported meanwhile.
+    if !shared.outbox.lock().has_reserve() {
+        return Err("the end of another upgrade is not told yet".to_owned());
+    }
     if !firmware.begin() {
         return Err("another upgrade is under way".to_owned());
     }
@@ -254,7 +270,7 @@ impl<'a> FirmwareModule<'a> {
     ///
     /// # Errors
     /// [`ReportError::Invalid`]: the version is too long, and the former one stays. [`ReportError::Full`]: the platform is
-    /// told at the next login, or when the version is set again. [`ReportError::Stopped`].
+    /// told once there is room. [`ReportError::Stopped`].
     pub fn set_version(&self, version: &str) -> Result<(), ReportError> {
         self.firmware.set_version(self.shared, &self.name, version)
     }

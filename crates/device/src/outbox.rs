@@ -1,6 +1,6 @@
 //! The queue of events that are not acknowledged yet, and which of them are on the wire.
 //!
-//! Bounded by count and bytes. Events go out in the order they came in. At most `window` of them,
+//! Bounded by count and bytes; beyond them there are a few places for what nobody could say again ([`RESERVED`]). Events go out in the order they came in. At most `window` of them,
 //! counted from the oldest unacknowledged one, are on the wire: so a `Seq` that is sent again is
 //! never far behind the newest, where a server that keeps a replay window (osap-wire 13.2.6) would
 //! take it for an old one.
@@ -10,6 +10,8 @@
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use osap::das::ota::MAX_MODULES;
 
 /// How long the first PUBACK is waited for (osap-wire 9.5); doubled with each repetition.
 pub(crate) const PUBACK_TIMEOUT: Duration = Duration::from_secs(6);
@@ -25,6 +27,9 @@ pub(crate) struct Limits {
     pub bytes: usize,
     pub window: usize,
 }
+
+/// Room beyond the limits for the end of an upgrade: one message for each module there may be, none over 2 KiB.
+pub(crate) const RESERVED: (usize, usize) = (MAX_MODULES, 2 * 1024 * MAX_MODULES);
 
 /// For whom an event is: 0 is the device itself, children of a hub have 1 and more.
 pub(crate) type Lane = u8;
@@ -107,13 +112,8 @@ impl<T> Outbox<T> {
 
     /// Queues an event.
     pub(crate) fn push(&mut self, lane: Lane, topic: Box<str>, body: Box<[u8]>, token: T) -> Result<(), PushError> {
-        if self.closed {
-            return Err(PushError::Closed);
-        }
+        self.admit(topic.len() + body.len(), (0, 0))?;
         let cost = topic.len() + body.len();
-        if self.events.len() >= self.limits.events || self.bytes + cost > self.limits.bytes {
-            return Err(PushError::Full { events: self.events.len(), bytes: self.bytes });
-        }
         if self.open & (1 << (lane & MAX_LANE)) == 0 {
             let held = self.events.iter().filter(|event| !event.is_in(self.open));
             let (events, bytes) =
@@ -122,9 +122,34 @@ impl<T> Outbox<T> {
                 return Err(PushError::Full { events, bytes });
             }
         }
-        self.bytes += cost;
-        self.events.push_back(Event { lane, topic, body, progress: Progress::Queued(token) });
+        self.enter(lane, topic, body, token);
         Ok(())
+    }
+
+    /// Queues a message of the device that must not be lost for want of room: it may take a reserved place.
+    pub(crate) fn push_reserved(&mut self, topic: Box<str>, body: Box<[u8]>, token: T) -> Result<(), PushError> {
+        self.admit(topic.len() + body.len(), RESERVED)?;
+        self.enter(DEVICE, topic, body, token);
+        Ok(())
+    }
+
+    /// Whether no reserved place is taken.
+    pub(crate) fn has_reserve(&self) -> bool {
+        self.events.len() <= self.limits.events && self.bytes <= self.limits.bytes
+    }
+
+    /// Whether there is room for so many bytes, when so many events and bytes beyond the limits are allowed.
+    fn admit(&self, cost: usize, (events, bytes): (usize, usize)) -> Result<(), PushError> {
+        match self.events.len() < self.limits.events + events && self.bytes + cost <= self.limits.bytes + bytes {
+            _ if self.closed => Err(PushError::Closed),
+            true => Ok(()),
+            false => Err(PushError::Full { events: self.events.len(), bytes: self.bytes }),
+        }
+    }
+
+    fn enter(&mut self, lane: Lane, topic: Box<str>, body: Box<[u8]>, token: T) {
+        self.bytes += topic.len() + body.len();
+        self.events.push_back(Event { lane, topic, body, progress: Progress::Queued(token) });
     }
 
     /// Takes an acknowledgement; gives the token back unless the id belongs to no event.

@@ -20,7 +20,7 @@ use crate::event::ReportError;
 use crate::firmware::Firmware;
 use crate::hub::Hub;
 use crate::operation::{OperationPath, Operations};
-use crate::outbox::{DEVICE, Lane, Limits, Outbox, PushError};
+use crate::outbox::{DEVICE, Lane, Limits, Outbox};
 use crate::profile::Profile;
 use crate::query::Place;
 use crate::state::{LinkFault, State};
@@ -158,10 +158,7 @@ impl Shared {
             let child = hub.as_ref().and_then(|hub| hub.child(sub));
             child.filter(|child| child.is_wanted()).ok_or(ReportError::NoChild)?.lane
         };
-        self.outbox.lock().push(lane, message.topic, message.body, token).map_err(|error| match error {
-            PushError::Full { events, bytes } => ReportError::Full { events, bytes },
-            PushError::Closed => ReportError::Stopped,
-        })
+        Ok(self.outbox.lock().push(lane, message.topic, message.body, token)?)
     }
 
     /// The platform has set an attribute: its value is reported again (osap-wire 10.2).
@@ -225,6 +222,14 @@ impl Shared {
         Ok(acknowledged)
     }
 
+    /// As [`enqueue`](Self::enqueue) for the end of an upgrade of the device, which has places of its own.
+    pub(crate) fn enqueue_end(&self, Message { topic, body }: Message) -> Result<oneshot::Receiver<()>, ReportError> {
+        let (token, acknowledged) = oneshot::channel();
+        self.outbox.lock().push_reserved(topic, body, Token::Waiting(token))?;
+        self.wake.notify_one();
+        Ok(acknowledged)
+    }
+
     /// Waits for an acknowledgement.
     pub(crate) async fn outcome(&self, acknowledged: oneshot::Receiver<()>) -> Result<(), ReportError> {
         acknowledged.await.map_err(|_| match self.outbox.lock().is_closed() {
@@ -242,6 +247,9 @@ impl Shared {
             (Token::Cached { sub, seq }, Some(cache)) => cache.acknowledge(&sub, seq),
             (Token::Losses, Some(cache)) => cache.acknowledge_losses(),
             (Token::Cached { .. } | Token::Losses, None) => {}
+        }
+        if let Some(firmware) = &self.firmware {
+            firmware.handle_room(self);
         }
         if let Some(cache) = &self.cache {
             cache.handle_room();

@@ -89,7 +89,8 @@ struct Step {
 
 impl UpgradeProgress {
     /// Tells the platform that the upgrade of a module is at this step, with 0 to 100 percent of it done, and waits until
-    /// the platform has stored it. The call may be dropped: what it says stays in the queue.
+    /// the platform has stored it. The call may be dropped: what it says stays in the queue. [`Status::Succeeded`] and
+    /// [`Status::Failed`] have places of their own there and find room always.
     ///
     /// With [`Status::Succeeded`] the module has the version of its file from then on, and the platform is told that, too.
     ///
@@ -121,12 +122,15 @@ impl UpgradeProgress {
         if file.ended {
             return Err(ReportError::UpgradeEnded);
         }
-        let acknowledged = shared.enqueue(GLOBAL, message(&shared.profile.serial, said)?)?;
+        let message = message(&shared.profile.serial, said)?;
+        // Of a step that finds no room there will be another one, of the end there will not.
+        let acknowledged =
+            if said.status.is_final() { shared.enqueue_end(message)? } else { shared.enqueue(GLOBAL, message)? };
         (file.status, file.ended) = (Some(said.status), said.status.is_final());
         if said.status == Status::Succeeded
             && let Some(firmware) = &shared.firmware
         {
-            // What finds no room is told at the next login.
+            // What finds no room is told when there is some.
             let _ = firmware.set_version(shared, &said.module, &file.version);
         }
         Ok(acknowledged)

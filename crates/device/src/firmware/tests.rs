@@ -279,3 +279,63 @@ async fn osap_10_3_an_order_that_cannot_be_obeyed_is_refused() {
     assert!(take(&shared, text.as_bytes()).0.is_some(), "the end of the first lets the next begin");
     assert_eq!((shared.counters().upgrades, shared.counters().upgrades_refused), (2, 10));
 }
+
+/// Acknowledges everything that is sent, as a connection does.
+fn delivered(shared: &Shared) -> Vec<(String, Value)> {
+    let mut all = Vec::new();
+    loop {
+        let sent = sent(shared);
+        if sent.is_empty() {
+            return all;
+        }
+        all.extend(sent);
+        firmware(shared).handle_room(shared);
+    }
+}
+
+#[tokio::test]
+async fn osap_10_3_the_end_of_an_upgrade_is_told_also_when_the_queue_is_full() {
+    let shared = device(Limits { events: 2, ..ROOM }, |declared| {
+        modules(declared);
+        declared.on_upgrade(async |upgrade: Upgrade, progress: UpgradeProgress| {
+            for percent in [10, 20] {
+                say(&progress, "DT1", Status::Downloading, percent).await.expect("room");
+            }
+            let dropped = say(&progress, "DT1", Status::Downloading, 30).await;
+            assert!(matches!(dropped, Err(ReportError::Full { .. })));
+            if upgrade.files.len() == 2 {
+                let jammed = UpgradeError::new(Code::Burn, "jammed");
+                let told = tokio::time::timeout(Duration::ZERO, progress.fail("MCU", &jammed)).await;
+                assert!(told.is_err(), "it waits for the acknowledgement");
+            }
+            Ok(())
+        });
+    });
+    assert_eq!(ordered(&shared, &order(&["DT1", "MCU"])).await, accepted());
+    let waits = ("0xffffffff".to_owned(), "the end of another upgrade is not told yet".to_owned());
+    assert_eq!(ordered(&shared, &order(&["DT1"])).await, waits);
+    assert_eq!(
+        delivered(&shared),
+        [
+            said("DT1", 2, 10),
+            said("DT1", 2, 20),
+            failed("MCU", "0x0050003a", "jammed"),
+            said("DT1", 7, 100),
+            inform("2.0")
+        ]
+    );
+    assert_eq!(ordered(&shared, &order(&["DT1"])).await, accepted());
+}
+
+#[tokio::test]
+async fn osap_10_3_each_of_many_modules_has_a_place_for_its_end() {
+    let names: Vec<String> = (0..MAX_MODULES).map(|number| format!("{number:0>64}")).collect();
+    let shared = device(Limits { events: 1, bytes: 1000, window: 128 }, |declared| {
+        names.iter().for_each(|name| declared.module(name.clone(), "1".into()));
+        declared.on_upgrade(async |_, _| Err(UpgradeError::new(Code::Burn, "\u{1}".repeat(256))));
+    });
+    shared.queue(GLOBAL, Message { topic: "/x".into(), body: vec![0; 990].into() });
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    assert_eq!(ordered(&shared, &order(&names)).await, accepted());
+    assert_eq!(shared.outbox.lock().len(), 1 + MAX_MODULES);
+}

@@ -177,3 +177,23 @@ fn closed_lanes_leave_half_of_the_room() {
     outbox.open_lane(7);
     outbox.push(7, "/6".into(), (*b"{}").into(), 6).unwrap();
 }
+
+#[test]
+fn reserved_places_are_beyond_the_limits_and_bounded() {
+    let mut outbox = outbox(4);
+    assert!(outbox.has_reserve());
+    let (events, _) = RESERVED;
+    for token in 4..4 + events {
+        outbox.push_reserved("/end".into(), (*b"{}").into(), token).unwrap();
+        assert!(!outbox.has_reserve());
+    }
+    let full = PushError::Full { events: 4 + events, bytes: 16 + 6 * events };
+    assert_eq!(outbox.push_reserved("/end".into(), (*b"{}").into(), 99), Err(full));
+    assert_eq!(outbox.push(DEVICE, "/x".into(), (*b"{}").into(), 99), Err(full));
+    drain(&mut outbox, Instant::now());
+    assert_eq!(outbox.handle_puback(1), Some(0));
+    assert!(outbox.push(DEVICE, "/x".into(), (*b"{}").into(), 99).is_err(), "the reserve is no room for others");
+    outbox.push_reserved("/end".into(), (*b"{}").into(), 99).unwrap();
+    outbox.close();
+    assert_eq!(outbox.push_reserved("/end".into(), (*b"{}").into(), 99), Err(PushError::Closed));
+}
