@@ -1,5 +1,6 @@
-//! The Python environment of the second implementation of the device side.
+//! The Python environment of the tests: the second implementation of the device side, and the contract of the HTTP API.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,14 +10,19 @@ use crate::workspace;
 /// The folder of the second implementation, from the root of the workspace.
 pub const SECOND_DEVICE: &str = "tests/second_device";
 
+/// The folders that say what they need.
+const FOLDERS: [&str; 2] = [SECOND_DEVICE, "tests/contract"];
+
 /// Makes the environment, or takes the one made before for the same requirements, and answers with its interpreter.
 ///
 /// # Errors
 /// A sentence, when a part is missing or a command fails.
-pub fn environment(path: &std::ffi::OsStr) -> Result<PathBuf, String> {
-    let requirements = workspace::root().join(SECOND_DEVICE).join("requirements.txt");
-    let wanted = fs::read_to_string(&requirements)
-        .map_err(|error| format!("{} cannot be read: {error}", requirements.display()))?;
+pub fn environment(path: &OsStr) -> Result<PathBuf, String> {
+    let files = FOLDERS.map(|folder| workspace::root().join(folder).join("requirements.txt"));
+    let mut wanted = String::new();
+    for file in &files {
+        wanted += &fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    }
     let venv = workspace::target().join("test-python");
     let python = venv.join("bin/python");
     let stamp = venv.join("requirements.installed");
@@ -27,8 +33,8 @@ pub fn environment(path: &std::ffi::OsStr) -> Result<PathBuf, String> {
     command(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).env("PATH", path))?;
     command(
         Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-            .arg(&requirements),
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(files.iter().flat_map(|file| [OsStr::new("--requirement"), file.as_os_str()])),
     )?;
     fs::write(&stamp, wanted).map_err(|error| format!("{} cannot be written: {error}", stamp.display()))?;
     Ok(python)

@@ -49,7 +49,7 @@ pub(crate) struct PassEnd {
     path = "/v1/devices/{d}/pass/{resource}/{index}/{area}/{name}",
     tag = "pass",
     params(PartInPath, PassParams),
-    request_body(content = String, content_type = "*/*", description = "The message"),
+    request_body(content = serde_json::Value, content_type = "*/*", description = "The message, as it is"),
     responses(
         (status = 200, description = "What became of it", body = PassEnd),
         (status = 404, description = "No device has this id or serial",

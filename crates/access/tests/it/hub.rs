@@ -60,10 +60,6 @@ impl Logged {
     /// The next messages to the hub, in no order.
     #[track_caller]
     fn answers(&mut self, count: usize) -> BTreeSet<String> {
-        eprintln!(
-            "{:?}",
-            self.site.device().facts().iter().map(|f| (f.reason.to_string(), f.count)).collect::<Vec<_>>()
-        );
         (0..count).map(|_| self.arrived().body).collect()
     }
 

@@ -5,6 +5,7 @@ mod attributes;
 mod audit;
 mod cache;
 mod cli;
+mod contract;
 mod durability;
 mod firmware;
 mod hostile;

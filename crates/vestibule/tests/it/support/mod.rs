@@ -17,7 +17,7 @@ pub use fault_proxy::{FaultProxy, Faults};
 pub use load::Load;
 pub use platform::{Listener, Platform, vestibule};
 pub use program::{Done, Program, run, wait};
-pub use python::SecondDevice;
+pub use python::{SecondDevice, python};
 pub use vestibule_mqtt_codec::QoS;
 pub use wire::{Das, authenticate, connect, enrol};
 

@@ -109,8 +109,8 @@ impl SecondDevice {
     }
 }
 
-/// The interpreter that has what the second device needs.
-fn python() -> &'static Path {
+/// The interpreter that has what the second device and the contract tests need.
+pub fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
         let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../test-python/bin/python");
@@ -120,11 +120,12 @@ fn python() -> &'static Path {
             None => PathBuf::from("python3"),
         };
         let name = python.to_string_lossy().into_owned();
-        let done = run(&name, &["-c", "import paho.mqtt.enums, cryptography"]);
+        let done = run(&name, &["-c", "import paho.mqtt.enums, cryptography, schemathesis"]);
         assert!(
             done.code == Some(0),
-            "{name} lacks paho-mqtt 2 or cryptography. `cargo xtask test` makes an environment with both; or make one, \
-             `pip install -r tests/second_device/requirements.txt` there, and name its python in VESTIBULE_TEST_PYTHON.\n{}",
+            "{name} lacks paho-mqtt 2, cryptography or schemathesis. `cargo xtask test` makes an environment with them; or make \
+             one, `pip install -r tests/second_device/requirements.txt -r tests/contract/requirements.txt` there, and name its \
+             python in VESTIBULE_TEST_PYTHON.\n{}",
             done.stderr
         );
         python
