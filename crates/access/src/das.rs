@@ -111,7 +111,7 @@ impl Das {
         metrics::counter!("vestibule_das_messages_dropped_total", "reason" => reason).increment(1);
         self.platform.fact(&session.own.device, explain::report_refused("not_opened", session.own.peer()));
         // Closing alone would be the oracle again: the key goes too, at once in memory, then in the store.
-        if !session.key.failed(self.platform.clock().now_ms()) {
+        if !session.key.failed(self.platform.clock().steady_ms()) {
             return Disposition::Done;
         }
         self.runtime.spawn(login::drop_session_key(

@@ -7,12 +7,12 @@ use osap::suite::{CodeCase, Suite};
 use vestibule_platform::{Credential, Credentials, Device, Secret, Secrets};
 
 /// The record of a device as the LBS machine reads it. A credential that cannot be read is treated as absent: the
-/// device gets in again by the way that is left to it.
-pub(crate) fn of(secrets: &Secrets, device: &Device, now: i64) -> Record {
+/// device gets in again by the way that is left to it. `steady` is the steady clock's.
+pub(crate) fn of(secrets: &Secrets, device: &Device, steady: i64) -> Record {
     let mut record = credentials(&secrets.credentials);
     record.code = secrets.code.as_ref().and_then(|code| Code::new(code.expose()).ok());
     record.standing = if device.is_disabled() { Standing::Disabled } else { Standing::Known };
-    record.may_enrol_again = device.enrol_until() > now;
+    record.may_enrol_again = device.may_enrol_again(steady);
     record
 }
 

@@ -9,14 +9,12 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use vestibule_platform::{AddDeviceError, Device, DeviceId, NewDevice, Platform, Secret};
+use vestibule_platform::{AddDeviceError, Device, DeviceId, LONGEST_WINDOW, NewDevice, Platform, Secret};
 
 use crate::api::Shared;
 use crate::extract::{Answer, DeviceInPath, JsonBody, Nothing, Params, TheCaller, TheDevice, cut, page_size};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{DeviceList, DeviceShape, Why, rfc3339};
-
-const LONGEST_WINDOW: u64 = 24 * 60 * 60;
 
 /// A device to be registered.
 #[derive(Deserialize, ToSchema)]
@@ -258,7 +256,7 @@ pub(crate) async fn open_enrolment(
     _: Params<Nothing>,
     JsonBody(window): JsonBody<EnrolmentToOpen>,
 ) -> Answer<Json<Enrolment>> {
-    if !(1..=LONGEST_WINDOW).contains(&window.window_seconds) {
+    if !(1..=LONGEST_WINDOW.as_secs()).contains(&window.window_seconds) {
         let detail = "window_seconds must be between 1 and 86400.";
         return Err(Problem::field(Kind::InvalidValue, "window_seconds", detail));
     }

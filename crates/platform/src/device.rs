@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use vestibule_store::{DeviceId, DeviceRow, SealedCode};
 
+use crate::clock::Clock;
 use crate::credentials::Held;
 use crate::facts::{Fact, Facts};
 use crate::presence::{Presence, PresenceCell};
 use crate::twin::Twin;
+
+/// The longest window for enrolment.
+pub const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The family of protocols a device speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -49,6 +54,8 @@ pub struct Device {
     /// When it was registered, in milliseconds since 1970.
     pub created: i64,
     enrol_until: AtomicI64,
+    /// The same by the steady clock, which is what counts.
+    window_ends: AtomicI64,
     disabled: AtomicBool,
     pardons: AtomicU32,
     parent: Mutex<Option<DeviceId>>,
@@ -62,7 +69,11 @@ pub struct Device {
 }
 
 impl Device {
-    pub(crate) fn from_row(row: DeviceRow, new_code: Option<SealedCode>, now: i64) -> Option<Device> {
+    pub(crate) fn from_row(row: DeviceRow, new_code: Option<SealedCode>, clock: &dyn Clock) -> Option<Device> {
+        let now = clock.now_ms();
+        // What passed while the process was not there only the wall clock knows. However it was set, no window becomes longer
+        // than one can be.
+        let left = row.enrol_until.saturating_sub(now).clamp(0, LONGEST_WINDOW.as_millis() as i64);
         Some(Device {
             id: row.id,
             serial: row.serial.into(),
@@ -71,6 +82,7 @@ impl Device {
             name: row.name,
             created: row.created,
             enrol_until: AtomicI64::new(row.enrol_until),
+            window_ends: AtomicI64::new(clock.steady_ms().saturating_add(left)),
             disabled: AtomicBool::new(row.disabled),
             pardons: AtomicU32::new(0),
             parent: Mutex::new(row.parent),
@@ -133,7 +145,13 @@ impl Device {
         *self.parent.lock() = parent;
     }
 
-    /// End of the window in which the device may enrol again, in milliseconds since 1970; 0 when none was opened.
+    /// Whether a window is open in which the device may enrol again; `steady` is [`Clock::steady_ms`].
+    pub fn may_enrol_again(&self, steady: i64) -> bool {
+        self.enrol_until() != 0 && self.window_ends.load(Ordering::Acquire) > steady
+    }
+
+    /// End of the window in which the device may enrol again, in milliseconds since 1970 by the wall clock as it was when it
+    /// was opened; 0 when none was opened.
     pub fn enrol_until(&self) -> i64 {
         self.enrol_until.load(Ordering::Acquire)
     }
@@ -143,8 +161,14 @@ impl Device {
         self.removed.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_enrol_until(&self, until: i64) {
+    /// Opens a window: when it ends by the wall clock, and by the steady one.
+    pub(crate) fn open_window(&self, until: i64, ends: i64) {
+        self.window_ends.store(ends, Ordering::Release);
         self.enrol_until.store(until, Ordering::Release);
+    }
+
+    pub(crate) fn close_window(&self) {
+        self.enrol_until.store(0, Ordering::Release);
     }
 
     pub(crate) fn mark_removed(&self) {

@@ -36,7 +36,7 @@ pub use children::ChildRefused;
 pub use clock::{Clock, SystemClock};
 pub use config::PlatformConfig;
 pub use credentials::{Secrets, UpdateError};
-pub use device::{Device, Family};
+pub use device::{Device, Family, LONGEST_WINDOW};
 pub use directive::DirectError;
 pub use events::{EventQuery, Report, ReportError};
 pub use facts::{Fact, Step};

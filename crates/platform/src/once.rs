@@ -15,7 +15,7 @@ use vestibule_store::{Begun, StoreError};
 use crate::invoke::{InvokeError, Outcome, Request};
 use crate::platform::Platform;
 
-/// How long a key is remembered, in milliseconds.
+/// How long a key is remembered, in milliseconds; by the wall clock, which is the one that goes on behind a restart.
 const REMEMBERED: i64 = 24 * 60 * 60 * 1_000;
 
 /// What a caller calls one of his requests to a device.

@@ -77,7 +77,7 @@ impl Platform {
         clock: Arc<dyn Clock>,
         token: TokenFile,
     ) -> Result<Arc<Platform>, OpenError> {
-        let registry = Registry::load(&store.control, clock.now_ms()).await?;
+        let registry = Registry::load(&store.control, &*clock).await?;
         let notebook = Arc::new(Notebook::default());
         registry.for_each(|device| {
             if device.presence().is_restored() {

@@ -12,8 +12,9 @@ use uuid::Uuid;
 use vestibule_store::{Control, DeviceId, DeviceRow, InsertError, Secret, StoreError};
 
 use crate::audit::Deed;
+use crate::clock::Clock;
 use crate::credentials::Held;
-use crate::device::{Device, Family};
+use crate::device::{Device, Family, LONGEST_WINDOW};
 use crate::facts::Fact;
 use crate::permission::Caller;
 use crate::platform::{OpenError, Platform, to_the_end};
@@ -114,7 +115,7 @@ impl Index {
 }
 
 impl Registry {
-    pub(crate) async fn load(control: &Control, now: i64) -> Result<Registry, OpenError> {
+    pub(crate) async fn load(control: &Control, clock: &dyn Clock) -> Result<Registry, OpenError> {
         let mut index = Index::default();
         let mut new_codes: HashMap<_, _> = control.new_codes().await?.into_iter().collect();
         let mut after = None;
@@ -124,7 +125,7 @@ impl Registry {
             after = Some(last.id);
             for row in rows {
                 let (id, serial, family) = (row.id, row.serial.clone(), row.family.clone());
-                let device = Device::from_row(row, new_codes.remove(&id), now)
+                let device = Device::from_row(row, new_codes.remove(&id), clock)
                     .ok_or(OpenError::UnknownFamily { serial, family })?;
                 index.insert(Arc::new(device));
             }
@@ -190,7 +191,7 @@ impl Platform {
             last_failure: None,
             presence: None,
         };
-        let (registry, control) = (Arc::clone(self.registry()), self.control().clone());
+        let (registry, control, clock) = (Arc::clone(self.registry()), self.control().clone(), self.clock_handle());
         let (changes, auditor, actor) = (self.presence_sender().clone(), self.auditor(), by.name().to_owned());
         to_the_end(async move {
             let code = control.insert_device(&row, &new.code).await.map_err(|error| match error {
@@ -198,8 +199,7 @@ impl Platform {
                 InsertError::Store(error) => AddDeviceError::Store(error),
                 _ => AddDeviceError::Store(StoreError::Closed),
             })?;
-            let now = row.created;
-            let Some(device) = Device::from_row(row, Some(code), now).map(Arc::new) else {
+            let Some(device) = Device::from_row(row, Some(code), &*clock).map(Arc::new) else {
                 return Err(AddDeviceError::Invalid { field: "family", reason: "is not known" });
             };
             registry.change(|index| {
@@ -304,7 +304,7 @@ impl Platform {
             let mut secrets = device.secrets.lock().await;
             *secrets = Held::Stored;
             control.rotate(device.id, &code).await?;
-            device.set_enrol_until(0);
+            device.close_window();
             device.pardon();
             registry.set_parent(&device, None);
             close_link(&device, "rotated");
@@ -319,15 +319,17 @@ impl Platform {
     }
 
     /// Opens a window in which a device that has enrolled before may do so again with its code (osap-wire
-    /// 13.2.4). Returns its end in milliseconds since 1970.
+    /// 13.2.4), for [`LONGEST_WINDOW`] at most. Returns its end in milliseconds since 1970. It lasts as long as was said
+    /// whatever becomes of the wall clock, which only tells how much of it is left after a restart.
     pub async fn open_enrolment(&self, device: &Device, window: Duration, by: &Caller) -> Result<i64, StoreError> {
-        let length = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        let length = window.min(LONGEST_WINDOW).as_millis() as i64;
         let until = self.clock().now_ms().saturating_add(length);
+        let ends = self.clock().steady_ms().saturating_add(length);
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, auditor, actor) = (self.control().clone(), self.auditor(), by.name().to_owned());
         to_the_end(async move {
             control.set_enrol_until(device.id, until).await?;
-            device.set_enrol_until(until);
+            device.open_window(until, ends);
             device.pardon();
             let (actor, device_of, detail) = (&*actor, Some(&*device), json!({"until": until}));
             auditor.write(Deed { actor, action: "device.enrol", device: device_of, detail, ok: true }).await;
@@ -344,7 +346,7 @@ impl Platform {
             return;
         }
         match self.control().set_enrol_until(device.id, 0).await {
-            Ok(()) => device.set_enrol_until(0),
+            Ok(()) => device.close_window(),
             Err(error) => tracing::warn!(serial = %device.serial, %error, "the enrolment window stays open"),
         }
     }

@@ -282,7 +282,7 @@ impl Das {
             }
             accepted
         };
-        let Some(attempt) = self.proofs.begin(hub, serial, device.as_deref(), platform.clock().now_ms()) else {
+        let Some(attempt) = self.proofs.begin(hub, serial, device.as_deref(), platform.clock().steady_ms()) else {
             return told("child_guessed", None);
         };
         let is_own = device.is_some_and(|device| device.parent() == Some(hub.id));

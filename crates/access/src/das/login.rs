@@ -44,7 +44,7 @@ impl Das {
         let user = login.connect.user.unwrap_or_default();
         let Some(device) = self.platform.device_by_serial(user) else {
             self.look_up_in_vain(user).await;
-            let held = self.brake.refused(user, self.platform.clock().now_ms());
+            let held = self.brake.refused(user, self.platform.clock().steady_ms());
             return Err(refuse("unknown_serial", held));
         };
         if device.is_disabled() {
@@ -61,7 +61,7 @@ impl Das {
         let mut credentials = &secrets.credentials;
         let mut shown = self.shown(&device, &login, credentials);
         let stored;
-        if matches!(shown, Shown::Nothing(_)) && self.brake.may_look_up(user, self.platform.clock().now_ms()) {
+        if matches!(shown, Shown::Nothing(_)) && self.brake.may_look_up(user, self.platform.clock().steady_ms()) {
             // What is in memory may be older than what the LBS has given out, and a device that is sent away for that comes
             // back at once, without end (9.3).
             stored = self.platform.stored_secrets(&device).await;
@@ -95,7 +95,7 @@ impl Das {
     /// The store is asked about a known device before it is sent away; one that nobody has registered takes as long, also
     /// while the store is down. All of them are answered 11 (13.2.3).
     async fn look_up_in_vain(&self, serial: &str) {
-        if self.brake.may_look_up(serial, self.platform.clock().now_ms()) {
+        if self.brake.may_look_up(serial, self.platform.clock().steady_ms()) {
             self.platform.store_answers().await;
         }
     }
@@ -180,7 +180,7 @@ impl Das {
 
     fn refuse(&self, device: &Arc<Device>, reason: &'static str, ip: IpAddr) -> Refused {
         self.fact(device, explain::login_refused(reason, Some(ip)));
-        refuse(reason, self.brake.refused(&device.serial, self.platform.clock().now_ms()))
+        refuse(reason, self.brake.refused(&device.serial, self.platform.clock().steady_ms()))
     }
 
     fn fact(&self, device: &Arc<Device>, fact: Fact) {

@@ -151,13 +151,13 @@ impl<'a> Visit<'a> {
         let (attempts, clock) = (&self.lbs.attempts, self.lbs.platform.clock());
         let claim = Claim::of(serial.as_str(), self.device.as_deref());
         // Before anything is done for it.
-        if let Some(spent) = attempts.spent(&claim, self.origin, clock.now_ms()) {
+        if let Some(spent) = attempts.spent(&claim, self.origin, clock.steady_ms()) {
             self.refusal = Some(Refusal::Spent(spent));
             return server.handle_unavailable();
         }
         let record = self.record(serial).await;
         // Again, and now it counts: others may have come while the record was read.
-        let attempt = match attempts.begin(&claim, self.origin, clock.now_ms()) {
+        let attempt = match attempts.begin(&claim, self.origin, clock.steady_ms()) {
             Ok(attempt) => attempt,
             Err(spent) => {
                 self.refusal = Some(Refusal::Spent(spent));
@@ -189,7 +189,7 @@ impl<'a> Visit<'a> {
     async fn record(&self, serial: &Serial) -> Option<Record> {
         let Some(device) = &self.device else { return Some(self.lbs.decoy.record(serial)) };
         match self.lbs.platform.secrets(device).await {
-            Ok(secrets) => Some(record::of(&secrets, device, self.lbs.platform.clock().now_ms())),
+            Ok(secrets) => Some(record::of(&secrets, device, self.lbs.platform.clock().steady_ms())),
             Err(error) => {
                 tracing::warn!(%serial, %error, "the credentials cannot be read");
                 None
@@ -202,10 +202,10 @@ impl<'a> Visit<'a> {
         let Some(device) = &self.device else { return false };
         let confirmed = matches!(stage, Stage::Confirmed { .. });
         let commits = confirmed || matches!(stage, Stage::Refreshed { from: Slot::Candidate, .. });
-        let now = self.lbs.platform.clock().now_ms();
+        let (now, steady) = (self.lbs.platform.clock().now_ms(), self.lbs.platform.clock().steady_ms());
         let updated = self.lbs.platform.update_credentials(device, |present| {
             let mut record = record::credentials(present);
-            record.may_enrol_again = device.enrol_until() > now;
+            record.may_enrol_again = device.may_enrol_again(steady);
             if !still_allowed(&record, &stage) || !record.apply(stage) {
                 return Err("another run of the device came first");
             }
@@ -240,7 +240,7 @@ impl<'a> Visit<'a> {
     pub(super) fn charge(&self, outcome: &Result<(), Failure>) {
         if let (Err(Failure::Closed(CloseReason::Signature | CloseReason::Point)), Some(claim)) = (outcome, &self.claim)
         {
-            self.lbs.attempts.failed(claim, self.origin, self.lbs.platform.clock().now_ms());
+            self.lbs.attempts.failed(claim, self.origin, self.lbs.platform.clock().steady_ms());
         }
     }
 

@@ -7,7 +7,7 @@ use osap::das::login::LoginRecord;
 use osap::lbs::client::{Reaction, Stored};
 use osap::{DevId, Serial};
 use vestibule_access::{Assignment, LbsConfig};
-use vestibule_platform::{Caller, PresenceState};
+use vestibule_platform::{Caller, LONGEST_WINDOW, PresenceState};
 
 use crate::device::{TestDevice, Wire, wrong_key};
 use crate::mqtt::Mqtt;
@@ -188,6 +188,31 @@ fn osap_13_2_4_a_device_enrols_again_only_inside_a_window_that_closes_with_the_c
     assert_eq!(TestDevice::new().refused(&site), ResultCode::Refused, "a window ends by itself");
     let site = site.restart();
     assert_eq!(TestDevice::new().refused(&site), ResultCode::Refused, "and stays so");
+}
+
+/// Before a restart the window lasts as long as was said; behind it, what the wall clock says is left of it, and never
+/// longer than a window can be.
+#[test]
+fn osap_13_2_4_who_sets_the_clock_neither_closes_a_window_nor_keeps_it_open() {
+    const YEAR: i64 = 365 * 24 * 60 * 60 * 1_000;
+    let lost = |site: &Site| TestDevice::new().visit(site).finish().map(drop).map_err(|failure| failure.result());
+    let (site, mut device) = site_and_device();
+    device.come_in(&site);
+    assert_eq!(lost(&site), Err(Some(ResultCode::Refused)));
+    for set in [YEAR, -2 * YEAR] {
+        open_window(&site);
+        site.clock.set(set);
+        assert_eq!(lost(&site), Ok(()), "open still");
+        site.clock.advance(Duration::from_secs(600));
+        assert_eq!(lost(&site), Err(Some(ResultCode::Refused)), "closed in time");
+    }
+    open_window(&site);
+    // Its end is a year and more away, by the clock that the next process begins with.
+    site.clock.set(-YEAR);
+    let site = site.restart();
+    assert_eq!(lost(&site), Ok(()));
+    site.clock.advance(LONGEST_WINDOW);
+    assert_eq!(lost(&site), Err(Some(ResultCode::Refused)));
 }
 
 #[test]

@@ -25,17 +25,30 @@ pub const SERIAL: &str = "SN0000001";
 pub const CODE: &str = "ABCDEF";
 
 /// A clock that only the test moves.
-pub struct Hands(AtomicI64);
+pub struct Hands {
+    passed: AtomicI64,
+    /// By how much somebody has set the wall clock.
+    set: AtomicI64,
+}
 
 impl Hands {
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
+        self.passed.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock forward, or back.
+    pub fn set(&self, by_ms: i64) {
+        self.set.fetch_add(by_ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for Hands {
     fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.steady_ms() + self.set.load(Ordering::SeqCst)
+    }
+
+    fn steady_ms(&self) -> i64 {
+        self.passed.load(Ordering::SeqCst)
     }
 }
 
@@ -82,7 +95,7 @@ impl Site {
     fn open(dir: TempDir, plan: Plan, now: i64) -> Site {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let clock = Arc::new(Hands(AtomicI64::new(now)));
+        let clock = Arc::new(Hands { passed: AtomicI64::new(now), set: AtomicI64::new(0) });
         let token = TokenFile::open(&dir.path().join("token")).expect("a token");
         let (platform, control) = runtime.block_on(async {
             let store = Store::open(StoreConfig::new(dir.path().join("data"))).await.expect("a store");
