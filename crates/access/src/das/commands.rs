@@ -65,7 +65,8 @@ impl Das {
             Command::ChildAuth => self.child_proves(session, seq, &ChildAuth::parse(body)?),
             // The platform has no users whose tokens these could be; devices ignore an answer.
             Command::BindToken => self.dropped(&session.own, "bind_not_served"),
-            // Profiles have nobody behind them who could answer.
+            // Who asks for a profile (0x3870) as well: there are none, and 0x3871 has a place, a digest and no result by which
+            // that could be said (10.4). What answered with a made-up one would have the device fetch what is not there.
             _ => self.dropped(&session.own, "not_handled"),
         }
         Ok(Disposition::Done)

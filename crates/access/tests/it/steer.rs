@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use osap::das::base::Ntp;
+use osap::Serial;
+use osap::das::base::{Ntp, ProfileQuery};
 use osap::das::envelope::MsgType;
 use osap::das::pass::Pass as Body;
 use tokio::task::JoinHandle;
@@ -71,6 +72,24 @@ fn osap_10_4_who_owns_a_device_is_answered_and_its_leave_is_noted() {
     it.site.expect_fact("leaving");
     it.reply("/1100/14448", 3, 43, b"{}");
     it.site.expect_fact("not_handled");
+}
+
+/// An answer names a place and the digest of what is there. It has no way to say that there is nothing.
+#[test]
+fn osap_10_4_a_device_that_asks_for_a_profile_is_not_sent_to_one_that_does_not_exist() {
+    let mut it = logged_in();
+    let serial = Serial::new("SN0000001").expect("a serial");
+    let (product, version, profile_version) = ("CAM".to_owned(), "V1.2.3".to_owned(), "3.0".to_owned());
+    let query = ProfileQuery { serial, product, version, profile_version, require_schema: true };
+    let mut body = Vec::new();
+    query.write(&mut body).expect("a body");
+    it.reply("/1100/14448", 1, 41, &body);
+    it.site.expect_fact("not_handled");
+    // The next message to the device is the answer to its next question.
+    let request = b"<Request><DevSerial>SN0000001</DevSerial><Authorization></Authorization></Request>";
+    it.reply("/1100/13381", 2, 42, request);
+    let answer = it.arrived();
+    assert_eq!((&*answer.topic, answer.seq), ("/SN0000001/1100/13382", 42));
 }
 
 #[test]
