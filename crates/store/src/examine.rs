@@ -9,10 +9,9 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::db::BUSY;
 use crate::journal::{LOG, SEAL, parse_name, segment_files};
 
-/// The databases in a data directory: the registry, where it is there, then the segments of the journal, oldest first.
-pub fn databases(data: &Path) -> Vec<PathBuf> {
-    let control = Some(data.join("control.db")).filter(|path| path.exists());
-    control.into_iter().chain(segments(data)).collect()
+/// The registry in a data directory, where it is there and not in PostgreSQL.
+pub fn control_database(data: &Path) -> Option<PathBuf> {
+    Some(data.join("control.db")).filter(|path| path.exists())
 }
 
 /// The segment of the journal that was begun last.
@@ -20,7 +19,8 @@ pub fn newest_segment(data: &Path) -> Option<PathBuf> {
     segments(data).pop()
 }
 
-fn segments(data: &Path) -> Vec<PathBuf> {
+/// The segments of the journal in a data directory, oldest first.
+pub fn segments(data: &Path) -> Vec<PathBuf> {
     let files = segment_files(&data.join("journal")).unwrap_or_default();
     let mut segments: Vec<PathBuf> = files.into_iter().map(|(path, _)| path).collect();
     segments.sort_by_key(|path| parse_name(path));
@@ -40,11 +40,11 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Reads a database from end to end, also while the platform runs.
+/// Reads a database from end to end, also while the platform runs; with `deep` its indexes are compared with its rows.
 ///
 /// # Errors
 /// What is wrong with it, in the database's words.
-pub async fn check_database(path: &Path) -> Result<(), String> {
+pub async fn check_database(path: &Path, deep: bool) -> Result<(), String> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -52,7 +52,8 @@ pub async fn check_database(path: &Path) -> Result<(), String> {
         .busy_timeout(BUSY);
     let check = async {
         let mut connection = options.disable_statement_logging().connect().await?;
-        let (found,): (String,) = sqlx::query_as("PRAGMA quick_check(1)").fetch_one(&mut connection).await?;
+        let pragma = if deep { "PRAGMA integrity_check(1)" } else { "PRAGMA quick_check(1)" };
+        let (found,): (String,) = sqlx::query_as(pragma).fetch_one(&mut connection).await?;
         connection.close().await?;
         Ok::<_, sqlx::Error>(found)
     };

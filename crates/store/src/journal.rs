@@ -2,6 +2,7 @@
 
 mod active;
 mod age;
+mod check;
 mod checksum;
 mod damage;
 mod disk;
@@ -46,6 +47,7 @@ use sqlite::SegmentWriter;
 use tail::Tail;
 use writer::Writer;
 
+pub use check::{Checked, Flaw, check_segment};
 pub use damage::Damage;
 pub(crate) use name::{parse_name, segment_files};
 pub(crate) use segment::{LOG, SEAL};

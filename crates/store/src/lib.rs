@@ -91,8 +91,8 @@ pub use control::{
 };
 pub use device::DeviceId;
 pub use error::{InsertError, OpenError, StoreError};
-pub use examine::{check_database, databases, newest_segment};
-pub use journal::{Damage, Journal, JournalHealth, Recent};
+pub use examine::{check_database, control_database, newest_segment, segments};
+pub use journal::{Checked, Damage, Flaw, Journal, JournalHealth, Recent, check_segment};
 pub use record::{DevicePath, Flags, MAX_EVENT_ID, Position, Record, RecordKind};
 pub use scan::{MAX_SCAN, Order, Scan};
 pub use secret::Secret;

@@ -366,7 +366,7 @@ impl Active {
                     Ok(seal) => seal,
                     Err(place) => return Ok(Err(place)),
                 };
-                if let Some(place) = verify(&path, &read_at).map_err(make)? {
+                if let Err(place) = verify(&path, &read_at).map_err(make)? {
                     return Ok(Err(place));
                 }
                 histogram!("vestibule_journal_seal_check_seconds").record(begun.elapsed().as_secs_f64());

@@ -209,6 +209,23 @@ async fn rebuild(path: &Path, known: Known, read_at: &ReadAt) -> Result<Salvaged
     Ok(Salvaged { rows: count, expected, replaced: true, answers_now })
 }
 
+/// How many records of a damaged segment are readable, and how many it had, if that is known. Blocks.
+pub(super) fn readable(path: &Path, read_at: &ReadAt) -> io::Result<(u64, Option<u64>)> {
+    let sealed = match Seal::read(path, read_at) {
+        Ok(Found::Seal(seal)) => Some(seal.mark),
+        _ => None,
+    };
+    let mut rows = Rows::gather(path, i64::MAX, read_at)?;
+    let expected = sealed.or(rows.mark).and_then(|mark| u64::try_from(mark.rows).ok());
+    let mut count = 0;
+    loop {
+        match rows.batch()?.len() {
+            0 => return Ok((count, expected)),
+            len => count += len as u64,
+        }
+    }
+}
+
 /// The rows of a damaged segment, by the images of the pages they are on.
 struct Rows {
     pages: Pages,

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod bed;
+mod check;
 mod clock;
 mod control;
 mod damage;
@@ -17,6 +18,8 @@ mod migration;
 mod parent;
 mod proxy;
 mod queue;
+mod refused;
 mod segments;
 mod tls;
 mod twin;
+mod wreck;

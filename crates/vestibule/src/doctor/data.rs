@@ -4,10 +4,13 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use vestibule_store::{check_database, databases};
+use vestibule_store::{Flaw, check_database, check_segment, control_database, newest_segment, segments};
 
-use super::Finding;
+use super::{Finding, bytes};
 use crate::config::Config;
+
+const SALVAGED: &str = "look at the disk; the platform sets a damaged segment of the journal aside by itself, when it starts or reads \
+                        it, and keeps every row that is readable";
 
 /// The process that has the directory, if one runs that says so. Looked up, not tried: a platform that starts in this
 /// moment must not find the lock taken.
@@ -25,7 +28,12 @@ pub(super) fn running(data: &Path) -> Option<u32> {
     locks.lines().any(holds).then_some(pid)
 }
 
-pub(super) async fn examine(config: &Config, platform: Option<u32>, deep: bool) -> Vec<Finding> {
+pub(super) async fn examine(
+    config: &Config,
+    platform: Option<u32>,
+    deep: bool,
+    told: &mut dyn FnMut(String),
+) -> Vec<Finding> {
     let data = &config.data;
     if data.join("restoring").exists() {
         let words = format!("{} was restored in part only", data.display());
@@ -44,7 +52,7 @@ pub(super) async fn examine(config: &Config, platform: Option<u32>, deep: bool) 
         let words = "keys/envelope.key is missing: what is sealed under it cannot be read";
         findings.push(Finding::wrong("secrets", words, "bring the file back from where it is kept"));
     }
-    findings.extend(whole(data, deep).await);
+    findings.extend(if deep { content(data, platform.is_some(), told).await } else { structure(data).await });
     findings
 }
 
@@ -57,35 +65,84 @@ fn private(path: &Path) -> Option<Finding> {
     })
 }
 
-/// Reads the databases: the registry and the newest segment, or all.
-async fn whole(data: &Path, deep: bool) -> Vec<Finding> {
-    let mut files = databases(data);
-    let all = files.len();
-    if !deep {
-        // The registry comes first, the newest segment last.
-        let newest = files.split_off(all.saturating_sub(1).max(1).min(all));
-        files.truncate(1);
-        files.extend(newest);
-    }
+/// Reads the registry and the newest segment, as the database does.
+async fn structure(data: &Path) -> Vec<Finding> {
+    let (control, newest, all) = (control_database(data), newest_segment(data), segments(data).len());
     let mut findings = Vec::new();
-    for file in &files {
-        if let Err(words) = check_database(file).await {
-            findings.push(Finding::wrong(
-                "databases",
-                format!("{} is damaged: {words}", file.display()),
-                "restore a backup; the platform sets a damaged segment of the journal aside by itself",
-            ));
-        }
+    if let Some(control) = &control {
+        findings.extend(registry(control, false).await);
+    }
+    if let Some(newest) = &newest
+        && let Err(words) = check_database(newest, false).await
+    {
+        findings.push(Finding::wrong("databases", format!("{} is damaged: {words}", newest.display()), SALVAGED));
     }
     if findings.is_empty() {
-        let rest = if deep || all == files.len() { "" } else { "; --deep reads all" };
-        findings.push(Finding::good("databases", format!("{} of {all} read, whole in structure{rest}", files.len())));
+        let read = usize::from(control.is_some()) + usize::from(newest.is_some());
+        let older = all.saturating_sub(1);
+        let words = format!(
+            "{read} read, whole in structure; not looked at: {older} older segments of the journal, what is in the \
+             rows, the seals. --deep does"
+        );
+        findings.push(Finding::good("databases", words));
     }
     findings
 }
 
+/// Reads everything, each page and each row.
+async fn content(data: &Path, running: bool, told: &mut dyn FnMut(String)) -> Vec<Finding> {
+    let control = control_database(data);
+    let mut findings = Vec::new();
+    if let Some(control) = &control {
+        told("the registry".to_owned());
+        findings.extend(registry(control, true).await);
+    }
+    let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let segments = segments(data);
+    let whole: u64 = segments.iter().map(|segment| size(segment)).sum();
+    let (mut done, mut records) = (0, 0);
+    for (index, segment) in segments.iter().enumerate() {
+        told(format!("segment {} of {}, {} of {}", index + 1, segments.len(), bytes(done), bytes(whole)));
+        done += size(segment);
+        match check_segment(segment, running).await {
+            Ok(checked) => {
+                records += checked.records;
+                findings.extend(checked.flaw.map(|flaw| damaged(flaw, checked.records)));
+            }
+            Err(words) => {
+                let words = format!("{} cannot be looked at: {words}", segment.display());
+                findings.push(Finding::wrong("databases", words, "see that it can be read"));
+            }
+        }
+    }
+    if findings.is_empty() {
+        let registry = if control.is_some() { "the registry and " } else { "" };
+        let words = format!(
+            "{registry}{} segments of the journal read to the last byte: {records} records, each as it was written",
+            segments.len()
+        );
+        findings.push(Finding::good("databases", words));
+    }
+    findings
+}
+
+async fn registry(control: &Path, deep: bool) -> Option<Finding> {
+    let words = check_database(control, deep).await.err()?;
+    Some(Finding::wrong("databases", format!("{} is damaged: {words}", control.display()), "restore a backup"))
+}
+
+fn damaged(flaw: Flaw, readable: u64) -> Finding {
+    let Flaw { file, offset, what, lost } = flaw;
+    let at = offset.map_or(String::new(), |offset| format!(" at byte {offset}"));
+    let lost = lost.map_or("an unknown number".to_owned(), |lost| lost.to_string());
+    let words = format!("{} is damaged{at}: {what}; {readable} records are readable, {lost} are lost", file.display());
+    Finding::wrong("databases", words, SALVAGED)
+}
+
 #[cfg(test)]
 mod tests {
+    use vestibule_store::{DeviceId, DevicePath, Flags, Position, Record, RecordKind, Store, StoreConfig};
+
     use super::*;
     use crate::doctor::Verdict;
 
@@ -93,10 +150,10 @@ mod tests {
     async fn a_directory_that_is_not_there_is_no_fault() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = Config { data: dir.path().join("data"), ..Config::default() };
-        let found = examine(&config, None, false).await;
+        let found = examine(&config, None, false, &mut |_| {}).await;
         assert_eq!((found.len(), found[0].verdict), (1, Verdict::Good));
         fs::create_dir_all(config.data.join("restoring")).expect("writable");
-        assert_eq!(examine(&config, None, false).await[0].verdict, Verdict::Wrong);
+        assert_eq!(examine(&config, None, false, &mut |_| {}).await[0].verdict, Verdict::Wrong);
     }
 
     #[tokio::test]
@@ -109,9 +166,52 @@ mod tests {
             fs::write(dir.path().join(name), content).expect("writable");
         }
         fs::set_permissions(dir.path().join("token"), fs::Permissions::from_mode(0o644)).expect("ours");
-        let found = examine(&config, None, false).await;
+        let found = examine(&config, None, false, &mut |_| {}).await;
         let wrong: Vec<_> =
             found.iter().filter(|found| found.verdict == Verdict::Wrong).map(|found| found.part).collect();
         assert_eq!(wrong, ["secrets", "secrets", "databases"], "{found:?}");
+    }
+    #[tokio::test]
+    async fn what_is_looked_at_is_said_and_a_damaged_segment_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = Config { data: dir.path().to_owned(), ..Config::default() };
+        let store =
+            Store::open(StoreConfig { segment_rows: 5, ..StoreConfig::new(dir.path()) }).await.expect("a store");
+        let path = DevicePath { resource: "r".into(), index: "0".into(), area: "a".into(), name: "n".into() };
+        let record = Record {
+            position: Position::START,
+            device: DeviceId::mint(),
+            serial: "S".into(),
+            kind: RecordKind::Event,
+            path: path.into(),
+            id: None,
+            time: 0,
+            received: 0,
+            flags: Flags::NONE,
+            data: "1".into(),
+        };
+        let last = (0..8).fold(Position::START, |_, _| store.journal.append(record.clone()));
+        store.journal.watch_durable().wait_for(|durable| *durable >= last).await.expect("durable");
+        store.close().await;
+        let databases = async |deep: bool| {
+            let mut told = Vec::new();
+            let found = examine(&config, None, deep, &mut |words| told.push(words)).await;
+            (found.into_iter().filter(|found| found.part == "databases").collect::<Vec<_>>(), told)
+        };
+        let (found, _) = databases(false).await;
+        assert!(found[0].words.contains("not looked at: 1 older segments"), "{found:?}");
+        let (found, told) = databases(true).await;
+        assert!(found[0].words.contains("2 segments") && found[0].words.contains("8 records"), "{found:?}");
+        assert!(told.iter().any(|words| words.starts_with("segment 2 of 2")), "{told:?}");
+
+        let oldest = segments(dir.path()).remove(0);
+        let mut bytes = fs::read(&oldest).expect("readable");
+        bytes[5 * 4_096 + 2_000..6 * 4_096].fill(0);
+        fs::write(&oldest, bytes).expect("writable");
+        assert_eq!(databases(false).await.0[0].verdict, Verdict::Good, "the newest is whole");
+        let (found, _) = databases(true).await;
+        assert_eq!((found.len(), found[0].verdict), (1, Verdict::Wrong), "{found:?}");
+        assert!(found[0].words.contains("at byte 20480: a page is not what was written"), "{found:?}");
+        assert!(found[0].words.contains("0 records are readable, 5 are lost"), "{found:?}");
     }
 }

@@ -58,12 +58,13 @@ impl Finding {
     }
 }
 
-/// Looks at everything; with `deep` every segment of the journal is read from end to end.
-pub async fn examine(config: &Config, deep: bool) -> Vec<Finding> {
+/// Looks at everything; with `deep` at every page and row of the databases too, which may take long: `told` hears how far it
+/// has come.
+pub async fn examine(config: &Config, deep: bool, told: &mut dyn FnMut(String)) -> Vec<Finding> {
     let platform = data::running(&config.data);
     let mut findings = kernel::examine(config, platform);
     findings.extend(disk::examine(config));
-    findings.extend(data::examine(config, platform, deep).await);
+    findings.extend(data::examine(config, platform, deep, told).await);
     findings.extend(clock::examine(config));
     findings.extend(listeners::examine(config, platform));
     findings

@@ -30,7 +30,7 @@ impl SegmentWriter {
             // Damage that is older than the seal is in the rows alone.
             match flaw {
                 Some(place) => Ok(Some(place)),
-                None => verify(&path, &read_at),
+                None => Ok(verify(&path, &read_at)?.err()),
             }
         })
         .await;
