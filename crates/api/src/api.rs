@@ -15,7 +15,8 @@ use crate::access::Gate;
 use crate::config::ApiConfig;
 use crate::routes::Routes;
 use crate::{
-    attributes, audit, devices, directives, events, health, openapi, operations, page, pass, queue, request, stream,
+    attributes, audit, devices, directives, events, export, health, history, openapi, operations, page, pass, queue,
+    request, stream,
 };
 
 /// What the handlers share.
@@ -92,9 +93,12 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesWrite, routes!(directives::silence_device))
         .needs(EventsRead, routes!(events::list_events))
         .needs(EventsRead, routes!(stream::stream_events))
+        .needs(EventsRead, routes!(export::export_events))
         .needs(AttributesRead, routes!(attributes::list_attributes))
         .needs(AttributesRead, routes!(stream::stream_attributes))
+        .needs(AttributesRead, routes!(export::export_attributes))
         .needs(AttributesRead, routes!(attributes::show_attribute))
+        .needs(AttributesRead, routes!(history::list_history))
         .needs(AttributesWrite, routes!(attributes::set_attribute))
         .needs(OperationsInvoke, routes!(operations::invoke_operation))
         .needs(OperationsRead, routes!(operations::list_operations))

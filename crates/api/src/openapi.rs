@@ -122,7 +122,7 @@ mod tests {
                 assert_eq!(guarded, named != OPEN, "{path}");
             }
         }
-        assert_eq!(seen, 33, "operations in the document");
+        assert_eq!(seen, 36, "operations in the document");
     }
 
     #[test]

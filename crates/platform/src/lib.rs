@@ -16,6 +16,7 @@ mod events;
 mod facts;
 mod follow;
 mod health;
+mod history;
 mod invoke;
 mod json;
 mod link;
@@ -42,6 +43,7 @@ pub use events::{EventQuery, Report, ReportError};
 pub use facts::{Fact, Step};
 pub use follow::{Filter, Follow, Followed};
 pub use health::Health;
+pub use history::HistoryQuery;
 pub use invoke::{Invoke, InvokeError, Outcome};
 pub use link::{Answer, DeviceLink, Directive, NotSent, Operate, PassMessage, Reply, ReplyReceiver, SetAttribute};
 pub use operation_log::OperationQuery;
@@ -56,6 +58,6 @@ pub use token::{TokenError, TokenFile};
 pub use twin::{Desired, Leaf, Reported, SetOutcome};
 
 pub use vestibule_store::{
-    AuditQuery, AuditRow, Credential, Credentials, DeviceId, DevicePath, Flags, Journal, Position, Record, RecordKind,
-    Secret, StoreError,
+    AuditQuery, AuditRow, Credential, Credentials, DeviceId, DevicePath, Flags, Journal, Order, Position, Record,
+    RecordKind, Secret, StoreError,
 };

@@ -24,6 +24,8 @@ pub struct Scan {
     pub kind: Option<RecordKind>,
     /// Only this resource.
     pub resource: Option<String>,
+    /// Only this one of several such resources.
+    pub index: Option<String>,
     /// Only this functional area.
     pub area: Option<String>,
     /// Only this event or attribute.

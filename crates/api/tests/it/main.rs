@@ -5,6 +5,7 @@ mod audit;
 mod devices;
 mod errors;
 mod events;
+mod history;
 mod limits;
 mod operations;
 mod pass;

@@ -58,9 +58,13 @@ pub(super) fn select(scan: &Scan, indexed: bool) -> QueryBuilder<Sqlite> {
     if let Some(kind) = scan.kind {
         query.push(" AND kind = ").push_bind(kind.stored());
     }
-    for (column, value) in
-        [(" AND resource = ", &scan.resource), (" AND area = ", &scan.area), (" AND name = ", &scan.name)]
-    {
+    let levels = [
+        (" AND resource = ", &scan.resource),
+        (" AND idx = ", &scan.index),
+        (" AND area = ", &scan.area),
+        (" AND name = ", &scan.name),
+    ];
+    for (column, value) in levels {
         if let Some(value) = value {
             // No stored text has U+0000 (see `Record::make_storable`).
             query.push(column).push_bind(value.replace('\0', "\u{fffd}"));

@@ -6,6 +6,7 @@ mod connect;
 mod demo;
 mod device;
 mod event;
+mod export;
 mod moment;
 mod out;
 mod pages;
@@ -60,6 +61,7 @@ enum Command {
     DemoDevice(crate::demo::child::Args),
     Device(device::Args),
     Event(event::Args),
+    Export(export::Args),
     Pass(pass::Args),
     Audit(audit::Args),
     Admin(admin::Args),
@@ -77,6 +79,7 @@ pub fn run(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::DemoDevice(args) => crate::demo::child::run(args, out),
         Command::Device(args) => device::run(args, out),
         Command::Event(args) => event::run(args, out),
+        Command::Export(args) => export::run(args, out),
         Command::Pass(args) => pass::run(args, out),
         Command::Audit(args) => audit::run(args, out),
         Command::Admin(args) => admin::run(args, out),

@@ -45,6 +45,14 @@ impl<'a> Out<'a> {
         written(writeln!(self.to, "{line}").and_then(|()| self.to.flush()))
     }
 
+    /// Prints what is read, as it comes.
+    ///
+    /// # Errors
+    /// [`OutputClosed`], or why it could not be read or written.
+    pub(super) fn copied(&mut self, mut from: impl io::Read) -> anyhow::Result<()> {
+        written(io::copy(&mut from, self.to).and_then(|_| self.to.flush()))
+    }
+
     /// Prints a table.
     ///
     /// # Errors

@@ -215,6 +215,16 @@ impl Client {
         }
     }
 
+    /// Opens a GET whose answer is read as it comes, however long it is. A read fails when it is cut off.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn download(&self, route: &Route) -> Result<impl io::Read + use<>, ClientError> {
+        let request = self.sealed(self.request(Method::GET, route).body(()))?;
+        let request = self.agent.configure_request(request).timeout_per_read(Some(SILENCE)).build();
+        Ok(self.checked(self.agent.run(request))?.into_body().into_with_config().limit(u64::MAX).reader())
+    }
+
     fn call(&self, method: Method, route: &Route, sent: Option<Sent<'_>>) -> Result<Response<Body>, ClientError> {
         let mut request = self.request(method, route).header("accept", "application/json");
         let answer = match sent {

@@ -7,6 +7,7 @@ mod cache;
 mod cli;
 mod contract;
 mod durability;
+mod export;
 mod firmware;
 mod hostile;
 mod listen;

@@ -7,6 +7,7 @@ mod enable;
 mod enrol;
 mod force_offline;
 mod get;
+mod history;
 mod invoke;
 mod keep_alive;
 mod list;
@@ -54,6 +55,7 @@ enum Command {
     Show(show::Args),
     Children(children::Args),
     Get(get::Args),
+    History(history::Args),
     Set(set::Args),
     Invoke(invoke::Args),
     Queue(queue::Args),
@@ -79,6 +81,7 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::Show(args) => show::run(args, client, out),
         Command::Children(args) => children::run(args, client, out),
         Command::Get(args) => get::run(args, client, out),
+        Command::History(args) => history::run(args, client, out),
         Command::Set(args) => set::run(args, client, out),
         Command::Invoke(args) => invoke::run(args, client, out),
         Command::Queue(args) => queue::run(args, client, out),

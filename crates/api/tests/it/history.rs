@@ -1,0 +1,117 @@
+//! The past: what an attribute was, and exports.
+
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vestibule_platform::{Device, DevicePath, Position, RecordKind, Report};
+
+use crate::site::{NOW, Site};
+
+fn report(site: &Site, device: &Arc<Device>, index: &str, name: &str, data: &str) -> Position {
+    let path = DevicePath { resource: "Lamp".into(), index: index.into(), area: "Light".into(), name: name.into() };
+    let report = Report { kind: RecordKind::Attribute, path: Arc::new(path), id: None, time: None, data };
+    site.platform.report(device, report).expect("taken")
+}
+
+fn values(page: &Value) -> Vec<&Value> {
+    page["items"].as_array().unwrap_or_else(|| panic!("{page}")).iter().map(|item| &item["value"]).collect()
+}
+
+#[test]
+fn an_attribute_has_a_past_page_by_page() {
+    let site = Site::new();
+    let (device, other) = (site.add("A"), site.add("B"));
+    for value in 0..5 {
+        report(&site, &device, "0", "Level", &value.to_string());
+        report(&site, &device, "1", "Level", "\"another lamp\"");
+        report(&site, &device, "0", "Power", "\"another attribute\"");
+        let last = report(&site, &other, "0", "Level", "\"another device\"");
+        site.durable(last);
+        site.advance(Duration::from_secs(60));
+    }
+    let path = "/v1/devices/A/attributes/Lamp/0/Light/Level/history";
+    let page = site.get(path).json();
+    assert_eq!(
+        (values(&page), &page["next"]),
+        (vec![&json!(4), &json!(3), &json!(2), &json!(1), &json!(0)], &Value::Null)
+    );
+    let first = &page["items"][4];
+    assert_eq!((&first["time"], &first["flags"]), (&json!("2026-01-01T00:00:00.000Z"), &json!(["no_time"])));
+    assert_eq!(first["device"]["serial"], "A");
+
+    let page = site.get(&format!("{path}?limit=2")).json();
+    assert_eq!(values(&page), [4, 3]);
+    let next = page["next"].as_str().expect("more");
+    let page = site.get(&format!("{path}?limit=2&cursor={next}")).json();
+    assert_eq!(values(&page), [2, 1]);
+    let (from, to) = (NOW + 60_000, NOW + 180_000);
+    assert_eq!(values(&site.get(&format!("{path}?received_from={from}&received_to={to}")).json()), [2, 1]);
+    assert_eq!(values(&site.get(&format!("{path}?from={from}&to={to}")).json()), [2, 1]);
+    let none = "/v1/devices/A/attributes/Lamp/0/Light/Never/history";
+    assert!(values(&site.get(none).json()).is_empty());
+    site.get("/v1/devices/Z/attributes/Lamp/0/Light/Level/history").problem(404, "unknown-device");
+    site.get(&format!("{path}?cursor=x")).problem(422, "invalid-value");
+}
+
+#[test]
+fn an_export_has_everything_once_oldest_first() {
+    const EVENTS: usize = 350;
+    let site = Site::new();
+    let (a, b) = (site.add("A"), site.add("B"));
+    let mut last = Position::START;
+    for number in 0..EVENTS {
+        let device = if number % 5 == 0 { &b } else { &a };
+        last = site.append(device, "Fire", "Smoke", Some(&format!("e-{number}")), NOW, "{\n\"a\": 1}");
+    }
+    last = last.max(report(&site, &a, "0", "Level", "7"));
+    site.durable(last);
+    let answer = site.get("/v1/events/export");
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/x-ndjson")));
+    assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"events.ndjson\""));
+    let read: Vec<Value> = answer.body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let ids: Vec<String> = read.iter().map(|event| event["id"].as_str().expect("an id").to_owned()).collect();
+    assert_eq!(ids, (0..EVENTS).map(|number| format!("e-{number}")).collect::<Vec<_>>());
+    // As the list shows it.
+    assert_eq!(read[EVENTS - 1], site.get("/v1/events?limit=1").json()["items"][0]);
+
+    let answer = site.get("/v1/events/export?format=csv&device=B&name=Smoke");
+    assert_eq!(answer.header("content-type"), Some("text/csv; charset=utf-8; header=present"), "{}", answer.body);
+    let mut lines = answer.body.split("\r\n");
+    let head = "position,id,device_id,serial,resource,index,area,name,time,received,flags,data";
+    assert_eq!(lines.next(), Some(head));
+    assert_eq!(lines.filter(|line| line.contains(",B,global,0,Fire,Smoke,")).count(), EVENTS / 5);
+
+    let answer = site.get("/v1/attributes/export");
+    assert_eq!(answer.body.lines().count(), 1);
+    assert_eq!(serde_json::from_str::<Value>(&answer.body).expect("JSON")["value"], 7);
+    assert_eq!(site.get("/v1/attributes/export?device=B").body, "");
+    site.get("/v1/events/export?format=xml").problem(422, "invalid-value");
+    site.get("/v1/events/export?device=Z").problem(404, "unknown-device");
+}
+
+#[test]
+fn an_export_that_nobody_takes_is_not_read_ahead() {
+    let site = Site::new();
+    let device = site.add("A");
+    let data = format!("\"{}\"", "x".repeat(8_000));
+    let mut last = Position::START;
+    for number in 0..2_000 {
+        last = site.append(&device, "Fire", "Smoke", Some(&format!("e-{number}")), NOW, &data);
+    }
+    site.durable(last);
+    let mut stream = site.connect();
+    let head =
+        format!("GET /v1/events/export HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{}\r\n", site.bearer());
+    stream.write_all(head.as_bytes()).expect("sent");
+    // What comes while it runs is not in it: it ends with what was there.
+    let mut text = vec![0; 4_096];
+    stream.read_exact(&mut text).expect("its beginning");
+    let late = site.append(&device, "Fire", "Smoke", Some("late"), NOW, "1");
+    site.durable(late);
+    stream.read_to_end(&mut text).expect("the rest");
+    let text = String::from_utf8(text).expect("text");
+    assert_eq!(text.matches("\"id\":\"e-").count(), 2_000);
+    assert!(!text.contains("late") && text.ends_with("0\r\n\r\n"), "complete");
+}

@@ -1,0 +1,103 @@
+//! What devices reported in the past, in either order.
+
+use std::sync::Arc;
+
+use vestibule_store::{DeviceId, DevicePath, Order, Position, Record, RecordKind, Scan, StoreError};
+
+use crate::platform::Platform;
+
+/// Which stored reports.
+#[derive(Debug, Clone)]
+pub struct HistoryQuery {
+    /// Events or attributes.
+    pub kind: RecordKind,
+    /// Only of this device.
+    pub device: Option<DeviceId>,
+    /// Only of this part of a device.
+    pub resource: Option<String>,
+    /// Only of this one of several such parts.
+    pub index: Option<String>,
+    /// Only of this area.
+    pub area: Option<String>,
+    /// Only with this name.
+    pub name: Option<String>,
+    /// By the device's time, at or after this moment in milliseconds since 1970.
+    pub from: Option<i64>,
+    /// By the device's time, before this moment.
+    pub to: Option<i64>,
+    /// Received at or after this moment.
+    pub received_from: Option<i64>,
+    /// Received before this moment.
+    pub received_to: Option<i64>,
+    /// Only after this position.
+    pub after: Position,
+    /// Only before this position.
+    pub before: Option<Position>,
+    /// Oldest or newest first.
+    pub order: Order,
+    /// How many at most; the journal gives no more than 1,000 at a time.
+    pub limit: usize,
+}
+
+impl HistoryQuery {
+    /// Everything of a kind, oldest first.
+    pub fn all(kind: RecordKind) -> HistoryQuery {
+        HistoryQuery {
+            kind,
+            device: None,
+            resource: None,
+            index: None,
+            area: None,
+            name: None,
+            from: None,
+            to: None,
+            received_from: None,
+            received_to: None,
+            after: Position::START,
+            before: None,
+            order: Order::Oldest,
+            limit: usize::MAX,
+        }
+    }
+
+    /// The reports of one attribute, or the events of one name of one part of a device, oldest first.
+    pub fn of(kind: RecordKind, device: DeviceId, path: &DevicePath) -> HistoryQuery {
+        let level = |level: &str| Some(level.to_owned());
+        HistoryQuery {
+            device: Some(device),
+            resource: level(&path.resource),
+            index: level(&path.index),
+            area: level(&path.area),
+            name: level(&path.name),
+            ..HistoryQuery::all(kind)
+        }
+    }
+}
+
+impl Platform {
+    /// Stored reports.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn history(&self, query: HistoryQuery) -> Result<Vec<Arc<Record>>, StoreError> {
+        let HistoryQuery { kind, device, resource, index, area, name, from, to, received_from, received_to, .. } =
+            query;
+        let scan = Scan {
+            device,
+            kind: Some(kind),
+            resource,
+            index,
+            area,
+            name,
+            time_from: from,
+            time_to: to,
+            received_from,
+            received_to,
+            after: query.after,
+            before: query.before,
+            order: query.order,
+            limit: query.limit,
+        };
+        self.journal().scan(&scan).await
+    }
+}
