@@ -74,7 +74,8 @@ pub enum Outcome {
     Expired,
     /// It waited for the device, and somebody took it back; nothing was sent.
     Cancelled,
-    /// Sent, then the connection was lost; or the platform ended in the middle.
+    /// Sent, then the connection was lost; or the platform ended in the middle; or it was to wait, and the store did not
+    /// say whether it does.
     Unknown,
 }
 
@@ -194,7 +195,7 @@ impl Platform {
         let logged = self.log_operation(device, Ended { id, queued, path, by, input, outcome, took });
         if matches!(outcome, Outcome::TimedOut | Outcome::Unknown) {
             let text =
-                "An operation was sent to the device and no answer came: whether it was carried out is not known.";
+                "An operation was asked of the device and no answer came: whether it was carried out is not known.";
             self.fact(device, Fact::failure(Step::Operation, outcome.as_str(), text, None));
         }
         let DevicePath { resource, index, area, name } = &**path;

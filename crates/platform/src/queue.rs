@@ -23,6 +23,8 @@ use crate::presence::live_link;
 
 /// Operations that may wait for one device.
 const MOST: usize = 256;
+/// Operations that are still to be taken back from the store; of more it is only said that they may be there.
+const MOST_DOUBTFUL: usize = 4_096;
 /// How often queues are looked through for what can be sent and what has had its time.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -49,6 +51,8 @@ pub(crate) struct Queues {
     waiting: Mutex<HashMap<DeviceId, VecDeque<QueuedOperation>>>,
     /// Devices whose queue is worked off right now: one operation after the other.
     worked: Mutex<HashSet<DeviceId>>,
+    /// Operations of which the store has not said whether it has them, and which must not wait there.
+    doubtful: Mutex<VecDeque<Uuid>>,
 }
 
 /// The right to work off the queue of a device; given back when dropped.
@@ -186,13 +190,16 @@ impl Platform {
                 metrics::counter!("vestibule_operations_refused_total", "reason" => "queue_full").increment(1);
                 return Err(InvokeError::QueueFull);
             }
-            Err(error) => {
-                // It may be there all the same, and its caller is told that it is not.
-                if let Err(error) = self.control().remove_queued(id).await {
-                    tracing::error!(%error, %id, "an operation that was refused may still be in the queue");
+            Err(error) => match self.control().remove_queued(id).await {
+                // It may have been there all the same, and is not any more.
+                Ok(_) => return Err(error.into()),
+                // It may be there and, should the platform end before it is taken back, be sent by the next one.
+                Err(_) => {
+                    tracing::error!(%error, %id, "whether an operation is in the queue is not known: it is taken back later");
+                    self.take_back(id);
+                    return Ok(Outcome::Unknown);
                 }
-                return Err(error.into());
-            }
+            },
         }
         self.queues().add(operation);
         if request.device.is_removed() {
@@ -202,6 +209,41 @@ impl Platform {
             self.deliver(&request.device);
         }
         Ok(Outcome::Queued { expires })
+    }
+
+    /// Removes an operation from the store that may have it, as soon as the store answers.
+    fn take_back(self: &Arc<Self>, id: Uuid) {
+        metrics::counter!("vestibule_operations_doubtful_total").increment(1);
+        {
+            let mut doubtful = self.queues().doubtful.lock();
+            if doubtful.len() >= MOST_DOUBTFUL {
+                tracing::error!(%id, "too many operations are to be taken back: this one may be sent after a restart");
+                return;
+            }
+            doubtful.push_back(id);
+            if doubtful.len() > 1 {
+                return;
+            }
+        }
+        let platform = Arc::downgrade(self);
+        self.runtime().clone().spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(platform) = platform.upgrade() else { return };
+                loop {
+                    let Some(id) = platform.queues().doubtful.lock().front().copied() else { return };
+                    if platform.control().remove_queued(id).await.is_err() {
+                        break;
+                    }
+                    tracing::info!(%id, "an operation was taken back that may have been in the queue");
+                    let mut doubtful = platform.queues().doubtful.lock();
+                    doubtful.pop_front();
+                    if doubtful.is_empty() {
+                        return;
+                    }
+                }
+            }
+        });
     }
 
     /// Works off what waits for a device: ends what has had its time and, while the device is there, sends the rest,

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use uuid::Uuid;
 use vestibule_platform::{Answer, Device, Invoke, InvokeError, NotSent, OperationQuery, Outcome};
 use vestibule_store::{Control, QueuedOperation};
@@ -204,4 +206,38 @@ async fn what_waits_is_taken_back_and_has_a_limit() {
     // A device that is removed takes its queue along.
     bed.platform.remove_device(&device, &bed.caller()).await.expect("removed");
     eventually("none waits", || bed.platform.waiting(&device).is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_the_store_does_not_answer_for_is_unknown_and_taken_back() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let options = SqliteConnectOptions::new().filename(bed.data().join("control.db"));
+    let mut obstacle = options.connect().await.expect("a database");
+    obstacle.execute("BEGIN IMMEDIATE").await.expect("nobody writes");
+    let (id, outcome) = queue(&bed, &device, "1").await.expect("an answer");
+    assert_eq!(outcome, Outcome::Unknown);
+    assert!(bed.platform.waiting(&device).is_empty());
+    // As if the insertion had gone through, and only its answer had been lost.
+    sqlx::query(
+        "INSERT INTO queued_operation (id, device, resource, place, area, name, input, created, expires, deadline_ms, \
+         asked_by, taken) VALUES ($1, $2, 'global', '0', 'area', 'Open', '1', 0, 9000000000000, 1000, 'somebody', 0)",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(device.id.as_bytes().as_slice())
+    .execute(&mut obstacle)
+    .await
+    .expect("inserted");
+    obstacle.execute("COMMIT").await.expect("committed");
+    let left = async |connection: &mut sqlx::SqliteConnection| -> i64 {
+        let left = sqlx::query_scalar("SELECT count(*) FROM queued_operation").fetch_one(connection).await;
+        left.expect("readable")
+    };
+    let gone = async { while left(&mut obstacle).await > 0 {} };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it is taken back");
+    obstacle.close().await.expect("closed");
+    expect_logged(&bed, 1).await;
+    assert_eq!(logged(&bed).await, [("unknown".to_owned(), None)]);
+    let bed = bed.restart().await;
+    assert!(bed.platform.waiting(&bed.platform.device("A").expect("known")).is_empty());
 }
