@@ -166,6 +166,16 @@ impl<T> Outbox<T> {
         self.bytes -= event.topic.len() + event.body.len();
         event.topic = Box::default();
         event.body = Box::default();
+        self.trim();
+        match progress {
+            Progress::Sending { token, .. } => Some(token),
+            Progress::Queued(_) | Progress::Acknowledged => None,
+        }
+    }
+
+    /// What is acknowledged and has nothing older before it leaves the queue.
+    fn trim(&mut self) {
+        let open = self.open;
         // Those of closed lanes may stand before it.
         while let Some(oldest) = self.events.iter().position(|event| event.is_in(open))
             && matches!(self.events[oldest].progress, Progress::Acknowledged)
@@ -174,10 +184,6 @@ impl<T> Outbox<T> {
         }
         if self.events.is_empty() {
             self.events = VecDeque::new();
-        }
-        match progress {
-            Progress::Sending { token, .. } => Some(token),
-            Progress::Queued(_) | Progress::Acknowledged => None,
         }
     }
 
@@ -219,6 +225,7 @@ impl<T> Outbox<T> {
             }
             !dropped
         });
+        self.trim();
     }
 
     /// What is in the lane goes out from now on.
@@ -236,6 +243,7 @@ impl<T> Outbox<T> {
         self.events.retain(|event| event.lane != lane || !matches!(event.progress, Progress::Acknowledged));
         let held = self.events.iter_mut().filter(|event| event.lane == lane);
         held.for_each(|event| event.progress.queue_again());
+        self.trim();
     }
 
     /// Drops what is in the lane, the tokens included, and closes it.
@@ -249,6 +257,7 @@ impl<T> Outbox<T> {
             }
             !dropped
         });
+        self.trim();
     }
 
     /// The next event that is due on the wire.

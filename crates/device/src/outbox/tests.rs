@@ -163,6 +163,24 @@ fn what_is_forgotten_is_not_sent_again_and_frees_its_room() {
 }
 
 #[test]
+fn what_was_acknowledged_behind_something_dropped_takes_no_place() {
+    let now = Instant::now();
+    let mut outbox = outbox(4);
+    drain(&mut outbox, now);
+    assert_eq!((outbox.handle_puback(2), outbox.handle_puback(3)), (Some(1), Some(2)));
+    outbox.forget(|token| *token == 0);
+    assert_eq!((outbox.events.len(), drain(&mut outbox, now)), (1, vec![row("/3", 4, 4, false)]));
+
+    let mut outbox = with_child();
+    outbox.open_lane(5);
+    outbox.forget(|token| *token == 0);
+    drain(&mut outbox, now);
+    assert_eq!(outbox.handle_puback(2), Some(2));
+    outbox.drop_lane(5);
+    assert_eq!(outbox.events.len(), 0);
+}
+
+#[test]
 fn closed_lanes_leave_half_of_the_room() {
     let mut outbox = with_child();
     outbox.push(6, "/3".into(), (*b"{}").into(), 3).unwrap();
