@@ -16,13 +16,14 @@ pub struct FileCache {
     dir: PathBuf,
     /// The segment that was appended to last.
     open: Option<(u64, File)>,
-    lock: File,
+    /// Once the directory could be used.
+    lock: Option<File>,
 }
 
 impl Drop for FileCache {
     fn drop(&mut self) {
         // To close it is not enough: a process that is just being started may have inherited it for a moment.
-        let _ = self.lock.unlock();
+        let _ = self.lock.as_ref().map(File::unlock);
     }
 }
 
@@ -32,16 +33,33 @@ impl FileCache {
     /// # Errors
     /// [`CacheError::InUse`] when another process or device uses it; [`CacheError::Io`].
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, CacheError> {
-        let dir = dir.into();
+        let mut cache = Self::new(dir);
+        cache.ready()?;
+        Ok(cache)
+    }
+
+    /// Uses a directory that is opened, or created, when it is needed: for a device that shall start also when its disk is
+    /// away, and take it up when it comes.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), open: None, lock: None }
+    }
+
+    /// The directory is there and nobody else's.
+    fn ready(&mut self) -> Result<(), CacheError> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        let dir = &self.dir;
         let missing: Vec<PathBuf> = dir.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io_error("create", &dir))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create", dir))?;
         // What is synced in a directory that is not is lost with it.
         for made in missing {
             let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(io_error("sync", parent))?;
         }
-        let lock = lock(&dir)?;
-        Ok(Self { dir, open: None, lock })
+        self.lock = Some(lock(dir)?);
+        Ok(())
     }
 
     /// Sixteen digits, so that the order of names is that of numbers.
@@ -72,6 +90,7 @@ impl FileCache {
 
 impl EventCache for FileCache {
     fn segments(&mut self) -> Result<Vec<u64>, CacheError> {
+        self.ready()?;
         let failed = || io_error("read", &self.dir);
         let mut segments = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed())? {
@@ -85,6 +104,7 @@ impl EventCache for FileCache {
     }
 
     fn read(&mut self, segment: u64, offset: u64, len: usize) -> Result<Vec<u8>, CacheError> {
+        self.ready()?;
         let path = self.path(segment);
         let read = || {
             let mut file = File::open(&path)?;
@@ -97,6 +117,7 @@ impl EventCache for FileCache {
     }
 
     fn append(&mut self, segment: u64, bytes: &[u8]) -> Result<(), CacheError> {
+        self.ready()?;
         let path = self.path(segment);
         let appended = self.writable(segment).and_then(|file| file.write_all(bytes).and_then(|()| file.sync_data()));
         appended.map_err(|source| {
@@ -106,6 +127,7 @@ impl EventCache for FileCache {
     }
 
     fn remove(&mut self, segment: u64) -> Result<(), CacheError> {
+        self.ready()?;
         let path = self.path(segment);
         self.open.take_if(|(open, _)| *open == segment);
         match fs::remove_file(&path) {
@@ -196,5 +218,13 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, b"").unwrap();
         assert!(matches!(FileCache::open(file.join("cache")), Err(CacheError::Io { action: "create", .. })));
+
+        let mut later = FileCache::new(file.join("cache"));
+        assert!(matches!(later.segments(), Err(CacheError::Io { action: "create", .. })));
+        assert!(matches!(later.append(1, b"x"), Err(CacheError::Io { action: "create", .. })));
+        fs::remove_file(&file).unwrap();
+        later.append(1, b"x").unwrap();
+        assert_eq!(later.read(1, 0, 9).unwrap(), b"x");
+        assert!(matches!(FileCache::new(file.join("cache")).segments(), Err(CacheError::InUse { .. })));
     }
 }
