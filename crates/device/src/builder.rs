@@ -106,8 +106,9 @@ pub enum StartError {
     /// The storage cannot be read.
     #[error("the stored credentials cannot be read")]
     Storage(#[source] StorageError),
-    /// The cache cannot be read, or belongs to another device or a newer program.
-    #[error("the cached events cannot be read")]
+    /// The cache belongs to another device or a newer program, or is in use. One that cannot be read for now is no error:
+    /// see [`Device::cache_status`].
+    #[error("the cache of events cannot be used")]
     Cache(#[source] CacheError),
     /// Called outside of a tokio runtime.
     #[error("a device starts inside of a tokio runtime")]
@@ -202,8 +203,9 @@ impl Builder {
     /// and the platform is told how many with the event `global/0/sdk/events_dropped`. The place of each event, about 60
     /// bytes, is kept in memory.
     ///
-    /// The age should be less than the retention of the platform, which tells repetitions by it. It is not looked at
-    /// while the clock shows a time before 2020.
+    /// The age should be less than the retention of the platform, which tells repetitions by it. It counts what passes while
+    /// the program runs, whatever is done to the wall clock; and of the time it does not run what the wall clock says, up
+    /// to a day for each stop, if that shows a time after 2020 before and after and has not gone back.
     #[must_use]
     pub fn cache_bounds(mut self, events: usize, bytes: u64, age: Duration) -> Self {
         (self.cache_options.events, self.cache_options.bytes, self.cache_options.age) = (events, bytes, age);

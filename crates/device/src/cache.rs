@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 pub use file::FileCache;
 pub(crate) use keeper::{Cache, Keeper, settled};
-pub(crate) use ledger::{Fate, Job, Ledger, MIN_BYTES, Next, Options, Outcome};
-pub(crate) use record::{Record, Scan, frame};
+pub(crate) use ledger::{Fate, Ledger, MIN_BYTES, Next, Options};
+pub(crate) use record::{Scan, Scanned, Seal, frame};
 
 /// A place for events that outlives a restart and a loss of power: a few numbered segments, to which bytes are appended
 /// and which are taken away as a whole.
@@ -19,6 +19,9 @@ pub(crate) use record::{Record, Scan, frame};
 /// needs to know its medium only. Nothing is ever changed in place or renamed. Segments are appended to in ascending
 /// order, none after a later one was begun, and taken away from the oldest on; only one whose first append failed goes
 /// before older ones. A segment has up to 256 KiB and a read stays inside of one.
+///
+/// What was appended is not trusted: what has changed since, or cannot be read though the medium does other things, is
+/// left out and counted. A medium that fails altogether leaves the device without a cache until it answers.
 ///
 /// The methods may block: the SDK calls them on tokio's blocking pool, one at a time, and [`segments`](Self::segments)
 /// and [`read`](Self::read) also once, when the device starts.
@@ -58,7 +61,7 @@ pub struct CacheStatus {
     pub events: usize,
     /// Bytes on the medium.
     pub bytes: u64,
-    /// The medium refuses: events are kept in memory, and it is tried again.
+    /// The medium refuses, or has not answered since the start: events are kept in memory, and it is tried again.
     pub failing: bool,
 }
 

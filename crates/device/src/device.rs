@@ -82,7 +82,9 @@ impl Device {
         };
         let mut medium = None;
         if let Some((mut cache, options)) = cache {
-            let ledger = Ledger::load(serial.as_str(), options, &mut *cache).map_err(StartError::Cache)?;
+            let now_ms = shared.clock.now_ms();
+            let ledger = Ledger::load(serial.as_str(), options, now(), now_ms, &mut *cache);
+            let ledger = ledger.map_err(StartError::Cache)?;
             shared.cache = Some(Box::new(Cache::new(ledger)));
             medium = Some(cache);
         }

@@ -46,8 +46,8 @@ pub enum ReportError {
         /// Their bytes.
         bytes: usize,
     },
-    /// The cache was full and this was the oldest event in it, or it was older than what is kept. The platform is told how
-    /// many were dropped. It may have been stored all the same, when only the acknowledgement was missing.
+    /// The cache was full and this was the oldest event in it, it was older than what is kept, or it could not be read any
+    /// more. The platform is told how many were dropped. It may have been stored all the same, when only the acknowledgement was missing.
     #[error("the event was dropped from the cache")]
     Dropped,
     /// The device stopped before the event was acknowledged. It may have been stored all the same.

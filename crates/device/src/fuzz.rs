@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use osap::das::topic::GLOBAL;
 
 use crate::attribute::Message;
-use crate::cache::{CacheError, EventCache, Job, Ledger, MIN_BYTES, Next, Options, Outcome, Record, Scan, frame};
+use crate::cache::{CacheError, EventCache, Ledger, MIN_BYTES, Next, Options, Scan, Scanned, Seal, frame};
 
 /// A function that takes any bytes and panics only where a rule is broken.
 pub type Target = fn(&[u8]);
@@ -37,29 +37,38 @@ const OPTIONS: Options = Options {
 };
 
 /// A cache after anything has happened to it. What is read can be written again; the events in it come in order, none
-/// twice; and what is reported from then on is kept beside them.
+/// twice; what is lost is counted once; and what is reported from then on is kept beside them.
 ///
 /// The first byte says whether the rest is one segment as it is (0), or payloads of records (anything else), each with
 /// its length in 12 bits before it; the highest of these 16 bits begins another segment.
 pub fn cache(data: &[u8]) {
     let mut medium = Medium(segments(data));
     medium.0.values().for_each(|bytes| same_when_written_again(bytes));
-    let Ok(ledger) = Ledger::load(SERIAL, OPTIONS, &mut medium) else { return };
+    let Ok(ledger) = load(&mut medium) else { return };
     let before = drained(ledger, &mut Medium(medium.0.clone()));
-    assert!(before.is_sorted_by(|a, b| a.0 <= b.0), "out of order");
+    assert!(before.is_sorted_by(|a, b| a.0 < b.0), "out of order, or twice");
 
-    let load = |medium: &mut Medium| Ledger::load(SERIAL, OPTIONS, medium).expect("as before");
-    let mut ledger = load(&mut medium);
+    let mut ledger = load(&mut medium).expect("as before");
     let message = Message { topic: "/new".into(), body: (*b"{}").into() };
     let fate = ledger.report(Instant::now(), TODAY, GLOBAL, message).expect("there is room");
     ledger.close();
     while let Some(job) = ledger.plan(Instant::now(), TODAY, false, &|_| None) {
-        ledger.handle_outcome(Instant::now(), carried_out(job, &mut medium));
+        ledger.handle_outcome(Instant::now(), job.carry_out(&mut medium));
     }
     drop(fate);
-    let mut after = drained(load(&mut medium), &mut medium);
+    let ledger = match load(&mut medium) {
+        // There are no numbers left.
+        Err(CacheError::Numbers) => return,
+        ledger => ledger.expect("what was written is good"),
+    };
+    assert_eq!(ledger.counts.dropped, 0, "counted again");
+    let mut after = drained(ledger, &mut medium);
     let new = after.pop().map(|(_, _, topic)| topic);
     assert_eq!((new.as_deref(), after), (Some("/new"), before), "what is new is not beside what was there");
+}
+
+fn load(medium: &mut Medium) -> Result<Ledger, CacheError> {
+    Ledger::load(SERIAL, OPTIONS, Instant::now(), TODAY, medium)
 }
 
 fn segments(data: &[u8]) -> BTreeMap<u64, Vec<u8>> {
@@ -67,29 +76,31 @@ fn segments(data: &[u8]) -> BTreeMap<u64, Vec<u8>> {
     if kind == 0 {
         return BTreeMap::from([(1, rest.to_vec())]);
     }
-    let mut segments = BTreeMap::new();
+    let mut segments = BTreeMap::<u64, Vec<u8>>::new();
     let mut number = 1;
     while let Some((head, payload)) = rest.split_first_chunk() {
         let head = u16::from_le_bytes(*head);
         number += u64::from(head >> 15);
         let (payload, next) = payload.split_at_checked((head & 0xfff).into()).unwrap_or((payload, &[]));
-        frame(payload, segments.entry(number).or_default());
+        frame(Seal::of(SERIAL), payload, segments.entry(number).or_default());
         rest = next;
     }
     segments
 }
 
 fn same_when_written_again(bytes: &[u8]) {
-    let mut scan = Scan::new(bytes);
-    let mut again = Vec::new();
-    for (place, record) in scan.by_ref() {
-        assert_eq!(place.start, again.len());
-        record.encode(&mut again);
-        if let Record::Gone(ranges) = record {
-            assert!(ranges.iter().all(|(first, last)| first <= last));
+    let seal = Seal::of(SERIAL);
+    let mut end = 0;
+    for (place, scanned) in Scan::new(seal, &mut bytes.to_vec()) {
+        assert_eq!(place.start, end, "something is left out");
+        end = place.end;
+        if let Scanned::Record(record) = scanned {
+            let mut again = Vec::new();
+            record.encode(seal, &mut again);
+            assert_eq!(Scan::first(seal, &mut again), Some(record), "written otherwise than read");
         }
     }
-    assert!(again.len() == scan.end() && bytes.starts_with(&again), "written otherwise than read");
+    assert_eq!(end, bytes.len(), "something is left out");
 }
 
 /// Number, sub-device and topic of everything that is sent, which empties the cache.
@@ -103,7 +114,7 @@ fn drained(mut ledger: Ledger, medium: &mut Medium) -> Vec<(u64, String, String)
             assert_eq!(ledger.len(), (0, 0), "something stays");
             return sent;
         };
-        for event in ledger.handle_outcome(now, carried_out(job, medium)) {
+        for event in ledger.handle_outcome(now, job.carry_out(medium)) {
             let cost = event.message.cost();
             assert!(ledger.is_next(&event.sub, event.seq, cost), "read in vain");
             ledger.handle_handed(&event.sub, event.seq, cost);
@@ -112,20 +123,6 @@ fn drained(mut ledger: Ledger, medium: &mut Medium) -> Vec<(u64, String, String)
         }
     }
     panic!("it does not come to an end");
-}
-
-fn carried_out(job: Job, medium: &mut Medium) -> Outcome {
-    Outcome {
-        remove: job.remove.into_iter().map(|segment| (segment, medium.remove(segment))).collect(),
-        write: job.write.map(|batch| {
-            let written = medium.append(batch.segment, &batch.bytes);
-            (batch, written)
-        }),
-        read: job.read.map(|span| {
-            let read = medium.read(span.segment, span.offset, span.len);
-            (span, read)
-        }),
-    }
 }
 
 struct Medium(BTreeMap<u64, Vec<u8>>);

@@ -72,10 +72,13 @@
 //!   over restarts as well. That report itself is never dropped, and stored once.
 //! - While the cache cannot be written, events are sent as without one: [`Event::report`] returns with the acknowledgement,
 //!   and [`ReportError::Full`] when memory is full. [`Device::cache_status`] and [`Counters::cache_failures`] say so, and it
-//!   is tried again with pauses of up to a minute.
+//!   is tried again with pauses of up to a minute. While it cannot be read either, also at the start, new events go before
+//!   those in it, which follow when it can.
+//! - What is damaged in the cache, or cannot be read in three attempts though the medium does other things, is dropped and
+//!   told as such, to the number as far as what is left tells it; everything else stays.
 //! - Events only: values of attributes are reported again after a login, and passed bytes have no id by which a repetition
 //!   could be told.
-//! - [`FileCache`] is for a file system. It appends and syncs, several events with one call, removes files of up to 256 KiB
+//! - [`FileCache`] is for a file system, which may be away for a while ([`FileCache::new`]). It appends and syncs, several events with one call, removes files of up to 256 KiB
 //!   and renames nothing. [`EventCache`] is for another medium.
 //!
 //! # Operations

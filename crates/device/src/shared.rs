@@ -106,7 +106,7 @@ pub struct Counters {
     pub upgrades_refused: u64,
     /// Events that were written to the cache.
     pub cached: u64,
-    /// Events that were dropped from the cache, because it was full, they were too old or their record was damaged.
+    /// Events that were dropped from the cache, because it was full, they were too old or could not be read.
     pub dropped: u64,
     /// Events that were taken out of the cache because their child was refused or taken away.
     pub given_up: u64,

@@ -9,9 +9,9 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 
-use super::ledger::{Counts, Fate, Job, Ledger, Next, OpenLane, Outcome};
+use super::ledger::{Counts, Fate, Job, Ledger, Next, OpenLane};
 use super::record::Loss;
-use super::{CacheError, CacheStatus, EventCache};
+use super::{CacheStatus, EventCache};
 use crate::attribute::Message;
 use crate::driver::now;
 use crate::event::{self, Body, EventPath, ReportError};
@@ -252,31 +252,21 @@ impl Keeper {
             feed(shared, ledger, open);
             let job = ledger.plan(now, now_ms, online, open);
             feed(shared, ledger, open);
-            (job, ledger.deadline(now, now_ms, online), ledger.is_closing())
+            (job, ledger.deadline(now, online), ledger.is_closing())
         })
     }
 
     /// Whether something went wrong; `None` when the runtime goes away.
     async fn carry_out(&self, cache: &Cache, job: Job) -> Option<bool> {
         let medium = Arc::clone(&self.medium);
-        let work = move || {
-            let medium = &mut **medium.lock();
-            let remove = job.remove.into_iter().map(|segment| (segment, guarded(|| medium.remove(segment)))).collect();
-            let write = job.write.map(|batch| {
-                let written = guarded(|| medium.append(batch.segment, &batch.bytes));
-                (batch, written)
-            });
-            let read = job.read.map(|span| {
-                let read = guarded(|| medium.read(span.segment, span.offset, span.len));
-                (span, read)
-            });
-            Outcome { remove, write, read }
-        };
+        let work = move || job.carry_out(&mut **medium.lock());
         let outcome = tokio::task::spawn_blocking(work).await.ok()?;
-        let failed = outcome.write.as_ref().is_some_and(|(_, written)| written.is_err())
-            || outcome.remove.iter().any(|(_, removed)| removed.is_err());
+        let failed = outcome.has_failed();
         let shared = &*self.shared;
         cache.with_open(shared, |ledger, open| {
+            if outcome.has_loaded() {
+                shared.outbox.lock().forget(|token| matches!(token, Token::Cached { .. }));
+            }
             let read = ledger.handle_outcome(now(), outcome);
             let mut outbox = shared.outbox.lock();
             for event in read {
@@ -297,10 +287,4 @@ impl Keeper {
         cache.room.notify_waiters();
         Some(failed)
     }
-}
-
-/// A medium that panics has failed.
-fn guarded<T>(call: impl FnOnce() -> Result<T, CacheError>) -> Result<T, CacheError> {
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
-    caught.unwrap_or_else(|_| Err(CacheError::Other("it panicked".into())))
 }

@@ -4,27 +4,35 @@
 //! written, and only its place remains. Events of a lane (the device, or one child) are handed to the queue of the
 //! connection in the order of their numbers, a few ahead of what is on the wire. What is acknowledged or dropped is
 //! noted now and then, in one record for many: what a crash keeps from being noted is sent again under the same event id.
+//!
+//! While the medium fails, or has not been read, the ledger is one without a cache: events stay in memory and are sent from
+//! there, also those behind others that cannot be read at the moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::record::{Losses, MAX_PAYLOAD, Record, Scan};
+use self::age::Age;
+use super::record::{Before, Losses, MAX_PAYLOAD, Record, Scan, Seal};
 use crate::attribute::Message;
 use crate::event::{InvalidEvent, ReportError};
 
+mod adopt;
+mod age;
+mod holes;
+mod job;
 mod load;
 mod plan;
 mod send;
 
+pub(crate) use job::Job;
 pub(crate) use load::MIN_BYTES;
-pub(crate) use plan::{Job, Outcome};
 pub(crate) use send::{Next, OpenLane};
 
-/// Clocks that show an earlier time have not been set, 2020-01-01T00:00:00Z in milliseconds.
-const CLOCK_IS_SET: i64 = 1_577_836_800_000;
+/// Attempts to read something before it is lost, or what is behind it goes first.
+const READS: u32 = 3;
 
 /// The largest topic and body: with a serial and numbers they are a record that can be read.
 const MAX_MESSAGE: usize = MAX_PAYLOAD - 512;
@@ -74,7 +82,11 @@ pub(crate) struct Counts {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     serial: Box<str>,
+    seal: Seal,
     options: Options,
+    age: Age,
+    /// What is on the medium is known.
+    loaded: bool,
     lanes: BTreeMap<Arc<str>, Lane>,
     count: usize,
     next_seq: u64,
@@ -94,11 +106,17 @@ pub(crate) struct Ledger {
     segment_size: u64,
     /// The one that is appended to.
     current: Option<u64>,
+    /// The last one that was appended to, and how many events were.
+    before: Before,
+    /// When something was written last.
+    written_at: Instant,
     next_segment: u64,
     /// Segments to be taken away.
     removing: Vec<u64>,
     /// Numbers that are on the medium, or may be, and do not count any more.
     gone: BTreeSet<u64>,
+    /// So are these: they could not be read. To be noted.
+    lost: VecDeque<(u64, u64)>,
     losses: Losses,
     /// The medium has other losses.
     losses_dirty: bool,
@@ -108,6 +126,8 @@ pub(crate) struct Ledger {
     note_since: Option<Instant>,
     writing: Trouble,
     reading: Trouble,
+    /// The medium does other things since it cannot be read.
+    works: bool,
     closing: bool,
     pub counts: Counts,
 }
@@ -122,8 +142,10 @@ struct Lane {
 
 #[derive(Debug)]
 struct Slot {
-    /// When it was reported.
+    /// When it was reported, for people.
     at: i64,
+    /// And by the clock of [`Age`].
+    ran: u32,
     /// Bytes of its message in the queue of the connection.
     handed: Option<u32>,
     place: Place,
@@ -132,7 +154,7 @@ struct Slot {
 #[derive(Debug)]
 enum Place {
     Memory(Box<Message>),
-    Medium { segment: u64, offset: u32, len: u32 },
+    Medium { segment: u64, offset: u32, len: u16 },
 }
 
 #[derive(Debug)]
@@ -177,6 +199,44 @@ impl Trouble {
 }
 
 impl Ledger {
+    pub(crate) fn new(serial: &str, options: Options, now: Instant) -> Self {
+        Self {
+            serial: serial.into(),
+            seal: Seal::of(serial),
+            options,
+            age: Age::new(now),
+            loaded: false,
+            lanes: BTreeMap::new(),
+            count: 0,
+            next_seq: adopt::UNNUMBERED,
+            fresh: BTreeMap::new(),
+            fresh_bytes: 0,
+            handed: (0, 0),
+            blocked: false,
+            evicted: Vec::new(),
+            watchers: BTreeMap::new(),
+            watchers_mark: 64,
+            segments: BTreeMap::new(),
+            segment_size: (options.bytes / 4).min(load::MAX_SEGMENT),
+            current: None,
+            before: Before::default(),
+            written_at: now,
+            next_segment: 1,
+            removing: Vec::new(),
+            gone: BTreeSet::new(),
+            lost: VecDeque::new(),
+            losses: Losses::default(),
+            losses_dirty: false,
+            losses_handed: false,
+            note_since: None,
+            writing: Trouble::default(),
+            reading: Trouble::default(),
+            works: false,
+            closing: false,
+            counts: Counts::default(),
+        }
+    }
+
     /// Whether there is room in memory for an event of this size, or soon will be.
     pub(crate) fn takes(&self, cost: usize) -> Result<bool, ReportError> {
         let (events, bytes) = self.options.unwritten;
@@ -186,7 +246,7 @@ impl Ledger {
             // Long before that the body is refused.
             _ if cost > MAX_MESSAGE => Err(InvalidEvent::TooLarge(cost).into()),
             true => Ok(true),
-            false if self.writing.row > 0 => {
+            false if self.writing.row > 0 || !self.loaded => {
                 Err(ReportError::Full { events: self.fresh.len(), bytes: self.fresh_bytes })
             }
             false => Ok(false),
@@ -212,9 +272,10 @@ impl Ledger {
             Some((sub, _)) => Arc::clone(sub),
             None => sub.into(),
         };
+        let ran = self.age.seconds(now);
         self.fresh_bytes += cost;
         self.fresh.insert(seq, Fresh { sub: Arc::clone(&sub), since: now, attempted: false });
-        self.insert(sub, seq, Slot { at: now_ms, handed: None, place: Place::Memory(Box::new(message)) });
+        self.insert(sub, seq, Slot { at: now_ms, ran, handed: None, place: Place::Memory(Box::new(message)) });
         let (sender, receiver) = watch::channel(Fate::Pending);
         self.watch(seq, sender);
         Ok(receiver)
@@ -300,27 +361,24 @@ impl Ledger {
         true
     }
 
-    /// Lane, number and time of the oldest event.
-    fn oldest(&self) -> Option<(Arc<str>, u64, i64)> {
+    /// Lane, number and time of the oldest event, by the clock of [`Age`].
+    fn oldest(&self) -> Option<(Arc<str>, u64, u32)> {
         let firsts = self.lanes.iter().filter_map(|(sub, lane)| Some((sub, lane.events.first_key_value()?)));
         let (sub, (seq, slot)) = firsts.min_by_key(|(_, (seq, _))| **seq)?;
-        Some((Arc::clone(sub), *seq, slot.at))
+        Some((Arc::clone(sub), *seq, slot.ran))
     }
 
     /// Drops what is too old.
-    fn expire(&mut self, now_ms: i64) {
-        while self.expires_in(now_ms).is_some_and(|left| left.is_zero()) {
+    fn expire(&mut self, now: Instant) {
+        while self.expires_in(now).is_some_and(|left| left.is_zero()) {
             self.lose_oldest();
         }
     }
 
-    /// How long until the oldest event is too old. What a clock says that was not set is no age.
-    fn expires_in(&self, now_ms: i64) -> Option<Duration> {
-        let (.., at) = self.oldest()?;
-        if at < CLOCK_IS_SET || now_ms < CLOCK_IS_SET {
-            return None;
-        }
-        let age = Duration::from_millis(u64::try_from(now_ms.saturating_sub(at)).unwrap_or(0));
+    /// How long until the oldest event is too old.
+    fn expires_in(&self, now: Instant) -> Option<Duration> {
+        let (.., ran) = self.oldest()?;
+        let age = Duration::from_secs(self.age.seconds(now).saturating_sub(ran).into());
         Some(self.options.age.saturating_sub(age))
     }
 
@@ -351,7 +409,7 @@ impl Ledger {
 
     /// The medium refuses to be written or read.
     pub(crate) fn is_failing(&self) -> bool {
-        self.writing.row > 0 || self.reading.row > 0
+        !self.loaded || self.writing.row > 0 || self.reading.row > 0
     }
 }
 

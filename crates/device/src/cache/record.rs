@@ -1,15 +1,22 @@
 //! The records of the cache as bytes.
 //!
-//! A record is its length and its CRC-32C, both 32 bits, little-endian, and then the payload. The CRC is over the length
-//! and the payload, so that a run of zero bytes is no record. The first byte of the payload says what it is; numbers are
-//! little-endian, texts have their length before them.
+//! A record is a payload and its CRC-32C, little-endian, in which no byte is zero (consistent overhead byte stuffing: each
+//! group of up to 254 bytes has its length before it, and stands for these and a zero), and then a zero. So each record
+//! can be found without the one before it, no byte is looked at twice, and nothing that an event says looks like a record.
+//!
+//! The CRC begins with the format and the serial, so that a record of another device is none, also where the begin of its
+//! segment cannot be read. That of a begin itself does not: it says whose it is. The first byte of a payload says what it
+//! is; numbers are little-endian, texts have their length before them.
 //!
 //! | first byte | what | fields |
 //! | --- | --- | --- |
-//! | 1 | begin of a segment | format u8, floor u64, serial (u8 length) |
-//! | 2 | event | seq u64, time i64 ms, sub-device or `global` (u8 length), topic (u16 length), body |
-//! | 3 | gone | pairs of u64: the first and the last seq of a range |
-//! | 4 | losses | id of the report under way (u8 length, 0: none), and for it and for what is not told yet: count u64, first and last time i64 ms |
+//! | 1 | begin of a segment | format u8, floor u64, the segment before it u64 and its events u32, serial (u8 length) |
+//! | 2 | event | index u32, seq u64, time i64 ms, age clock u32 s, sub-device or `global` (u8 length), topic (u16 length), body |
+//! | 3 | note | index u32, time i64 ms, age clock u32 s, losses, and pairs of u64: the first and the last seq of a range that is gone |
+//!
+//! The index is how many events there are in the segment before the record: what lies between two records that can be
+//! read is known exactly. Losses are the id of the report under way (u8 length, 0: none), and for it and for what is not
+//! told yet: count u64, first and last time i64 ms.
 
 use std::ops::Range;
 
@@ -24,25 +31,34 @@ pub(crate) const MAX_PAYLOAD: usize = 20 * 1024;
 /// The highest number of an event: one that nobody reaches, and that can be counted on from.
 pub(crate) const MAX_SEQ: u64 = 1 << 62;
 
-/// Length and CRC.
-const HEAD: usize = 8;
+/// The most events in a segment, by far.
+const MAX_INDEX: u32 = 1 << 18;
 
 /// The most ranges in one record.
 pub(crate) const MAX_RANGES: usize = 1024;
 
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
+/// The first byte of a begin.
+const BEGIN: u8 = 1;
+
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
     /// The first of a segment. No event with a number below `floor` counts any more.
-    Begin { format: u8, floor: u64, serial: &'a str },
+    Begin { format: u8, floor: u64, before: Before, serial: &'a str },
     /// An event that the program reported.
-    Event { seq: u64, at: i64, sub: &'a str, topic: &'a str, body: &'a [u8] },
-    /// Events that were acknowledged or dropped.
-    Gone(Vec<(u64, u64)>),
-    /// What was dropped and not told to the platform; the newest record counts.
-    Losses(Losses),
+    Event { index: u32, seq: u64, at: i64, ran: u32, sub: &'a str, topic: &'a str, body: &'a [u8] },
+    /// What was acknowledged or dropped, and what the platform is told of that; one record, because half of it would be
+    /// wrong.
+    Note { index: u32, at: i64, ran: u32, losses: Losses, gone: Vec<(u64, u64)> },
+}
+
+/// What was there when a segment was begun: the last segment before it and how many events were written to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Before {
+    pub segment: u64,
+    pub events: u32,
 }
 
 /// Events that were dropped because the cache was full, or their record damaged.
@@ -66,45 +82,55 @@ pub(crate) struct Losses {
 impl Loss {
     /// Another event is lost.
     pub(crate) fn add(&mut self, at: i64) {
-        (self.from, self.to) = if self.count == 0 { (at, at) } else { (self.from.min(at), self.to.max(at)) };
-        self.count = self.count.saturating_add(1);
+        self.merge(Self { count: 1, from: at, to: at });
+    }
+
+    /// Others are lost as well.
+    pub(crate) fn merge(&mut self, other: Self) {
+        *self = match (self.count, other.count) {
+            (_, 0) => *self,
+            (0, _) => other,
+            (count, more) => {
+                Self { count: count.saturating_add(more), from: self.from.min(other.from), to: self.to.max(other.to) }
+            }
+        };
     }
 }
 
 impl Record<'_> {
     /// Appends the record. What is too long for it was refused where it entered the device.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, seal: Seal, out: &mut Vec<u8>) {
         let mut payload = Vec::new();
         self.write(&mut payload);
-        frame(&payload, out);
+        frame(seal, &payload, out);
     }
 
     fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Begin { format, floor, serial } => {
-                out.extend_from_slice(&[1, *format]);
+            Self::Begin { format, floor, before, serial } => {
+                out.extend_from_slice(&[BEGIN, *format]);
                 out.extend_from_slice(&floor.to_le_bytes());
+                out.extend_from_slice(&before.segment.to_le_bytes());
+                out.extend_from_slice(&before.events.to_le_bytes());
                 short(serial, out);
             }
-            Self::Event { seq, at, sub, topic, body } => {
+            Self::Event { index, seq, at, ran, sub, topic, body } => {
                 out.push(2);
+                out.extend_from_slice(&index.to_le_bytes());
                 out.extend_from_slice(&seq.to_le_bytes());
                 out.extend_from_slice(&at.to_le_bytes());
+                out.extend_from_slice(&ran.to_le_bytes());
                 short(sub, out);
                 let len = u16::try_from(topic.len()).expect("a topic is shorter than 64 KiB");
                 out.extend_from_slice(&len.to_le_bytes());
                 out.extend_from_slice(topic.as_bytes());
                 out.extend_from_slice(body);
             }
-            Self::Gone(ranges) => {
+            Self::Note { index, at, ran, losses: Losses { telling, untold }, gone } => {
                 out.push(3);
-                for (first, last) in ranges {
-                    out.extend_from_slice(&first.to_le_bytes());
-                    out.extend_from_slice(&last.to_le_bytes());
-                }
-            }
-            Self::Losses(Losses { telling, untold }) => {
-                out.push(4);
+                out.extend_from_slice(&index.to_le_bytes());
+                out.extend_from_slice(&at.to_le_bytes());
+                out.extend_from_slice(&ran.to_le_bytes());
                 let (id, loss) = telling.as_ref().map_or(("", Loss::default()), |(id, loss)| (id, *loss));
                 short(id, out);
                 for Loss { count, from, to } in [loss, *untold] {
@@ -112,17 +138,78 @@ impl Record<'_> {
                     out.extend_from_slice(&from.to_le_bytes());
                     out.extend_from_slice(&to.to_le_bytes());
                 }
+                for (first, last) in gone {
+                    out.extend_from_slice(&first.to_le_bytes());
+                    out.extend_from_slice(&last.to_le_bytes());
+                }
             }
         }
     }
 }
 
+/// What the records of a device begin their CRC with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seal(u32);
+
+impl Seal {
+    pub(crate) fn of(serial: &str) -> Self {
+        let mut digest = CRC.digest();
+        digest.update(&[FORMAT]);
+        digest.update(serial.as_bytes());
+        Self(digest.finalize())
+    }
+
+    fn checksum(self, payload: &[u8]) -> u32 {
+        let mut digest = CRC.digest();
+        if payload.first() != Some(&BEGIN) {
+            digest.update(&self.0.to_le_bytes());
+        }
+        digest.update(payload);
+        digest.finalize()
+    }
+}
+
 /// Appends a record with this payload.
-pub(crate) fn frame(payload: &[u8], out: &mut Vec<u8>) {
-    let len = u32::try_from(payload.len()).expect("a record is shorter than 4 GiB").to_le_bytes();
-    out.extend_from_slice(&len);
-    out.extend_from_slice(&checksum(len, payload).to_le_bytes());
-    out.extend_from_slice(payload);
+pub(crate) fn frame(seal: Seal, payload: &[u8], out: &mut Vec<u8>) {
+    let crc = seal.checksum(payload).to_le_bytes();
+    let mut group = Vec::with_capacity(GROUP);
+    let close = |group: &mut Vec<u8>, out: &mut Vec<u8>| {
+        out.push(u8::try_from(group.len() + 1).expect("a group has up to 254 bytes"));
+        out.append(group);
+    };
+    for &byte in payload.iter().chain(&crc) {
+        if byte != 0 {
+            group.push(byte);
+        }
+        if byte == 0 || group.len() == GROUP {
+            close(&mut group, out);
+        }
+    }
+    close(&mut group, out);
+    out.push(0);
+}
+
+/// The longest group of bytes that are not zero; the next byte need not be one.
+const GROUP: usize = 254;
+
+/// What [`frame`] made, in the place of what it made of it.
+fn unframe(frame: &mut [u8]) -> Option<&[u8]> {
+    let (mut from, mut to) = (0, 0);
+    while let Some(&head) = frame.get(from) {
+        let len = usize::from(head).checked_sub(1)?;
+        let end = from + 1 + len;
+        if end > frame.len() {
+            return None;
+        }
+        frame.copy_within(from + 1..end, to);
+        (from, to) = (end, to + len);
+        if len < GROUP && from < frame.len() {
+            // One byte of each group was its length, so this one was read.
+            frame[to] = 0;
+            to += 1;
+        }
+    }
+    frame.get(..to)
 }
 
 /// A text of up to 255 bytes: serials and event ids are shorter.
@@ -131,64 +218,87 @@ fn short(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn checksum(len: [u8; 4], payload: &[u8]) -> u32 {
-    let mut digest = CRC.digest();
-    digest.update(&len);
-    digest.update(payload);
-    digest.finalize()
-}
-
-/// Reads the records at the beginning of some bytes, up to the first that is none.
+/// Reads the records in some bytes, which it does in their place.
 #[derive(Debug)]
 pub(crate) struct Scan<'a> {
-    bytes: &'a [u8],
+    rest: &'a mut [u8],
     end: usize,
+    seal: Seal,
+}
+
+/// What lies between two zeros.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Scanned<'a> {
+    Record(Record<'a>),
+    /// Not a record of this device.
+    Damaged,
+    /// Nothing.
+    Empty,
+    /// No zero ends it.
+    Cut,
 }
 
 impl<'a> Scan<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, end: 0 }
+    pub(crate) fn new(seal: Seal, bytes: &'a mut [u8]) -> Self {
+        Self { rest: bytes, end: 0, seal }
     }
 
-    /// Where the last record ended that was read.
-    pub(crate) fn end(&self) -> usize {
-        self.end
+    /// The record at the beginning of some bytes.
+    pub(crate) fn first(seal: Seal, bytes: &'a mut [u8]) -> Option<Record<'a>> {
+        match Self::new(seal, bytes).next()? {
+            (_, Scanned::Record(record)) => Some(record),
+            _ => None,
+        }
     }
 }
 
 impl<'a> Iterator for Scan<'a> {
-    /// Where the record is, and what it says.
-    type Item = (Range<usize>, Record<'a>);
+    /// Where it is, the zero included, and what it says.
+    type Item = (Range<usize>, Scanned<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (payload, len) = unframe(self.bytes.get(self.end..)?)?;
-        let record = decode(payload)?;
+        let rest = std::mem::take(&mut self.rest);
+        if rest.is_empty() {
+            return None;
+        }
         let start = self.end;
-        self.end += len;
-        Some((start..self.end, record))
+        let Some(len) = rest.iter().position(|byte| *byte == 0) else {
+            self.end += rest.len();
+            return Some((start..self.end, Scanned::Cut));
+        };
+        let (frame, rest) = rest.split_at_mut(len + 1);
+        self.rest = rest;
+        self.end += frame.len();
+        let scanned = match frame {
+            [_] => Scanned::Empty,
+            [frame @ .., _] => read(self.seal, frame).map_or(Scanned::Damaged, Scanned::Record),
+            [] => Scanned::Empty,
+        };
+        Some((start..self.end, scanned))
     }
 }
 
-/// The payload of the record at the beginning of the bytes, and the length of the whole.
-fn unframe(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    let (len, rest) = bytes.split_first_chunk::<4>()?;
-    let (crc, rest) = rest.split_first_chunk::<4>()?;
-    let size = usize::try_from(u32::from_le_bytes(*len)).ok().filter(|&size| size <= MAX_PAYLOAD)?;
-    let payload = rest.get(..size)?;
-    (checksum(*len, payload) == u32::from_le_bytes(*crc)).then_some((payload, HEAD + size))
+fn read(seal: Seal, frame: &mut [u8]) -> Option<Record<'_>> {
+    let (payload, crc) = unframe(frame)?.split_last_chunk::<4>()?;
+    let good = payload.len() <= MAX_PAYLOAD && seal.checksum(payload) == u32::from_le_bytes(*crc);
+    decode(payload).filter(|_| good)
 }
 
 fn decode(payload: &[u8]) -> Option<Record<'_>> {
     let mut reader = Reader(payload);
     let [kind] = reader.take()?;
     let record = match kind {
-        1 => {
+        BEGIN => {
             let [format] = reader.take()?;
-            Record::Begin { format, floor: reader.seq()?, serial: reader.short()? }
+            let floor = reader.seq()?;
+            let before = Before { segment: reader.u64()?, events: reader.u32()? };
+            Record::Begin { format, floor, before, serial: reader.short()? }
         }
         2 => Record::Event {
+            index: reader.index()?,
             seq: reader.seq()?,
             at: reader.i64()?,
+            ran: reader.u32()?,
             sub: reader.short()?,
             topic: {
                 let len = u16::from_le_bytes(reader.take()?);
@@ -197,16 +307,16 @@ fn decode(payload: &[u8]) -> Option<Record<'_>> {
             body: reader.rest(),
         },
         3 => {
-            let (pairs, []) = reader.rest().as_chunks::<16>() else { return None };
-            Record::Gone(pairs.iter().map(|pair| range(pair)).collect::<Option<_>>()?)
-        }
-        4 => {
+            let (index, at, ran) = (reader.index()?, reader.i64()?, reader.u32()?);
             let id = reader.short()?;
             let (loss, untold) = (reader.loss()?, reader.loss()?);
             if id.is_empty() && loss != Loss::default() {
                 return None;
             }
-            Record::Losses(Losses { telling: (!id.is_empty()).then(|| (id.into(), loss)), untold })
+            let (pairs, []) = reader.rest().as_chunks::<16>() else { return None };
+            let gone = pairs.iter().map(|pair| range(pair)).collect::<Option<_>>()?;
+            let losses = Losses { telling: (!id.is_empty()).then(|| (id.into(), loss)), untold };
+            Record::Note { index, at, ran, losses, gone }
         }
         _ => return None,
     };
@@ -231,6 +341,15 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    /// More than there is room for in a segment would be a lie.
+    fn index(&mut self) -> Option<u32> {
+        self.u32().filter(|index| *index <= MAX_INDEX)
     }
 
     fn seq(&mut self) -> Option<u64> {

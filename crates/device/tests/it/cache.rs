@@ -18,6 +18,7 @@ use crate::children::judge;
 use crate::server::{CODE, Event, SERIAL, Seen, Server};
 use crate::{reach, soon};
 
+mod away;
 mod killed;
 
 /// A device whose LBS is at an address.
@@ -229,6 +230,8 @@ async fn what_a_child_reported_waits_for_the_child() {
 #[derive(Clone, Default)]
 struct Fickle {
     full: Arc<AtomicBool>,
+    /// Nothing answers.
+    away: Arc<AtomicBool>,
     hanging: Arc<(Mutex<bool>, Condvar)>,
     segments: Arc<Mutex<BTreeMap<u64, Vec<u8>>>>,
 }
@@ -238,14 +241,20 @@ impl Fickle {
         *self.hanging.0.lock() = hanging;
         self.hanging.1.notify_all();
     }
+
+    fn answers(&self) -> Result<(), CacheError> {
+        if self.away.load(SeqCst) { Err(CacheError::Other("nobody there".into())) } else { Ok(()) }
+    }
 }
 
 impl EventCache for Fickle {
     fn segments(&mut self) -> Result<Vec<u64>, CacheError> {
+        self.answers()?;
         Ok(self.segments.lock().keys().copied().collect())
     }
 
     fn read(&mut self, segment: u64, offset: u64, len: usize) -> Result<Vec<u8>, CacheError> {
+        self.answers()?;
         let segments = self.segments.lock();
         let bytes = segments.get(&segment).into_iter().flatten();
         Ok(bytes.skip(offset as usize).take(len).copied().collect())
@@ -256,6 +265,7 @@ impl EventCache for Fickle {
         while *hanging {
             self.hanging.1.wait(&mut hanging);
         }
+        self.answers()?;
         if self.full.load(SeqCst) {
             return Err(CacheError::Other("no room".into()));
         }
@@ -264,6 +274,7 @@ impl EventCache for Fickle {
     }
 
     fn remove(&mut self, segment: u64) -> Result<(), CacheError> {
+        self.answers()?;
         self.segments.lock().remove(&segment);
         Ok(())
     }

@@ -1,11 +1,13 @@
-//! What is left from before: reads the segments at the start.
+//! What is left from before: reads the segments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Counts, Ledger, Losses, Options, Place, Record, Scan, Segment, Slot, Trouble};
-use crate::cache::record::{FORMAT, MAX_SEQ};
+use super::age::Stamp;
+use super::holes::Holes;
+use super::{Losses, Place, Record, Scan, Segment, Slot};
+use crate::cache::record::{Before, FORMAT, MAX_SEQ, Scanned, Seal};
 use crate::cache::{CacheError, EventCache};
 
 /// The largest segment.
@@ -14,124 +16,299 @@ pub(super) const MAX_SEGMENT: u64 = 256 * 1024;
 /// The least bytes a cache may have: four segments with room for the largest event and a note.
 pub(crate) const MIN_BYTES: u64 = 256 * 1024;
 
-impl Ledger {
-    pub(crate) fn new(serial: &str, options: Options) -> Self {
-        Self {
-            serial: serial.into(),
-            options,
-            lanes: BTreeMap::new(),
-            count: 0,
-            next_seq: 1,
-            fresh: BTreeMap::new(),
-            fresh_bytes: 0,
-            handed: (0, 0),
-            blocked: false,
-            evicted: Vec::new(),
-            watchers: BTreeMap::new(),
-            watchers_mark: 64,
-            segments: BTreeMap::new(),
-            segment_size: (options.bytes / 4).min(MAX_SEGMENT),
-            current: None,
-            next_segment: 1,
-            removing: Vec::new(),
-            gone: BTreeSet::new(),
-            losses: Losses::default(),
-            losses_dirty: false,
-            losses_handed: false,
-            note_since: None,
-            writing: Trouble::default(),
-            reading: Trouble::default(),
-            closing: false,
-            counts: Counts::default(),
+/// What is read at once where a segment cannot be read as a whole: a block of most media.
+pub(super) const BLOCK: usize = 4096;
+
+/// So many numbers are not given where the last ones given cannot be read: more than there can be in a segment.
+const SKIP: u64 = 1 << 20;
+
+/// What a medium holds.
+#[derive(Debug)]
+pub(crate) struct Found {
+    seal: Seal,
+    serial: Box<str>,
+    /// By their numbers, each with the sub-device it is of.
+    pub(super) events: BTreeMap<u64, (Arc<str>, Slot)>,
+    subs: BTreeSet<Arc<str>>,
+    pub(super) segments: BTreeMap<u64, Segment>,
+    /// The segment that may be appended to.
+    pub(super) current: Option<u64>,
+    /// The last segment.
+    pub(super) before: Before,
+    pub(super) next_seq: u64,
+    pub(super) losses: Losses,
+    pub(super) stamp: Stamp,
+    pub(super) holes: Holes,
+    /// The last segment ends with something else than a record.
+    damaged_end: Option<Damage>,
+    /// Lost, and in the losses already.
+    pub(super) dropped: u64,
+    pub(super) damaged_bytes: u64,
+    pub(super) failures: u64,
+}
+
+/// What is no record, since the last one that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Damage {
+    /// What a write leaves that a loss of power cuts short: a piece of a record, and perhaps zeros. Nothing of it was safe.
+    #[default]
+    Torn,
+    /// One that ends like a whole record.
+    Ended,
+    /// The same and a zero, which may have been part of it.
+    Padded,
+    /// More than that.
+    Lost,
+}
+
+impl Damage {
+    fn and(before: Option<Self>, scanned: &Scanned<'_>) -> Self {
+        match (before.unwrap_or_default(), scanned) {
+            (Self::Torn, Scanned::Damaged) => Self::Ended,
+            (Self::Ended, Scanned::Empty) => Self::Padded,
+            (Self::Padded, Scanned::Empty) => Self::Torn,
+            (Self::Ended | Self::Padded, _) => Self::Lost,
+            (before, _) => before,
         }
     }
 
-    /// Reads what a cache holds.
+    /// Events that are lost at least, where nothing that follows tells how many.
+    fn least(self) -> u64 {
+        u64::from(self != Self::Torn)
+    }
+}
+
+impl Found {
+    /// Reads what a cache holds. What is damaged and blocks that cannot be read are left out, and counted.
     ///
     /// # Errors
-    /// [`CacheError`]: it cannot be read, or is not for this device and program. Records that are damaged are none: they
-    /// are counted and left alone, with what follows them in their segment.
-    pub(crate) fn load(serial: &str, options: Options, cache: &mut dyn EventCache) -> Result<Self, CacheError> {
-        let mut ledger = Self::new(serial, options);
-        for segment in cache.segments()? {
-            let bytes = cache.read(segment, 0, MAX_SEGMENT as usize)?;
-            let whole = ledger.load_segment(segment, &bytes)?;
-            ledger.current = Some(segment).filter(|_| whole);
-            ledger.next_segment = segment.saturating_add(1);
+    /// [`CacheError`]: nothing at all can be read, or the cache is not for this device and program.
+    pub(crate) fn read(serial: &str, medium: &mut dyn EventCache) -> Result<Self, CacheError> {
+        let mut found = Self::nothing(serial);
+        let (mut readable, mut unreadable) = (false, None);
+        for segment in medium.segments()? {
+            let mut content = content(segment, medium);
+            readable |= content.readable;
+            found.failures += u64::from(content.error.is_some());
+            unreadable = unreadable.or(content.error);
+            found.segment(segment, &mut content.bytes)?;
         }
-        // Half of what can be written is more than a device reports in its life.
-        if ledger.next_seq > MAX_SEQ / 2 {
-            return Err(CacheError::Numbers);
-        }
-        ledger.lanes.retain(|_, lane| !lane.events.is_empty());
-        for slot in ledger.lanes.values().flat_map(|lane| lane.events.values()) {
-            ledger.count += 1;
-            if let Place::Medium { segment, .. } = &slot.place
-                && let Some(segment) = ledger.segments.get_mut(segment)
-            {
-                segment.live += 1;
+        if let Some(error) = unreadable {
+            if !readable {
+                return Err(error);
             }
+            tracing::warn!(serial, %error, "a part of the event cache cannot be read");
         }
-        while ledger.count > options.events && ledger.lose_oldest() {}
-        ledger.release_segments();
-        if ledger.counts.damaged_bytes > 0 {
-            tracing::warn!(serial, bytes = ledger.counts.damaged_bytes, "a part of the event cache is damaged");
+        if let Some(damage) = found.damaged_end {
+            found.holes.add(damage.least());
         }
-        Ok(ledger)
+        found.bounded()
     }
 
-    /// `true` when all of the segment could be read, so that more may be appended to it.
-    fn load_segment(&mut self, number: u64, bytes: &[u8]) -> Result<bool, CacheError> {
-        let mut scan = Scan::new(bytes);
-        let good = match scan.next() {
-            Some((_, Record::Begin { format, .. })) if format > FORMAT => return Err(CacheError::Newer(format)),
-            Some((_, Record::Begin { serial, .. })) if *serial != *self.serial => {
-                return Err(CacheError::Foreign { serial: serial.to_owned() });
+    /// Begins anew on a medium that can be written and of which nothing can be read.
+    ///
+    /// # Errors
+    /// [`CacheError`]: it cannot be written either.
+    pub(crate) fn anew(serial: &str, now_ms: i64, medium: &mut dyn EventCache) -> Result<Self, CacheError> {
+        let mut found = Self::nothing(serial);
+        for segment in medium.segments()? {
+            found.segments.insert(segment, Segment { len: BLOCK as u64, live: 0 });
+            found.before.segment = segment;
+        }
+        // There was something, or it could have been read.
+        found.losses.untold.add(now_ms);
+        found.dropped = 1;
+        let number = found.before.segment.saturating_add(1);
+        // Behind all numbers that may have been given.
+        found.next_seq = number.saturating_mul(1 << 32).min(MAX_SEQ);
+        let mut found = found.bounded()?;
+        let mut bytes = Vec::new();
+        let begin = Record::Begin { format: FORMAT, floor: found.next_seq, before: found.before, serial };
+        begin.encode(found.seal, &mut bytes);
+        let losses = found.losses.clone();
+        Record::Note { index: 0, at: now_ms, ran: 0, losses, gone: Vec::new() }.encode(found.seal, &mut bytes);
+        medium.append(number, &bytes)?;
+        found.segments.insert(number, Segment { len: bytes.len() as u64, live: 0 });
+        found.before = Before { segment: number, events: 0 };
+        found.current = Some(number);
+        Ok(found)
+    }
+
+    fn nothing(serial: &str) -> Self {
+        Self {
+            seal: Seal::of(serial),
+            serial: serial.into(),
+            events: BTreeMap::new(),
+            subs: BTreeSet::new(),
+            segments: BTreeMap::new(),
+            current: None,
+            before: Before::default(),
+            next_seq: 1,
+            losses: Losses::default(),
+            stamp: Stamp::default(),
+            holes: Holes::default(),
+            damaged_end: None,
+            dropped: 0,
+            damaged_bytes: 0,
+            failures: 0,
+        }
+    }
+
+    /// Half of what can be written is more than a device reports in its life.
+    fn bounded(mut self) -> Result<Self, CacheError> {
+        if self.holes.is_open() {
+            self.next_seq = self.next_seq.saturating_add(SKIP);
+        }
+        if self.next_seq > MAX_SEQ / 2 || self.segments.last_key_value().is_some_and(|(last, _)| *last > MAX_SEQ / 2) {
+            return Err(CacheError::Numbers);
+        }
+        Ok(self)
+    }
+
+    fn segment(&mut self, number: u64, bytes: &mut [u8]) -> Result<(), CacheError> {
+        let len = bytes.len() as u64;
+        let damaged_before = self.damaged_bytes;
+        // What is known of the end of the segment before it.
+        let (end, mut before) = (self.damaged_end.take(), Some(self.before));
+        let (mut damage, mut index) = (None, 0);
+        for (place, scanned) in Scan::new(self.seal, bytes) {
+            let record = match scanned {
+                Scanned::Record(record) if place.start == 0 || !matches!(record, Record::Begin { .. }) => record,
+                other => {
+                    self.damaged_bytes += place.len() as u64;
+                    damage = Some(Damage::and(damage, &other));
+                    continue;
+                }
+            };
+            self.check(&record)?;
+            if let Some(before) = before.take() {
+                self.close(before, end, &record);
             }
-            Some((place, begin @ Record::Begin { .. })) => {
-                self.load_record(number, place, begin);
-                scan.by_ref().for_each(|(place, record)| self.load_record(number, place, record));
-                scan.end()
+            if let Record::Event { index: at, .. } | Record::Note { index: at, .. } = record {
+                if damage.take().is_some() && at > index {
+                    self.holes.add(u64::from(at - index));
+                }
+                index = index.max(at);
             }
-            // Without its begin a segment says nothing.
-            _ => 0,
+            index += u32::from(matches!(record, Record::Event { .. }));
+            self.record(number, place, record);
+        }
+        if before.is_some()
+            && let Some(end) = end
+        {
+            // Not even the begin of this one is there to tell.
+            self.holes.add(end.least());
+        }
+        self.segments.insert(number, Segment { len, live: 0 });
+        self.damaged_end = damage;
+        self.before = Before { segment: number, events: index };
+        // One with more events than bytes was made by somebody else.
+        let good = len > 0 && self.damaged_bytes == damaged_before && u64::from(index) < len;
+        self.current = Some(number).filter(|_| good);
+        Ok(())
+    }
+
+    fn check(&self, record: &Record<'_>) -> Result<(), CacheError> {
+        match record {
+            Record::Begin { format, .. } if *format > FORMAT => Err(CacheError::Newer(*format)),
+            Record::Begin { serial, .. } if **serial != *self.serial => {
+                Err(CacheError::Foreign { serial: (*serial).to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The first record of a segment says how many events there should be in the one before it.
+    fn close(&mut self, before: Before, end: Option<Damage>, first: &Record<'_>) {
+        let Some(end) = end else { return };
+        let missing = match first {
+            Record::Begin { before: said, .. } if said.segment == before.segment => {
+                said.events.saturating_sub(before.events).into()
+            }
+            // A segment that was given up when a write failed.
+            Record::Begin { .. } => 0,
+            _ => end.least(),
         };
-        self.counts.damaged_bytes += (bytes.len() - good) as u64;
-        self.segments.insert(number, Segment { len: bytes.len() as u64, live: 0 });
-        Ok(good > 0 && good == bytes.len())
+        if missing > 0 {
+            self.holes.add(missing);
+        }
     }
 
     /// A record speaks of those before it only: they are the ones that go before it goes.
-    fn load_record(&mut self, number: u64, place: Range<usize>, record: Record<'_>) {
+    fn record(&mut self, number: u64, place: Range<usize>, record: Record<'_>) {
         match record {
             Record::Begin { floor, .. } => {
                 self.next_seq = self.next_seq.max(floor);
-                self.lanes.values_mut().for_each(|lane| lane.events = lane.events.split_off(&floor));
+                self.forget(0, floor - 1);
             }
-            Record::Event { seq, at, sub, .. } => {
-                // A segment has up to 256 KiB.
-                let (offset, len) = (place.start as u32, place.len() as u32);
-                let sub = self.lanes.get_key_value(sub).map_or_else(|| sub.into(), |(sub, _)| Arc::clone(sub));
-                let slot = Slot { at, handed: None, place: Place::Medium { segment: number, offset, len } };
-                // A second one of the same number was written because the first seemed to have failed.
-                self.lanes.entry(sub).or_default().events.entry(seq).or_insert(slot);
+            Record::Event { seq, at, ran, sub, .. } => {
+                self.stamp = self.stamp.max(Stamp { ran, at });
+                self.holes.handle_event(seq, at);
                 self.next_seq = self.next_seq.max(seq + 1);
+                let sub = self.subs.get(sub).map_or_else(|| sub.into(), Arc::clone);
+                self.subs.insert(Arc::clone(&sub));
+                // A segment has up to 256 KiB, and a record up to 20.
+                let place = Place::Medium { segment: number, offset: place.start as u32, len: place.len() as u16 };
+                // A second one of the same number was written because the first seemed to have failed.
+                self.events.entry(seq).or_insert((sub, Slot { at, ran, handed: None, place }));
             }
-            Record::Gone(ranges) => {
-                for (first, last) in ranges {
+            Record::Note { at, ran, losses, gone, .. } => {
+                self.stamp = self.stamp.max(Stamp { ran, at });
+                self.losses = losses;
+                for (first, last) in gone {
                     self.next_seq = self.next_seq.max(last + 1);
-                    self.lanes.values_mut().for_each(|lane| lane.forget(first, last));
+                    self.forget(first, last);
                 }
             }
-            Record::Losses(losses) => self.losses = losses,
+        }
+    }
+
+    fn forget(&mut self, first: u64, last: u64) {
+        self.holes.take(first, last);
+        while let Some((&seq, _)) = self.events.range(first..=last).next() {
+            self.events.remove(&seq);
         }
     }
 }
 
-impl super::Lane {
-    fn forget(&mut self, first: u64, last: u64) {
-        let mut later = self.events.split_off(&first);
-        later.retain(|seq, _| *seq > last);
-        self.events.append(&mut later);
-    }
+/// What can be read of a segment.
+#[derive(Default)]
+struct Content {
+    /// Blocks that cannot be read are here as something that is no record.
+    bytes: Vec<u8>,
+    readable: bool,
+    error: Option<CacheError>,
 }
+
+/// A segment, block by block where it cannot be read as a whole.
+fn content(segment: u64, medium: &mut dyn EventCache) -> Content {
+    let error = match medium.read(segment, 0, MAX_SEGMENT as usize) {
+        Ok(bytes) => return Content { readable: !bytes.is_empty(), bytes, error: None },
+        Err(error) => error,
+    };
+    let mut content = Content::default();
+    // How many bytes there are behind the last one that can be read is not known; one block stands for them.
+    let mut known = BLOCK;
+    for offset in (0..MAX_SEGMENT).step_by(BLOCK) {
+        match medium.read(segment, offset, BLOCK) {
+            Ok(block) => {
+                content.readable |= !block.is_empty();
+                content.bytes.extend_from_slice(&block);
+                known = content.bytes.len() + BLOCK;
+                if block.len() < BLOCK {
+                    return Content { error: Some(error), ..content };
+                }
+            }
+            Err(_) => content.bytes.extend_from_slice(&UNREADABLE),
+        }
+    }
+    content.bytes.truncate(known);
+    Content { error: Some(error), ..content }
+}
+
+/// What stands for a block that cannot be read.
+const UNREADABLE: [u8; BLOCK] = {
+    let mut block = [0xff; BLOCK];
+    block[BLOCK - 1] = 0;
+    block
+};

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Arc, Fate, Ledger, OpenLane, Place, Record, Scan};
+use super::job::{Batch, Job, Load, Noted, Outcome, Read, ReadBack, Span, Written};
+use super::load::BLOCK;
+use super::{Arc, Fate, Ledger, OpenLane, Place, READS, Record, Scan};
 use crate::attribute::Message;
 use crate::cache::CacheError;
-use crate::cache::record::{FORMAT, Losses, MAX_RANGES};
+use crate::cache::record::{Before, FORMAT, MAX_RANGES};
 
 /// How many numbers of events that are gone wait for a note.
 const NOTE_AT: usize = 64;
@@ -16,68 +18,18 @@ const NOTE_AFTER: Duration = Duration::from_secs(10);
 /// Events that are read with one call, and the bytes from the first to the last.
 const READ: (usize, u32) = (32, 64 * 1024);
 
-/// What is to be done, in this order: a medium that is full has room after the first.
-#[derive(Debug, Default)]
-pub(crate) struct Job {
-    pub remove: Vec<u64>,
-    pub write: Option<Batch>,
-    pub read: Option<Span>,
-}
-
-/// Records to be appended.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub segment: u64,
-    pub bytes: Vec<u8>,
-    events: Vec<Written>,
-    gone: Vec<u64>,
-    losses: Option<Losses>,
-}
-
-/// Records that are no events, and what they say.
-struct Notes {
-    bytes: Vec<u8>,
-    gone: Vec<u64>,
-    losses: Option<Losses>,
-}
-
-#[derive(Debug)]
-struct Written {
-    sub: Arc<str>,
-    seq: u64,
-    offset: u32,
-    len: u32,
-}
-
-/// A part of a segment with events in it.
-#[derive(Debug)]
-pub(crate) struct Span {
-    pub segment: u64,
-    pub offset: u64,
-    pub len: usize,
-    events: Vec<Written>,
-}
-
-/// How a job went.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub remove: Vec<(u64, Result<(), CacheError>)>,
-    pub write: Option<(Batch, Result<(), CacheError>)>,
-    pub read: Option<(Span, Result<Vec<u8>, CacheError>)>,
-}
-
-/// An event that was read back.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ReadBack {
-    pub sub: Arc<str>,
-    pub seq: u64,
-    pub message: Message,
-}
+/// How long there is no note of the clock of [`Age`](super::age::Age) while there are events it is for.
+const CLOCK_AFTER: Duration = Duration::from_secs(12 * 60 * 60);
 
 impl Ledger {
     /// What is to be done now.
     pub(crate) fn plan(&mut self, now: Instant, now_ms: i64, online: bool, open: OpenLane<'_>) -> Option<Job> {
-        self.expire(now_ms);
+        self.expire(now);
+        if !self.loaded {
+            let due = !self.closing && self.reading.not_before(now) <= now;
+            let load = due.then(|| Load { serial: self.serial.clone(), now_ms, last: self.reading.row >= READS });
+            return load.map(|load| Job { load: Some(load), ..Job::default() });
+        }
         self.release_segments();
         if self.note_since.is_none() && self.has_notes() {
             self.note_since = Some(now);
@@ -90,7 +42,7 @@ impl Ledger {
         if self.closing && (!self.fresh.is_empty() || self.has_notes())
             || self.write_at(now, online).is_some_and(|at| at <= now)
         {
-            job.write = Some(self.batch());
+            job.write = Some(self.batch(now, now_ms));
         }
         if !self.closing && self.reading.not_before(now) <= now {
             job.read = self.span(open);
@@ -99,8 +51,8 @@ impl Ledger {
     }
 
     /// When there is something to do without anything else happening.
-    pub(crate) fn deadline(&self, now: Instant, now_ms: i64, online: bool) -> Option<Instant> {
-        let expiry = self.expires_in(now_ms).and_then(|left| now.checked_add(left));
+    pub(crate) fn deadline(&self, now: Instant, online: bool) -> Option<Instant> {
+        let expiry = self.expires_in(now).and_then(|left| now.checked_add(left));
         let retry = (!self.removing.is_empty()).then(|| self.writing.not_before(now));
         let read = self.reading.until.filter(|until| *until > now);
         [self.write_at(now, online), expiry, retry, read].into_iter().flatten().min()
@@ -112,11 +64,14 @@ impl Ledger {
     }
 
     fn has_notes(&self) -> bool {
-        !self.gone.is_empty() || self.losses_dirty
+        !self.gone.is_empty() || !self.lost.is_empty() || self.losses_dirty
     }
 
     /// When something is to be written, if it is not acknowledged before.
     fn write_at(&self, now: Instant, online: bool) -> Option<Instant> {
+        if !self.loaded {
+            return None;
+        }
         let (events, bytes) = self.options.unwritten;
         let crowded = self.fresh.len() > events / 2 || self.fresh_bytes > bytes / 2;
         let grace = if online && !crowded { self.options.grace } else { Duration::ZERO };
@@ -125,72 +80,86 @@ impl Ledger {
         let urgent =
             self.gone.len() >= NOTE_AT || (self.losses_dirty && self.losses.telling.is_some() && !self.losses_handed);
         let notes = if urgent { Some(now) } else { self.note_since.map(|since| since + NOTE_AFTER) };
-        let at = [events, notes].into_iter().flatten().min()?;
+        let kept = self.segments.values().any(|segment| segment.live > 0);
+        let clock = kept.then(|| self.written_at + CLOCK_AFTER);
+        let at = [events, notes, clock].into_iter().flatten().min()?;
         Some(self.writing.not_before(at))
     }
 
     /// Everything that is unwritten, as far as it fits into a segment: what is written now is not written later.
-    fn batch(&mut self) -> Batch {
-        let notes = self.notes(false);
-        let first = self.fresh.iter().next().and_then(|(seq, fresh)| self.record(&fresh.sub, *seq));
-        let least = (notes.bytes.len() + first.map_or(0, |record| record.len())) as u64;
+    fn batch(&mut self, now: Instant, now_ms: i64) -> Batch {
+        let note = self.note(now, now_ms, self.before.events);
+        let first = self.fresh.iter().next().and_then(|(seq, fresh)| self.record(&fresh.sub, *seq, 0));
+        let least = (note.0.len() + first.map_or(0, |record| record.len())) as u64;
         let current = self.current.and_then(|number| Some((number, self.segments.get(&number)?.len)));
-        let (segment, start, mut bytes, notes) = match current.filter(|(_, len)| len + least <= self.segment_size) {
-            Some((number, len)) => (number, len, Vec::new(), notes),
-            None => {
-                let (number, begin) = self.begin();
-                // What is lost for want of room is among them.
-                (number, 0, begin, self.notes(true))
-            }
-        };
-        bytes.extend_from_slice(&notes.bytes);
+        let (segment, start, mut bytes, mut index, note) =
+            match current.filter(|(_, len)| len + least <= self.segment_size) {
+                Some((number, len)) => (number, len, Vec::new(), self.before.events, note),
+                None => {
+                    let (number, begin) = self.begin();
+                    // What is lost for want of room is in it, and the losses, because the segment that had them may go.
+                    (number, 0, begin, 0, self.note(now, now_ms, 0))
+                }
+            };
+        let mut noted = Noted::default();
+        if start == 0 || self.has_notes() || self.fresh.is_empty() {
+            bytes.extend_from_slice(&note.0);
+            noted = note.1;
+        }
         let mut events = Vec::new();
         for (&seq, fresh) in &self.fresh {
-            let Some(record) = self.record(&fresh.sub, seq) else { continue };
+            let Some(record) = self.record(&fresh.sub, seq, index) else { continue };
             let offset = start + bytes.len() as u64;
             if offset + record.len() as u64 > self.segment_size && !events.is_empty() {
                 break;
             }
             // Both are within a segment.
-            let (offset, len) = (offset as u32, record.len() as u32);
+            let (offset, len) = (offset as u32, record.len() as u16);
             events.push(Written { sub: Arc::clone(&fresh.sub), seq, offset, len });
             bytes.extend_from_slice(&record);
+            index += 1;
         }
         for event in &events {
             if let Some(fresh) = self.fresh.get_mut(&event.seq) {
                 fresh.attempted = true;
             }
         }
-        Batch { segment, bytes, events, gone: notes.gone, losses: notes.losses }
+        Batch { segment, bytes, events, index, noted }
     }
 
-    /// What is to be noted. Every segment begins with the losses, because the one that had them may go.
-    fn notes(&self, new_segment: bool) -> Notes {
-        let gone: Vec<u64> = self.gone.iter().copied().take(MAX_RANGES).collect();
-        let losses = (self.losses_dirty || new_segment).then(|| self.losses.clone());
+    /// What is to be noted, as a record after so many events of a segment.
+    fn note(&self, now: Instant, at: i64, index: u32) -> (Vec<u8>, Noted) {
+        let mut gone: Vec<(u64, u64)> = self.lost.iter().copied().take(MAX_RANGES).collect();
+        let lost = gone.len();
+        for &seq in &self.gone {
+            let full = gone.len() == MAX_RANGES;
+            match gone[lost..].last_mut() {
+                Some((_, last)) if *last + 1 == seq => *last = seq,
+                _ if full => break,
+                _ => gone.push((seq, seq)),
+            }
+        }
+        let (ran, losses) = (self.age.seconds(now), self.losses.clone());
         let mut bytes = Vec::new();
-        if !gone.is_empty() {
-            Record::Gone(ranges(&gone)).encode(&mut bytes);
-        }
-        if let Some(losses) = &losses {
-            Record::Losses(losses.clone()).encode(&mut bytes);
-        }
-        Notes { bytes, gone, losses }
+        Record::Note { index, at, ran, losses: losses.clone(), gone: gone.clone() }.encode(self.seal, &mut bytes);
+        (bytes, Noted { gone, lost, losses: Some(losses) })
     }
 
     /// An event in memory as a record.
-    fn record(&self, sub: &str, seq: u64) -> Option<Vec<u8>> {
+    fn record(&self, sub: &str, seq: u64, index: u32) -> Option<Vec<u8>> {
         let slot = self.lanes.get(sub)?.events.get(&seq)?;
         let Place::Memory(message) = &slot.place else { return None };
+        let (at, ran) = (slot.at, slot.ran);
         let mut record = Vec::new();
-        Record::Event { seq, at: slot.at, sub, topic: &message.topic, body: &message.body }.encode(&mut record);
+        let event = Record::Event { index, seq, at, ran, sub, topic: &message.topic, body: &message.body };
+        event.encode(self.seal, &mut record);
         Some(record)
     }
 
     /// A new segment and its first record. The oldest ones make room for it.
     fn begin(&mut self) -> (u64, Vec<u8>) {
         // For this one, and for the oldest, which goes after this one is written.
-        while self.bytes() + 2 * self.segment_size > self.options.bytes {
+        while self.footprint() + 2 * self.segment_size > self.options.bytes {
             let Some((oldest, _)) = self.segments.pop_first() else { break };
             self.removing.push(oldest);
             let lost: Vec<(Arc<str>, u64)> =
@@ -203,8 +172,14 @@ impl Ledger {
         self.next_segment = number.saturating_add(1);
         let floor = self.oldest().map_or(self.next_seq, |(_, seq, _)| seq);
         let mut bytes = Vec::new();
-        Record::Begin { format: FORMAT, floor, serial: &self.serial }.encode(&mut bytes);
+        let begin = Record::Begin { format: FORMAT, floor, before: self.before, serial: &self.serial };
+        begin.encode(self.seal, &mut bytes);
         (number, bytes)
+    }
+
+    /// Bytes that the segments take: short ones are what restarts leave, and a medium gives a block to each.
+    fn footprint(&self) -> u64 {
+        self.segments.values().map(|segment| segment.len.max(BLOCK as u64)).sum()
     }
 
     /// Lets go of the oldest segments, as long as nothing in them counts. A later one stays: it may say of events in an
@@ -232,25 +207,30 @@ impl Ledger {
         // What finds no room in the queue would be read again at once.
         let (mut cost, mut end) = (0, offset);
         let together = next.into_iter().take(room).take_while(|(number, event)| {
-            cost += event.len as usize;
+            cost += usize::from(event.len);
             let follows = *number == segment && event.offset >= end;
-            end = event.offset + event.len;
+            end = event.end();
             match event.offset == offset {
                 true => follows && self.has_room(cost),
                 false => follows && self.handed.1 + cost <= self.options.ahead.1 && end - offset <= READ.1,
             }
         });
         let events: Vec<Written> = together.map(|(_, event)| event).collect();
-        let last = events.last()?;
-        let len = (last.offset + last.len - offset) as usize;
-        Some(Span { segment, offset: offset.into(), len, events })
+        let last = events.last()?.seq;
+        let newest = self.lanes.iter().filter_map(|(sub, lane)| lane.newest(sub)).max_by_key(|(_, event)| event.seq);
+        Some(Span { segment, events, other: newest.filter(|(_, newest)| newest.seq > last) })
     }
 
     /// Takes note of how a job went; what was read is to be sent, in this order.
     pub(crate) fn handle_outcome(&mut self, now: Instant, outcome: Outcome) -> Vec<ReadBack> {
         match outcome.write {
-            Some((batch, Ok(()))) => self.handle_written(batch),
+            Some((batch, Ok(()))) => self.handle_written(now, batch),
             Some((batch, Err(error))) => self.handle_not_written(now, batch, &error),
+            None => {}
+        }
+        match outcome.load {
+            Some((now_ms, Ok(found))) => self.adopt(found, now, now_ms),
+            Some((_, Err(error))) => self.handle_not_read(now, &error),
             None => {}
         }
         for (segment, removed) in outcome.remove {
@@ -259,23 +239,18 @@ impl Ledger {
                 self.handle_trouble(now, &error);
             }
         }
-        match outcome.read {
-            Some((span, Ok(bytes))) => {
-                self.reading.clear();
-                self.handle_read(span, &bytes)
-            }
-            Some((_, Err(error))) => {
-                self.counts.failures += 1;
-                if self.reading.add(now) {
-                    tracing::warn!(serial = &*self.serial, %error, "the event cache cannot be read");
-                }
-                Vec::new()
-            }
-            None => Vec::new(),
+        outcome.read.map(|read| self.handle_read(now, read)).unwrap_or_default()
+    }
+
+    /// Nothing of the medium could be read.
+    pub(super) fn handle_not_read(&mut self, now: Instant, error: &CacheError) {
+        self.counts.failures += 1;
+        if self.reading.add(now) {
+            tracing::warn!(serial = &*self.serial, %error, "the event cache cannot be read; events are kept in memory");
         }
     }
 
-    fn handle_written(&mut self, batch: Batch) {
+    fn handle_written(&mut self, now: Instant, batch: Batch) {
         if self.writing.clear() {
             tracing::info!(serial = &*self.serial, "the event cache can be written again");
         }
@@ -297,10 +272,18 @@ impl Ledger {
             }
         }
         self.current = Some(batch.segment);
-        for seq in batch.gone {
-            self.gone.remove(&seq);
+        self.before = Before { segment: batch.segment, events: batch.index };
+        self.written_at = now;
+        self.works = true;
+        let Noted { gone, lost, losses } = batch.noted;
+        self.lost.drain(..lost);
+        for (first, last) in gone.into_iter().skip(lost) {
+            // All numbers of a range were gone when it was written.
+            while let Some(&seq) = self.gone.range(first..=last).next() {
+                self.gone.remove(&seq);
+            }
         }
-        if batch.losses.is_some_and(|losses| losses == self.losses) {
+        if losses.is_some_and(|losses| losses == self.losses) {
             self.losses_dirty = false;
         }
         self.note_since = None;
@@ -326,13 +309,20 @@ impl Ledger {
         }
     }
 
-    fn handle_read(&mut self, span: Span, bytes: &[u8]) -> Vec<ReadBack> {
-        let mut events = Vec::new();
-        for Written { sub, seq, offset, len } in span.events {
-            let start = u64::from(offset).saturating_sub(span.offset) as usize;
-            let record = bytes.get(start..).and_then(|rest| Scan::new(rest.get(..len as usize)?).next());
-            match record {
-                Some((_, Record::Event { seq: found, topic, body, .. })) if found == seq => {
+    fn handle_read(&mut self, now: Instant, read: Read) -> Vec<ReadBack> {
+        let (mut events, mut unread) = (Vec::new(), Vec::new());
+        let mut error = None;
+        for (Written { sub, seq, len, .. }, read) in read.events {
+            let mut bytes = match read {
+                Ok(bytes) => bytes,
+                Err(cause) => {
+                    error.get_or_insert(cause);
+                    unread.push((sub, seq));
+                    continue;
+                }
+            };
+            match Scan::first(self.seal, &mut bytes) {
+                Some(Record::Event { seq: found, topic, body, .. }) if found == seq => {
                     let message = Message { topic: topic.into(), body: body.into() };
                     events.push(ReadBack { sub, seq, message });
                 }
@@ -343,6 +333,26 @@ impl Ledger {
                 }
             }
         }
+        let Some(error) = error else {
+            if self.reading.clear() {
+                tracing::info!(serial = &*self.serial, "the event cache can be read again");
+            }
+            return events;
+        };
+        if self.reading.row == 0 {
+            self.works = false;
+        }
+        self.works |= read.other || !events.is_empty();
+        self.handle_not_read(now, &error);
+        if self.reading.row < READS || !self.works {
+            // They keep their turn.
+            events.retain(|event| !unread.iter().any(|(sub, seq)| *sub == event.sub && *seq < event.seq));
+            return events;
+        }
+        // It is these, and not the medium.
+        self.reading.clear();
+        tracing::warn!(serial = &*self.serial, events = unread.len(), %error, "events in the cache cannot be read");
+        unread.iter().for_each(|(sub, seq)| self.lose(sub, *seq));
         events
     }
 }
@@ -357,23 +367,23 @@ impl super::Lane {
 
     /// The next events that are to be sent, as far as they are on the medium, each with its segment.
     fn to_read<'a>(&'a self, sub: &'a Arc<str>) -> impl Iterator<Item = (u64, Written)> + 'a {
-        self.events.range(self.cursor..).map_while(move |(&seq, slot)| match slot.place {
+        let waiting = self.events.range(self.cursor..).filter(|(_, slot)| slot.handed.is_none());
+        waiting.map_while(|(seq, slot)| slot.written(sub, *seq))
+    }
+
+    /// The newest event, if it is on the medium.
+    fn newest(&self, sub: &Arc<str>) -> Option<(u64, Written)> {
+        self.events.last_key_value().and_then(|(seq, slot)| slot.written(sub, *seq))
+    }
+}
+
+impl super::Slot {
+    fn written(&self, sub: &Arc<str>, seq: u64) -> Option<(u64, Written)> {
+        match self.place {
             Place::Medium { segment, offset, len } => {
                 Some((segment, Written { sub: Arc::clone(sub), seq, offset, len }))
             }
             Place::Memory(_) => None,
-        })
-    }
-}
-
-/// Ascending numbers as ranges.
-fn ranges(numbers: &[u64]) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for &number in numbers {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => ranges.push((number, number)),
         }
     }
-    ranges
 }

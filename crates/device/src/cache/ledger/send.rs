@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Ledger, Place};
+use super::{Ledger, Place, READS, Slot};
 use crate::attribute::Message;
 use crate::cache::record::Loss;
 use crate::outbox;
@@ -50,17 +50,35 @@ impl Ledger {
         if self.blocked || self.handed.0 >= self.options.ahead.0 {
             return None;
         }
-        let waiting = self.lanes.iter().filter_map(|(sub, lane)| {
-            let number = open(sub)?;
-            Some((sub, number, lane.events.range(lane.cursor..).next()?))
-        });
-        let (sub, lane, (&seq, slot)) = waiting.min_by_key(|(.., (seq, _))| **seq)?;
+        let (sub, lane, seq, slot) =
+            if self.bypasses() { self.next_in_memory(open)? } else { self.next_in_order(open)? };
         match &slot.place {
             Place::Medium { .. } => Some(Next::Medium),
             Place::Memory(message) => {
                 self.has_room(message.cost()).then(|| Next::Memory { sub: Arc::clone(sub), seq, lane, message })
             }
         }
+    }
+
+    fn next_in_order(&self, open: OpenLane<'_>) -> Option<(&Arc<str>, outbox::Lane, u64, &Slot)> {
+        let waiting = self.lanes.iter().filter_map(|(sub, lane)| {
+            let number = open(sub)?;
+            let (seq, slot) = lane.next()?;
+            Some((sub, number, seq, slot))
+        });
+        waiting.min_by_key(|(.., seq, _)| *seq)
+    }
+
+    fn next_in_memory(&self, open: OpenLane<'_>) -> Option<(&Arc<str>, outbox::Lane, u64, &Slot)> {
+        self.fresh.iter().find_map(|(seq, fresh)| {
+            let slot = self.lanes.get(&fresh.sub)?.events.get(seq).filter(|slot| slot.handed.is_none())?;
+            Some((&fresh.sub, open(&fresh.sub)?, *seq, slot))
+        })
+    }
+
+    /// Whether what is in memory goes before what cannot be read.
+    fn bypasses(&self) -> bool {
+        self.loaded && self.reading.row >= READS
     }
 
     /// Whether the queue may get so many bytes more.
@@ -71,16 +89,18 @@ impl Ledger {
 
     /// Whether an event that was read is the next one of its lane, and there is room for it.
     pub(crate) fn is_next(&self, sub: &str, seq: u64, cost: usize) -> bool {
-        let next = self.lanes.get(sub).and_then(|lane| lane.events.range(lane.cursor..).next());
-        !self.blocked && self.has_room(cost) && next.is_some_and(|(next, _)| *next == seq)
+        let next = self.lanes.get(sub).and_then(super::Lane::next);
+        !self.blocked && self.has_room(cost) && next.is_some_and(|(next, _)| next == seq)
     }
 
     /// The queue has taken an event.
     pub(crate) fn handle_handed(&mut self, sub: &str, seq: u64, cost: usize) {
         let Some(lane) = self.lanes.get_mut(sub) else { return };
+        let follows = lane.next().is_some_and(|(next, _)| next == seq);
+        // One that goes before others leaves the cursor where they are.
+        lane.cursor = if follows { seq + 1 } else { lane.cursor.max(1) };
         let Some(slot) = lane.events.get_mut(&seq) else { return };
         slot.handed = Some(u32::try_from(cost).unwrap_or(u32::MAX));
-        lane.cursor = seq + 1;
         self.handed = (self.handed.0 + 1, self.handed.1 + cost);
     }
 
@@ -96,7 +116,7 @@ impl Ledger {
 
     /// There is a connection: what was lost becomes a report, under an id that it keeps.
     pub(crate) fn tell_losses(&mut self, id: impl FnOnce() -> Box<str>) {
-        if self.losses.telling.is_none() && self.losses.untold.count > 0 {
+        if self.loaded && self.losses.telling.is_none() && self.losses.untold.count > 0 {
             self.losses.telling = Some((id(), std::mem::take(&mut self.losses.untold)));
             self.losses_dirty = true;
         }
@@ -119,5 +139,12 @@ impl Ledger {
         self.losses.telling = None;
         self.losses_handed = false;
         self.losses_dirty = true;
+    }
+}
+
+impl super::Lane {
+    /// The oldest event that was not handed to the queue.
+    pub(super) fn next(&self) -> Option<(u64, &Slot)> {
+        self.events.range(self.cursor..).find(|(_, slot)| slot.handed.is_none()).map(|(seq, slot)| (*seq, slot))
     }
 }

@@ -8,6 +8,9 @@ use super::*;
 use crate::cache::record::Loss;
 use crate::cache::{CacheError, EventCache};
 
+mod clocks;
+mod damage;
+mod medium;
 mod power;
 
 /// The segments of a cache. Everything is as durable as the trait wants it.
@@ -22,6 +25,8 @@ struct Disk {
     /// So do all that follow.
     full: bool,
     unreadable: bool,
+    /// Segments and the bytes of them that cannot be read.
+    bad: Vec<(u64, std::ops::Range<u64>)>,
 }
 
 fn broken(action: &'static str) -> CacheError {
@@ -35,6 +40,10 @@ impl EventCache for Disk {
 
     fn read(&mut self, segment: u64, offset: u64, len: usize) -> Result<Vec<u8>, CacheError> {
         let bytes = self.segments.get(&segment).filter(|_| !self.unreadable).ok_or_else(|| broken("read"))?;
+        let end = offset.saturating_add(len as u64).min(bytes.len() as u64);
+        if self.bad.iter().any(|(bad, range)| *bad == segment && range.start < end && range.end > offset) {
+            return Err(broken("read"));
+        }
         Ok(bytes.iter().skip(offset as usize).take(len).copied().collect())
     }
 
@@ -86,15 +95,26 @@ impl Bench {
         Self::with(OPTIONS, Disk::default())
     }
 
-    fn with(options: Options, mut disk: Disk) -> Self {
-        let ledger = Ledger::load("SN1", options, &mut disk).unwrap();
+    fn with(options: Options, disk: Disk) -> Self {
+        Self::at(TODAY, options, disk)
+    }
+
+    fn at(now_ms: i64, options: Options, mut disk: Disk) -> Self {
+        let now = Instant::now();
+        let ledger = Ledger::load("SN1", options, now, now_ms, &mut disk).unwrap();
         let (accepted, sent) = (Vec::new(), Vec::new());
-        Self { ledger, disk, now: Instant::now(), now_ms: TODAY, online: false, accepted, sent }
+        Self { ledger, disk, now, now_ms, online: false, accepted, sent }
     }
 
     /// The power fails, and comes back.
     fn restarted(self) -> Self {
-        Self::with(self.ledger.options, self.disk)
+        let now_ms = self.now_ms;
+        self.restarted_at(now_ms)
+    }
+
+    /// As [`restarted`](Self::restarted), and the wall clock shows this.
+    fn restarted_at(self, now_ms: i64) -> Self {
+        Self::at(now_ms, self.ledger.options, self.disk)
     }
 
     fn report(&mut self, body: impl ToString) -> watch::Receiver<Fate> {
@@ -128,21 +148,14 @@ impl Bench {
             let job = self.ledger.plan(self.now, self.now_ms, self.online, &open);
             self.feed(&open);
             let Some(job) = job else {
-                let deadline = self.ledger.deadline(self.now, self.now_ms, self.online);
+                let deadline = self.ledger.deadline(self.now, self.online);
                 assert!(deadline.is_none_or(|at| at > self.now), "nothing is done and something is due");
                 return jobs;
             };
-            let outcome = Outcome {
-                remove: job.remove.into_iter().map(|segment| (segment, self.disk.remove(segment))).collect(),
-                write: job.write.map(|batch| {
-                    let written = self.disk.append(batch.segment, &batch.bytes);
-                    (batch, written)
-                }),
-                read: job.read.map(|span| {
-                    let read = self.disk.read(span.segment, span.offset, span.len);
-                    (span, read)
-                }),
-            };
+            let outcome = job.carry_out(&mut self.disk);
+            if outcome.has_loaded() {
+                self.sent.clear();
+            }
             for event in self.ledger.handle_outcome(self.now, outcome) {
                 assert!(self.ledger.is_next(&event.sub, event.seq, event.message.cost()), "read in vain");
                 self.hand(event.sub, event.seq, &event.message);
@@ -332,33 +345,6 @@ fn bytes_are_bounded_by_whole_segments_and_acknowledged_ones_go() {
 }
 
 #[test]
-fn what_is_too_old_is_dropped_unless_a_clock_was_not_set() {
-    let mut bench = Bench::new();
-    bench.report("old");
-    bench.settle();
-    bench.elapse(Duration::from_secs(1800));
-    bench.report("new");
-    bench.settle();
-    bench.elapse(Duration::from_secs(1800));
-    assert_eq!(bench.drain(), ["new"]);
-    assert_eq!(bench.ledger.counts.dropped, 1);
-
-    let mut bench = Bench::with(Options { age: Duration::MAX, ..OPTIONS }, Disk::default());
-    bench.report("kept for ever");
-    bench.elapse(Duration::from_secs(1 << 40));
-    assert_eq!(bench.drain(), ["kept for ever"]);
-
-    let mut bench = Bench::new();
-    bench.now_ms = 1000;
-    bench.report("before the clock was set");
-    bench.now_ms = TODAY;
-    bench.settle();
-    bench.now_ms = 1000;
-    bench.settle();
-    assert_eq!(bench.drain().len(), 1);
-}
-
-#[test]
 fn a_child_waits_without_being_in_the_way_and_is_given_up() {
     let mut bench = Bench::new();
     for number in 0..20 {
@@ -482,12 +468,14 @@ fn a_cache_of_another_device_or_a_newer_program_is_refused() {
     bench.report("0");
     bench.settle();
     let mut disk = bench.disk;
-    let error = Ledger::load("SN2", OPTIONS, &mut disk.clone()).unwrap_err();
+    let error = Ledger::load("SN2", OPTIONS, Instant::now(), TODAY, &mut disk.clone()).unwrap_err();
     assert!(matches!(error, CacheError::Foreign { serial } if serial == "SN1"));
     let mut newer = Vec::new();
-    Record::Begin { format: 2, floor: 1, serial: "SN1" }.encode(&mut newer);
+    let (before, seal) = (Before::default(), Seal::of("SN1"));
+    Record::Begin { format: 2, floor: 1, before, serial: "SN1" }.encode(seal, &mut newer);
     disk.segments.insert(9, newer);
-    assert!(matches!(Ledger::load("SN1", OPTIONS, &mut disk), Err(CacheError::Newer(2))));
+    let newer = Ledger::load("SN1", OPTIONS, Instant::now(), TODAY, &mut disk);
+    assert!(matches!(newer, Err(CacheError::Newer(2))));
 }
 
 #[test]
