@@ -26,7 +26,7 @@ impl Ledger {
         medium: &mut dyn EventCache,
     ) -> Result<Self, CacheError> {
         let mut ledger = Self::new(serial, options, now);
-        match Found::read(serial, medium) {
+        match Found::read(serial, false, medium) {
             Ok(found) => ledger.adopt(found, now, now_ms),
             Err(error @ (CacheError::Io { .. } | CacheError::Other(_))) => ledger.handle_not_read(now, &error),
             Err(error) => return Err(error),
@@ -44,8 +44,6 @@ impl Ledger {
         if self.reading.clear() {
             tracing::info!(serial, "the event cache can be read again");
         }
-        self.counts.dropped += found.dropped;
-        self.counts.failures += found.failures;
         self.counts.damaged_bytes += found.damaged_bytes;
         self.segments = found.segments;
         self.current = found.current;

@@ -65,7 +65,7 @@ pub(super) struct Span {
 pub(super) struct Load {
     pub serial: Box<str>,
     pub now_ms: i64,
-    /// It was tried often enough: what cannot be read is lost, if the medium can be written.
+    /// It was tried often enough: what cannot be read is lost, if other things can.
     pub last: bool,
 }
 
@@ -149,13 +149,7 @@ impl Span {
 
 impl Load {
     fn read(self, medium: &mut dyn EventCache) -> Result<Found, CacheError> {
-        let Self { serial, now_ms, last } = self;
-        match guarded(|| Found::read(&serial, medium)) {
-            Err(CacheError::Io { .. } | CacheError::Other(_)) if last => {
-                guarded(|| Found::anew(&serial, now_ms, medium))
-            }
-            read => read,
-        }
+        guarded(|| Found::read(&self.serial, self.last, medium))
     }
 }
 

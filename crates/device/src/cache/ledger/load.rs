@@ -41,10 +41,7 @@ pub(crate) struct Found {
     pub(super) holes: Holes,
     /// The last segment ends with something else than a record.
     damaged_end: Option<Damage>,
-    /// Lost, and in the losses already.
-    pub(super) dropped: u64,
     pub(super) damaged_bytes: u64,
-    pub(super) failures: u64,
 }
 
 /// What is no record, since the last one that is.
@@ -79,59 +76,40 @@ impl Damage {
 }
 
 impl Found {
-    /// Reads what a cache holds. What is damaged and blocks that cannot be read are left out, and counted.
+    /// Reads what a cache holds. What is damaged is left out and counted, and so are blocks that cannot be read, in the
+    /// `last` attempt and if others can.
     ///
     /// # Errors
-    /// [`CacheError`]: nothing at all can be read, or the cache is not for this device and program.
-    pub(crate) fn read(serial: &str, medium: &mut dyn EventCache) -> Result<Self, CacheError> {
+    /// [`CacheError`]: it cannot be read, or is not for this device and program.
+    pub(crate) fn read(serial: &str, last: bool, medium: &mut dyn EventCache) -> Result<Self, CacheError> {
         let mut found = Self::nothing(serial);
-        let (mut readable, mut unreadable) = (false, None);
+        let (mut readable, mut unreadable) = (None, None);
         for segment in medium.segments()? {
             let mut content = content(segment, medium);
-            readable |= content.readable;
-            found.failures += u64::from(content.error.is_some());
-            unreadable = unreadable.or(content.error);
+            readable = readable.or(content.readable.map(|offset| (segment, offset)));
+            if let Some(error) = content.error {
+                if !last {
+                    return Err(error);
+                }
+                unreadable = Some(error);
+            }
             found.segment(segment, &mut content.bytes)?;
         }
         if let Some(error) = unreadable {
-            if !readable {
+            let Some((segment, offset)) = readable else {
+                // With something new in it that can be read it is these segments, and not the medium: the next attempt
+                // goes by that.
+                medium.append(found.before.segment.saturating_add(1), &[0])?;
                 return Err(error);
-            }
+            };
+            // A medium that went away meanwhile has lost nothing.
+            medium.read(segment, offset, 1)?;
             tracing::warn!(serial, %error, "a part of the event cache cannot be read");
         }
         if let Some(damage) = found.damaged_end {
             found.holes.add(damage.least());
         }
         found.bounded()
-    }
-
-    /// Begins anew on a medium that can be written and of which nothing can be read.
-    ///
-    /// # Errors
-    /// [`CacheError`]: it cannot be written either.
-    pub(crate) fn anew(serial: &str, now_ms: i64, medium: &mut dyn EventCache) -> Result<Self, CacheError> {
-        let mut found = Self::nothing(serial);
-        for segment in medium.segments()? {
-            found.segments.insert(segment, Segment { len: BLOCK as u64, live: 0 });
-            found.before.segment = segment;
-        }
-        // There was something, or it could have been read.
-        found.losses.untold.add(now_ms);
-        found.dropped = 1;
-        let number = found.before.segment.saturating_add(1);
-        // Behind all numbers that may have been given.
-        found.next_seq = number.saturating_mul(1 << 32).min(MAX_SEQ);
-        let mut found = found.bounded()?;
-        let mut bytes = Vec::new();
-        let begin = Record::Begin { format: FORMAT, floor: found.next_seq, before: found.before, serial };
-        begin.encode(found.seal, &mut bytes);
-        let losses = found.losses.clone();
-        Record::Note { index: 0, at: now_ms, ran: 0, losses, gone: Vec::new() }.encode(found.seal, &mut bytes);
-        medium.append(number, &bytes)?;
-        found.segments.insert(number, Segment { len: bytes.len() as u64, live: 0 });
-        found.before = Before { segment: number, events: 0 };
-        found.current = Some(number);
-        Ok(found)
     }
 
     fn nothing(serial: &str) -> Self {
@@ -148,9 +126,7 @@ impl Found {
             stamp: Stamp::default(),
             holes: Holes::default(),
             damaged_end: None,
-            dropped: 0,
             damaged_bytes: 0,
-            failures: 0,
         }
     }
 
@@ -276,34 +252,40 @@ impl Found {
 struct Content {
     /// Blocks that cannot be read are here as something that is no record.
     bytes: Vec<u8>,
-    readable: bool,
+    /// Where something can be read.
+    readable: Option<u64>,
+    /// Why something cannot.
     error: Option<CacheError>,
 }
 
 /// A segment, block by block where it cannot be read as a whole.
 fn content(segment: u64, medium: &mut dyn EventCache) -> Content {
-    let error = match medium.read(segment, 0, MAX_SEGMENT as usize) {
-        Ok(bytes) => return Content { readable: !bytes.is_empty(), bytes, error: None },
-        Err(error) => error,
-    };
+    if let Ok(bytes) = medium.read(segment, 0, MAX_SEGMENT as usize) {
+        return Content { readable: (!bytes.is_empty()).then_some(0), bytes, error: None };
+    }
     let mut content = Content::default();
     // How many bytes there are behind the last one that can be read is not known; one block stands for them.
     let mut known = BLOCK;
     for offset in (0..MAX_SEGMENT).step_by(BLOCK) {
         match medium.read(segment, offset, BLOCK) {
             Ok(block) => {
-                content.readable |= !block.is_empty();
+                if !block.is_empty() {
+                    content.readable = Some(offset);
+                }
                 content.bytes.extend_from_slice(&block);
                 known = content.bytes.len() + BLOCK;
                 if block.len() < BLOCK {
-                    return Content { error: Some(error), ..content };
+                    break;
                 }
             }
-            Err(_) => content.bytes.extend_from_slice(&UNREADABLE),
+            Err(error) => {
+                content.error = Some(error);
+                content.bytes.extend_from_slice(&UNREADABLE);
+            }
         }
     }
     content.bytes.truncate(known);
-    Content { error: Some(error), ..content }
+    content
 }
 
 /// What stands for a block that cannot be read.

@@ -27,7 +27,8 @@ impl Ledger {
         self.expire(now);
         if !self.loaded {
             let due = !self.closing && self.reading.not_before(now) <= now;
-            let load = due.then(|| Load { serial: self.serial.clone(), now_ms, last: self.reading.row >= READS });
+            let last = self.reading.row + 1 >= READS;
+            let load = due.then(|| Load { serial: self.serial.clone(), now_ms, last });
             return load.map(|load| Job { load: Some(load), ..Job::default() });
         }
         self.release_segments();

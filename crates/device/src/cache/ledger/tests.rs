@@ -106,6 +106,17 @@ impl Bench {
         Self { ledger, disk, now, now_ms, online: false, accepted, sent }
     }
 
+    /// Waits until what is on the medium is known, if it can be.
+    fn loaded(mut self) -> Self {
+        for _ in 0..READS {
+            if !self.ledger.loaded {
+                self.elapse(Duration::from_secs(4));
+                self.settle();
+            }
+        }
+        self
+    }
+
     /// The power fails, and comes back.
     fn restarted(self) -> Self {
         let now_ms = self.now_ms;

@@ -23,14 +23,14 @@ fn written(events: usize, acknowledged: usize) -> Bench {
 /// What is left of the events, how many of them are lost, and that both stay so over restarts.
 fn left(disk: Disk) -> (Vec<String>, u64) {
     let options = Options { bytes: 8 * MIN_BYTES, ..OPTIONS };
-    let mut first = Bench::with(options, disk.clone());
+    let mut first = Bench::with(options, disk.clone()).loaded();
     let lost = first.ledger.counts.dropped;
     let untold = first.ledger.losses.untold.count;
-    let kept = Bench::with(options, disk).drain();
+    let kept = Bench::with(options, disk).loaded().drain();
     first.report("new");
     first.elapse(Duration::from_secs(10));
     first.settle();
-    let mut second = first.restarted();
+    let mut second = first.restarted().loaded();
     assert_eq!((second.ledger.counts.dropped, second.ledger.losses.untold.count), (0, untold), "counted once");
     let mut after = second.drain();
     assert_eq!(after.pop().as_deref(), Some("new"));
@@ -225,7 +225,7 @@ proptest! {
                 Harm::Unreadable(_) => disk.bad.push((number, at as u64..at as u64 + 1)),
             }
         }
-        let told = Bench::with(OPTIONS, disk.clone()).ledger;
+        let told = Bench::with(OPTIONS, disk.clone()).loaded().ledger;
         // A segment without its end and its begin says nothing of the medium: it may be the only one.
         if told.loaded {
             let reported = told.losses.untold.count;
