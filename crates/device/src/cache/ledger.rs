@@ -126,8 +126,6 @@ pub(crate) struct Ledger {
     note_since: Option<Instant>,
     writing: Trouble,
     reading: Trouble,
-    /// The medium does other things since it cannot be read.
-    works: bool,
     closing: bool,
     pub counts: Counts,
 }
@@ -231,7 +229,6 @@ impl Ledger {
             note_since: None,
             writing: Trouble::default(),
             reading: Trouble::default(),
-            works: false,
             closing: false,
             counts: Counts::default(),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::age::Age;
+use super::age::{Age, Stamp};
 use super::holes::Missing;
 use super::load::Found;
 use super::{Ledger, Options, Place, Slot};
@@ -54,7 +54,8 @@ impl Ledger {
         self.losses_dirty = met.count > 0;
         self.loaded = true;
 
-        for Missing { after, before, loss } in found.holes.finish(found.next_seq, found.stamp.at) {
+        let at = if found.stamp == Stamp::default() { now_ms } else { found.stamp.at };
+        for Missing { after, before, loss } in found.holes.finish(found.next_seq, at) {
             if loss.count == 0 && before != found.next_seq {
                 continue;
             }

@@ -48,6 +48,10 @@ impl Ledger {
         if !self.closing && self.reading.not_before(now) <= now {
             job.read = self.span(open);
         }
+        // If that fails once more: whether it is the place or the medium.
+        if job.read.is_some() && job.write.is_none() && self.reading.row + 1 >= READS {
+            job.write = (self.writing.not_before(now) <= now).then(|| self.batch(now, now_ms));
+        }
         (job.write.is_some() || !job.remove.is_empty() || job.read.is_some()).then_some(job)
     }
 
@@ -224,6 +228,7 @@ impl Ledger {
 
     /// Takes note of how a job went; what was read is to be sent, in this order.
     pub(crate) fn handle_outcome(&mut self, now: Instant, outcome: Outcome) -> Vec<ReadBack> {
+        let wrote = matches!(outcome.write, Some((_, Ok(()))));
         match outcome.write {
             Some((batch, Ok(()))) => self.handle_written(now, batch),
             Some((batch, Err(error))) => self.handle_not_written(now, batch, &error),
@@ -240,7 +245,7 @@ impl Ledger {
                 self.handle_trouble(now, &error);
             }
         }
-        outcome.read.map(|read| self.handle_read(now, read)).unwrap_or_default()
+        outcome.read.map(|read| self.handle_read(now, read, wrote)).unwrap_or_default()
     }
 
     /// Nothing of the medium could be read.
@@ -275,7 +280,6 @@ impl Ledger {
         self.current = Some(batch.segment);
         self.before = Before { segment: batch.segment, events: batch.index };
         self.written_at = now;
-        self.works = true;
         let Noted { gone, lost, losses } = batch.noted;
         self.lost.drain(..lost);
         for (first, last) in gone.into_iter().skip(lost) {
@@ -310,7 +314,8 @@ impl Ledger {
         }
     }
 
-    fn handle_read(&mut self, now: Instant, read: Read) -> Vec<ReadBack> {
+    /// `works` if the medium has done something else just before.
+    fn handle_read(&mut self, now: Instant, read: Read, works: bool) -> Vec<ReadBack> {
         let (mut events, mut unread) = (Vec::new(), Vec::new());
         let mut error = None;
         for (Written { sub, seq, len, .. }, read) in read.events {
@@ -340,12 +345,9 @@ impl Ledger {
             }
             return events;
         };
-        if self.reading.row == 0 {
-            self.works = false;
-        }
-        self.works |= read.other || !events.is_empty();
+        let works = works || read.other || !events.is_empty();
         self.handle_not_read(now, &error);
-        if self.reading.row < READS || !self.works {
+        if self.reading.row < READS || !works {
             // They keep their turn.
             events.retain(|event| !unread.iter().any(|(sub, seq)| *sub == event.sub && *seq < event.seq));
             return events;

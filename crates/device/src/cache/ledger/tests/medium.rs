@@ -88,6 +88,30 @@ fn an_error_that_passes_costs_nothing() {
 }
 
 #[test]
+fn the_only_block_is_lost_once_the_medium_takes_something_else() {
+    let mut bench = Bench::new();
+    (0..3).for_each(|number| _ = bench.report(number));
+    bench.settle();
+    let mut bench = bench.restarted();
+    bench.disk.bad = vec![(1, 0..4096)];
+    (bench.disk.full, bench.disk.cut) = (true, Some(0));
+    for _ in 0..5 {
+        bench.elapse(Duration::from_secs(60));
+        bench.settle();
+    }
+    assert_eq!((bench.ledger.len().0, bench.ledger.counts.dropped), (3, 0), "it may be away");
+    (bench.disk.full, bench.disk.cut) = (false, None);
+    let appends = bench.disk.appends;
+    for _ in 0..5 {
+        bench.elapse(Duration::from_secs(60));
+        bench.settle();
+    }
+    assert_eq!((bench.ledger.len().0, bench.ledger.counts.dropped), (0, 3));
+    assert!(bench.disk.appends - appends <= 3, "{}", bench.disk.appends - appends);
+    assert!(!bench.ledger.is_failing());
+}
+
+#[test]
 fn while_nothing_can_be_read_new_events_go_first() {
     let mut bench = Bench::new();
     for number in 0..20 {
