@@ -155,9 +155,25 @@ impl Firmware {
         self.state.lock().modules.iter().any(|module| module.name == name)
     }
 
-    /// Whether the only upgrade there may be can begin, which it then has.
-    fn begin(&self) -> bool {
-        !std::mem::replace(&mut self.state.lock().busy, true)
+    /// Lets the only upgrade there may be begin, if the queue has a place for the end of each module, whatever else is
+    /// reported meanwhile.
+    fn begin(&self, shared: &Shared) -> Result<(), &'static str> {
+        let mut state = self.state.lock();
+        match shared.outbox.lock().has_reserve() {
+            _ if state.busy => Err("another upgrade is under way"),
+            false => Err("the end of another upgrade is not told yet"),
+            true => {
+                state.busy = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Queues the end of an upgrade that this run of the program was not asked for. The places of one that is under way are
+    /// left to that.
+    fn enqueue_end(&self, shared: &Shared, message: Message) -> Result<oneshot::Receiver<()>, ReportError> {
+        let state = self.state.lock();
+        if state.busy { shared.enqueue(GLOBAL, message) } else { shared.enqueue_end(message) }
     }
 
     fn end(&self) {
@@ -223,13 +239,7 @@ fn accept(shared: &Arc<Shared>, body: &[u8]) -> Result<impl Future<Output = Box<
     if !upgrade.files.iter().all(|file| firmware.has(&file.module)) {
         return Err("the device has no such module".to_owned());
     }
-    // So that each module has a place for its end, whatever else is reported meanwhile.
-    if !shared.outbox.lock().has_reserve() {
-        return Err("the end of another upgrade is not told yet".to_owned());
-    }
-    if !firmware.begin() {
-        return Err("another upgrade is under way".to_owned());
-    }
+    firmware.begin(shared)?;
     let under_way = UnderWay::new(shared, &upgrade);
     Ok(async move {
         let outcome = handler(upgrade, under_way.progress.clone()).await;
@@ -294,7 +304,11 @@ impl<'a> FirmwareModule<'a> {
     }
 
     async fn send(&self, said: &Progress) -> Result<(), ReportError> {
-        let acknowledged = self.shared.enqueue(GLOBAL, message(&self.shared.profile.serial, said)?)?;
+        let message = message(&self.shared.profile.serial, said)?;
+        let acknowledged = match said.status.is_final() {
+            true => self.firmware.enqueue_end(self.shared, message)?,
+            false => self.shared.enqueue(GLOBAL, message)?,
+        };
         self.shared.outcome(acknowledged).await
     }
 }

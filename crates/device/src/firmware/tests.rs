@@ -339,3 +339,24 @@ async fn osap_10_3_each_of_many_modules_has_a_place_for_its_end() {
     assert_eq!(ordered(&shared, &order(&names)).await, accepted());
     assert_eq!(shared.outbox.lock().len(), 1 + MAX_MODULES);
 }
+
+#[tokio::test]
+async fn osap_10_3_an_end_that_is_told_after_a_restart_finds_room_and_leaves_an_upgrade_its_places() {
+    let shared = device(Limits { events: 1, ..ROOM }, |declared| {
+        modules(declared);
+        declared.on_upgrade(async |_, _| std::future::pending().await);
+    });
+    firmware(&shared).handle_login(&shared);
+    let module = FirmwareModule::of(&shared, "DT1").expect("declared");
+    assert!(matches!(module.report(Status::Burning, 1).await, Err(ReportError::Full { .. })));
+    let waits = tokio::time::timeout(Duration::ZERO, module.report(Status::Succeeded, 100)).await;
+    assert!(waits.is_err(), "it waits for the acknowledgement");
+    assert!(take(&shared, &order(&["DT1"])).0.is_none(), "its place is taken");
+    assert_eq!(delivered(&shared), [inform("1.0"), said("DT1", 7, 100)]);
+
+    let (upgrading, _) = take(&shared, &order(&["DT1"]));
+    assert!(upgrading.is_some());
+    shared.queue(GLOBAL, Message { topic: "/x".into(), body: (*b"{}").into() });
+    let full = module.report(Status::Succeeded, 100).await;
+    assert!(matches!(full, Err(ReportError::Full { .. })));
+}
