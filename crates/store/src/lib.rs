@@ -42,9 +42,9 @@
 //! that is readable goes into a new file in its place, whatever led to it: lost are the rows of damaged pages, and what the
 //! log had from a damaged frame on unless its rows are readable there. A page that the disk refuses to read is a damaged one,
 //! when it is still refused after the rest was written; a disk that refuses everything is an error, and nothing is set aside.
-//! Salvaging keeps commits waiting; new events go into a
-//! new segment then. How far the journal went is written down beside the segments (`journal/MARK`), so that one that lost its
-//! end is recognised and no position is given twice.
+//! Salvaging goes on beside the writing while new events go into another segment; a commit waits for it only when it has to
+//! know whether an event is one that cannot be read there. How far the journal went is written down beside the segments
+//! (`journal/MARK`), so that one that lost its end is recognised and no position is given twice.
 //!
 //! # Clocks
 //!

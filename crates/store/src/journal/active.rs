@@ -54,7 +54,7 @@ pub(super) struct Sound {
     pub(super) mark: Mark,
     /// Where its log stops being one, or ends.
     pub(super) log_end: u64,
-    bounds: Bounds,
+    pub(super) bounds: Bounds,
     last_device: i64,
     last_path: i64,
 }
@@ -63,6 +63,15 @@ impl Sound {
     /// Whether it has no record.
     pub(super) fn is_empty(&self) -> bool {
         self.bounds.rows == 0
+    }
+
+    /// The same under the name that its file has been given.
+    pub(super) fn renamed(mut self, path: PathBuf) -> Sound {
+        let segment = Segment::new(path, self.segment.day, self.segment.base);
+        *segment.live.write() = self.segment.live.write().take();
+        segment.measure();
+        self.segment = Arc::new(segment);
+        self
     }
 
     /// Opens it for writing.
@@ -406,6 +415,11 @@ impl Active {
         }
         self.connection.execute("COMMIT").await?;
         Ok(())
+    }
+
+    /// Ends the writing to a segment that may be damaged, as it is.
+    pub(super) async fn abandon(self) -> Result<(), sqlx::Error> {
+        self.connection.close().await
     }
 
     /// Ends this process's writing; the segment goes on after a restart.

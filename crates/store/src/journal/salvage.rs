@@ -4,26 +4,22 @@
 //! Nothing that a damaged page leads to is relied on: each page there is, of the file and of its log, is looked at by
 //! itself, and its rows are believed by their checksums. A row is lost only with the page it is on.
 
-use std::collections::VecDeque;
+mod rows;
+
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::active::{Active, settle_file};
 use super::damage::{self, Damage};
 use super::examine::Place;
 use super::name::parse_name;
-use super::pages::{Image, PAGE, Page, Pages, View};
 use super::seal::{Found, Seal};
 use super::segment::{Segment, remove_files};
-use super::stored::{Dictionary, Mark, Stored};
-use super::tree::{Cell, leaf};
 use crate::directory::{create_dir, sync_entry, write_new};
-use crate::{OpenError, ReadAt, Record};
+use crate::{OpenError, ReadAt};
+use rows::Rows;
 
-/// Records that are stored at once.
-const BATCH: usize = 1_000;
 /// What the file is called that the rows go to until it is whole.
 const SUFFIX: &str = "-salvage";
 /// How often it is begun again because the disk gives pages that it refused before.
@@ -67,14 +63,32 @@ pub(super) async fn set_aside(
     place: Place,
     read_at: &ReadAt,
 ) -> Result<(Damage, Salvaged), OpenError> {
-    let mut salvaged = rebuild(path, known, read_at).await?;
-    // A page is lost when it is refused again after others were written: a disk that was away may be back.
-    for _ in 0..ATTEMPTS {
-        if !salvaged.answers_now {
-            break;
+    let salvaged = rebuild(path, known, read_at).await?;
+    Ok((exchange(path, place, &salvaged)?, salvaged))
+}
+
+/// Writes what is readable into a file beside the damaged one.
+pub(super) async fn rebuild(path: &Path, known: Known, read_at: &ReadAt) -> Result<Salvaged, OpenError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match rebuild_once(path, known, read_at).await {
+            // A page is lost when it is refused again after others were written: a disk that was away may be back.
+            Ok(salvaged) if salvaged.answers_now && attempts <= ATTEMPTS => {}
+            Err(error) if path.exists() => {
+                // A disk that is full needs the room.
+                if let Err(error) = discard(path) {
+                    tracing::debug!(%error, "what was salvaged in part stays until it is begun anew");
+                }
+                return Err(error);
+            }
+            rebuilt => return rebuilt,
         }
-        salvaged = rebuild(path, known, read_at).await?;
     }
+}
+
+/// Sets a damaged segment aside and puts what was salvaged of it in its place.
+pub(super) fn exchange(path: &Path, place: Place, salvaged: &Salvaged) -> Result<Damage, OpenError> {
     let account = |set_aside| Damage {
         file: place.file(path),
         offset: place.offset,
@@ -89,7 +103,12 @@ pub(super) async fn set_aside(
     write_new(&Damage::account_path(&aside), damage.account().as_bytes(), 0o600)?;
     move_files(path, &aside)?;
     put_in_place(path)?;
-    Ok((damage, salvaged))
+    Ok(damage)
+}
+
+/// Removes what was salvaged of a segment that is not needed any more.
+pub(super) fn discard(path: &Path) -> io::Result<()> {
+    remove_files(&with_suffix(path))
 }
 
 /// Puts a copy of its rows in the place of a segment whose indexes nothing answers for.
@@ -100,7 +119,7 @@ pub(super) async fn renew(path: &Path, known: Known, read_at: &ReadAt) -> Result
     if !settled.map_err(failed)? {
         return Err(failed(sqlx::Error::Protocol("the log of the segment is in use".into())));
     }
-    rebuild(path, known, read_at).await?;
+    rebuild_once(path, known, read_at).await?;
     put_in_place(path)
 }
 
@@ -166,17 +185,20 @@ pub(super) fn set_aside_rest(path: &Path, read_at: &ReadAt) -> Result<Damage, Op
     Ok(damage)
 }
 
-/// Writes what is readable into a file beside the damaged one.
-async fn rebuild(path: &Path, known: Known, read_at: &ReadAt) -> Result<Salvaged, OpenError> {
+async fn rebuild_once(path: &Path, known: Known, read_at: &ReadAt) -> Result<Salvaged, OpenError> {
     let failed = |source: io::Error| OpenError::Io { action: "salvage", path: path.to_owned(), source };
     let sql = |source| OpenError::Segment { path: path.to_owned(), source: Box::new(source) };
     let file = with_suffix(path);
+    if !path.exists() && file.exists() {
+        // It was set aside and not put in its place: these are the rows.
+        return Err(failed(io::Error::other("what was salvaged of it is put in its place at the next start")));
+    }
     remove_files(&file).map_err(failed)?;
     let sealed = match Seal::read(path, read_at) {
         Ok(Found::Seal(seal)) => Some(seal.mark),
         _ => None,
     };
-    let mut rows = {
+    let rows = {
         let (path, read_at) = (path.to_owned(), read_at.clone());
         blocking(move || Rows::gather(&path, known.before, &read_at)).await.map_err(failed)?
     };
@@ -188,6 +210,21 @@ async fn rebuild(path: &Path, known: Known, read_at: &ReadAt) -> Result<Salvaged
     let ran = mark.map_or(known.ran, |mark| mark.ran);
     let mut next = mark.map_or(base, |mark| mark.next.min(known.before)).max(base);
     let mut active = Active::create_at(file.clone(), known.day, base).await.map_err(sql)?;
+    let copied = copy(rows, &mut active, &mut next, ran).await;
+    // In any case, so that nobody is at these files any more.
+    let closed = active.close().await;
+    let (rows, count) = copied?;
+    closed.map_err(sql)?;
+    sync_entry(&file).map_err(failed)?;
+    let answers_now = blocking(move || rows.pages.answers_now()).await.map_err(failed)?;
+    Ok(Salvaged { rows: count, expected, replaced: true, answers_now })
+}
+
+/// Copies what is readable, and how far the segment went; returns how many rows that are.
+async fn copy(mut rows: Rows, active: &mut Active, next: &mut i64, ran: i64) -> Result<(Rows, u64), OpenError> {
+    let path = active.segment.path.clone();
+    let failed = |source| OpenError::Io { action: "salvage to", path: path.clone(), source };
+    let sql = |source| OpenError::Segment { path: path.clone(), source: Box::new(source) };
     let mut count = 0;
     loop {
         let (behind, batch) = blocking(move || {
@@ -198,15 +235,12 @@ async fn rebuild(path: &Path, known: Known, read_at: &ReadAt) -> Result<Salvaged
         .map_err(failed)?;
         rows = behind;
         let Some(last) = batch.last() else { break };
-        next = next.max(last.position.get() + 1);
+        *next = (*next).max(last.position.get() + 1);
         count += batch.len() as u64;
-        active.store(&batch.iter().collect::<Vec<_>>(), next, ran).await.map_err(sql)?;
+        active.store(&batch.iter().collect::<Vec<_>>(), *next, ran).await.map_err(sql)?;
     }
-    active.store(&[], next, ran).await.map_err(sql)?;
-    active.close().await.map_err(sql)?;
-    sync_entry(&file).map_err(failed)?;
-    let answers_now = blocking(move || rows.pages.answers_now()).await.map_err(failed)?;
-    Ok(Salvaged { rows: count, expected, replaced: true, answers_now })
+    active.store(&[], *next, ran).await.map_err(sql)?;
+    Ok((rows, count))
 }
 
 /// How many records of a damaged segment are readable, and how many it had, if that is known. Blocks.
@@ -226,130 +260,11 @@ pub(super) fn readable(path: &Path, read_at: &ReadAt) -> io::Result<(u64, Option
     }
 }
 
-/// The rows of a damaged segment, by the images of the pages they are on.
-struct Rows {
-    pages: Pages,
-    known: Dictionary,
-    mark: Option<Mark>,
-    /// Where rows are, by position and by how far their image is to be preferred; not all are what was written.
-    places: VecDeque<RowPlace>,
-    /// The page that was read last.
-    page: Option<(Image, Page)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct RowPlace {
-    position: i64,
-    rank: usize,
-    cell: u16,
-    image: Image,
-}
-
-impl Rows {
-    fn gather(path: &Path, before: i64, read_at: &ReadAt) -> io::Result<Rows> {
-        let pages = Pages::open(path, read_at)?;
-        let (mut known, mut mark, mut places) = (Dictionary::default(), None::<Mark>, Vec::new());
-        let mut bytes = Vec::new();
-        for (rank, image) in pages.images().enumerate() {
-            let Some(page) = pages.read(image)? else { continue };
-            for (index, cell) in cells(&page) {
-                // What refers to nothing else is taken here; a record waits for what it refers to.
-                let mut first = None;
-                payloads(&cell, &page, &pages, &mut bytes, |row| {
-                    match Stored::read(cell.rowid, row) {
-                        Some(Stored::Device { number, id, serial }) => drop(known.add_device(number, id, serial)),
-                        Some(Stored::Path { number, levels }) => drop(known.add_path(number, levels)),
-                        Some(Stored::Mark(found)) if mark.is_none_or(|mark| mark.next < found.next) => {
-                            mark = Some(found)
-                        }
-                        Some(Stored::Record(record)) if (1..before).contains(&record.position) => {
-                            first = Some(record.position);
-                        }
-                        _ => return false,
-                    }
-                    true
-                })?;
-                if let (Some(position), Ok(cell)) = (first, u16::try_from(index)) {
-                    places.push(RowPlace { position, rank, cell, image });
-                }
-            }
-        }
-        if pages.is_mute() {
-            // Nothing says that it is these pages and not the whole disk.
-            return Err(io::Error::other("the disk refuses to read any of it"));
-        }
-        places.sort_unstable();
-        Ok(Rows { pages, known, mark, places: places.into(), page: None })
-    }
-
-    /// The first position of a row, whether or not it is what was written.
-    fn first(&self) -> Option<i64> {
-        self.places.front().map(|place| place.position)
-    }
-
-    /// The next rows that are what was written, in their order; none: there are no more.
-    fn batch(&mut self) -> io::Result<Vec<Arc<Record>>> {
-        let mut batch = Vec::with_capacity(BATCH);
-        while let Some(place) = self.places.front().copied().filter(|_| batch.len() < BATCH) {
-            self.places.pop_front();
-            if let Some(record) = self.record(place)? {
-                batch.push(Arc::new(record));
-                while self.places.front().is_some_and(|other| other.position == place.position) {
-                    self.places.pop_front();
-                }
-            }
-        }
-        Ok(batch)
-    }
-
-    fn record(&mut self, place: RowPlace) -> io::Result<Option<Record>> {
-        if self.page.as_ref().is_none_or(|(image, _)| *image != place.image) {
-            self.page = self.pages.read(place.image)?.map(|page| (place.image, page));
-        }
-        let Some((_, page)) = &self.page else { return Ok(None) };
-        let Some((_, cell)) = cells(page).find(|(index, _)| *index == usize::from(place.cell)) else { return Ok(None) };
-        let mut record = None;
-        payloads(&cell, page, &self.pages, &mut Vec::new(), |row| {
-            if let Some(Stored::Record(stored)) = Stored::read(cell.rowid, row) {
-                record = self.known.record(&stored);
-            }
-            record.is_some()
-        })?;
-        Ok(record)
-    }
-}
-
-/// What cells there are on a page of rows; nothing on any other.
-fn cells(page: &Page) -> impl Iterator<Item = (usize, Cell)> + '_ {
-    // The first page has no rows of ours.
-    let cells = leaf(page, 2).ok().into_iter().flatten().enumerate();
-    cells.filter_map(|(index, cell)| Some((index, cell.ok()?)))
-}
-
-/// Shows the bytes of a row until they are accepted: those of a large one may lie in several places.
-fn payloads(
-    cell: &Cell,
-    page: &Page,
-    pages: &Pages,
-    bytes: &mut Vec<u8>,
-    mut accept: impl FnMut(&[u8]) -> bool,
-) -> io::Result<()> {
-    for view in [View::Committed, View::Logged, View::Filed] {
-        if cell.payload(page, pages, view, bytes, |_| {})? && accept(bytes) {
-            return Ok(());
-        }
-        if !cell.is_elsewhere() {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn with_suffix(path: &Path) -> PathBuf {
+pub(super) fn with_suffix(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(SUFFIX);
     name.into()
@@ -404,8 +319,6 @@ fn put_in_place(path: &Path) -> Result<(), OpenError> {
     };
     moved.map_err(|source| OpenError::Io { action: "put in place", path: path.to_owned(), source })
 }
-
-const _: () = assert!(PAGE / 4 < u16::MAX as usize, "the index of a cell fits");
 
 #[cfg(test)]
 mod tests;

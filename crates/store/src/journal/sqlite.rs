@@ -1,21 +1,20 @@
 //! The writing side of the journal: which segment a record goes to, when one ends and when one goes.
 
 mod repair;
+mod sealing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use metrics::gauge;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::active::{Active, Ended, Opened};
+use super::active::{Active, Opened};
 use super::age::Age;
 use super::damage::{Damages, is_suspected};
-use super::examine::Place;
 use super::filter::{self, Filter};
 use super::forward::Forwarded;
 use super::name::{day, file_name, parse_name};
@@ -27,6 +26,8 @@ use super::writer::{CommitError, Committed};
 use crate::config::Clock;
 use crate::directory::create_dir;
 use crate::{OpenError, Position, ReadAt, Record, StoreConfig};
+use repair::{Repair, Suspect};
+use sealing::Sealed;
 
 /// Memory for the filters of sealed segments. 256 MiB recognise repetitions among the newest 134 million events; the
 /// filters of older segments are dropped.
@@ -57,8 +58,11 @@ pub(super) struct SegmentWriter {
     ended: Vec<Arc<Segment>>,
     /// When one was last begun to be sealed.
     tried: Instant,
-    /// Seals one of them.
-    sealing: Option<JoinHandle<Result<Ended, OpenError>>>,
+    /// One of them that is being sealed.
+    sealing: Option<(Arc<Segment>, JoinHandle<Sealed>)>,
+    /// Segments that are to be looked at, and the one that is.
+    suspects: VecDeque<Suspect>,
+    repair: Option<Repair>,
     /// The segment to write to; None before the first record and after an error.
     active: Option<Box<Active>>,
     /// The segment that is or was written to, to open again after an error.
@@ -113,6 +117,8 @@ impl SegmentWriter {
             ended: Vec::new(),
             tried: Instant::now(),
             sealing: None,
+            suspects: VecDeque::new(),
+            repair: None,
             active: None,
             newest: None,
             named: (0, 0),
@@ -143,7 +149,7 @@ impl SegmentWriter {
         self.reader.clone()
     }
 
-    /// Where readers say that a segment may be damaged; to be answered by [`SegmentWriter::check`].
+    /// Where readers say that a segment may be damaged; to be handed to [`SegmentWriter::look`].
     pub(super) fn doubts(&mut self) -> Option<mpsc::Receiver<Doubt>> {
         self.doubts.take()
     }
@@ -178,7 +184,7 @@ impl SegmentWriter {
         }
         let collected = self.collect_seal(false).await;
         if collected || self.tried.elapsed() > SEAL_AGAIN {
-            self.seal_again().await;
+            self.seal_again();
         }
         if let Some(committed) = self.reopen(batch).await? {
             return Ok(committed);
@@ -268,14 +274,15 @@ impl SegmentWriter {
         Ok(false)
     }
 
-    /// Whether a segment that has ended holds the event; a damaged one is set aside first.
+    /// Whether a segment that has ended holds the event. One that may be damaged is looked at first, and the commit waits for
+    /// that: it is the one thing that a commit needs of it.
     async fn holds(&mut self, segment: &Arc<Segment>, key: u64, record: &Record) -> Result<bool, CommitError> {
         let error = match self.reader.contains(segment, key, record).await {
             Err(error) if is_suspected(&error) => error,
             result => return probed(segment, result),
         };
         tracing::debug!(segment = %segment.path.display(), %error, "a journal segment is doubted");
-        self.check(segment).await?;
+        self.look_now(segment).await;
         let segment = segment.salvaged.get().unwrap_or(segment);
         probed(segment, self.reader.contains(segment, key, record).await)
     }
@@ -283,7 +290,7 @@ impl SegmentWriter {
     /// Removes what is older than the retention.
     pub(super) async fn retain(&mut self, now: i64) -> Result<(), CommitError> {
         self.collect_seal(false).await;
-        self.seal_again().await;
+        self.seal_again();
         let limit = now.saturating_sub(self.retention_ms);
         let ran = self.aged();
         let is_old = |bounds: &Bounds| bounds.rows > 0 && bounds.received < limit && bounds.ran <= ran;
@@ -299,6 +306,7 @@ impl SegmentWriter {
     /// Ends writing; what is stored is in the files without their logs.
     pub(super) async fn close(mut self) {
         self.collect_seal(true).await;
+        self.stop_looking().await;
         self.reader.close().await;
         if let Some(active) = self.active.take()
             && let Err(error) = active.close().await
@@ -321,7 +329,10 @@ impl SegmentWriter {
                 Opened::Active(sound) => sound.connect().await?,
                 // What the failed commit may have stored there counts as not stored.
                 Opened::Damaged(place) => {
-                    self.set_aside(&segment, place).await?;
+                    self.newest = None;
+                    // Without bounds.
+                    self.ended.push(segment.clone());
+                    self.suspect(segment, Some(place), None);
                     return Ok(None);
                 }
                 // Nothing seals the newest segment.
@@ -382,78 +393,6 @@ impl SegmentWriter {
         self.newest = Some(active.segment.clone());
         self.active = Some(Box::new(active));
         Ok(())
-    }
-
-    /// Has a segment sealed beside the writing, after the one before it.
-    async fn end(&mut self, active: Active) {
-        self.collect_seal(true).await;
-        // Already set when sealing is tried again.
-        let _ = active.segment.bounds.set(active.bounds);
-        self.ended.push(active.segment.clone());
-        self.tried = Instant::now();
-        self.sealing = Some(tokio::spawn(active.seal(self.reader.clone(), self.read_at.clone())));
-    }
-
-    /// Takes the result of a seal, when there is one or, if told to, once there is; true: one more segment is sealed.
-    async fn collect_seal(&mut self, wait: bool) -> bool {
-        let Some(task) = self.sealing.take_if(|task| wait || task.is_finished()) else { return false };
-        match task.await {
-            Ok(Ok(Ended::Sealed(segment, filter))) => {
-                self.ended.retain(|other| !Arc::ptr_eq(other, &segment));
-                if !segment.removed.load(Ordering::Acquire) {
-                    self.filters.push((segment, filter));
-                    self.trim_filters();
-                }
-                return true;
-            }
-            Ok(Ok(Ended::Damaged(segment, place))) => self.set_aside_ended(&segment, place).await,
-            // It stays readable and is tried again.
-            Ok(Err(error)) => tracing::warn!(%error, "a journal segment could not be sealed"),
-            Err(error) => tracing::error!(%error, "sealing a journal segment ended badly"),
-        }
-        false
-    }
-
-    /// Tries a seal that failed once more.
-    async fn seal_again(&mut self) {
-        if self.sealing.is_some() || self.ended.is_empty() {
-            return;
-        }
-        self.tried = Instant::now();
-        let segment = self.ended.remove(0);
-        match Active::open(segment.path.clone(), segment.day, Some(segment.clone()), &self.read_at).await {
-            Ok(Opened::Active(sound)) => match sound.connect().await {
-                Ok(active) => self.end(*active).await,
-                Err(error) => {
-                    tracing::warn!(%error, "a journal segment could not be opened to be sealed");
-                    self.ended.push(segment);
-                }
-            },
-            Ok(Opened::Sealed(segment, filter, _)) => {
-                self.filters.push((segment, filter));
-                self.trim_filters();
-            }
-            Ok(Opened::Damaged(place)) => {
-                // Back in the list, should it have to be tried again.
-                self.ended.push(segment.clone());
-                self.set_aside_ended(&segment, place).await;
-            }
-            Ok(Opened::HalfSealed) => self.ended.push(segment),
-            Err(error) => {
-                tracing::warn!(%error, "a journal segment could not be opened to be sealed");
-                self.ended.push(segment);
-            }
-        }
-    }
-
-    /// Sets aside a segment that was to be sealed.
-    async fn set_aside_ended(&mut self, segment: &Arc<Segment>, place: Place) {
-        if segment.removed.load(Ordering::Acquire) {
-            return;
-        }
-        if let Err(CommitError::Failed(error)) = Box::pin(self.set_aside(segment, place)).await {
-            tracing::warn!(%error, "a damaged journal segment could not be set aside and is tried again");
-        }
     }
 
     /// Unlinks segments that have ended, whose newest record was received before `limit`, since when the journal has run for

@@ -105,7 +105,8 @@ impl Writer {
                 biased;
                 () = shared.stop.notified() => closing = true,
                 _ = retention.tick() => self.retain().await,
-                Some(doubt) = self.doubts.recv() => self.check(doubt).await,
+                Some(doubt) = self.doubts.recv(), if self.segments.may_look() => self.segments.look(doubt).await,
+                done = self.segments.beside() => self.segments.went(done).await,
                 () = shared.queue.work() => {
                     closing = self.pause(begun).await;
                 }
@@ -118,6 +119,7 @@ impl Writer {
         self.checking.abort();
         // Who waits for an answer is told that the journal is closed.
         drop(self.doubts);
+        self.segments.stop_looking().await;
         if let Some(forwarding) = self.forwarding {
             forwarding.finish().await;
         }
@@ -177,7 +179,10 @@ impl Writer {
                             }
                             // What it removes may be what the disk is full of.
                             _ = retention.tick(), if !*closing => self.retain().await,
-                            Some(doubt) = self.doubts.recv() => self.check(doubt).await,
+                            Some(doubt) = self.doubts.recv(), if self.segments.may_look() => {
+                                self.segments.look(doubt).await;
+                            }
+                            done = self.segments.beside() => self.segments.went(done).await,
                             () = sleep(pause) => {}
                         }
                     }
@@ -236,16 +241,6 @@ impl Writer {
         drop(health);
         counter!("vestibule_journal_refused_total", "reason" => reason).increment(1);
         gauge!("vestibule_journal_queue_records").set(self.shared.queue.records() as f64);
-    }
-
-    /// Looks at a segment that a reader doubts.
-    async fn check(&mut self, doubt: Doubt) {
-        let checked = self.segments.check(&doubt.segment).await;
-        if let Err(CommitError::Failed(error)) = &checked {
-            tracing::error!(segment = %doubt.segment.path.display(), %error, "a damaged journal segment cannot be set aside");
-        }
-        // A reader that went away needs no answer.
-        let _ = doubt.settled.send(checked.is_ok());
     }
 
     /// Removes what is too old.

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod bed;
+mod beside;
 mod check;
 mod clock;
 mod control;

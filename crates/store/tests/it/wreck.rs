@@ -227,9 +227,12 @@ pub fn committed_before(log: &[u8], place: usize, records: &[Arc<Record>]) -> Ha
     before.flat_map(|at| rows_of(&log[at + 24..at + FRAME], 0, records)).collect()
 }
 
+/// Changes a segment by SQL, in its file.
 pub async fn alter(file: &Path, alteration: &'static str) {
     let mut connection = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
     connection.execute(alteration).await.unwrap();
+    // The log would still have it as it was.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.unwrap();
     connection.close().await.unwrap();
 }
 

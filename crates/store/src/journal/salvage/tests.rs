@@ -1,13 +1,15 @@
 //! Every byte that leads to rows, and others by sample, without the database: what is found is what was written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::config::read_at;
 use crate::journal::examine::{Examined, examine};
-use crate::{DeviceId, DevicePath, Flags, Position, RecordKind};
+use crate::journal::pages::PAGE;
+use crate::{DeviceId, DevicePath, Flags, Position, Record, RecordKind};
 
 /// A segment of a few pages, one of whose rows lies on several.
 async fn segment(dir: &TempDir) -> (PathBuf, Vec<Arc<Record>>) {

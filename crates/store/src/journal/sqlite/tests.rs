@@ -1,5 +1,8 @@
 //! What happens between a commit and what is known of it.
 
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+
 use super::*;
 use crate::{DeviceId, DevicePath, Flags, RecordKind, Scan};
 
@@ -88,5 +91,45 @@ async fn a_segment_is_probed_while_it_is_opened_anew() {
         assert!(reader.contains(&segment, key, &batch[0]).await.unwrap());
     }
     again.await.unwrap();
+    writer.close().await;
+}
+
+#[tokio::test]
+async fn what_a_failed_commit_left_in_a_damaged_segment_is_not_stored_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path(), 100).await;
+    let batch = batch(&[None, None, None, None]);
+    let (before, failed) = batch.split_at(3);
+    writer.commit(before, 0).await.unwrap();
+    let first = writer.newest.clone().unwrap();
+    // It went through, and nobody was told; then the file was damaged.
+    writer.active.as_mut().unwrap().store(&[&failed[0]], 5, 0).await.unwrap();
+    writer.active.take().unwrap().abandon().await.unwrap();
+    let mut connection = SqliteConnectOptions::new().filename(&first.path).connect().await.unwrap();
+    connection.execute("UPDATE record SET time = 7 WHERE position = 1").await.unwrap();
+    connection.close().await.unwrap();
+
+    // The first attempt to salvage it fails.
+    let obstacle = first.path.with_extension("db-salvage-wal");
+    std::fs::create_dir_all(&obstacle).unwrap();
+    assert_eq!(writer.commit(failed, 0).await.unwrap().count, 1, "it does not wait for the salvage");
+    assert!(!writer.may_look() && writer.last() == Position::new(4));
+    for attempt in 0..2 {
+        while !writer.may_look() {
+            let done = writer.beside().await;
+            writer.went(done).await;
+        }
+        assert_eq!(writer.damages().list().len(), attempt);
+        if attempt == 0 {
+            std::fs::remove_dir_all(&obstacle).unwrap();
+            writer.seal_again();
+            assert!(writer.sealing.is_none() && !writer.may_look());
+        }
+    }
+    let damage = writer.damages().list();
+    assert_eq!((damage.len(), damage[0].salvaged), (1, 2), "{damage:?}");
+    let scan = Scan { limit: 100, ..Scan::default() };
+    let stored = writer.reader().scan(&scan).await.unwrap();
+    assert_eq!(stored.iter().map(|record| record.position.get()).collect::<Vec<_>>(), [2, 3, 4]);
     writer.close().await;
 }
