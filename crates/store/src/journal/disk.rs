@@ -10,6 +10,8 @@ use crate::ReadAt;
 
 /// Bytes that are asked for at once.
 const CHUNK: usize = 256 << 10;
+/// What a disk is told of that gives nothing of a file: then it is not the file.
+pub(super) const MUTE: &str = "the disk refuses to read any of it";
 /// What a place is reported as whose bytes do not come.
 pub(super) const REFUSED: &str = "the disk refuses to read it";
 

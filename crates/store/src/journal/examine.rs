@@ -74,6 +74,7 @@ fn look(path: &Path, read_at: &ReadAt, live: Option<&mut Live>) -> io::Result<Re
     };
     match pages.broken() {
         Some(Break { offset, refused: true, .. }) => {
+            pages.is_part()?;
             return Ok(Err(Place { in_log: true, offset, what: REFUSED }));
         }
         Some(Break { offset, commits: 2.., .. }) => {
@@ -86,8 +87,11 @@ fn look(path: &Path, read_at: &ReadAt, live: Option<&mut Live>) -> io::Result<Re
         Ok(contents) => Ok(Ok(contents)),
         // What was found missing may only have been refused.
         Err(TreeError::Flaw(Flaw { page, what })) => Ok(Err(match pages.refused() {
-            Some(Image::Log(offset)) => Place { in_log: true, offset, what: REFUSED },
-            Some(Image::File(offset)) => Place { in_log: false, offset, what: REFUSED },
+            Some(image) => {
+                pages.is_part()?;
+                let (Image::Log(offset) | Image::File(offset)) = image;
+                Place { in_log: matches!(image, Image::Log(_)), offset, what: REFUSED }
+            }
             None => Place { in_log: false, offset: u64::from(page.saturating_sub(1)) * PAGE as u64, what },
         })),
         Err(TreeError::Io(error)) => Err(error),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
-use super::disk::{Came, Disk};
+use super::disk::{Came, Disk, MUTE};
 use super::segment::Segment;
 use crate::ReadAt;
 
@@ -165,10 +165,20 @@ impl Pages {
         self.asked.lock().refused.first().copied()
     }
 
-    /// Whether the disk has refused every page it was asked for: it is not the pages then.
-    pub(super) fn is_mute(&self) -> bool {
-        let asked = self.asked.lock();
-        !asked.answered && !asked.refused.is_empty()
+    /// Makes sure that what the disk has refused is a part.
+    ///
+    /// # Errors
+    /// It refuses every page there is.
+    pub(super) fn is_part(&self) -> io::Result<()> {
+        let answered = || self.asked.lock().answered;
+        for image in self.images() {
+            if answered() {
+                return Ok(());
+            }
+            self.read(image)?;
+        }
+        let is_mute = !answered() && self.refused().is_some();
+        if is_mute { Err(io::Error::other(MUTE)) } else { Ok(()) }
     }
 
     /// Whether the disk now gives a page that it has refused.

@@ -329,7 +329,8 @@ impl SegmentWriter {
                 Opened::Active(sound) => sound.connect().await?,
                 // What the failed commit may have stored there counts as not stored.
                 Opened::Damaged(place) => {
-                    self.newest = None;
+                    // A disk that takes no other segment has failed as a whole, and may give this one back.
+                    self.begin(segment.day.max(day((self.now)()))).await?;
                     // Without bounds.
                     self.ended.push(segment.clone());
                     self.suspect(segment, Some(place), None);

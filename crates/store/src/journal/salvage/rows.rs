@@ -61,10 +61,8 @@ impl Rows {
                 }
             }
         }
-        if pages.is_mute() {
-            // Nothing says that it is these pages and not the whole disk.
-            return Err(io::Error::other("the disk refuses to read any of it"));
-        }
+        // Otherwise nothing says that it is these pages and not the whole disk.
+        pages.is_part()?;
         places.sort_unstable();
         Ok(Rows { pages, known, mark, places: places.into(), page: None })
     }

@@ -88,7 +88,7 @@ impl SegmentWriter {
         if self.active.is_none() && self.newest.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, segment)) {
             // What the last commit did there is not known. Opened anew it is examined.
             self.reopen(&[]).await?;
-            return Ok(self.active.is_none());
+            return Ok(self.is_suspect(segment));
         }
         let Some(active) = self.active.take_if(|active| Arc::ptr_eq(&active.segment, segment)) else { return Ok(true) };
         if let Err(error) = self.begin(active.segment.day.max(day((self.now)()))).await {

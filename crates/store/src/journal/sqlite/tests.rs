@@ -1,5 +1,9 @@
 //! What happens between a commit and what is known of it.
 
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::io::Errno;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
@@ -131,5 +135,42 @@ async fn what_a_failed_commit_left_in_a_damaged_segment_is_not_stored_twice() {
     let scan = Scan { limit: 100, ..Scan::default() };
     let stored = writer.reader().scan(&scan).await.unwrap();
     assert_eq!(stored.iter().map(|record| record.position.get()).collect::<Vec<_>>(), [2, 3, 4]);
+    writer.close().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_as_a_whole_has_no_segment_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let refusing = Arc::new(AtomicUsize::new(0));
+    let from = refusing.clone();
+    let mut config = StoreConfig::new(dir.path());
+    config.read_at = Arc::new(move |_, file, bytes, offset| match from.load(Ordering::SeqCst) {
+        from if from > 0 && offset + bytes.len() as u64 >= from as u64 => Err(Errno::IO.into()),
+        _ => file.read_at(bytes, offset),
+    });
+    let mut writer = SegmentWriter::open(dir.path().join("journal"), &config, 1, None).await.unwrap();
+    let batch = batch(&[None, None]);
+    writer.commit(&batch[..1], 0).await.unwrap();
+    let first = writer.newest.clone().unwrap();
+    // As after a commit that failed, on a disk that reads nothing, or not all and takes no other file.
+    writer.active.take().unwrap().abandon().await.unwrap();
+    let name = file_name(day((writer.now)()), 1);
+    let obstacle = dir.path().join("journal").join(format!("{name}-new"));
+    for (refused, is_writable) in [(1, true), (5 * 4_096, false)] {
+        refusing.store(refused, Ordering::SeqCst);
+        if !is_writable {
+            std::fs::create_dir(&obstacle).unwrap();
+        }
+        for _ in 0..2 {
+            assert!(writer.commit(&batch[1..], 0).await.is_err());
+            assert!(writer.may_look() && writer.newest.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, &first)));
+        }
+    }
+    std::fs::remove_dir(&obstacle).unwrap();
+    refusing.store(0, Ordering::SeqCst);
+    assert_eq!(writer.commit(&batch[1..], 0).await.unwrap().count, 1);
+    let stored = writer.reader().scan(&Scan { limit: 100, ..Scan::default() }).await.unwrap();
+    assert_eq!((stored.len(), writer.reader().list().len()), (2, 1));
+    assert_eq!(writer.damages().list(), []);
     writer.close().await;
 }
