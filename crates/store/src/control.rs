@@ -1,10 +1,11 @@
-//! The control database: the registry of devices, what they authenticate with, their twins, what waits for them, and what
-//! people did.
+//! The control database: the registry of devices, what they authenticate with, their twins, what waits for them, who
+//! may use the platform, and what they did.
 
 mod audit;
 mod credential;
 mod device;
 mod idempotency;
+mod principal;
 mod queue;
 mod twin;
 mod writer;
@@ -13,6 +14,7 @@ pub use audit::{AuditQuery, AuditRow, NewAudit};
 pub use credential::{Credential, Credentials, SealedCode};
 pub use device::DeviceRow;
 pub use idempotency::Begun;
+pub use principal::PrincipalRow;
 pub use queue::QueuedOperation;
 pub use twin::{LeafPart, LeafRow};
 

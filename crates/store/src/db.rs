@@ -164,7 +164,7 @@ struct Step {
 }
 
 /// Every step ever released, oldest first. A released one never changes.
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql"), only: None },
     Step {
         version: 2,
@@ -175,6 +175,7 @@ const STEPS: [Step; 5] = [
     Step { version: 3, name: "twin", sql: include_str!("../migrations/0003_twin.sql"), only: None },
     Step { version: 4, name: "disabled", sql: include_str!("../migrations/0004_disabled.sql"), only: None },
     Step { version: 5, name: "both ways", sql: include_str!("../migrations/0005_both_ways.sql"), only: None },
+    Step { version: 6, name: "principals", sql: include_str!("../migrations/0006_principals.sql"), only: None },
 ];
 
 fn migrator(dialect: Dialect, steps: &[Step]) -> Migrator {

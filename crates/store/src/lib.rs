@@ -64,7 +64,7 @@
 //! # The control database
 //!
 //! The control database holds the registry and its credentials, the twins, the operations that wait for their device, the
-//! idempotency keys and the audit. All its writes pass through one task which gathers what
+//! idempotency keys, the tokens and people that may use the platform, and the audit. All its writes pass through one task which gathers what
 //! is queued into one transaction, so a thousand devices that authenticate at once share a handful of syncs. Secrets are
 //! sealed (AES-256-GCM) under the key in `keys/envelope.key` before they reach any database.
 
@@ -87,7 +87,7 @@ pub use backup::{Backup, BackupError, BackupPlan, back_up, restore};
 pub use config::{Clock, ReadAt, StoreConfig};
 pub use control::{
     AuditQuery, AuditRow, Begun, Control, Credential, Credentials, DeviceRow, LeafPart, LeafRow, NewAudit,
-    QueuedOperation, SealedCode,
+    PrincipalRow, QueuedOperation, SealedCode,
 };
 pub use device::DeviceId;
 pub use error::{InsertError, OpenError, StoreError};

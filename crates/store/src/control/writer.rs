@@ -7,6 +7,7 @@ use super::audit::AuditWrite;
 use super::credential::{CredentialsWrite, put_together};
 use super::device::DeviceWrite;
 use super::idempotency::KeyWrite;
+use super::principal::PrincipalWrite;
 use super::queue::QueueWrite;
 use super::twin::LeavesWrite;
 use crate::StoreError;
@@ -35,6 +36,7 @@ pub(super) enum Write {
     Queue(QueueWrite),
     Key(KeyWrite),
     Audit(AuditWrite),
+    Principal(PrincipalWrite),
 }
 
 impl Write {
@@ -42,6 +44,7 @@ impl Write {
     fn weight(&self) -> usize {
         match self {
             Write::Leaves(leaves) => leaves.weight(),
+            Write::Principal(principals) => principals.weight(),
             Write::Key(KeyWrite::Expire { .. }) | Write::Audit(AuditWrite::Expire { .. }) => EXPIRED as usize,
             _ => 1,
         }
@@ -55,6 +58,7 @@ impl Write {
             Write::Queue(write) => write.apply(transaction).await,
             Write::Key(write) => write.apply(transaction).await,
             Write::Audit(write) => write.apply(transaction).await,
+            Write::Principal(write) => write.apply(transaction).await,
         }
     }
 }

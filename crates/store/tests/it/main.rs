@@ -17,6 +17,7 @@ mod kill;
 mod meter;
 mod migration;
 mod parent;
+mod principal;
 mod proxy;
 mod queue;
 mod refused;
