@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
-use vestibule_platform::{Permission, Platform};
+use vestibule_platform::{Caller, Permission, Platform};
 
 use crate::problem::{Kind, Problem};
 
+const NOBODYS: &str = "Nobody has this token, or its time is over.";
+
 /// What a token gets its holder at one route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Access {
-    /// Come in.
-    Granted,
+    /// Come in, as this one.
+    Granted(Caller),
     /// Nobody's token.
     Unknown,
     /// Somebody's token, without the permission.
@@ -34,8 +36,11 @@ impl Gate {
     pub(crate) fn of(platform: Arc<Platform>) -> Gate {
         Gate::new(move |token, permission| match platform.authorize(token) {
             None => Access::Unknown,
-            Some(caller) if caller.may(permission) => Access::Granted,
-            Some(_) => Access::Denied,
+            Some(caller) if caller.may(permission) => Access::Granted(caller),
+            Some(caller) => {
+                platform.denied(&caller, permission);
+                Access::Denied
+            }
         })
     }
 
@@ -44,28 +49,23 @@ impl Gate {
         Gate::new(|_, _| Access::Unknown)
     }
 
-    /// Whether this request may go on.
-    pub(crate) fn check(&self, request: &Request, permission: Permission) -> Result<(), Problem> {
+    /// Whether this request may go on, and whose it is.
+    pub(crate) fn check(&self, request: &Request, permission: Permission) -> Result<Caller, Problem> {
         let Some(token) = bearer(request.headers()) else {
             let detail = "Send the header \"Authorization: Bearer <token>\".";
             return Err(Problem::new(Kind::Unauthenticated, detail));
         };
         match (self.0)(token, permission) {
-            Access::Granted => Ok(()),
-            Access::Unknown => Err(Problem::new(Kind::Unauthenticated, "Nobody has this token.")),
+            Access::Granted(caller) => Ok(caller),
+            Access::Unknown => Err(Problem::new(Kind::Unauthenticated, NOBODYS)),
             Access::Denied => Err(Problem::new(
                 Kind::Forbidden,
-                format!("This token does not have the permission {}.", permission_name(permission)),
+                format!(
+                    "This token does not have the permission {}. Ask an administrator for one with a role that has it.",
+                    permission.as_str()
+                ),
             )),
         }
-    }
-}
-
-/// The permission's name in the API.
-pub(crate) fn permission_name(permission: Permission) -> String {
-    match serde_json::to_value(permission) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => String::new(),
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
 
     fn outcome(authorization: &[&str]) -> Result<(), Kind> {
         let gate = Gate::new(|token, permission| match (token, permission) {
-            ("reader", Permission::EventsRead) | ("all", _) => Access::Granted,
+            ("reader", Permission::EventsRead) | ("all", _) => Access::Granted(Caller::program()),
             ("reader", _) => Access::Denied,
             _ => Access::Unknown,
         });
@@ -93,7 +93,7 @@ mod tests {
         for value in authorization {
             request.headers_mut().append(header::AUTHORIZATION, value.parse().expect("a value"));
         }
-        gate.check(&request, Permission::DevicesWrite).map_err(|problem| problem.kind)
+        gate.check(&request, Permission::DevicesWrite).map(drop).map_err(|problem| problem.kind)
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn every_permission_has_a_name() {
         for permission in Permission::ALL {
-            assert!(!permission_name(permission).is_empty());
+            assert!(!permission.as_str().is_empty());
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::config::ApiConfig;
 use crate::routes::Routes;
 use crate::{
     attributes, audit, devices, directives, events, export, health, history, openapi, operations, page, pass, queue,
-    request, stream,
+    request, stream, tokens,
 };
 
 /// What the handlers share.
@@ -73,24 +73,25 @@ impl Api {
 /// Every route with the permission it asks for, and the document that describes them.
 pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
     use Permission::{
-        AttributesRead, AttributesWrite, AuditRead, DevicesRead, DevicesWrite, EventsRead, MetricsRead,
-        OperationsInvoke, OperationsRead, PassUse,
+        AttributesRead, AttributesWrite, AuditRead, DevicesControl, DevicesRead, DevicesWrite, EventsRead, MetricsRead,
+        OperationsInvoke, OperationsRead, PassRead, PassUse, TokensManage,
     };
     Routes::new(openapi::base(), gate)
         .needs(DevicesRead, routes!(devices::list_devices))
         .needs(DevicesWrite, routes!(devices::register_device))
         .needs(DevicesRead, routes!(devices::show_device))
         .needs(DevicesWrite, routes!(devices::remove_device))
-        .needs(DevicesWrite, routes!(devices::open_enrolment))
-        .needs(DevicesWrite, routes!(devices::disable_device))
-        .needs(DevicesWrite, routes!(devices::enable_device))
+        .needs(DevicesWrite, routes!(devices::describe_device))
+        .needs(DevicesControl, routes!(devices::open_enrolment))
+        .needs(DevicesControl, routes!(devices::disable_device))
+        .needs(DevicesControl, routes!(devices::enable_device))
         .needs(DevicesWrite, routes!(devices::rotate_device))
         .needs(DevicesRead, routes!(devices::explain_device))
         .needs(DevicesRead, routes!(devices::list_children))
         .needs(DevicesWrite, routes!(directives::redirect_device))
-        .needs(DevicesWrite, routes!(directives::force_device_offline))
-        .needs(DevicesWrite, routes!(directives::set_device_keep_alive))
-        .needs(DevicesWrite, routes!(directives::silence_device))
+        .needs(DevicesControl, routes!(directives::force_device_offline))
+        .needs(DevicesControl, routes!(directives::set_device_keep_alive))
+        .needs(DevicesControl, routes!(directives::silence_device))
         .needs(EventsRead, routes!(events::list_events))
         .needs(EventsRead, routes!(stream::stream_events))
         .needs(EventsRead, routes!(export::export_events))
@@ -105,9 +106,12 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(OperationsRead, routes!(queue::list_queue))
         .needs(OperationsInvoke, routes!(queue::cancel_waiting))
         .needs(PassUse, routes!(pass::pass_message))
-        .needs(PassUse, routes!(pass::list_passed))
-        .needs(PassUse, routes!(pass::stream_passed))
+        .needs(PassRead, routes!(pass::list_passed))
+        .needs(PassRead, routes!(pass::stream_passed))
         .needs(AuditRead, routes!(audit::list_audit))
+        .needs(TokensManage, routes!(tokens::make_token))
+        .needs(TokensManage, routes!(tokens::list_tokens))
+        .needs(TokensManage, routes!(tokens::remove_token))
         .needs(MetricsRead, routes!(health::metrics))
         .open(routes!(health::alive))
         .open(routes!(health::ready))

@@ -289,7 +289,7 @@ fn answer(status: StatusCode, leaf: Leaf) -> Response {
 }
 
 /// The version that a request expects; none when it expects none, or any.
-fn if_match(headers: &HeaderMap) -> Answer<Option<u64>> {
+pub(crate) fn if_match(headers: &HeaderMap) -> Answer<Option<u64>> {
     let mut values = headers.get_all(header::IF_MATCH).iter();
     let (value, more) = (values.next(), values.next());
     let Some(value) = value else { return Ok(None) };

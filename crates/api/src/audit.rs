@@ -12,7 +12,7 @@ use vestibule_platform::{AuditQuery, AuditRow};
 
 use crate::api::Shared;
 use crate::events::position;
-use crate::extract::{Answer, LARGEST_PAGE, Params, cut, device_filter, page_size};
+use crate::extract::{Answer, LARGEST_PAGE, Params, TheCaller, cut, device_filter, page_size};
 use crate::moment::Moment;
 use crate::problem::ProblemDocument;
 use crate::shapes::{DeviceRef, rfc3339};
@@ -107,19 +107,22 @@ pub(crate) struct AuditList<'a> {
 )]
 pub(crate) async fn list_audit(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     Params(params): Params<AuditParams>,
 ) -> Answer<Response> {
     let size = page_size(params.limit)?;
     let query = AuditQuery {
-        device: device_filter(&shared.platform, params.device.as_deref())?,
+        device: device_filter(&shared.platform, params.device.as_deref(), &caller)?,
         actor: params.actor,
         action: params.action,
         from: params.from.map(|moment| moment.0),
         to: params.to.map(|moment| moment.0),
         before: params.cursor.map(|cursor| position("cursor", &cursor)).transpose()?.map(|position| position.get()),
+        // What the caller sees is the platform's to say.
+        subtree: None,
         limit: size + 1,
     };
-    let mut rows = shared.platform.audits(&query).await?;
+    let mut rows = shared.platform.audits(&query, &caller).await?;
     // The store reads no more than the largest page at a time, so that one may turn out to be the last.
     let more = cut(&mut rows, size) || rows.len() == LARGEST_PAGE;
     let next = rows.last().filter(|_| more).map(|row| row.id.to_string());

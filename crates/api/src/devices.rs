@@ -1,18 +1,26 @@
 //! Devices: register, list, show, remove, open for enrolment, explain.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use vestibule_platform::{AddDeviceError, Device, DeviceId, LONGEST_WINDOW, NewDevice, Platform, Secret};
+use vestibule_platform::{
+    AddDeviceError, Caller, Describe, DescribeError, Device, DeviceId, LONGEST_WINDOW, NewDevice, OrgPath, Platform,
+    Secret,
+};
 
 use crate::api::Shared;
-use crate::extract::{Answer, DeviceInPath, JsonBody, Nothing, Params, TheCaller, TheDevice, cut, page_size};
+use crate::attributes::if_match;
+use crate::extract::{
+    Answer, DeviceInPath, JsonBody, Nothing, Params, PatchBody, TheCaller, TheDevice, cut, null_or, page_size,
+};
+use crate::org::OrgParam;
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{DeviceList, DeviceShape, Why, rfc3339};
 
@@ -34,6 +42,12 @@ pub(crate) struct DeviceToRegister {
     name: Option<String>,
     /// Id or serial of the hub or gateway it is reached through; absent for a device that comes by itself.
     parent: Option<String>,
+    /// Where it belongs in the organisation; absent: where its hub belongs, or else where you are bound to.
+    #[schema(value_type = Option<String>, max_length = 256, example = "/plant-1/hall-2")]
+    org: Option<OrgParam>,
+    /// What to write on it: at most 32 texts of 256 bytes, under names of 64.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 /// Register a device
@@ -58,17 +72,19 @@ pub(crate) async fn register_device(
     JsonBody(new): JsonBody<DeviceToRegister>,
 ) -> Answer<impl IntoResponse> {
     let unknown = || Problem::field(Kind::InvalidValue, "parent", "No device has the id or serial in parent.");
-    let parent = new.parent.map(|key| shared.platform.device(&key).ok_or_else(unknown)).transpose()?;
+    let parent = new.parent.map(|key| shared.platform.device(&key, &caller).ok_or_else(unknown)).transpose()?;
     let new = NewDevice {
         serial: new.serial,
         code: Secret::new(new.code.into_bytes()),
         product: new.product,
         name: new.name,
         parent,
+        org: new.org.map(|org| org.0),
+        labels: new.labels,
     };
     let device = shared.platform.add_device(new, &caller).await.map_err(refused)?;
     let location = format!("/v1/devices/{}", device.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(DeviceShape::of(&shared.platform, &device))))
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(DeviceShape::of(&shared.platform, &device, &caller))))
 }
 
 /// Why a device, or its code, is not taken.
@@ -93,6 +109,9 @@ fn refused(error: AddDeviceError) -> Problem {
 pub(crate) struct ListParams {
     /// Only those that are reached through the device with this id or serial.
     parent: Option<String>,
+    /// Only those at this place in the organisation, or below.
+    #[param(value_type = Option<String>, example = "/plant-1")]
+    org: Option<OrgParam>,
     /// Most devices on the page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
@@ -114,10 +133,12 @@ pub(crate) struct ListParams {
 )]
 pub(crate) async fn list_devices(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     Params(params): Params<ListParams>,
 ) -> Answer<Json<DeviceList>> {
-    let parent = params.parent.map(|key| shared.platform.device(&key).ok_or_else(Problem::unknown_device));
-    page(&shared.platform, parent.transpose()?.as_deref(), params.limit, params.cursor.as_deref())
+    let parent = params.parent.map(|key| shared.platform.device(&key, &caller).ok_or_else(Problem::unknown_device));
+    let of = Of { parent: parent.transpose()?, org: params.org.map_or_else(OrgPath::root, |org| org.0) };
+    page(&shared.platform, &of, params.limit, params.cursor.as_deref(), &caller)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -145,34 +166,43 @@ pub(crate) struct ChildrenParams {
 )]
 pub(crate) async fn list_children(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     TheDevice(device): TheDevice,
     Params(params): Params<ChildrenParams>,
 ) -> Answer<Json<DeviceList>> {
-    page(&shared.platform, Some(&device), params.limit, params.cursor.as_deref())
+    let of = Of { parent: Some(device), org: OrgPath::root() };
+    page(&shared.platform, &of, params.limit, params.cursor.as_deref(), &caller)
 }
 
-/// One page of all devices, or of the sub-devices of one.
+/// Which devices are listed.
+struct Of {
+    parent: Option<Arc<Device>>,
+    org: OrgPath,
+}
+
+/// One page of devices.
 fn page(
     platform: &Platform,
-    parent: Option<&Device>,
+    of: &Of,
     limit: Option<u64>,
     cursor: Option<&str>,
+    by: &Caller,
 ) -> Answer<Json<DeviceList>> {
     let size = page_size(limit)?;
     let after = cursor.map(str::parse::<DeviceId>).transpose().map_err(|_| {
         Problem::field(Kind::InvalidValue, "cursor", "cursor must be what \"next\" of the page before said.")
     })?;
-    let mut devices = match parent {
-        None => platform.devices(after, size + 1),
+    let mut devices = match &of.parent {
+        None => platform.devices(&of.org, after, size + 1, by),
         Some(parent) => {
-            let mut children = platform.children(parent);
-            children.retain(|child| after.is_none_or(|after| child.id > after));
+            let mut children = platform.children_seen(parent, by);
+            children.retain(|child| after.is_none_or(|after| child.id > after) && of.org.covers(&child.org()));
             children
         }
     };
     let more = cut(&mut devices, size);
     let next = devices.last().filter(|_| more).map(|device| device.id.to_string());
-    Ok(Json(DeviceList { items: devices.iter().map(|device| DeviceShape::of(platform, device)).collect(), next }))
+    Ok(Json(DeviceList { items: devices.iter().map(|device| DeviceShape::of(platform, device, by)).collect(), next }))
 }
 
 /// Show a device
@@ -182,17 +212,100 @@ fn page(
     tag = "devices",
     params(DeviceInPath),
     responses(
-        (status = 200, description = "The device", body = DeviceShape),
+        (status = 200, description = "The device", body = DeviceShape,
+            headers(("ETag" = String, description = "Version of its name, place and labels"))),
         (status = 404, description = "No device has this id or serial",
             body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn show_device(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     TheDevice(device): TheDevice,
     _: Params<Nothing>,
-) -> Json<DeviceShape> {
-    Json(DeviceShape::of(&shared.platform, &device))
+) -> impl IntoResponse {
+    shown(&shared.platform, &device, &caller)
+}
+
+/// A device with its ETag.
+fn shown(platform: &Platform, device: &Device, by: &Caller) -> impl IntoResponse + use<> {
+    let shape = DeviceShape::of(platform, device, by);
+    ([(header::ETAG, format!("\"{}\"", shape.version))], Json(shape))
+}
+
+/// What is to be changed of a device; what is absent stays as it is.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceToDescribe {
+    /// Another name; null: none.
+    #[serde(default, deserialize_with = "null_or")]
+    #[schema(max_length = 128)]
+    name: Option<Option<String>>,
+    /// Another place in the organisation; null: the whole. Its sub-devices stay where they are.
+    #[serde(default, deserialize_with = "null_or")]
+    #[schema(value_type = Option<String>, max_length = 256, example = "/plant-1/hall-2")]
+    org: Option<Option<OrgParam>>,
+    /// Labels to be set, or taken off where the value is null; null in place of them all: none.
+    #[serde(default, deserialize_with = "null_or")]
+    labels: Option<Option<BTreeMap<String, Option<String>>>>,
+}
+
+/// Change a device's name, place in the organisation and labels
+///
+/// A JSON Merge Patch (RFC 7396). With `If-Match`, only when nobody has changed them since.
+#[utoipa::path(
+    patch,
+    path = "/v1/devices/{d}",
+    tag = "devices",
+    params(
+        DeviceInPath,
+        ("If-Match" = Option<String>, Header, description = "The ETag of the device as it was read"),
+    ),
+    request_body(content = DeviceToDescribe, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "The device as it is now, durably", body = DeviceShape,
+            headers(("ETag" = String, description = "Version of its name, place and labels"))),
+        (status = 404, description = "No device has this id or serial",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 412, description = "Somebody has changed them since",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "The store does not answer",
+            body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn describe_device(
+    State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
+    TheDevice(device): TheDevice,
+    _: Params<Nothing>,
+    headers: HeaderMap,
+    PatchBody(change): PatchBody<DeviceToDescribe>,
+) -> Answer<impl IntoResponse> {
+    let change = Describe {
+        name: change.name,
+        org: change.org.map(|org| org.map_or_else(OrgPath::root, |org| org.0)),
+        clear_labels: matches!(change.labels, Some(None)),
+        labels: change.labels.flatten().unwrap_or_default(),
+        if_match: if_match(&headers)?,
+    };
+    shared.platform.describe_device(&device, change, &caller).await?;
+    Ok(shown(&shared.platform, &device, &caller))
+}
+
+impl From<DescribeError> for Problem {
+    fn from(error: DescribeError) -> Problem {
+        match error {
+            DescribeError::Invalid { field, reason } => {
+                Problem::field(Kind::InvalidValue, field, format!("{field} {reason}."))
+            }
+            DescribeError::Stale { version } => Problem::new(
+                Kind::Stale,
+                format!("What is said of the device is at version {version} by now. Read it again and decide anew."),
+            ),
+            DescribeError::Store(error) => Problem::from(error),
+            _ => Problem::new(Kind::StoreUnavailable, "The change was not made."),
+        }
+    }
 }
 
 /// Remove a device
@@ -285,7 +398,7 @@ pub(crate) async fn disable_device(
     _: Params<Nothing>,
 ) -> Answer<Json<DeviceShape>> {
     shared.platform.set_disabled(&device, true, &caller).await?;
-    Ok(Json(DeviceShape::of(&shared.platform, &device)))
+    Ok(Json(DeviceShape::of(&shared.platform, &device, &caller)))
 }
 
 /// Let a device in again
@@ -307,7 +420,7 @@ pub(crate) async fn enable_device(
     _: Params<Nothing>,
 ) -> Answer<Json<DeviceShape>> {
     shared.platform.set_disabled(&device, false, &caller).await?;
-    Ok(Json(DeviceShape::of(&shared.platform, &device)))
+    Ok(Json(DeviceShape::of(&shared.platform, &device, &caller)))
 }
 
 /// The next verification code of a device.

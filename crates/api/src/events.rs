@@ -7,10 +7,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
-use vestibule_platform::{EventQuery, Position, Record};
+use vestibule_platform::{EventQuery, Position, Record, Records};
 
 use crate::api::Shared;
-use crate::extract::{Answer, LARGEST_PAGE, Params, cut, device_filter, page_size};
+use crate::extract::{Answer, LARGEST_PAGE, Params, TheCaller, cut, device_filter, page_size};
 use crate::moment::Moment;
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{EventList, EventShape};
@@ -42,7 +42,7 @@ pub(crate) struct EventParams {
     /// Only received before this moment, by the platform's time: RFC 3339, or milliseconds since 1970.
     #[param(value_type = Option<String>, example = "1769860800000")]
     received_to: Option<Moment>,
-    /// Most events on the page.
+    /// Most events on the page; who is bound to a part of the organisation may get fewer, and a cursor all the same.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
     /// `next` of the page before: a position; events older than it follow.
@@ -63,12 +63,13 @@ pub(crate) struct EventParams {
 )]
 pub(crate) async fn list_events(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     Params(params): Params<EventParams>,
 ) -> Answer<Response> {
     let size = page_size(params.limit)?;
     let before = params.cursor.map(|cursor| position("cursor", &cursor)).transpose()?;
     let query = EventQuery {
-        device: device_filter(&shared.platform, params.device.as_deref())?,
+        device: device_filter(&shared.platform, params.device.as_deref(), &caller)?,
         area: params.area,
         name: params.kind,
         from: params.from.map(|moment| moment.0),
@@ -78,17 +79,23 @@ pub(crate) async fn list_events(
         before,
         limit: size + 1,
     };
-    let mut records = shared.platform.events(query).await?;
-    // The journal reads no more than the largest page at a time, so that one may turn out to be the last.
-    let size = size.min(fitting(&records));
-    let more = cut(&mut records, size) || records.len() == LARGEST_PAGE;
-    let next = records.last().filter(|_| more).map(|record| record.position.get().to_string());
-    let items = records.iter().map(|record| EventShape::from(&**record)).collect();
+    let mut records = shared.platform.events(query, &caller).await?;
+    let next = end_page(&mut records, size);
+    let items = records.items.iter().map(|record| EventShape::from(&**record)).collect();
     Ok(Json(EventList { items, next }).into_response())
 }
 
+/// Cuts what was read, one longer than the page, to what the page has room for; gives the cursor of the next one.
+pub(crate) fn end_page(records: &mut Records, size: usize) -> Option<String> {
+    let size = size.min(fitting(&records.items));
+    // The journal reads no more than the largest page at a time, so that one may turn out to be the last.
+    let more = cut(&mut records.items, size) || records.items.len() == LARGEST_PAGE;
+    let last = records.items.last().filter(|_| more).map(|record| record.position);
+    last.or(records.resume).map(|position| position.get().to_string())
+}
+
 /// How many of the records fit on a page, one at least: the answer is in memory for as long as its client takes over it.
-pub(crate) fn fitting(records: &[Arc<Record>]) -> usize {
+fn fitting(records: &[Arc<Record>]) -> usize {
     let mut bytes = 0;
     let fits = |record: &&Arc<Record>| {
         bytes += record.data.len();

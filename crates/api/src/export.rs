@@ -14,10 +14,10 @@ use csv::WriterBuilder;
 use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 use utoipa::IntoParams;
-use vestibule_platform::{HistoryQuery, Platform, Position, Record, RecordKind};
+use vestibule_platform::{Caller, HistoryQuery, Platform, Position, Record, RecordKind};
 
 use crate::api::Shared;
-use crate::extract::{Answer, Params, device_filter};
+use crate::extract::{Answer, Params, TheCaller, device_filter};
 use crate::moment::Moment;
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{EventShape, ReportShape, rfc3339};
@@ -101,9 +101,10 @@ pub(crate) struct ExportParams {
 )]
 pub(crate) async fn export_events(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     Params(params): Params<ExportParams>,
 ) -> Answer<Response> {
-    export(&shared, RecordKind::Event, params).await
+    export(&shared, RecordKind::Event, params, caller).await
 }
 
 /// Export what attributes were reported as, oldest first
@@ -127,12 +128,13 @@ pub(crate) async fn export_events(
 )]
 pub(crate) async fn export_attributes(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     Params(params): Params<ExportParams>,
 ) -> Answer<Response> {
-    export(&shared, RecordKind::Attribute, params).await
+    export(&shared, RecordKind::Attribute, params, caller).await
 }
 
-async fn export(shared: &Arc<Shared>, kind: RecordKind, params: ExportParams) -> Answer<Response> {
+async fn export(shared: &Arc<Shared>, kind: RecordKind, params: ExportParams, by: Caller) -> Answer<Response> {
     if *shared.closing.borrow() {
         return Err(Problem::new(Kind::ShuttingDown, "The platform is shutting down."));
     }
@@ -144,7 +146,7 @@ async fn export(shared: &Arc<Shared>, kind: RecordKind, params: ExportParams) ->
     let format = Format::named(params.format.as_deref())?;
     let end = Position::new(shared.platform.journal().durable().get().saturating_add(1));
     let query = HistoryQuery {
-        device: device_filter(&shared.platform, params.device.as_deref())?,
+        device: device_filter(&shared.platform, params.device.as_deref(), &by)?,
         area: params.area,
         name: params.name,
         from: params.from.map(|moment| moment.0),
@@ -155,7 +157,7 @@ async fn export(shared: &Arc<Shared>, kind: RecordKind, params: ExportParams) ->
         limit: PAGE,
         ..HistoryQuery::all(kind)
     };
-    let mut pages = Pages { platform: Arc::clone(&shared.platform), query, format, is_over: false };
+    let mut pages = Pages { platform: Arc::clone(&shared.platform), by, query, format, is_over: false };
     // The first page is read before the answer begins: a store that is down is told by its status.
     let mut first = if format == Format::Csv { head(kind) } else { Vec::new() };
     first.extend(pages.next().await?.unwrap_or_default());
@@ -188,6 +190,8 @@ async fn export(shared: &Arc<Shared>, kind: RecordKind, params: ExportParams) ->
 /// The reports of an export, page by page.
 struct Pages {
     platform: Arc<Platform>,
+    /// For whom: what he does not see is left out.
+    by: Caller,
     query: HistoryQuery,
     format: Format,
     is_over: bool,
@@ -196,17 +200,18 @@ struct Pages {
 impl Pages {
     /// The next page as it is written; `None` after the last.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, vestibule_platform::StoreError> {
-        if self.is_over {
-            return Ok(None);
+        while !self.is_over {
+            let page = self.platform.history(self.query.clone(), &self.by).await?;
+            self.is_over = page.is_last;
+            self.query.after = page.reached.unwrap_or(self.query.after);
+            if !page.items.is_empty() {
+                return Ok(Some(match self.format {
+                    Format::Ndjson => lines(&page.items),
+                    Format::Csv => rows(&page.items),
+                }));
+            }
         }
-        let records = self.platform.history(self.query.clone()).await?;
-        self.is_over = records.len() < PAGE;
-        let Some(last) = records.last() else { return Ok(None) };
-        self.query.after = last.position;
-        Ok(Some(match self.format {
-            Format::Ndjson => lines(&records),
-            Format::Csv => rows(&records),
-        }))
+        Ok(None)
     }
 }
 

@@ -7,12 +7,11 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 use vestibule_platform::{Caller, Device, DeviceId, DevicePath, Platform};
 
-use crate::access::bearer;
 use crate::api::Shared;
 use crate::fields;
 use crate::problem::{Kind, Problem};
@@ -24,12 +23,35 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
+        if !is_of_type(request.headers(), &["application/json"]) {
             let detail = "Send the body as JSON, with the header \"Content-Type: application/json\".";
             return Err(Problem::new(Kind::UnsupportedMediaType, detail));
         }
         fields::from_json(&body(request, shared).await?).map(JsonBody)
     }
+}
+
+/// A JSON object as the body that says what is to change (RFC 7396).
+pub(crate) struct PatchBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for PatchBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        if !is_of_type(request.headers(), &[MERGE_PATCH, "application/json"]) {
+            let detail = "Send the body as JSON, with the header \"Content-Type: application/merge-patch+json\".";
+            return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+        }
+        fields::from_json(&body(request, shared).await?).map(PatchBody)
+    }
+}
+
+/// The media type of a change.
+pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// Reads a member of a change, where null is not the same as nothing at all.
+pub(crate) fn null_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 /// A body of any type, with what its sender says it is.
@@ -76,10 +98,10 @@ pub(crate) fn one_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Resul
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+fn is_of_type(headers: &HeaderMap, types: &[&str]) -> bool {
     let Some(kind) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
     let kind = kind.split_once(';').map_or(kind, |(kind, _)| kind);
-    kind.trim().eq_ignore_ascii_case("application/json")
+    types.iter().any(|wanted| kind.trim().eq_ignore_ascii_case(wanted))
 }
 
 /// The parameters of the query string.
@@ -138,7 +160,8 @@ impl FromRequestParts<Arc<Shared>> for TheDevice {
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
         let path = Path::<DeviceInPath>::from_request_parts(parts, shared).await;
         let Path(DeviceInPath { d }) = path.map_err(|_| Problem::unknown_device())?;
-        shared.platform.device(&d).map(TheDevice).ok_or_else(Problem::unknown_device)
+        let TheCaller(caller) = TheCaller::from_request_parts(parts, shared).await?;
+        shared.platform.device(&d, &caller).map(TheDevice).ok_or_else(Problem::unknown_device)
     }
 }
 
@@ -156,22 +179,25 @@ impl FromRequestParts<Arc<Shared>> for ThePart {
     }
 }
 
-/// Who asks. Routes that use it are guarded, so that the token has been recognised before.
+/// Who asks, as the guard of the route has recognised it.
 pub(crate) struct TheCaller(pub(crate) Caller);
 
 impl FromRequestParts<Arc<Shared>> for TheCaller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        let caller = bearer(&parts.headers).and_then(|token| shared.platform.authorize(token));
-        caller.map(TheCaller).ok_or_else(|| Problem::new(Kind::Unauthenticated, "Nobody has this token."))
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Shared>) -> Result<Self, Problem> {
+        let caller = parts.extensions.get().cloned().map(TheCaller);
+        // A route for everybody has nobody.
+        caller.ok_or_else(|| Problem::new(Kind::Unauthenticated, "This needs a token."))
     }
 }
 
-/// The id of the device a query names by id or serial. A removed device's events are still there under its id.
-pub(crate) fn device_filter(platform: &Platform, key: Option<&str>) -> Result<Option<DeviceId>, Problem> {
+/// The id of the device a query names by id or serial. A removed device's events are still there under its id, for who sees
+/// everything: where it belonged is not known any more.
+pub(crate) fn device_filter(platform: &Platform, key: Option<&str>, by: &Caller) -> Result<Option<DeviceId>, Problem> {
     let Some(key) = key else { return Ok(None) };
-    let id = platform.device(key).map(|device| device.id).or_else(|| key.parse().ok());
+    let removed = || key.parse().ok().filter(|_| by.subtree().is_root());
+    let id = platform.device(key, by).map(|device| device.id).or_else(removed);
     id.map(Some).ok_or_else(Problem::unknown_device)
 }
 
@@ -210,9 +236,9 @@ mod tests {
             ("", false),
         ] {
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind.parse().expect("a value"))]);
-            assert_eq!(is_json(&headers), json, "{kind}");
+            assert_eq!(is_of_type(&headers, &["application/json"]), json, "{kind}");
         }
-        assert!(!is_json(&HeaderMap::new()));
+        assert!(!is_of_type(&HeaderMap::new(), &["application/json"]));
     }
 
     #[test]

@@ -12,9 +12,9 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use vestibule_platform::{Device, DeviceId, Filter, Follow, Followed, Platform, Position, Record};
+use vestibule_platform::{Caller, Change, Changes, DeviceId, Filter, Follow, Followed, Platform, Position, Record};
 
 use crate::api::Shared;
 use crate::events::position;
@@ -27,6 +27,8 @@ const READY: usize = 32;
 
 /// What one stream shows.
 pub(crate) struct Show {
+    /// To whom: what it does not see is left out, and the stream ends with its rights.
+    pub(crate) by: Caller,
     /// Which records.
     pub(crate) filter: Filter,
     /// After which position; from now on without one.
@@ -56,12 +58,13 @@ pub(crate) fn open(shared: &Arc<Shared>, show: Show) -> Answer<Response> {
         return Err(Problem::new(Kind::TooManyStreams, "As many event streams as allowed are open."));
     };
     // Both begin before the answer does, so that a client that has the answer misses nothing.
-    let presence = show.presence.then(|| shared.platform.presence_changes());
+    let presence = show.presence.then(|| shared.platform.changes(&show.by));
     let device = show.filter.device;
     let after = show.after.unwrap_or_else(|| shared.platform.journal().durable());
-    let follow = shared.platform.follow(Some(after), show.filter);
+    let follow = shared.platform.follow(Some(after), show.filter, &show.by);
     let (sender, messages) = mpsc::channel(READY);
-    let feed = Feed { follow, begin: after, record: show.record, presence, device, sender, _open: Open::new(permit) };
+    let (by, record, _open) = (show.by, show.record, Open::new(permit));
+    let feed = Feed { by, follow, begin: after, record, presence, device, sender, _open };
     tokio::spawn(feed.run(Arc::clone(shared)));
     let mut response = Body::new(Messages(messages)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -88,19 +91,21 @@ impl Drop for Open {
 
 /// What fills one stream.
 struct Feed {
+    by: Caller,
     follow: Follow,
     begin: Position,
     record: fn(&Record) -> Bytes,
-    presence: Option<broadcast::Receiver<Arc<Device>>>,
+    presence: Option<Changes>,
     device: Option<DeviceId>,
     sender: mpsc::Sender<Bytes>,
     _open: Open,
 }
 
 impl Feed {
-    /// Runs until the client is gone, the server shuts down or the store fails; the client comes back by itself.
+    /// Runs until the client is gone or its rights have ended, the server shuts down or the store fails; the client comes
+    /// back by itself.
     async fn run(self, shared: Arc<Shared>) {
-        let Feed { mut follow, begin, record, mut presence, device, sender, _open } = self;
+        let Feed { by, mut follow, begin, record, mut presence, device, sender, _open } = self;
         let every = shared.config.keep_alive;
         let mut keep_alive = interval_at(Instant::now() + every, every);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -111,6 +116,9 @@ impl Feed {
             // Kept until it is there: a reading of the journal that began anew with every other message might never end.
             let mut followed = pin!(follow.next());
             let next = loop {
+                if !by.is_current(shared.platform.clock().now_ms()) {
+                    return;
+                }
                 tokio::select! {
                     sent = sender.send(message) => if sent.is_err() { return },
                     _ = closing.wait_for(|closing| *closing) => return,
@@ -119,7 +127,7 @@ impl Feed {
                     () = sender.closed() => return,
                     _ = closing.wait_for(|closing| *closing) => return,
                     next = &mut followed => break next,
-                    changed = next_change(&shared.platform, presence.as_mut(), device) => changed,
+                    changed = next_change(&shared.platform, presence.as_mut(), device, &by) => changed,
                     _ = keep_alive.tick() => Bytes::from_static(b": keep-alive\n\n"),
                 };
             };
@@ -141,22 +149,19 @@ impl Feed {
 /// The next change of presence that the stream is about, as a message; never, for a stream without them.
 async fn next_change(
     platform: &Platform,
-    presence: Option<&mut broadcast::Receiver<Arc<Device>>>,
+    presence: Option<&mut Changes>,
     only: Option<DeviceId>,
+    by: &Caller,
 ) -> Bytes {
     let Some(presence) = presence else { return std::future::pending().await };
     loop {
-        match presence.recv().await {
-            Ok(device) if only.is_some_and(|only| only != device.id) => {}
-            Ok(device) if device.is_removed() => {
-                return message("event: removed\n", &DeviceRef::new(device.id, &device.serial));
-            }
-            Ok(device) => return message("event: presence\n", &DeviceShape::of(platform, &device)),
-            Err(broadcast::error::RecvError::Lagged(missed)) => {
+        match presence.next().await {
+            Change::Device(device) | Change::Gone(device) if only.is_some_and(|only| only != device.id) => {}
+            Change::Gone(device) => return message("event: removed\n", &DeviceRef::new(device.id, &device.serial)),
+            Change::Device(device) => return message("event: presence\n", &DeviceShape::of(platform, &device, by)),
+            Change::Lagged(missed) => {
                 return message("event: presence_lagged\n", &serde_json::json!({ "missed": missed }));
             }
-            // The platform is gone; the stream ends with the server.
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }

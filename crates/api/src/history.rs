@@ -7,11 +7,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use vestibule_platform::{HistoryQuery, Order, RecordKind};
+use vestibule_platform::{HistoryQuery, Order, RecordKind, Records};
 
 use crate::api::Shared;
-use crate::events::{fitting, position};
-use crate::extract::{Answer, LARGEST_PAGE, Params, PartInPath, TheDevice, ThePart, cut, page_size};
+use crate::events::{end_page, position};
+use crate::extract::{Answer, Params, PartInPath, TheCaller, TheDevice, ThePart, page_size};
 use crate::moment::Moment;
 use crate::problem::ProblemDocument;
 use crate::shapes::ReportShape;
@@ -68,6 +68,7 @@ pub(crate) struct ReportList<'a> {
 )]
 pub(crate) async fn list_history(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     TheDevice(device): TheDevice,
     ThePart(path): ThePart,
     Params(params): Params<HistoryParams>,
@@ -83,11 +84,9 @@ pub(crate) async fn list_history(
         limit: size + 1,
         ..HistoryQuery::of(RecordKind::Attribute, device.id, &path)
     };
-    let mut records = shared.platform.history(query).await?;
-    // The journal reads no more than the largest page at a time, so that one may turn out to be the last.
-    let size = size.min(fitting(&records));
-    let more = cut(&mut records, size) || records.len() == LARGEST_PAGE;
-    let next = records.last().filter(|_| more).map(|record| record.position.get().to_string());
-    let items = records.iter().map(|record| ReportShape::from(&**record)).collect();
+    let page = shared.platform.history(query, &caller).await?;
+    let mut records = Records { items: page.items, resume: None };
+    let next = end_page(&mut records, size);
+    let items = records.items.iter().map(|record| ReportShape::from(&**record)).collect();
     Ok(Json(ReportList { items, next }).into_response())
 }

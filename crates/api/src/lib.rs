@@ -26,6 +26,7 @@ mod history;
 mod moment;
 mod openapi;
 mod operations;
+mod org;
 mod page;
 mod pass;
 mod problem;
@@ -36,6 +37,7 @@ mod server;
 mod shapes;
 mod socket;
 mod stream;
+mod tokens;
 
 pub use api::Api;
 pub use config::ApiConfig;

@@ -50,6 +50,7 @@ pub(crate) fn base() -> OpenApi {
         (name = "operations", description = "What devices are asked to do"),
         (name = "pass", description = "Messages in the devices' own formats, in both directions"),
         (name = "audit", description = "Who did what"),
+        (name = "rights", description = "Who may do what, and where"),
         (name = "service", description = "The platform itself"),
     ),
     components(schemas(ProblemDocument)),
@@ -63,7 +64,7 @@ impl Modify for Bearer {
     fn modify(&self, document: &mut OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("The token from the data directory's token file."))
+            .description(Some("The token from the data directory's token file, or one made with `POST /v1/tokens`."))
             .build();
         document.components.get_or_insert_default().add_security_scheme(BEARER, SecurityScheme::Http(scheme));
     }
@@ -85,7 +86,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::access::permission_name;
     use crate::routes::{OPEN, PERMISSION, operations};
     use vestibule_platform::Permission;
 
@@ -115,14 +115,14 @@ mod tests {
                 let named = operation.extensions.as_ref().and_then(|extensions| extensions.get(PERMISSION));
                 let named =
                     named.and_then(|name| name.as_str()).unwrap_or_else(|| panic!("{path} names no permission"));
-                let known = Permission::ALL.iter().any(|permission| permission_name(*permission) == named);
+                let known = Permission::ALL.iter().any(|permission| permission.as_str() == named);
                 assert!(known || named == OPEN, "{path}: {named}");
                 assert_eq!(named == OPEN, open.contains(&path.as_str()), "{path}");
                 let guarded = operation.security.as_ref().is_some_and(|required| !required.is_empty());
                 assert_eq!(guarded, named != OPEN, "{path}");
             }
         }
-        assert_eq!(seen, 36, "operations in the document");
+        assert_eq!(seen, 40, "operations in the document");
     }
 
     #[test]

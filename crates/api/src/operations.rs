@@ -16,10 +16,9 @@ use uuid::Uuid;
 use vestibule_platform::{Invoke, InvokeError, OperationQuery, Outcome, Record};
 
 use crate::api::Shared;
-use crate::events::{fitting, position};
+use crate::events::{end_page, position};
 use crate::extract::{
-    Answer, JsonBody, LARGEST_PAGE, Nothing, Params, PartInPath, TheCaller, TheDevice, ThePart, cut, device_filter,
-    one_header, page_size,
+    Answer, JsonBody, Nothing, Params, PartInPath, TheCaller, TheDevice, ThePart, device_filter, one_header, page_size,
 };
 use crate::moment::Moment;
 use crate::problem::{Kind, Problem, ProblemDocument};
@@ -317,11 +316,12 @@ pub(crate) struct OperationList<'a> {
 )]
 pub(crate) async fn list_operations(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     Params(params): Params<OperationParams>,
 ) -> Answer<Response> {
     let size = page_size(params.limit)?;
     let query = OperationQuery {
-        device: device_filter(&shared.platform, params.device.as_deref())?,
+        device: device_filter(&shared.platform, params.device.as_deref(), &caller)?,
         area: params.area,
         name: params.name,
         from: params.from.map(|moment| moment.0),
@@ -329,10 +329,8 @@ pub(crate) async fn list_operations(
         before: params.cursor.map(|cursor| position("cursor", &cursor)).transpose()?,
         limit: size + 1,
     };
-    let mut records = shared.platform.operations(query).await?;
-    let size = size.min(fitting(&records));
-    let more = cut(&mut records, size) || records.len() == LARGEST_PAGE;
-    let next = records.last().filter(|_| more).map(|record| record.position.get().to_string());
-    let items = records.iter().map(|record| OperationShape::from(&**record)).collect();
+    let mut records = shared.platform.operations(query, &caller).await?;
+    let next = end_page(&mut records, size);
+    let items = records.items.iter().map(|record| OperationShape::from(&**record)).collect();
     Ok(Json(OperationList { items, next }).into_response())
 }

@@ -13,10 +13,8 @@ use utoipa::{IntoParams, ToSchema};
 use vestibule_platform::{Filter, MAX_PASS, Pass, PassError, PassQuery, Record, RecordKind};
 
 use crate::api::Shared;
-use crate::events::{fitting, position};
-use crate::extract::{
-    Answer, LARGEST_PAGE, Params, PartInPath, TheCaller, TheDevice, ThePart, TypedBody, cut, device_filter, page_size,
-};
+use crate::events::{end_page, position};
+use crate::extract::{Answer, Params, PartInPath, TheCaller, TheDevice, ThePart, TypedBody, device_filter, page_size};
 use crate::feed::{self, Show, record_message};
 use crate::operations::{DEFAULT_DEADLINE_MS, LONGEST_DEADLINE_MS};
 use crate::problem::{Kind, Problem, ProblemDocument};
@@ -206,19 +204,18 @@ pub(crate) struct PassedParams {
 )]
 pub(crate) async fn list_passed(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     Params(params): Params<PassedParams>,
 ) -> Answer<Response> {
     let size = page_size(params.limit)?;
     let query = PassQuery {
-        device: device_filter(&shared.platform, params.device.as_deref())?,
+        device: device_filter(&shared.platform, params.device.as_deref(), &caller)?,
         before: params.cursor.map(|cursor| position("cursor", &cursor)).transpose()?,
         limit: size + 1,
     };
-    let mut records = shared.platform.passed_messages(query).await?;
-    let size = size.min(fitting(&records));
-    let more = cut(&mut records, size) || records.len() == LARGEST_PAGE;
-    let next = records.last().filter(|_| more).map(|record| record.position.get().to_string());
-    let items = records.iter().map(|record| PassedShape::from(&**record)).collect();
+    let mut records = shared.platform.passed_messages(query, &caller).await?;
+    let next = end_page(&mut records, size);
+    let items = records.items.iter().map(|record| PassedShape::from(&**record)).collect();
     Ok(Json(PassedList { items, next }).into_response())
 }
 
@@ -257,12 +254,13 @@ pub(crate) struct PassStreamParams {
 )]
 pub(crate) async fn stream_passed(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     headers: HeaderMap,
     Params(params): Params<PassStreamParams>,
 ) -> Answer<Response> {
     let after = feed::begin(&headers, params.after.as_deref())?;
-    let device = device_filter(&shared.platform, params.device.as_deref())?;
+    let device = device_filter(&shared.platform, params.device.as_deref(), &caller)?;
     let filter = Filter { device, ..Filter::all(RecordKind::Pass) };
     let record = |record: &Record| record_message("pass", record.position, &PassedShape::from(record));
-    feed::open(&shared, Show { filter, after, record, presence: false })
+    feed::open(&shared, Show { by: caller, filter, after, record, presence: false })
 }

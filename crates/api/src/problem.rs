@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     Timeout,
     SerialTaken,
+    NameTaken,
+    UnknownToken,
     BodyTooLarge,
     UriTooLong,
     UnsupportedMediaType,
@@ -71,6 +73,8 @@ impl Kind {
             Kind::MethodNotAllowed => ("method-not-allowed", "Method not allowed", S::METHOD_NOT_ALLOWED),
             Kind::Timeout => ("timeout", "Request not completed in time", S::REQUEST_TIMEOUT),
             Kind::SerialTaken => ("serial-taken", "Serial taken", S::CONFLICT),
+            Kind::NameTaken => ("name-taken", "Name taken", S::CONFLICT),
+            Kind::UnknownToken => ("unknown-token", "No such token", S::NOT_FOUND),
             Kind::BodyTooLarge => ("body-too-large", "Body too large", S::PAYLOAD_TOO_LARGE),
             Kind::UriTooLong => ("uri-too-long", "Address too long", S::URI_TOO_LONG),
             Kind::UnsupportedMediaType => {

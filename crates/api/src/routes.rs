@@ -13,7 +13,7 @@ use utoipa::openapi::{OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use vestibule_platform::Permission;
 
-use crate::access::{Gate, permission_name};
+use crate::access::Gate;
 use crate::problem::{Kind, PROBLEM_JSON};
 
 /// Name of the permission in an operation of the OpenAPI document.
@@ -37,18 +37,21 @@ impl<S: Send + Sync + Clone + 'static> Routes<S> {
     /// Adds a route for callers with this permission.
     pub(crate) fn needs(self, permission: Permission, route: UtoipaMethodRouter<S>) -> Routes<S> {
         let gate = self.gate.clone();
-        let guard = middleware::from_fn(move |request: axum::extract::Request, next: Next| {
+        let guard = middleware::from_fn(move |mut request: axum::extract::Request, next: Next| {
             let checked = gate.check(&request, permission);
             async move {
                 match checked {
-                    Ok(()) => next.run(request).await,
+                    Ok(caller) => {
+                        request.extensions_mut().insert(caller);
+                        next.run(request).await
+                    }
                     Err(problem) => problem.into_response(),
                 }
             }
         });
         let (schemas, mut paths, methods) = route;
         for operation in paths.paths.values_mut().flat_map(operations) {
-            describe(operation, &permission_name(permission));
+            describe(operation, permission.as_str());
             operation.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
             may_answer(operation, &[Kind::Unauthenticated, Kind::Forbidden]);
         }
@@ -112,6 +115,7 @@ mod tests {
     use axum::http::{Request, StatusCode, header};
     use tower::ServiceExt as _;
     use utoipa_axum::routes;
+    use vestibule_platform::Caller;
 
     /// Guarded
     #[utoipa::path(get, path = "/guarded", responses((status = 200, description = "In")))]
@@ -128,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn a_route_is_guarded_by_the_permission_it_was_added_with() {
         let gate = Gate::new(|token, permission| match token {
-            "writer" if permission == Permission::DevicesWrite => Access::Granted,
+            "writer" if permission == Permission::DevicesWrite => Access::Granted(Caller::program()),
             "writer" | "reader" => Access::Denied,
             _ => Access::Unknown,
         });

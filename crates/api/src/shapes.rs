@@ -1,13 +1,14 @@
 //! The shapes things have in JSON. What is null is there nevertheless: every field is always present.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use vestibule_platform::{Device, DeviceId, Fact, Platform, Presence, PresenceState, Record, Step};
+use vestibule_platform::{Caller, Device, DeviceId, Fact, Platform, Presence, PresenceState, Record, Step};
 
 /// A device and what is known of it right now.
 #[derive(Serialize, ToSchema)]
@@ -28,6 +29,14 @@ pub(crate) struct DeviceShape {
     /// A name for people.
     #[schema(required = true)]
     name: Option<String>,
+    /// Where it belongs in the organisation.
+    #[schema(example = "/plant-1/hall-2")]
+    org: String,
+    /// What people wrote on it.
+    labels: BTreeMap<String, String>,
+    /// Grows when name, place or labels are changed; the ETag.
+    #[schema(minimum = 1)]
+    pub(crate) version: i64,
     /// Whether it is there.
     presence: PresenceShape,
     /// Security suite of the present or last session; null when it never logged in.
@@ -41,10 +50,11 @@ pub(crate) struct DeviceShape {
     security: Option<String>,
     /// Whether an operator has shut it out.
     disabled: bool,
-    /// Id of the device this one is reached through, a hub or a gateway; null when it comes by itself.
+    /// Id of the device this one is reached through, a hub or a gateway; null when it comes by itself, or through one that
+    /// you do not see.
     #[schema(required = true, format = Uuid)]
     parent: Option<String>,
-    /// How many devices are reached through this one.
+    /// How many devices that you see are reached through this one.
     #[schema(minimum = 0)]
     children: usize,
     /// When it was registered.
@@ -82,7 +92,8 @@ impl From<Presence> for PresenceShape {
 }
 
 impl DeviceShape {
-    pub(crate) fn of(platform: &Platform, device: &Device) -> DeviceShape {
+    pub(crate) fn of(platform: &Platform, device: &Device, by: &Caller) -> DeviceShape {
+        let description = device.description();
         let presence = device.presence();
         let seen = presence.suite.is_some();
         let security = presence.suite.as_deref().filter(|_| !presence.confidential);
@@ -91,14 +102,17 @@ impl DeviceShape {
             family: device.family.as_str(),
             serial: Arc::clone(&device.serial),
             product: device.product.clone(),
-            name: device.name.clone(),
+            name: description.name.clone(),
+            org: description.org.as_str().to_owned(),
+            labels: description.labels.clone(),
+            version: description.version,
             security: security.map(|suite| format!("{suite}, not confidential")),
             suite: presence.suite.as_deref().map(str::to_owned),
             confidential: seen.then_some(presence.confidential),
             presence: PresenceShape::from(presence),
             disabled: device.is_disabled(),
-            parent: device.parent().map(|parent| parent.to_string()),
-            children: platform.children(device).len(),
+            parent: platform.parent_seen(device, by).map(|parent| parent.to_string()),
+            children: platform.children_seen(device, by).len(),
             created: rfc3339(device.created),
         }
     }

@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 use vestibule_platform::{Filter, Record, RecordKind};
 
 use crate::api::Shared;
-use crate::extract::{Answer, Params, device_filter};
+use crate::extract::{Answer, Params, TheCaller, device_filter};
 use crate::feed::{self, Show, record_message};
 use crate::problem::ProblemDocument;
 use crate::shapes::{EventShape, ReportShape};
@@ -37,7 +37,8 @@ pub(crate) struct EventStreamParams {
 /// `event: event` has the position as its `id` and an Event as its data. To go on after a break, send the last
 /// `id` as `Last-Event-ID`: nothing is missed and nothing comes twice. The first `id` comes at once, without data.
 /// `event: presence` has a Device as its data
-/// and no `id`, and `event: removed` the `id` and `serial` of a device that was removed; both follow `device`
+/// and no `id`, and `event: removed` the `id` and `serial` of a device that was removed, or moved out of your part of the
+/// organisation; both follow `device`
 /// only, not `area` and `type`. `event: lagged` says with
 /// `{"resume": position}` that the events up to there are gone (retention) and the stream goes on after it.
 /// `event: presence_lagged` says with `{"missed": n}` that changes of presence were lost: read the devices again.
@@ -61,14 +62,15 @@ pub(crate) struct EventStreamParams {
 )]
 pub(crate) async fn stream_events(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     headers: HeaderMap,
     Params(params): Params<EventStreamParams>,
 ) -> Answer<Response> {
     let after = feed::begin(&headers, params.after.as_deref())?;
-    let device = device_filter(&shared.platform, params.device.as_deref())?;
+    let device = device_filter(&shared.platform, params.device.as_deref(), &caller)?;
     let filter = Filter { kind: RecordKind::Event, device, area: params.area, name: params.kind };
     let record = |record: &Record| record_message("event", record.position, &EventShape::from(record));
-    feed::open(&shared, Show { filter, after, record, presence: true })
+    feed::open(&shared, Show { by: caller, filter, after, record, presence: true })
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -111,12 +113,13 @@ pub(crate) struct AttributeStreamParams {
 )]
 pub(crate) async fn stream_attributes(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     headers: HeaderMap,
     Params(params): Params<AttributeStreamParams>,
 ) -> Answer<Response> {
     let after = feed::begin(&headers, params.after.as_deref())?;
-    let device = device_filter(&shared.platform, params.device.as_deref())?;
+    let device = device_filter(&shared.platform, params.device.as_deref(), &caller)?;
     let filter = Filter { kind: RecordKind::Attribute, device, area: params.area, name: params.name };
     let record = |record: &Record| record_message("attribute", record.position, &ReportShape::from(record));
-    feed::open(&shared, Show { filter, after, record, presence: false })
+    feed::open(&shared, Show { by: caller, filter, after, record, presence: false })
 }

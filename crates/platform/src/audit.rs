@@ -4,13 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
-use vestibule_store::{AuditQuery, AuditRow, Control, DeviceId, NewAudit, StoreError};
+use uuid::Uuid;
+use vestibule_store::{AuditQuery, AuditRow, Control, NewAudit, StoreError};
 
+use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::operation_log::LOGGED;
+use crate::org::OrgPath;
+use crate::permission::Permission;
 use crate::platform::Platform;
 
 /// Who is named where a device did something by itself.
@@ -33,22 +37,22 @@ pub(crate) struct Deed<'a> {
     pub(crate) ok: bool,
 }
 
-/// When a device was last written down for something it may not do.
+/// When a device, or somebody, was last written down for something it may not do.
 #[derive(Default)]
 pub(crate) struct Misdeeds(Mutex<Remembered>);
 
 #[derive(Default)]
 struct Remembered {
-    last: HashMap<(DeviceId, &'static str), i64>,
+    last: HashMap<(Uuid, &'static str), i64>,
     swept: i64,
 }
 
 impl Misdeeds {
     /// Whether it is to be written down now.
-    fn is_due(&self, device: DeviceId, action: &'static str, now: i64) -> bool {
+    fn is_due(&self, who: Uuid, what: &'static str, now: i64) -> bool {
         let mut remembered = self.0.lock();
         let Remembered { last, swept } = &mut *remembered;
-        match last.get_mut(&(device, action)) {
+        match last.get_mut(&(who, what)) {
             Some(at) if now.saturating_sub(*at) < AGAIN => return false,
             Some(at) => {
                 *at = now;
@@ -63,28 +67,44 @@ impl Misdeeds {
         // A flood by ever new devices is no reason to forget others; it is counted all the same.
         let has_room = last.len() < REMEMBERED;
         if has_room {
-            last.insert((device, action), now);
+            last.insert((who, what), now);
         }
         has_room
     }
 }
 
 impl Platform {
-    /// What was done, newest first.
-    pub async fn audits(&self, query: &AuditQuery) -> Result<Vec<AuditRow>, StoreError> {
-        self.control().audits(query).await
+    /// What was done, newest first, to what the caller sees: devices, tokens and people of its part of the organisation.
+    pub async fn audits(&self, query: &AuditQuery, by: &Caller) -> Result<Vec<AuditRow>, StoreError> {
+        let subtree = (!by.subtree().is_root()).then(|| by.subtree().as_str().to_owned());
+        self.control().audits(&AuditQuery { subtree, ..query.clone() }).await
     }
 
     /// A device did something that it may not, such as to speak for another one. Written down once an hour for each
     /// kind of thing, counted every time. To be called within the platform's runtime.
     pub fn misdeed(&self, device: &Arc<Device>, action: &'static str, detail: Value) {
         metrics::counter!("vestibule_device_misdeeds_total", "action" => action).increment(1);
-        if !self.misdeeds().is_due(device.id, action, self.clock().now_ms()) {
+        if !self.misdeeds().is_due(device.id.into(), action, self.clock().now_ms()) {
             return;
         }
         let (auditor, device) = (self.auditor(), Arc::clone(device));
         self.runtime().spawn(async move {
             auditor.write(Deed { actor: DEVICE, action, device: Some(&device), detail, ok: false }).await;
+        });
+    }
+
+    /// Somebody asked for what its role does not have. Written down once an hour for each permission, counted every time.
+    /// To be called within the platform's runtime.
+    pub fn denied(&self, by: &Caller, permission: Permission) {
+        metrics::counter!("vestibule_denied_total", "permission" => permission.as_str()).increment(1);
+        let is_due = |who| self.misdeeds().is_due(who, permission.as_str(), self.clock().now_ms());
+        if !by.id().is_some_and(is_due) {
+            return;
+        }
+        let (auditor, by) = (self.auditor(), by.clone());
+        self.runtime().spawn(async move {
+            let detail = json!({"permission": permission.as_str()});
+            auditor.note(by.name(), "access.denied", by.subtree(), detail, false).await;
         });
     }
 
@@ -124,12 +144,30 @@ impl Auditor {
     /// nobody: what was done is done.
     pub(crate) async fn write(&self, deed: Deed<'_>) {
         let Deed { actor, action, device, detail, ok } = deed;
+        self.add(actor, action, device, device.map(Device::org), detail, ok).await;
+    }
+
+    /// Writes down what was done to something that is no device and belongs to this place in the organisation.
+    pub(crate) async fn note(&self, actor: &str, action: &'static str, org: &OrgPath, detail: Value, ok: bool) {
+        self.add(actor, action, None, Some(org.clone()), detail, ok).await;
+    }
+
+    async fn add(
+        &self,
+        actor: &str,
+        action: &'static str,
+        device: Option<&Device>,
+        org: Option<OrgPath>,
+        detail: Value,
+        ok: bool,
+    ) {
         let row = NewAudit {
             time: self.clock.now_ms(),
             actor: actor.to_owned(),
             action: action.to_owned(),
             device: device.map(|device| device.id),
             serial: device.map(|device| device.serial.to_string()),
+            org: org.map(|org| org.as_str().to_owned()),
             detail: detail.to_string(),
             ok,
         };
@@ -146,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_misdeed_is_written_down_once_an_hour_for_each_device_and_kind() {
-        let (misdeeds, one, other) = (Misdeeds::default(), DeviceId::mint(), DeviceId::mint());
+        let (misdeeds, one, other) = (Misdeeds::default(), Uuid::now_v7(), Uuid::now_v7());
         assert!(misdeeds.is_due(one, "a", 0) && !misdeeds.is_due(one, "a", AGAIN - 1));
         assert!(misdeeds.is_due(one, "b", 5) && misdeeds.is_due(other, "a", 5));
         assert!(misdeeds.is_due(one, "a", AGAIN));
@@ -156,10 +194,10 @@ mod tests {
     fn what_is_remembered_has_a_bound_and_comes_back_to_it() {
         let misdeeds = Misdeeds::default();
         for _ in 0..REMEMBERED {
-            assert!(misdeeds.is_due(DeviceId::mint(), "a", 0));
+            assert!(misdeeds.is_due(Uuid::now_v7(), "a", 0));
         }
-        assert!(!misdeeds.is_due(DeviceId::mint(), "a", 1));
-        assert!(misdeeds.is_due(DeviceId::mint(), "a", AGAIN + 1));
+        assert!(!misdeeds.is_due(Uuid::now_v7(), "a", 1));
+        assert!(misdeeds.is_due(Uuid::now_v7(), "a", AGAIN + 1));
         assert_eq!(misdeeds.0.lock().last.len(), 1);
     }
 }

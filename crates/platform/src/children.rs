@@ -6,6 +6,7 @@ use serde_json::json;
 use vestibule_store::{DeviceId, Secret, StoreError};
 
 use crate::audit::{DEVICE, Deed};
+use crate::caller::Caller;
 use crate::device::Device;
 use crate::platform::{Platform, to_the_end};
 
@@ -40,7 +41,19 @@ impl ChildRefused {
 }
 
 impl Platform {
-    /// The sub-devices of a device, in the order of their registration.
+    /// The sub-devices of a device that the caller sees, in the order of their registration.
+    pub fn children_seen(&self, device: &Device, by: &Caller) -> Vec<Arc<Device>> {
+        let mut children = self.children(device);
+        children.retain(|child| by.sees(child));
+        children
+    }
+
+    /// What a device is reached through, if the caller sees that.
+    pub fn parent_seen(&self, device: &Device, by: &Caller) -> Option<DeviceId> {
+        device.parent().filter(|parent| self.registry().is_seen(*parent, by))
+    }
+
+    /// The sub-devices of a device, in the order of their registration, for adapters.
     pub fn children(&self, device: &Device) -> Vec<Arc<Device>> {
         self.registry().children(device.id)
     }

@@ -10,7 +10,9 @@ use vestibule_store::{DeviceId, DeviceRow, SealedCode};
 
 use crate::clock::Clock;
 use crate::credentials::Held;
+use crate::describe::Description;
 use crate::facts::{Fact, Facts};
+use crate::org::OrgPath;
 use crate::presence::{Presence, PresenceCell};
 use crate::twin::Twin;
 
@@ -49,8 +51,6 @@ pub struct Device {
     pub family: Family,
     /// The product it is an instance of, when somebody said so.
     pub product: Option<String>,
-    /// A name for people.
-    pub name: Option<String>,
     /// When it was registered, in milliseconds since 1970.
     pub created: i64,
     enrol_until: AtomicI64,
@@ -59,6 +59,7 @@ pub struct Device {
     disabled: AtomicBool,
     pardons: AtomicU32,
     parent: Mutex<Option<DeviceId>>,
+    description: Mutex<Arc<Description>>,
     removed: AtomicBool,
     pub(crate) presence: Mutex<PresenceCell>,
     pub(crate) facts: Mutex<Facts>,
@@ -74,18 +75,25 @@ impl Device {
         // What passed while the process was not there only the wall clock knows. However it was set, no window becomes longer
         // than one can be.
         let left = row.enrol_until.saturating_sub(now).clamp(0, LONGEST_WINDOW.as_millis() as i64);
+        let description = Description {
+            name: row.name,
+            // What cannot be read is nobody's place but of those who see everything.
+            org: OrgPath::parse(&row.org).unwrap_or_else(|_| OrgPath::root()),
+            labels: serde_json::from_str(&row.labels).unwrap_or_default(),
+            version: row.version,
+        };
         Some(Device {
             id: row.id,
             serial: row.serial.into(),
             family: Family::parse(&row.family)?,
             product: row.product,
-            name: row.name,
             created: row.created,
             enrol_until: AtomicI64::new(row.enrol_until),
             window_ends: AtomicI64::new(clock.steady_ms().saturating_add(left)),
             disabled: AtomicBool::new(row.disabled),
             pardons: AtomicU32::new(0),
             parent: Mutex::new(row.parent),
+            description: Mutex::new(Arc::new(description)),
             removed: AtomicBool::new(false),
             presence: Mutex::new(PresenceCell::restore(row.presence.as_deref(), now)),
             facts: Mutex::new(Facts::restore(row.last_failure.as_deref())),
@@ -107,6 +115,21 @@ impl Device {
     /// The last refusal or failure; survives a restart.
     pub fn last_failure(&self) -> Option<Fact> {
         self.facts.lock().last_failure()
+    }
+
+    /// What people say of it: its name, where it belongs, labels.
+    pub fn description(&self) -> Arc<Description> {
+        Arc::clone(&self.description.lock())
+    }
+
+    /// Where it belongs in the organisation.
+    pub fn org(&self) -> OrgPath {
+        self.description.lock().org.clone()
+    }
+
+    /// To be called by the registry, which finds devices by their place.
+    pub(crate) fn set_description(&self, description: Arc<Description>) {
+        *self.description.lock() = description;
     }
 
     /// Drops the secrets from memory, unless they are being read or changed this very moment.

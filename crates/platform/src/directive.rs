@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::audit::Deed;
+use crate::caller::Caller;
 use crate::device::Device;
 use crate::link::{Directive, NotSent};
-use crate::permission::Caller;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
 

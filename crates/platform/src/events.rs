@@ -5,9 +5,11 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use vestibule_store::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
 
+use crate::caller::Caller;
 use crate::device::Device;
 use crate::json::{depth, path_error};
 use crate::platform::Platform;
+use crate::records::Records;
 use crate::twin::MAX_VALUE;
 
 /// A device clock this far ahead of ours is suspect (milliseconds).
@@ -158,8 +160,8 @@ impl Platform {
         }
     }
 
-    /// Stored events, newest first.
-    pub async fn events(&self, query: EventQuery) -> Result<Vec<Arc<Record>>, StoreError> {
+    /// Stored events of devices that the caller sees, newest first.
+    pub async fn events(&self, query: EventQuery, by: &Caller) -> Result<Records, StoreError> {
         let scan = Scan {
             device: query.device,
             kind: Some(RecordKind::Event),
@@ -174,6 +176,6 @@ impl Platform {
             limit: query.limit,
             ..Scan::default()
         };
-        self.journal().scan(&scan).await
+        self.records(scan, by).await
     }
 }

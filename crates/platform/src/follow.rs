@@ -10,7 +10,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use vestibule_store::{DeviceId, Journal, Order, Position, Recent, Record, RecordKind, Scan, StoreError};
 
+use crate::caller::Caller;
 use crate::platform::Platform;
+use crate::registry::Registry;
 
 const BATCH: usize = 256;
 
@@ -73,17 +75,21 @@ pub struct Follow {
     journal: Journal,
     durable: watch::Receiver<Position>,
     filter: Filter,
+    /// Of which devices, for who does not see all.
+    sight: Option<(Arc<Registry>, Caller)>,
     position: Position,
     buffered: VecDeque<Arc<Record>>,
 }
 
 impl Platform {
-    /// Follows records after a position; `None` starts with what becomes durable from now on.
-    pub fn follow(&self, after: Option<Position>, filter: Filter) -> Follow {
+    /// Follows records of devices that the caller sees, after a position; `None` starts with what becomes durable from now
+    /// on.
+    pub fn follow(&self, after: Option<Position>, filter: Filter, by: &Caller) -> Follow {
         let journal = self.journal().clone();
         let durable = journal.watch_durable();
         let position = after.unwrap_or_else(|| journal.durable());
-        Follow { journal, durable, filter, position, buffered: VecDeque::new() }
+        let sight = (!by.subtree().is_root()).then(|| (Arc::clone(self.registry()), by.clone()));
+        Follow { journal, durable, filter, sight, position, buffered: VecDeque::new() }
     }
 }
 
@@ -92,6 +98,10 @@ impl Follow {
     pub async fn next(&mut self) -> Result<Followed, StoreError> {
         loop {
             if let Some(record) = self.buffered.pop_front() {
+                // Looked at now: a device may have gone to another place since it was read.
+                if self.sight.as_ref().is_some_and(|(registry, by)| !registry.is_seen(record.device, by)) {
+                    continue;
+                }
                 return Ok(Followed::Record(record));
             }
             // Seen before reading, so that a commit in between wakes us again.

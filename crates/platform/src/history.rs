@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use vestibule_store::{DeviceId, DevicePath, Order, Position, Record, RecordKind, Scan, StoreError};
+use vestibule_store::{DeviceId, DevicePath, MAX_SCAN, Order, Position, Record, RecordKind, Scan, StoreError};
 
+use crate::caller::Caller;
 use crate::platform::Platform;
 
 /// Which stored reports.
@@ -74,12 +75,24 @@ impl HistoryQuery {
     }
 }
 
+/// What was read of the past.
+#[derive(Debug)]
+pub struct HistoryPage {
+    /// The reports, in the order that was asked for.
+    pub items: Vec<Arc<Record>>,
+    /// The last position that was read, also of what was left out: the next page begins behind it.
+    pub reached: Option<Position>,
+    /// Whether nothing follows.
+    pub is_last: bool,
+}
+
 impl Platform {
-    /// Stored reports.
+    /// Stored reports of devices that the caller sees. Those of others are left out, so that a page may be short and not
+    /// the last.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub async fn history(&self, query: HistoryQuery) -> Result<Vec<Arc<Record>>, StoreError> {
+    pub async fn history(&self, query: HistoryQuery, by: &Caller) -> Result<HistoryPage, StoreError> {
         let HistoryQuery { kind, device, resource, index, area, name, from, to, received_from, received_to, .. } =
             query;
         let scan = Scan {
@@ -96,8 +109,16 @@ impl Platform {
             after: query.after,
             before: query.before,
             order: query.order,
-            limit: query.limit,
+            limit: query.limit.min(MAX_SCAN),
         };
-        self.journal().scan(&scan).await
+        if device.is_some_and(|device| !self.registry().is_seen(device, by)) {
+            return Ok(HistoryPage { items: Vec::new(), reached: None, is_last: true });
+        }
+        let mut items = self.journal().scan(&scan).await?;
+        let (reached, is_last) = (items.last().map(|record| record.position), items.len() < scan.limit);
+        if !by.subtree().is_root() {
+            items.retain(|record| self.registry().is_seen(record.device, by));
+        }
+        Ok(HistoryPage { items, reached, is_last })
     }
 }

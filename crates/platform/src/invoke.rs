@@ -10,13 +10,13 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 use vestibule_store::{DevicePath, StoreError};
 
+use crate::caller::Caller;
 use crate::device::Device;
 use crate::facts::{Fact, Step};
 use crate::json::{depth, path_error};
 use crate::link::{Answer, NotSent, Operate, Reply};
 use crate::once::Key;
 use crate::operation_log::Ended;
-use crate::permission::Caller;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
 

@@ -6,10 +6,13 @@
 //! implements [`DeviceLink`] where the platform has to reach a device.
 
 mod audit;
+mod caller;
+mod changes;
 mod children;
 mod clock;
 mod config;
 mod credentials;
+mod describe;
 mod device;
 mod directive;
 mod events;
@@ -23,38 +26,47 @@ mod link;
 mod notebook;
 mod once;
 mod operation_log;
+mod org;
 mod pass;
 mod permission;
 mod platform;
 mod presence;
+mod principal;
 mod queue;
+mod records;
 mod registry;
 mod set;
 mod token;
 mod twin;
 
+pub use caller::Caller;
+pub use changes::{Change, Changes};
 pub use children::ChildRefused;
 pub use clock::{Clock, SystemClock};
 pub use config::PlatformConfig;
 pub use credentials::{Secrets, UpdateError};
+pub use describe::{Describe, DescribeError, Description};
 pub use device::{Device, Family, LONGEST_WINDOW};
 pub use directive::DirectError;
 pub use events::{EventQuery, Report, ReportError};
 pub use facts::{Fact, Step};
 pub use follow::{Filter, Follow, Followed};
 pub use health::Health;
-pub use history::HistoryQuery;
+pub use history::{HistoryPage, HistoryQuery};
 pub use invoke::{Invoke, InvokeError, Outcome};
 pub use link::{Answer, DeviceLink, Directive, NotSent, Operate, PassMessage, Reply, ReplyReceiver, SetAttribute};
 pub use operation_log::OperationQuery;
+pub use org::{OrgPath, OrgPathError};
 pub use pass::{MAX_PASS, Pass, PassError, PassOutcome, PassQuery};
-pub use permission::{Caller, Permission};
+pub use permission::{Permission, Role};
 pub use platform::{OpenError, Platform};
 pub use presence::{Connection, ConnectionId, Presence, PresenceState};
+pub use principal::{Principal, PrincipalError};
 pub use queue::Waiting;
+pub use records::Records;
 pub use registry::{AddDeviceError, NewDevice};
 pub use set::{Set, SetError};
-pub use token::{TokenError, TokenFile};
+pub use token::{NewToken, TokenError, TokenFile};
 pub use twin::{Desired, Leaf, Reported, SetOutcome};
 
 pub use vestibule_store::{

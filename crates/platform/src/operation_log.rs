@@ -9,9 +9,11 @@ use uuid::Uuid;
 use vestibule_store::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
 
 use crate::audit::DEVICE;
+use crate::caller::Caller;
 use crate::device::Device;
 use crate::invoke::Outcome;
 use crate::platform::Platform;
+use crate::records::Records;
 
 /// How long an answer waits for its record.
 pub(crate) const LOGGED: Duration = Duration::from_secs(5);
@@ -66,10 +68,10 @@ struct Entry<'a> {
 }
 
 impl Platform {
-    /// How operations ended, newest first. `data` of a record is an object with `by`, `outcome`, `took_ms` and,
+    /// How operations of devices that the caller sees ended, newest first. `data` of a record is an object with `by`, `outcome`, `took_ms` and,
     /// where there are such, `input`, `output`, `code` and `message`; `queued` is the id under which one waited that has ended
     /// now.
-    pub async fn operations(&self, query: OperationQuery) -> Result<Vec<Arc<Record>>, StoreError> {
+    pub async fn operations(&self, query: OperationQuery, by: &Caller) -> Result<Records, StoreError> {
         let scan = Scan {
             device: query.device,
             kind: Some(RecordKind::Operation),
@@ -82,7 +84,7 @@ impl Platform {
             limit: query.limit,
             ..Scan::default()
         };
-        self.journal().scan(&scan).await
+        self.records(scan, by).await
     }
 
     /// Waits for a record to be durable: what a caller is told can be read back at once, unless the disk is in trouble.

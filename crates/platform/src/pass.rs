@@ -11,13 +11,14 @@ use serde_json::json;
 use tokio::time::timeout;
 use vestibule_store::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
 
+use crate::caller::Caller;
 use crate::device::Device;
 use crate::events::ReportError;
 use crate::json::path_error;
 use crate::link::{NotSent, PassMessage, Reply};
-use crate::permission::Caller;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
+use crate::records::Records;
 
 /// The longest message that is passed through, in bytes.
 pub const MAX_PASS: usize = 64 * 1024;
@@ -177,12 +178,12 @@ impl Platform {
         ))
     }
 
-    /// Messages that were passed, newest first. `data` of a record is an object with `direction`, `media_type`, `bytes`
+    /// Messages that were passed to or from devices that the caller sees, newest first. `data` of a record is an object with `direction`, `media_type`, `bytes`
     /// and `base64`; of one to a device also `by` and `outcome`.
-    pub async fn passed_messages(&self, query: PassQuery) -> Result<Vec<Arc<Record>>, StoreError> {
+    pub async fn passed_messages(&self, query: PassQuery, by: &Caller) -> Result<Records, StoreError> {
         let PassQuery { device, before, limit } = query;
         let kind = Some(RecordKind::Pass);
-        self.journal().scan(&Scan { device, kind, before, order: Order::Newest, limit, ..Scan::default() }).await
+        self.records(Scan { device, kind, before, order: Order::Newest, limit, ..Scan::default() }, by).await
     }
 
     fn keep_passed(&self, device: &Device, path: &Arc<DevicePath>, entry: &Entry<'_>) -> Position {

@@ -1,16 +1,17 @@
-//! Who may do what.
+//! What there is to be permitted, and which role is permitted what.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A right that an endpoint asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Permission {
     /// See devices, their presence and their connection facts.
     DevicesRead,
-    /// Register and remove devices, open enrolment windows.
+    /// Register, describe, move and remove devices, give them other codes, send them to other hosts.
     DevicesWrite,
+    /// Shut devices out and let them in, open enrolment windows, direct their connections.
+    DevicesControl,
     /// See what devices reported.
     EventsRead,
     /// See the attributes of devices.
@@ -21,55 +22,144 @@ pub enum Permission {
     OperationsInvoke,
     /// See which operations were carried out, by whom, and how they ended.
     OperationsRead,
-    /// Send messages through to devices as they are, and see those that come.
+    /// See messages that pass to and from devices as they are.
+    PassRead,
+    /// Send messages through to devices as they are.
     PassUse,
     /// See who did what.
     AuditRead,
-    /// See metrics.
+    /// See, make and remove tokens.
+    TokensManage,
+    /// See metrics, which are of the platform as a whole.
     MetricsRead,
+    /// Publish and subscribe as an application over MQTT, where no topic is a device's.
+    MqttUse,
 }
 
 impl Permission {
     /// Every permission there is.
-    pub const ALL: [Permission; 10] = [
+    pub const ALL: [Permission; 14] = [
         Permission::DevicesRead,
         Permission::DevicesWrite,
+        Permission::DevicesControl,
         Permission::EventsRead,
         Permission::AttributesRead,
         Permission::AttributesWrite,
         Permission::OperationsInvoke,
         Permission::OperationsRead,
+        Permission::PassRead,
         Permission::PassUse,
         Permission::AuditRead,
+        Permission::TokensManage,
         Permission::MetricsRead,
+        Permission::MqttUse,
     ];
+
+    /// The permission's name in the API and in the audit.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Permission::DevicesRead => "devices_read",
+            Permission::DevicesWrite => "devices_write",
+            Permission::DevicesControl => "devices_control",
+            Permission::EventsRead => "events_read",
+            Permission::AttributesRead => "attributes_read",
+            Permission::AttributesWrite => "attributes_write",
+            Permission::OperationsInvoke => "operations_invoke",
+            Permission::OperationsRead => "operations_read",
+            Permission::PassRead => "pass_read",
+            Permission::PassUse => "pass_use",
+            Permission::AuditRead => "audit_read",
+            Permission::TokensManage => "tokens_manage",
+            Permission::MetricsRead => "metrics_read",
+            Permission::MqttUse => "mqtt_use",
+        }
+    }
+
+    /// Whether it is about the platform as a whole: who is bound to a part of the organisation does not have it.
+    pub fn is_of_the_whole(self) -> bool {
+        matches!(self, Permission::MetricsRead | Permission::MqttUse)
+    }
 }
 
-/// Somebody whose token was recognised.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    name: &'static str,
-    permissions: &'static [Permission],
+/// What somebody is there for: a fixed set of permissions. Each role may do what the one before it may, and more.
+///
+/// | | viewer | operator | admin |
+/// | --- | --- | --- | --- |
+/// | see devices, events, attributes, operations, passed messages | yes | yes | yes |
+/// | have devices do something: operations, desired values, messages, directives, disable and enable, enrolment | | yes | yes |
+/// | register, describe, move, rotate, redirect and remove devices | | | yes |
+/// | see the audit; manage tokens and people | | | yes |
+/// | see metrics (only with the whole organisation) | yes | yes | yes |
+/// | use MQTT as an application (only with the whole organisation) | | yes | yes |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Sees.
+    Viewer,
+    /// Sees, and has devices do something.
+    Operator,
+    /// Does everything.
+    Admin,
 }
 
-impl Caller {
-    /// The holder of the data directory's token: may do everything.
-    pub(crate) fn administrator() -> Caller {
-        Caller { name: "administrator", permissions: &Permission::ALL }
+impl Role {
+    /// Every role, from the one that may least.
+    pub const ALL: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
+
+    /// The role's name in the API and in storage.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+            Role::Admin => "admin",
+        }
     }
 
-    /// The program the platform runs in, for what it does of its own accord, such as to register the devices of a demo.
-    pub fn program() -> Caller {
-        Caller { name: "program", permissions: &Permission::ALL }
+    /// The role of this name.
+    pub fn parse(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.as_str() == name)
     }
 
-    /// Who it is, as records of what was done name them.
-    pub fn name(&self) -> &str {
-        self.name
+    /// Whether the role has this permission. Written out for each, so that a new permission is decided about.
+    pub fn has(self, permission: Permission) -> bool {
+        let least = match permission {
+            Permission::DevicesRead
+            | Permission::EventsRead
+            | Permission::AttributesRead
+            | Permission::OperationsRead
+            | Permission::PassRead
+            | Permission::MetricsRead => Role::Viewer,
+            Permission::DevicesControl
+            | Permission::AttributesWrite
+            | Permission::OperationsInvoke
+            | Permission::PassUse
+            | Permission::MqttUse => Role::Operator,
+            Permission::DevicesWrite | Permission::AuditRead | Permission::TokensManage => Role::Admin,
+        };
+        self >= least
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_may_what_the_one_before_it_may_and_more() {
+        let count = |role: Role| Permission::ALL.iter().filter(|permission| role.has(**permission)).count();
+        assert!(count(Role::Viewer) < count(Role::Operator) && count(Role::Operator) < count(Role::Admin));
+        assert_eq!(count(Role::Admin), Permission::ALL.len());
+        for permission in Permission::ALL {
+            assert!(Role::Admin.has(permission));
+            assert!(!Role::Viewer.has(permission) || Role::Operator.has(permission), "{permission:?}");
+        }
     }
 
-    /// Whether the caller has this right.
-    pub fn may(&self, permission: Permission) -> bool {
-        self.permissions.contains(&permission)
+    #[test]
+    fn a_role_is_known_by_its_name() {
+        for role in Role::ALL {
+            assert_eq!(Role::parse(role.as_str()), Some(role));
+        }
+        assert_eq!(Role::parse("Admin"), None);
     }
 }

@@ -10,12 +10,14 @@ use tokio::task::JoinHandle;
 use vestibule_store::{Control, Journal, Store, StoreError};
 
 use crate::audit::Misdeeds;
+use crate::changes::Move;
 use crate::clock::Clock;
 use crate::config::PlatformConfig;
 use crate::credentials::Answering;
 use crate::device::Device;
 use crate::notebook::Notebook;
 use crate::once::Running;
+use crate::principal::Principals;
 use crate::queue::Queues;
 use crate::registry::Registry;
 use crate::token::TokenFile;
@@ -53,8 +55,10 @@ pub struct Platform {
     clock: Arc<dyn Clock>,
     token: TokenFile,
     registry: Arc<Registry>,
+    principals: Arc<Principals>,
     notebook: Arc<Notebook>,
     presence: broadcast::Sender<Arc<Device>>,
+    moves: broadcast::Sender<Move>,
     connections: AtomicU64,
     twins: Arc<Twins>,
     /// How many operations have not been written down yet.
@@ -66,7 +70,7 @@ pub struct Platform {
     /// Held by who makes a device the child of another, or takes it from there.
     adoptions: Arc<tokio::sync::Mutex<()>>,
     runtime: Handle,
-    keepers: [JoinHandle<()>; 3],
+    keepers: [JoinHandle<()>; 4],
 }
 
 impl Platform {
@@ -78,6 +82,7 @@ impl Platform {
         token: TokenFile,
     ) -> Result<Arc<Platform>, OpenError> {
         let registry = Registry::load(&store.control, &*clock).await?;
+        let principals = Arc::new(Principals::load(&store.control).await?);
         let notebook = Arc::new(Notebook::default());
         registry.for_each(|device| {
             if device.presence().is_restored() {
@@ -92,6 +97,7 @@ impl Platform {
         let keepers = [
             tokio::spawn(Arc::clone(&notebook).keep(store.control.clone())),
             tokio::spawn(Arc::clone(&twins).keep(store.control.clone(), store.journal.clone())),
+            tokio::spawn(Arc::clone(&principals).keep(store.control.clone())),
             tokio::spawn(expire(store.control.clone(), Arc::clone(&clock), config.audit_retention)),
         ];
         let (presence, _) = broadcast::channel(PRESENCE_BACKLOG);
@@ -101,8 +107,10 @@ impl Platform {
             clock,
             token,
             registry: Arc::new(registry),
+            principals,
             notebook,
             presence,
+            moves: broadcast::channel(PRESENCE_BACKLOG).0,
             connections: AtomicU64::new(0),
             twins,
             operations: Arc::new(watch::Sender::new(0)),
@@ -128,6 +136,7 @@ impl Platform {
         // Before the keepers are ended: what they have taken they write to the end.
         self.notebook.flush(self.control()).await;
         self.twins.flush(self.control(), self.journal()).await;
+        self.principals.flush(self.control()).await;
         self.keepers.iter().for_each(JoinHandle::abort);
         self.store.close().await;
     }
@@ -180,6 +189,10 @@ impl Platform {
         &self.store.control
     }
 
+    pub(crate) fn principals(&self) -> &Arc<Principals> {
+        &self.principals
+    }
+
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
@@ -204,6 +217,10 @@ impl Platform {
 
     pub(crate) fn presence_sender(&self) -> &broadcast::Sender<Arc<Device>> {
         &self.presence
+    }
+
+    pub(crate) fn moves(&self) -> &broadcast::Sender<Move> {
+        &self.moves
     }
 
     pub(crate) fn next_connection(&self) -> u64 {

@@ -153,7 +153,7 @@ impl Platform {
     }
 
     /// Every change of presence from now on, and every device that was registered or removed
-    /// ([`Device::is_removed`]). A receiver that lags loses the oldest; the registry has the truth.
+    /// ([`Device::is_removed`]), for adapters. A receiver that lags loses the oldest; the registry has the truth.
     pub fn presence_changes(&self) -> broadcast::Receiver<Arc<Device>> {
         self.presence_sender().subscribe()
     }

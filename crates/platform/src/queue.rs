@@ -14,10 +14,10 @@ use uuid::Uuid;
 use vestibule_store::{DeviceId, DevicePath, QueuedOperation, StoreError};
 
 use crate::audit::Deed;
+use crate::caller::Caller;
 use crate::device::Device;
 use crate::invoke::{InvokeError, Outcome, Request, carry_out, raw};
 use crate::operation_log::Ended;
-use crate::permission::Caller;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
 

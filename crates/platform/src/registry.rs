@@ -12,11 +12,13 @@ use uuid::Uuid;
 use vestibule_store::{Control, DeviceId, DeviceRow, InsertError, Secret, StoreError};
 
 use crate::audit::Deed;
+use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::credentials::Held;
+use crate::describe::{Description, check_labels, check_place};
 use crate::device::{Device, Family, LONGEST_WINDOW};
 use crate::facts::Fact;
-use crate::permission::Caller;
+use crate::org::OrgPath;
 use crate::platform::{OpenError, Platform, to_the_end};
 use crate::presence::{announce, close_link};
 
@@ -37,6 +39,10 @@ pub struct NewDevice {
     pub name: Option<String>,
     /// The hub or gateway it is reached through, one that is no part of another itself.
     pub parent: Option<Arc<Device>>,
+    /// Where it belongs in the organisation; none: where its hub belongs, or else where the caller is bound to.
+    pub org: Option<OrgPath>,
+    /// What people write on it: at most 32 texts of 256 bytes, by names of 64.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Why a device cannot be registered.
@@ -73,6 +79,8 @@ struct Index {
     by_serial: HashMap<Arc<str>, Arc<Device>>,
     /// The sub-devices of those that have some.
     children: HashMap<DeviceId, BTreeSet<DeviceId>>,
+    /// The devices of each place in the organisation that has some.
+    by_org: BTreeMap<OrgPath, BTreeSet<DeviceId>>,
 }
 
 impl Index {
@@ -81,11 +89,33 @@ impl Index {
         if let Some(parent) = device.parent() {
             self.children.entry(parent).or_default().insert(device.id);
         }
+        self.by_org.entry(device.org()).or_default().insert(device.id);
         self.by_id.insert(device.id, device);
     }
 
+    fn leave_org(&mut self, device: &Device) {
+        let org = device.org();
+        if let Some(devices) = self.by_org.get_mut(&org) {
+            devices.remove(&device.id);
+            if devices.is_empty() {
+                self.by_org.remove(&org);
+            }
+        }
+    }
+
+    /// The devices of this place, and of each below it.
+    fn below(&self, org: &OrgPath) -> impl Iterator<Item = &BTreeSet<DeviceId>> {
+        let after = self.by_org.range((Bound::Excluded(org), Bound::Unbounded));
+        // What begins like the place but is not below it lies between, as "/a-1" does between "/a" and "/a/b".
+        let like = after.take_while(|(path, _)| path.as_str().starts_with(org.as_str()));
+        let below = like.filter(|(path, _)| org.covers(path)).map(|(_, devices)| devices);
+        self.by_org.get(org).into_iter().chain(below)
+    }
+
     fn remove(&mut self, device: &Device) {
-        self.by_id.remove(&device.id);
+        if self.by_id.remove(&device.id).is_some() {
+            self.leave_org(device);
+        }
         self.by_serial.remove(&device.serial);
         self.set_parent(device, None);
         for child in self.children.remove(&device.id).unwrap_or_default() {
@@ -138,6 +168,28 @@ impl Registry {
         self.index.read().by_id.values().for_each(visit);
     }
 
+    /// Whether there is a device with this id that the caller sees.
+    pub(crate) fn is_seen(&self, id: DeviceId, by: &Caller) -> bool {
+        self.index.read().by_id.get(&id).is_some_and(|device| by.sees(device))
+    }
+
+    /// The devices of this place and below it; none when they are more than `most`.
+    pub(crate) fn few_below(&self, org: &OrgPath, most: usize) -> Option<Vec<DeviceId>> {
+        let index = self.index.read();
+        let few: Vec<_> = index.below(org).flatten().copied().take(most + 1).collect();
+        (few.len() <= most).then_some(few)
+    }
+
+    /// Sets what is said of a device.
+    pub(crate) fn describe(&self, device: &Device, description: Arc<Description>) {
+        let mut index = self.index.write();
+        index.leave_org(device);
+        device.set_description(description);
+        if index.by_id.contains_key(&device.id) {
+            index.by_org.entry(device.org()).or_default().insert(device.id);
+        }
+    }
+
     pub(crate) fn by_id(&self, id: DeviceId) -> Option<Arc<Device>> {
         self.index.read().by_id.get(&id).map(Arc::clone)
     }
@@ -171,6 +223,10 @@ impl Platform {
         check_identity("code", new.code.expose(), MAX_CODE)?;
         check_label("product", new.product.as_deref())?;
         check_label("name", new.name.as_deref())?;
+        check_labels(&new.labels)?;
+        let org = new.org.or_else(|| new.parent.as_ref().map(|parent| parent.org()));
+        let org = org.unwrap_or_else(|| by.subtree().clone());
+        check_place(&org, by)?;
         let parent = new.parent.as_ref().map(|parent| parent.id);
         if new.parent.as_ref().is_some_and(|parent| parent.parent().is_some()) {
             return Err(AddDeviceError::Invalid { field: "parent", reason: "is a sub-device itself" });
@@ -184,6 +240,9 @@ impl Platform {
             family: Family::Osap.as_str().to_owned(),
             product: new.product,
             name: new.name,
+            org: org.as_str().to_owned(),
+            labels: json!(new.labels).to_string(),
+            version: 1,
             created: self.clock().now_ms(),
             enrol_until: 0,
             disabled: false,
@@ -210,7 +269,10 @@ impl Platform {
                 index.insert(Arc::clone(&device));
             });
             announce(&changes, &device);
-            let detail = json!({"product": device.product, "name": device.name, "parent": parent.map(Uuid::from)});
+            let Description { name, org, labels, .. } = &*device.description();
+            let mut detail = json!({"product": device.product, "name": name, "parent": parent.map(Uuid::from)});
+            detail["org"] = org.as_str().into();
+            detail["labels"] = json!(labels);
             let (actor, device_of) = (&*actor, Some(&*device));
             auditor.write(Deed { actor, action: "device.add", device: device_of, detail, ok: true }).await;
             Ok(device)
@@ -218,24 +280,42 @@ impl Platform {
         .await
     }
 
-    /// The device with this id or, failing that, this serial.
-    pub fn device(&self, key: &str) -> Option<Arc<Device>> {
+    /// The device with this id or, failing that, this serial, if the caller sees it: the way to devices for people and
+    /// their programs.
+    pub fn device(&self, key: &str, by: &Caller) -> Option<Arc<Device>> {
         let index = self.registry().index.read();
         let by_id = key.parse::<DeviceId>().ok().and_then(|id| index.by_id.get(&id));
-        by_id.or_else(|| index.by_serial.get(key)).map(Arc::clone)
+        by_id.or_else(|| index.by_serial.get(key)).filter(|device| by.sees(device)).map(Arc::clone)
     }
 
-    /// The device with this serial.
+    /// The device with this serial, for adapters.
     pub fn device_by_serial(&self, serial: &str) -> Option<Arc<Device>> {
         self.registry().index.read().by_serial.get(serial).map(Arc::clone)
     }
 
-    /// At most `limit` devices whose id is greater than `after`, in the order of their ids (which is the order
-    /// of their registration).
-    pub fn devices(&self, after: Option<DeviceId>, limit: usize) -> Vec<Arc<Device>> {
+    /// At most `limit` devices at or below a place that the caller sees, whose id is greater than `after`, in the order of
+    /// their ids (which is the order of their registration).
+    pub fn devices(&self, org: &OrgPath, after: Option<DeviceId>, limit: usize, by: &Caller) -> Vec<Arc<Device>> {
+        let org = match (by.subtree().covers(org), org.covers(by.subtree())) {
+            (true, _) => org,
+            (false, true) => by.subtree(),
+            (false, false) => return Vec::new(),
+        };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let index = self.registry().index.read();
-        index.by_id.range((from, Bound::Unbounded)).take(limit).map(|(_, device)| Arc::clone(device)).collect()
+        if org.is_root() {
+            return index
+                .by_id
+                .range((from, Bound::Unbounded))
+                .take(limit)
+                .map(|(_, device)| Arc::clone(device))
+                .collect();
+        }
+        let each = index.below(org).flat_map(|devices| devices.range((from, Bound::Unbounded)).take(limit));
+        let mut ids: Vec<_> = each.copied().collect();
+        ids.sort_unstable();
+        ids.truncate(limit);
+        ids.iter().filter_map(|id| index.by_id.get(id)).map(Arc::clone).collect()
     }
 
     /// Removes a device with its credentials and ends its connection. What it reported stays until retention; its
@@ -376,7 +456,7 @@ fn check_identity(field: &'static str, value: &[u8], longest: usize) -> Result<(
     Ok(())
 }
 
-fn check_label(field: &'static str, value: Option<&str>) -> Result<(), AddDeviceError> {
+pub(crate) fn check_label(field: &'static str, value: Option<&str>) -> Result<(), AddDeviceError> {
     match value {
         Some(text) if text.len() > MAX_LABEL => {
             Err(AddDeviceError::Invalid { field, reason: "is longer than 128 bytes" })

@@ -9,10 +9,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use vestibule_store::{DevicePath, StoreError};
 
 use crate::audit::Deed;
+use crate::caller::Caller;
 use crate::device::Device;
 use crate::json::{depth, path_error};
 use crate::link::{Answer, NotSent, Reply, SetAttribute};
-use crate::permission::Caller;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::live_link;
 use crate::twin::{self, Desired, Leaf, MAX_VALUE, SetOutcome};

@@ -1,17 +1,28 @@
-//! The administrator's token: a file that only the owner of the data directory can read.
+//! Tokens: that of the administrator, a file that only the owner of the data directory can read, and those that are made.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::json;
 use subtle::ConstantTimeEq as _;
+use uuid::Uuid;
+use vestibule_store::StoreError;
 use zeroize::Zeroizing;
 
-use crate::permission::Caller;
-use crate::platform::Platform;
+use crate::caller::Caller;
+use crate::org::OrgPath;
+use crate::permission::Role;
+use crate::platform::{Platform, to_the_end};
+use crate::principal::{NewPrincipal, Principal, PrincipalError, PrincipalKind, new_token};
 
 const RANDOM_BYTES: usize = 32;
+const PREFIX: &str = "vst_";
+/// The longest time after which a token may end: ten years.
+const LONGEST: Duration = Duration::from_secs(3_650 * 24 * 3_600);
 
 /// Why the token file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +49,6 @@ pub enum TokenError {
         /// Which file.
         path: PathBuf,
     },
-    /// The system gave no random bytes.
-    #[error("no random bytes for a new token")]
-    NoRandomness,
 }
 
 /// The administrator's bearer token.
@@ -66,15 +74,7 @@ impl TokenFile {
                 Ok(TokenFile { path: path.to_owned(), token })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut random = Zeroizing::new([0u8; RANDOM_BYTES]);
-                aws_lc_rs::rand::fill(random.as_mut()).map_err(|_| TokenError::NoRandomness)?;
-                let mut token = Zeroizing::new(String::with_capacity(4 + 2 * RANDOM_BYTES));
-                token.push_str("vst_");
-                for byte in random.iter() {
-                    for nibble in [byte >> 4, byte & 15] {
-                        token.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-                    }
-                }
+                let token = mint(PREFIX);
                 let mut file =
                     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
                 file.write_all(token.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(io)?;
@@ -100,10 +100,105 @@ impl TokenFile {
     }
 }
 
+/// A new token: a prefix by which people and scanners know what it is, and 256 random bits.
+pub(crate) fn mint(prefix: &'static str) -> Zeroizing<String> {
+    let mut random = Zeroizing::new([0u8; RANDOM_BYTES]);
+    aws_lc_rs::rand::fill(random.as_mut()).expect("the generator of the crypto library never runs dry");
+    let mut token = Zeroizing::new(String::with_capacity(prefix.len() + 2 * RANDOM_BYTES));
+    token.push_str(prefix);
+    for byte in random.iter() {
+        for nibble in [byte >> 4, byte & 15] {
+            token.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+        }
+    }
+    token
+}
+
+/// A token to be made.
+pub struct NewToken {
+    /// Its name, of 1 to 64 bytes, that no other token and no user has.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The part of the organisation it is bound to; none: that of the caller.
+    pub subtree: Option<OrgPath>,
+    /// When it ends, from now: 1 s to ten years; none: it does not.
+    pub expires_in: Option<Duration>,
+}
+
 impl Platform {
-    /// Who a bearer token belongs to; `None` when nobody's.
+    /// Who a bearer token belongs to; `None` when nobody's, or when it has ended.
     pub fn authorize(&self, bearer: &str) -> Option<Caller> {
-        self.token().matches(bearer).then(Caller::administrator)
+        if self.token().matches(bearer) {
+            return Some(Caller::administrator());
+        }
+        let now = self.clock().now_ms();
+        let key = self.principals().key(bearer).filter(|key| key.is_good(now))?;
+        self.principals().note_used(&key.owner, now);
+        Some(Caller::holding(&key))
+    }
+
+    /// Makes a token, durably. The secret is given this once; nobody can read it again.
+    ///
+    /// # Errors
+    /// [`PrincipalError`].
+    pub async fn add_token(
+        &self,
+        new: NewToken,
+        by: &Caller,
+    ) -> Result<(Arc<Principal>, Zeroizing<String>), PrincipalError> {
+        let invalid = |field, reason| PrincipalError::Invalid { field, reason };
+        let subtree = new.subtree.unwrap_or_else(|| by.subtree().clone());
+        if !by.subtree().covers(&subtree) {
+            return Err(invalid("subtree", "must be at or below your own"));
+        }
+        if new.expires_in.is_some_and(|after| after.is_zero() || after > LONGEST) {
+            return Err(invalid("expires_in", "must be between 1 second and ten years"));
+        }
+        let created = self.clock().now_ms();
+        let ends = |after: Duration| created.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+        let (token, secret) = new_token(PREFIX);
+        let new = NewPrincipal {
+            kind: PrincipalKind::Token,
+            name: new.name,
+            role: new.role,
+            subtree,
+            secret,
+            created,
+            created_by: by.name().to_owned(),
+            expires: new.expires_in.map(ends),
+        };
+        let (principals, control, auditor) = (Arc::clone(self.principals()), self.control().clone(), self.auditor());
+        let actor = by.name().to_owned();
+        let made = to_the_end(async move {
+            let made = principals.add(&control, new).await?;
+            let detail = json!({"name": made.name, "role": made.role, "subtree": made.subtree.as_str(), "expires": made.expires});
+            auditor.note(&actor, "token.add", &made.subtree, detail, true).await;
+            Ok::<_, PrincipalError>(made)
+        });
+        Ok((made.await?, token))
+    }
+
+    /// At most `limit` tokens that `by` sees, with ids beyond `after`, in the order of their making: those that are bound
+    /// to its own part of the organisation, or below.
+    pub fn tokens(&self, after: Option<Uuid>, limit: usize, by: &Caller) -> Vec<Arc<Principal>> {
+        self.principals().list(PrincipalKind::Token, after, limit, by)
+    }
+
+    /// Removes the token with this id or name, durably and at once: also what goes on with it ends. False when `by` sees no
+    /// such token.
+    pub async fn remove_token(&self, key: &str, by: &Caller) -> Result<bool, StoreError> {
+        let Some(token) = self.principals().find(PrincipalKind::Token, key, by) else { return Ok(false) };
+        let (principals, control, auditor) = (Arc::clone(self.principals()), self.control().clone(), self.auditor());
+        let actor = by.name().to_owned();
+        to_the_end(async move {
+            if !principals.remove(&control, &token).await? {
+                return Ok(false);
+            }
+            auditor.note(&actor, "token.remove", &token.subtree, json!({"name": token.name}), true).await;
+            Ok(true)
+        })
+        .await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Applications over plain MQTT: whoever has a token may publish and subscribe.
+//! Applications over plain MQTT: whoever has a token with the right to may publish and subscribe.
 //!
 //! Topics that begin with `$` and the topics of devices are the platform's own: an application that could publish
 //! there would speak for a device.
@@ -11,7 +11,7 @@ use vestibule_broker::codec::QoS;
 use vestibule_broker::{
     Admitted, Denied, Disposition, EndReason, Inbound, Login, Refused, Service, SessionId, Subscription,
 };
-use vestibule_platform::Platform;
+use vestibule_platform::{Permission, Platform};
 
 /// MQTT 3.1.1, 3.2.2.3.
 const SERVER_UNAVAILABLE: u8 = 3;
@@ -39,8 +39,11 @@ impl Service for Applications {
     async fn connect(&self, login: Login<'_>) -> Result<Admitted<()>, Refused> {
         let refused = |code, reason| Refused { code, reason, delay: Duration::ZERO };
         let password = login.connect.password.and_then(|password| std::str::from_utf8(password).ok());
-        if password.and_then(|token| self.platform.authorize(token)).is_none() {
+        let Some(caller) = password.and_then(|token| self.platform.authorize(token)) else {
             return Err(refused(NOT_AUTHORISED, "bad_token"));
+        };
+        if !caller.may(Permission::MqttUse) {
+            return Err(refused(NOT_AUTHORISED, "no_permission"));
         }
         if !login.connect.clean_session {
             // Saying yes would promise to keep messages while the application is away.

@@ -147,7 +147,7 @@ fn osap_13_2_3_a_locked_serial_is_told_in_why_and_audit_and_an_operator_lets_it_
     assert!(last.text.starts_with("Too many failed attempts"), "{}", last.text);
     eventually("a row of the audit", || {
         let query = AuditQuery { limit: 10, ..AuditQuery::default() };
-        let rows = site.block_on(site.platform.audits(&query)).expect("readable");
+        let rows = site.block_on(site.platform.audits(&query, &Caller::program())).expect("readable");
         rows.iter().filter(|row| row.action == "device.guessed" && row.serial.as_deref() == Some(SERIAL)).count() == 1
     });
 

@@ -160,7 +160,7 @@ fn osap_13_2_7_a_hub_speaks_for_nobody_but_its_children() {
     assert!(it.child_is(PresenceState::NeverSeen));
     let query = AuditQuery { limit: 10, ..AuditQuery::default() };
     let actions = || -> Vec<String> {
-        let rows = it.site.block_on(it.site.platform.audits(&query)).expect("readable");
+        let rows = it.site.block_on(it.site.platform.audits(&query, &Caller::program())).expect("readable");
         rows.into_iter().map(|row| row.action).collect()
     };
     for action in ["hub.unknown_child", "hub.child_refused"] {
@@ -198,6 +198,8 @@ fn a_hub_with_more_children_than_it_may_have_is_held_to_64() {
             product: None,
             name: None,
             parent: Some(Arc::clone(&hub)),
+            org: None,
+            labels: Default::default(),
         };
         it.site.block_on(it.site.platform.add_device(new, &Caller::program())).expect("registered");
     }

@@ -156,7 +156,15 @@ impl Site {
     }
 
     pub fn add(&self, serial: &str) -> Arc<Device> {
-        let new = NewDevice { serial: serial.into(), code: Secret::new(CODE), product: None, name: None, parent: None };
+        let new = NewDevice {
+            serial: serial.into(),
+            code: Secret::new(CODE),
+            product: None,
+            name: None,
+            parent: None,
+            org: None,
+            labels: Default::default(),
+        };
         self.block_on(self.platform.add_device(new, &Caller::program())).expect("registered")
     }
 
@@ -181,7 +189,7 @@ impl Site {
     /// Everything that is stored, newest first.
     pub fn events(&self) -> Vec<Arc<Record>> {
         let query = EventQuery { limit: 100, ..EventQuery::default() };
-        self.block_on(self.platform.events(query)).expect("readable")
+        self.block_on(self.platform.events(query, &Caller::program())).expect("readable").items
     }
 
     /// The reasons of the device's facts, oldest first.

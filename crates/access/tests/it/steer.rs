@@ -148,7 +148,7 @@ fn messages_pass_through_both_ways_and_are_delivered_when_the_device_has_them() 
     let outcome = it.site.block_on(passed).expect("no panic").expect("sent");
     assert_eq!(outcome, PassOutcome::Delivered);
     let query = PassQuery { limit: 10, ..PassQuery::default() };
-    let kept = it.site.block_on(it.site.platform.passed_messages(query)).expect("readable");
+    let kept = it.site.block_on(it.site.platform.passed_messages(query, &Caller::program())).expect("readable").items;
     let expected = r#"{"direction":"up","media_type":"application/x-meter","bytes":2,"base64":"AP8="}"#;
     assert_eq!((kept.len(), &*kept[1].data), (2, expected));
 }

@@ -9,6 +9,8 @@ mod history;
 mod limits;
 mod operations;
 mod pass;
+mod rights;
 mod service;
 mod site;
 mod stream;
+mod tokens;

@@ -142,8 +142,15 @@ impl Site {
     }
 
     pub fn add(&self, serial: &str) -> Arc<Device> {
-        let new =
-            NewDevice { serial: serial.into(), code: Secret::new(*b"ABCDEF"), product: None, name: None, parent: None };
+        let new = NewDevice {
+            serial: serial.into(),
+            code: Secret::new(*b"ABCDEF"),
+            product: None,
+            name: None,
+            parent: None,
+            org: None,
+            labels: Default::default(),
+        };
         self.runtime.block_on(self.platform.add_device(new, &Caller::program())).expect("registered")
     }
 

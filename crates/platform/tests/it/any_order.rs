@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
-use vestibule_platform::{Answer, ConnectionId, Device, Invoke, InvokeError, NotSent, OperationQuery, Outcome};
+use vestibule_platform::{Answer, Caller, ConnectionId, Device, Invoke, InvokeError, NotSent, OperationQuery, Outcome};
 
 use crate::bed::{Bed, Line, PATIENCE, Sent, connect, path};
 
@@ -275,7 +275,7 @@ impl World {
         self.calls.drain(..).for_each(|call| call.task.abort());
         self.cancels.drain(..).for_each(|(_, task)| task.abort());
         self.bed = self.bed.crash().await;
-        let known = |n| self.bed.platform.device(&Slot::serial(n)).expect("known");
+        let known = |n| self.bed.platform.device(&Slot::serial(n), &Caller::program()).expect("known");
         self.slots = (0..DEVICES).map(|n| Slot::new(known(n))).collect();
         for slot in &self.slots {
             for one in self.bed.platform.waiting(&slot.device) {
@@ -346,7 +346,7 @@ impl World {
     async fn log(&self) -> Vec<Value> {
         self.bed.durable(self.bed.platform.journal().appended()).await;
         let query = OperationQuery { limit: 1_000, ..OperationQuery::default() };
-        let records = self.bed.platform.operations(query).await.expect("readable");
+        let records = self.bed.platform.operations(query, &Caller::program()).await.expect("readable").items;
         let entry = |text: &str, id: &str| -> Value {
             let mut entry: Value = serde_json::from_str(text).expect("JSON");
             entry["id"] = id.into();

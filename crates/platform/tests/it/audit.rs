@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vestibule_platform::{AuditQuery, AuditRow, DirectError, Directive, NotSent, Secret};
+use vestibule_platform::{AuditQuery, AuditRow, Caller, DirectError, Directive, NotSent, Secret};
 
 use crate::bed::{Bed, connect, eventually};
 
 async fn audits(bed: &Bed) -> Vec<AuditRow> {
-    let mut rows = bed.platform.audits(&AuditQuery { limit: 100, ..AuditQuery::default() }).await.expect("readable");
+    let mut rows = bed
+        .platform
+        .audits(&AuditQuery { limit: 100, ..AuditQuery::default() }, &Caller::program())
+        .await
+        .expect("readable");
     rows.reverse();
     rows
 }

@@ -176,7 +176,15 @@ async fn open(dir: &Path, clock: &Arc<AtomicI64>, plan: Plan) -> Arc<Platform> {
 }
 
 pub fn new_device(serial: &str) -> NewDevice {
-    NewDevice { serial: serial.into(), code: Secret::new("ABCDEF"), product: None, name: None, parent: None }
+    NewDevice {
+        serial: serial.into(),
+        code: Secret::new("ABCDEF"),
+        product: None,
+        name: None,
+        parent: None,
+        org: None,
+        labels: Default::default(),
+    }
 }
 
 pub fn path(name: &str) -> Arc<DevicePath> {

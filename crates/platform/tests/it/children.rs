@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vestibule_platform::{AddDeviceError, AuditQuery, ChildRefused, Device, NewDevice, Secret};
+use vestibule_platform::{AddDeviceError, AuditQuery, Caller, ChildRefused, Device, NewDevice, Secret};
 
 use crate::bed::{Bed, new_device};
 
@@ -25,13 +25,16 @@ async fn a_hub_brings_a_device_whose_code_it_knows_and_keeps_it() {
     }
     assert_eq!((child.parent(), serials(&bed.platform.children(&hub))), (Some(hub.id), vec!["CHILD"]));
     let bed = bed.restart().await;
-    let (hub, child) = (bed.platform.device("HUB").expect("known"), bed.platform.device("CHILD").expect("known"));
+    let (hub, child) = (
+        bed.platform.device("HUB", &Caller::program()).expect("known"),
+        bed.platform.device("CHILD", &Caller::program()).expect("known"),
+    );
     assert_eq!((child.parent(), serials(&bed.platform.children(&hub))), (Some(hub.id), vec!["CHILD"]));
     // A hub that goes leaves its devices behind.
     bed.platform.remove_device(&hub, &bed.caller()).await.expect("removed");
     assert_eq!(child.parent(), None);
     let bed = bed.restart().await;
-    assert_eq!(bed.platform.device("CHILD").expect("known").parent(), None);
+    assert_eq!(bed.platform.device("CHILD", &Caller::program()).expect("known").parent(), None);
 }
 
 #[tokio::test]
@@ -54,10 +57,10 @@ async fn a_hub_may_not_bring_what_is_unknown_unproven_disabled_or_elsewhere() {
         let refused = admit(&bed, &hub, serial, code).await.expect_err("refused");
         assert_eq!(refused.as_str(), reason, "{serial} {code}");
     }
-    let child = bed.platform.device("CHILD").expect("known");
+    let child = bed.platform.device("CHILD", &Caller::program()).expect("known");
     assert!(matches!(admit(&bed, &child, "DISABLED", "ABCDEF").await, Err(ChildRefused::Disabled)));
     let query = AuditQuery { action: Some("hub.child_refused".into()), limit: 10, ..AuditQuery::default() };
-    while bed.platform.audits(&query).await.expect("readable").is_empty() {
+    while bed.platform.audits(&query, &Caller::program()).await.expect("readable").is_empty() {
         tokio::task::yield_now().await;
     }
 }
@@ -71,7 +74,7 @@ async fn two_hubs_that_bring_one_device_at_the_same_moment_do_not_both_get_it() 
         let (one, two) = (bed.add(&format!("ONE{round}")).await, bed.add(&format!("TWO{round}")).await);
         let (first, second) = tokio::join!(admit(&bed, &one, &child, "ABCDEF"), admit(&bed, &two, &child, "ABCDEF"));
         assert_ne!(first.is_ok(), second.is_ok());
-        let parent = bed.platform.device(&child).expect("known").parent();
+        let parent = bed.platform.device(&child, &Caller::program()).expect("known").parent();
         assert_eq!(parent, Some(if first.is_ok() { one.id } else { two.id }));
     }
 }

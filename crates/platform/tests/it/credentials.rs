@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use vestibule_platform::{Credential, Credentials, Secret, UpdateError};
+use vestibule_platform::{Caller, Credential, Credentials, Secret, UpdateError};
 
 use crate::bed::Bed;
 
@@ -29,7 +29,7 @@ fn next(present: &Credentials) -> Result<Credentials, Infallible> {
 }
 
 async fn epoch(bed: &Bed) -> i64 {
-    let device = bed.platform.device("SN1").expect("registered");
+    let device = bed.platform.device("SN1", &Caller::program()).expect("registered");
     let secrets = bed.platform.secrets(&device).await.expect("readable");
     secrets.credentials.committed.as_ref().map_or(0, |held| held.epoch)
 }
@@ -58,7 +58,7 @@ async fn the_code_of_a_device_is_the_same_before_and_after_something_is_agreed()
     let mut bed = Bed::new().await;
     bed.add("SN1").await;
     for agreed in [false, false, true, true] {
-        let device = bed.platform.device("SN1").expect("registered");
+        let device = bed.platform.device("SN1", &Caller::program()).expect("registered");
         if agreed {
             bed.platform.update_credentials(&device, next).await.expect("changed");
         }

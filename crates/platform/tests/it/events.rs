@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vestibule_platform::{DevicePath, EventQuery, Flags, PlatformConfig, Record, RecordKind, Report, ReportError};
+use vestibule_platform::{
+    Caller, DevicePath, EventQuery, Flags, PlatformConfig, Record, RecordKind, Report, ReportError,
+};
 use vestibule_store::Scan;
 
 use crate::bed::{Bed, NOON, Plan, path};
@@ -11,7 +13,7 @@ use crate::bed::{Bed, NOON, Plan, path};
 const MINUTE: i64 = 60_000;
 
 async fn stored(bed: &Bed, query: EventQuery) -> Vec<Arc<Record>> {
-    bed.platform.events(EventQuery { limit: 100, ..query }).await.expect("readable")
+    bed.platform.events(EventQuery { limit: 100, ..query }, &Caller::program()).await.expect("readable").items
 }
 
 #[tokio::test]
@@ -70,7 +72,7 @@ async fn an_event_that_comes_again_is_stored_once() {
     bed.event(&device, "Smoke", Some("same")).await;
     bed.event(&other, "Smoke", Some("same")).await;
     let bed = bed.restart().await;
-    let device = bed.platform.device("SN1").expect("registered");
+    let device = bed.platform.device("SN1", &Caller::program()).expect("registered");
     bed.event(&device, "Smoke", Some("same")).await;
     let events = stored(&bed, EventQuery::default()).await;
     assert_eq!(events.len(), 2);
@@ -120,10 +122,10 @@ async fn events_are_read_by_device_name_time_and_page() {
     let window = EventQuery { from: Some(NOON + 2 * MINUTE), to: Some(NOON + 4 * MINUTE), ..EventQuery::default() };
     assert_eq!(positions(&stored(&bed, window).await), [4, 3], "from is inside, to is not");
     let page = EventQuery { limit: 4, ..EventQuery::default() };
-    let first = bed.platform.events(page.clone()).await.expect("readable");
+    let first = bed.platform.events(page.clone(), &Caller::program()).await.expect("readable").items;
     assert_eq!(positions(&first), [10, 9, 8, 7]);
     let before = first.last().map(|event| event.position);
-    let second = bed.platform.events(EventQuery { before, ..page }).await.expect("readable");
+    let second = bed.platform.events(EventQuery { before, ..page }, &Caller::program()).await.expect("readable").items;
     assert_eq!(positions(&second), [6, 5, 4, 3]);
 }
 

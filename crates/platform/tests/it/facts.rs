@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vestibule_platform::{Fact, Step};
+use vestibule_platform::{Caller, Fact, Step};
 
 use crate::bed::{Bed, NOON};
 
@@ -34,11 +34,11 @@ async fn the_last_failure_survives_a_restart_and_a_success() {
     let last = device.last_failure();
     drop((device, fine));
     let bed = bed.restart().await;
-    let device = bed.platform.device("SN1").expect("registered");
+    let device = bed.platform.device("SN1", &Caller::program()).expect("registered");
     assert!(device.facts().is_empty(), "the ring is of this process");
     assert_eq!(device.last_failure(), last);
     assert_eq!(last.expect("kept").reason, "no_das");
-    assert!(bed.platform.device("SN2").expect("registered").last_failure().is_none());
+    assert!(bed.platform.device("SN2", &Caller::program()).expect("registered").last_failure().is_none());
 }
 
 #[tokio::test]
@@ -52,5 +52,8 @@ async fn a_device_removed_with_something_to_write_holds_nobody_up() {
     bed.platform.fact(&stays, Fact::failure(Step::Login, "c", "text", None));
     drop((gone, stays));
     let bed = bed.restart().await;
-    assert_eq!(bed.platform.device("SN2").expect("registered").last_failure().expect("kept").reason, "c");
+    assert_eq!(
+        bed.platform.device("SN2", &Caller::program()).expect("registered").last_failure().expect("kept").reason,
+        "c"
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vestibule_platform::{Filter, Follow, Followed, Position, RecordKind, Report};
+use vestibule_platform::{Caller, Filter, Follow, Followed, Position, RecordKind, Report};
 
 use crate::bed::{Bed, PATIENCE, Plan, path};
 
@@ -37,7 +37,7 @@ async fn nothing_is_missed_or_doubled_while_a_writer_appends() {
     let device = bed.add("SN1").await;
     let mut followers = Vec::new();
     for n in 0..4 {
-        let mut follow = bed.platform.follow(Some(Position::START), Filter::all(RecordKind::Event));
+        let mut follow = bed.platform.follow(Some(Position::START), Filter::all(RecordKind::Event), &Caller::program());
         followers.push(tokio::spawn(async move {
             for expected in 1..=COUNT {
                 assert_eq!(event(&mut follow).await, expected);
@@ -73,15 +73,15 @@ async fn a_follower_resumes_where_it_was_also_after_a_restart() {
         bed.report(&device, "Smoke", None, None);
     }
     bed.event(&device, "Smoke", None).await;
-    let mut follow = bed.platform.follow(Some(Position::new(10)), Filter::all(RecordKind::Event));
+    let mut follow = bed.platform.follow(Some(Position::new(10)), Filter::all(RecordKind::Event), &Caller::program());
     for expected in 11..=301 {
         assert_eq!(event(&mut follow).await, expected);
     }
     drop((follow, device));
     let bed = bed.restart_with(tiny_ring()).await;
-    let mut follow = bed.platform.follow(Some(Position::new(299)), Filter::all(RecordKind::Event));
+    let mut follow = bed.platform.follow(Some(Position::new(299)), Filter::all(RecordKind::Event), &Caller::program());
     assert_eq!((event(&mut follow).await, event(&mut follow).await), (300, 301));
-    let device = bed.platform.device("SN1").expect("registered");
+    let device = bed.platform.device("SN1", &Caller::program()).expect("registered");
     bed.event(&device, "Smoke", None).await;
     assert_eq!(event(&mut follow).await, 302);
 }
@@ -91,7 +91,7 @@ async fn from_now_means_what_becomes_durable_from_now_on() {
     let bed = Bed::new().await;
     let device = bed.add("SN1").await;
     bed.event(&device, "Smoke", None).await;
-    let mut follow = bed.platform.follow(None, Filter::all(RecordKind::Event));
+    let mut follow = bed.platform.follow(None, Filter::all(RecordKind::Event), &Caller::program());
     bed.event(&device, "Smoke", None).await;
     assert_eq!(event(&mut follow).await, 2);
 }
@@ -106,7 +106,7 @@ async fn a_filter_lets_through_what_it_names_from_memory_and_from_disk() {
         area: Some("Alarm".into()),
         name: Some("Motion".into()),
     };
-    let mut live = bed.platform.follow(None, filter.clone());
+    let mut live = bed.platform.follow(None, filter.clone(), &Caller::program());
     let mut wanted = Vec::new();
     for n in 0..600 {
         let device = if n % 3 == 0 { &two } else { &one };
@@ -119,7 +119,7 @@ async fn a_filter_lets_through_what_it_names_from_memory_and_from_disk() {
     let value = Report { kind: RecordKind::Attribute, path: path("Motion"), id: None, time: None, data: "1" };
     let last = bed.platform.report(&two, value).expect("taken");
     bed.durable(last).await;
-    let mut behind = bed.platform.follow(Some(Position::START), filter);
+    let mut behind = bed.platform.follow(Some(Position::START), filter, &Caller::program());
     for expected in wanted {
         assert_eq!((event(&mut live).await, event(&mut behind).await), (expected, expected));
     }
@@ -132,13 +132,13 @@ async fn repetitions_do_not_stop_a_follower() {
     let bed = Bed::with(tiny_ring()).await;
     let device = bed.add("SN1").await;
     bed.event(&device, "Smoke", Some("first")).await;
-    let mut follow = bed.platform.follow(None, Filter::all(RecordKind::Event));
+    let mut follow = bed.platform.follow(None, Filter::all(RecordKind::Event), &Caller::program());
     for _ in 0..20 {
         bed.event(&device, "Smoke", Some("first")).await;
     }
     let new = bed.event(&device, "Smoke", Some("second")).await;
     assert_eq!(event(&mut follow).await, new.get());
-    let mut again = bed.platform.follow(Some(Position::new(1)), Filter::all(RecordKind::Event));
+    let mut again = bed.platform.follow(Some(Position::new(1)), Filter::all(RecordKind::Event), &Caller::program());
     assert_eq!(event(&mut again).await, new.get());
 }
 
@@ -147,11 +147,13 @@ async fn a_position_that_was_never_reached_is_a_lag_to_the_present() {
     let bed = Bed::new().await;
     let device = bed.add("SN1").await;
     let last = bed.event(&device, "Smoke", None).await;
-    let mut follow = bed.platform.follow(Some(Position::new(1_000)), Filter::all(RecordKind::Event));
+    let mut follow =
+        bed.platform.follow(Some(Position::new(1_000)), Filter::all(RecordKind::Event), &Caller::program());
     assert_eq!(lag(&mut follow).await, last.get());
     bed.event(&device, "Smoke", None).await;
     assert_eq!(event(&mut follow).await, last.get() + 1);
-    let mut at_the_end = bed.platform.follow(Some(Position::new(2)), Filter::all(RecordKind::Event));
+    let mut at_the_end =
+        bed.platform.follow(Some(Position::new(2)), Filter::all(RecordKind::Event), &Caller::program());
     bed.event(&device, "Smoke", None).await;
     assert_eq!(event(&mut at_the_end).await, 3, "the last position is none");
 }
@@ -173,10 +175,10 @@ async fn what_retention_has_taken_is_a_lag_to_the_oldest_that_is_left() {
     let bed = bed.restart_with(plan()).await;
     let oldest = bed.platform.journal().oldest().await.expect("readable").expect("one is left").get();
     assert!(oldest > 11, "something was taken: {oldest}");
-    let mut follow = bed.platform.follow(Some(Position::new(10)), Filter::all(RecordKind::Event));
+    let mut follow = bed.platform.follow(Some(Position::new(10)), Filter::all(RecordKind::Event), &Caller::program());
     assert_eq!(lag(&mut follow).await, oldest - 1);
     assert_eq!(event(&mut follow).await, oldest);
-    let mut all = bed.platform.follow(Some(Position::START), Filter::all(RecordKind::Event));
+    let mut all = bed.platform.follow(Some(Position::START), Filter::all(RecordKind::Event), &Caller::program());
     assert_eq!(event(&mut all).await, oldest, "from the beginning is from the oldest that is left");
 }
 
@@ -184,7 +186,7 @@ async fn what_retention_has_taken_is_a_lag_to_the_oldest_that_is_left() {
 async fn a_next_that_is_given_up_loses_nothing() {
     let bed = Bed::with(tiny_ring()).await;
     let device = bed.add("SN1").await;
-    let mut follow = bed.platform.follow(Some(Position::START), Filter::all(RecordKind::Event));
+    let mut follow = bed.platform.follow(Some(Position::START), Filter::all(RecordKind::Event), &Caller::program());
     let mut expected = 1;
     for _ in 0..200 {
         bed.report(&device, "Smoke", None, None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vestibule_platform::{
-    Answer, Device, DevicePath, Invoke, InvokeError, NotSent, OperationQuery, Outcome, Platform, RecordKind,
+    Answer, Caller, Device, DevicePath, Invoke, InvokeError, NotSent, OperationQuery, Outcome, Platform, RecordKind,
 };
 
 use crate::bed::{Bed, connect, path};
@@ -36,7 +36,7 @@ async fn logged(bed: &Bed) -> Vec<Value> {
     let appended = bed.platform.journal().appended();
     bed.durable(appended).await;
     let query = OperationQuery { limit: 100, ..OperationQuery::default() };
-    let records = bed.platform.operations(query).await.expect("readable");
+    let records = bed.platform.operations(query, &Caller::program()).await.expect("readable").items;
     records
         .iter()
         .map(|record| {

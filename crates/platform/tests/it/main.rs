@@ -10,6 +10,7 @@ mod facts;
 mod follow;
 mod invoke;
 mod once;
+mod org;
 mod pass;
 mod presence;
 mod queue;

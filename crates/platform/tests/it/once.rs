@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
-use vestibule_platform::{Answer, Device, Invoke, InvokeError, Outcome};
+use vestibule_platform::{Answer, Caller, Device, Invoke, InvokeError, Outcome};
 
 use crate::bed::{Bed, connect, eventually, path};
 
@@ -38,7 +38,7 @@ async fn the_same_request_is_answered_as_the_first_time_and_sent_once() {
     assert_eq!(ask(&bed, &device, "k1", "1").await.expect("as before"), first);
     assert!(matches!(ask(&bed, &device, "k1", "2").await, Err(InvokeError::KeyTaken)));
     let bed = bed.restart().await;
-    let device = bed.platform.device("A").expect("known");
+    let device = bed.platform.device("A", &Caller::program()).expect("known");
     assert_eq!(ask(&bed, &device, "k1", "1").await.expect("as before"), first);
     assert_eq!(line.waiting(), 0);
     bed.advance(Duration::from_secs(24 * 3_600));
@@ -77,7 +77,7 @@ async fn what_the_platform_ended_in_the_middle_of_is_unknown_and_not_sent_again(
     });
     eventually("it is sent", || line.waiting() == 1).await;
     let bed = bed.crash().await;
-    let device = bed.platform.device("A").expect("known");
+    let device = bed.platform.device("A", &Caller::program()).expect("known");
     let (_, line) = connect(&bed.platform, &device, 1);
     assert_eq!(ask(&bed, &device, "k", "1").await.expect("answered").1, Outcome::Unknown);
     assert_eq!(line.waiting(), 0);

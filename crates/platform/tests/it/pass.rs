@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vestibule_platform::{Answer, Device, NotSent, Pass, PassError, PassOutcome, PassQuery, ReportError};
+use vestibule_platform::{Answer, Caller, Device, NotSent, Pass, PassError, PassOutcome, PassQuery, ReportError};
 
 use crate::bed::{Bed, connect, path};
 
@@ -20,7 +20,7 @@ async fn pass(bed: &Bed, device: &Arc<Device>, body: &[u8], deadline: Duration) 
 async fn kept(bed: &Bed) -> Vec<Value> {
     bed.durable(bed.platform.journal().appended()).await;
     let query = PassQuery { limit: 100, ..PassQuery::default() };
-    let records = bed.platform.passed_messages(query).await.expect("readable");
+    let records = bed.platform.passed_messages(query, &Caller::program()).await.expect("readable").items;
     records.iter().map(|record| serde_json::from_str(&record.data).expect("JSON")).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vestibule_platform::PresenceState;
+use vestibule_platform::{Caller, OrgPath, PresenceState};
 
 use crate::bed::{Bed, NOON, changed, connect, peer};
 
@@ -57,7 +57,7 @@ async fn nobody_is_there_after_a_restart() {
     bed.platform.disconnected(&offline, connection, "disconnect");
     bed.advance(Duration::from_secs(60));
     let bed = bed.restart().await;
-    let presence = |bed: &Bed, serial| bed.platform.device(serial).expect("registered").presence();
+    let presence = |bed: &Bed, serial| bed.platform.device(serial, &Caller::program()).expect("registered").presence();
     let restarted = presence(&bed, "SN1");
     assert_eq!((restarted.state, restarted.reason.as_ref()), (PresenceState::Offline, "platform_restart"));
     assert_eq!((restarted.since, restarted.peer), (NOON + 60_000, Some(peer(1))));
@@ -86,7 +86,7 @@ async fn the_last_of_many_changes_is_what_stays() {
     }
     drop(devices);
     let bed = bed.restart().await;
-    for device in bed.platform.devices(None, 100) {
+    for device in bed.platform.devices(&OrgPath::root(), None, 100, &Caller::program()) {
         let presence = device.presence();
         assert_eq!((presence.reason.as_ref(), presence.peer), ("disconnect", Some(peer(19))));
     }

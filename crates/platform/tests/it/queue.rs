@@ -7,7 +7,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use uuid::Uuid;
-use vestibule_platform::{Answer, Device, Invoke, InvokeError, NotSent, OperationQuery, Outcome};
+use vestibule_platform::{Answer, Caller, Device, Invoke, InvokeError, NotSent, OperationQuery, Outcome};
 use vestibule_store::{Control, QueuedOperation};
 
 use crate::bed::{Bed, PATIENCE, connect, eventually, path};
@@ -31,7 +31,7 @@ async fn queue(bed: &Bed, device: &Arc<Device>, input: &str) -> Result<(Uuid, Ou
 async fn logged(bed: &Bed) -> Vec<(String, Option<String>)> {
     bed.durable(bed.platform.journal().appended()).await;
     let query = OperationQuery { limit: 100, ..OperationQuery::default() };
-    let records = bed.platform.operations(query).await.expect("readable");
+    let records = bed.platform.operations(query, &Caller::program()).await.expect("readable").items;
     let entry = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let of = |entry: Value| (text(&entry["outcome"]).expect("an outcome"), text(&entry["queued"]));
@@ -54,7 +54,7 @@ async fn what_waits_is_sent_in_order_when_the_device_comes_also_after_a_restart(
         ids.push(id);
     }
     let bed = bed.crash().await;
-    let device = bed.platform.device("A").expect("known");
+    let device = bed.platform.device("A", &Caller::program()).expect("known");
     let waiting: Vec<_> = bed.platform.waiting(&device).into_iter().map(|one| (one.id, one.input)).collect();
     assert_eq!(waiting, [(ids[0], Some("1".into())), (ids[1], Some("2".into())), (ids[2], Some("3".into()))]);
     let (_, line) = connect(&bed.platform, &device, 1);
@@ -68,7 +68,7 @@ async fn what_waits_is_sent_in_order_when_the_device_comes_also_after_a_restart(
     expect_logged(&bed, 6).await;
     assert_eq!(logged(&bed).await[3..], expected);
     let bed = bed.restart().await;
-    assert!(bed.platform.waiting(&bed.platform.device("A").expect("known")).is_empty());
+    assert!(bed.platform.waiting(&bed.platform.device("A", &Caller::program()).expect("known")).is_empty());
 }
 
 #[tokio::test]
@@ -111,14 +111,14 @@ async fn what_was_taken_when_the_platform_ended_is_unknown_and_not_sent_again() 
     let (_, line) = connect(&bed.platform, &device, 1);
     let sent = line.operation().await;
     let bed = bed.crash().await;
-    let device = bed.platform.device("A").expect("known");
+    let device = bed.platform.device("A", &Caller::program()).expect("known");
     let (_, again) = connect(&bed.platform, &device, 1);
     expect_logged(&bed, 2).await;
     let expected = [("queued".to_owned(), None), ("unknown".to_owned(), Some(id.to_string()))];
     assert_eq!((logged(&bed).await.as_slice(), again.waiting()), (&expected[..], 0));
     drop(sent);
     let bed = bed.restart().await;
-    assert!(bed.platform.waiting(&bed.platform.device("A").expect("known")).is_empty());
+    assert!(bed.platform.waiting(&bed.platform.device("A", &Caller::program()).expect("known")).is_empty());
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn what_ended_and_stayed_in_the_queue_does_not_end_twice() {
         taken: true,
     };
     let bed = bed.restart_after(async |control| assert!(control.queue_operation(left, 1).await.expect("stored"))).await;
-    let device = bed.platform.device("A").expect("known");
+    let device = bed.platform.device("A", &Caller::program()).expect("known");
     eventually("it is looked at", || bed.platform.waiting(&device).is_empty()).await;
     let none_left = async |control: &Control| assert_eq!(control.queued_operations().await.expect("readable"), []);
     let bed = bed.restart_after(none_left).await;
@@ -239,5 +239,5 @@ async fn what_the_store_does_not_answer_for_is_unknown_and_taken_back() {
     expect_logged(&bed, 1).await;
     assert_eq!(logged(&bed).await, [("unknown".to_owned(), None)]);
     let bed = bed.restart().await;
-    assert!(bed.platform.waiting(&bed.platform.device("A").expect("known")).is_empty());
+    assert!(bed.platform.waiting(&bed.platform.device("A", &Caller::program()).expect("known")).is_empty());
 }

@@ -5,7 +5,9 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use vestibule_platform::{AddDeviceError, NewDevice, PlatformConfig, PresenceState, Secret, StoreError};
+use vestibule_platform::{
+    AddDeviceError, Caller, NewDevice, OrgPath, PlatformConfig, PresenceState, Secret, StoreError,
+};
 
 use crate::bed::{Bed, NOON, Plan, changed, connect, eventually, new_device};
 
@@ -33,7 +35,7 @@ async fn what_cannot_be_a_device_is_refused_by_field() {
         let new = NewDevice { name: Some(label), ..new_device("S1") };
         assert_eq!(field(bed.platform.add_device(new, &bed.caller()).await), "name");
     }
-    assert!(bed.platform.devices(None, 10).is_empty());
+    assert!(bed.platform.devices(&OrgPath::root(), None, 10, &Caller::program()).is_empty());
     let longest = NewDevice {
         code: Secret::new("C".repeat(47)),
         product: Some("p".repeat(128)),
@@ -48,11 +50,11 @@ async fn a_device_is_found_by_both_its_identities() {
     let bed = Bed::new().await;
     let device = bed.add("SN1").await;
     let other = bed.add("SN2").await;
-    assert_eq!(bed.platform.device("SN1").expect("by serial").id, device.id);
-    assert_eq!(bed.platform.device(&device.id.to_string()).expect("by id").id, device.id);
+    assert_eq!(bed.platform.device("SN1", &Caller::program()).expect("by serial").id, device.id);
+    assert_eq!(bed.platform.device(&device.id.to_string(), &Caller::program()).expect("by id").id, device.id);
     assert_eq!(bed.platform.device_by_serial("SN2").expect("by serial").id, other.id);
     assert!(bed.platform.device_by_serial(&device.id.to_string()).is_none());
-    assert!(bed.platform.device("SN3").is_none());
+    assert!(bed.platform.device("SN3", &Caller::program()).is_none());
     assert_eq!((device.created, device.presence().state), (NOON, PresenceState::NeverSeen));
 }
 
@@ -63,12 +65,15 @@ async fn a_serial_is_taken_once_and_free_again_after_removal() {
     let refused = bed.platform.add_device(new_device("SN1"), &bed.caller()).await;
     assert!(matches!(refused, Err(AddDeviceError::SerialTaken)));
     bed.platform.remove_device(&first, &bed.caller()).await.expect("removed");
-    assert!(bed.platform.device("SN1").is_none() && bed.platform.device(&first.id.to_string()).is_none());
+    assert!(
+        bed.platform.device("SN1", &Caller::program()).is_none()
+            && bed.platform.device(&first.id.to_string(), &Caller::program()).is_none()
+    );
     let second = bed.add("SN1").await;
     assert_ne!(first.id, second.id);
     // Whoever holds on to the first does not take the second away.
     bed.platform.remove_device(&first, &bed.caller()).await.expect("there is nothing to do");
-    assert_eq!(bed.platform.device("SN1").expect("there").id, second.id);
+    assert_eq!(bed.platform.device("SN1", &Caller::program()).expect("there").id, second.id);
 }
 
 #[tokio::test]
@@ -91,7 +96,7 @@ async fn pages_hold_every_device_once_in_the_order_of_registration() {
     }
     let (mut paged, mut after) = (Vec::new(), None);
     loop {
-        let page = bed.platform.devices(after, 10);
+        let page = bed.platform.devices(&OrgPath::root(), after, 10, &Caller::program());
         let Some(last) = page.last() else { break };
         after = Some(last.id);
         assert!(page.len() <= 10);
@@ -112,16 +117,16 @@ async fn the_registry_survives_a_restart() {
     let id = device.id;
     drop((device, gone));
     let bed = bed.restart().await;
-    let device = bed.platform.device("SN1").expect("still there");
+    let device = bed.platform.device("SN1", &Caller::program()).expect("still there");
     assert_eq!((device.id, device.created, device.enrol_until()), (id, NOON, until));
-    assert_eq!((device.product.as_deref(), device.name.as_deref()), (Some("cam"), Some("Hall")));
+    assert_eq!((device.product.as_deref(), device.description().name.as_deref()), (Some("cam"), Some("Hall")));
     let secrets = bed.platform.secrets(&device).await.expect("readable");
     assert!(secrets.code == Some(Secret::new("ABCDEF")));
-    assert!(bed.platform.device("SN2").is_none());
+    assert!(bed.platform.device("SN2", &Caller::program()).is_none());
     bed.platform.enrolled(&device).await;
     drop(device);
     let bed = bed.restart().await;
-    assert_eq!(bed.platform.device("SN1").expect("still there").enrol_until(), 0);
+    assert_eq!(bed.platform.device("SN1", &Caller::program()).expect("still there").enrol_until(), 0);
 }
 
 #[tokio::test]
@@ -135,7 +140,7 @@ async fn registration_and_removal_are_announced() {
     bed.platform.remove_device(&device, &bed.caller()).await.expect("removed");
     let told = changed(&mut changes).await;
     assert_eq!((told.id, told.is_removed()), (device.id, true));
-    assert!(bed.platform.device("SN1").is_none(), "told after the registry knows");
+    assert!(bed.platform.device("SN1", &Caller::program()).is_none(), "told after the registry knows");
 }
 
 #[tokio::test]
@@ -165,14 +170,14 @@ async fn what_was_begun_is_finished_when_the_caller_goes_away() {
         let mut adding = pin!(bed.platform.add_device(new_device("SN1"), &caller));
         assert!(adding.as_mut().poll(&mut context).is_pending());
     }
-    eventually("registered", || bed.platform.device("SN1").is_some()).await;
-    let device = bed.platform.device("SN1").expect("there");
+    eventually("registered", || bed.platform.device("SN1", &Caller::program()).is_some()).await;
+    let device = bed.platform.device("SN1", &Caller::program()).expect("there");
     {
         let caller = bed.caller();
         let mut removing = pin!(bed.platform.remove_device(&device, &caller));
         assert!(removing.as_mut().poll(&mut context).is_pending());
     }
-    eventually("removed", || bed.platform.device("SN1").is_none()).await;
+    eventually("removed", || bed.platform.device("SN1", &Caller::program()).is_none()).await;
     assert!(device.is_removed());
     bed.add("SN1").await;
 }

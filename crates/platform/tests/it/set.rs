@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vestibule_platform::{
-    Answer, Device, DevicePath, Leaf, NotSent, Position, RecordKind, Report, ReportError, Set, SetError, SetOutcome,
+    Answer, Caller, Device, DevicePath, Leaf, NotSent, Position, RecordKind, Report, ReportError, Set, SetError,
+    SetOutcome,
 };
 
 use crate::bed::{Bed, connect, eventually, path};
@@ -53,7 +54,7 @@ async fn what_is_reported_is_read_and_survives_a_restart() {
     assert_eq!(names, ["Level", "Power"]);
     bed.durable(last).await;
     let bed = bed.restart().await;
-    let device = bed.platform.device("A").expect("still there");
+    let device = bed.platform.device("A", &Caller::program()).expect("still there");
     assert_eq!(value(&power(&bed, &device)), "false");
     assert_eq!(bed.platform.attributes(&device).len(), 2);
 }
@@ -66,12 +67,12 @@ async fn what_the_journal_has_beyond_the_twin_is_applied_at_the_start() {
     bed.durable(last).await;
     // The process ends here as by kill -9: the twin was never written.
     let bed = bed.crash().await;
-    let device = bed.platform.device("A").expect("still there");
+    let device = bed.platform.device("A", &Caller::program()).expect("still there");
     assert_eq!(value(&power(&bed, &device)), "1");
     // And once more: what was applied is not applied twice.
     let version = power(&bed, &device).version;
     let bed = bed.restart().await;
-    let device = bed.platform.device("A").expect("still there");
+    let device = bed.platform.device("A", &Caller::program()).expect("still there");
     assert_eq!(power(&bed, &device).version, version);
 }
 
@@ -107,7 +108,7 @@ async fn a_wish_for_a_device_that_is_away_waits_durably_and_is_sent_when_it_come
     assert_eq!(outcome(&leaf), &SetOutcome::Pending);
     set(&bed, &device, "2", Some(leaf.version), LONG).await.expect("taken");
     let bed = bed.crash().await;
-    let device = bed.platform.device("A").expect("still there");
+    let device = bed.platform.device("A", &Caller::program()).expect("still there");
     let (_, line) = connect(&bed.platform, &device, 1);
     bed.platform.send_pending(&device);
     let sent = line.operation().await;
@@ -128,7 +129,7 @@ async fn what_was_reported_before_a_wish_does_not_fulfil_it_after_a_crash() {
     bed.durable(last).await;
     set(&bed, &device, "true", None, LONG).await.expect("taken");
     let bed = bed.crash().await;
-    let device = bed.platform.device("A").expect("still there");
+    let device = bed.platform.device("A", &Caller::program()).expect("still there");
     let leaf = power(&bed, &device);
     assert_eq!((value(&leaf), outcome(&leaf)), ("false", &SetOutcome::Pending));
 }
@@ -222,7 +223,7 @@ async fn a_wish_whose_time_is_over_is_not_told_any_more_but_a_report_still_fulfi
     assert_eq!(outcome(&power(&bed, &device)), &SetOutcome::Expired);
     assert!(bed.platform.desired(&device).is_empty());
     let bed = bed.restart().await;
-    let device = bed.platform.device("A").expect("registered");
+    let device = bed.platform.device("A", &Caller::program()).expect("registered");
     assert_eq!(outcome(&power(&bed, &device)), &SetOutcome::Expired);
     report(&bed, &device, "Power", "1").expect("taken");
     assert_eq!(outcome(&power(&bed, &device)), &SetOutcome::Applied);

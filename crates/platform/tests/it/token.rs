@@ -1,8 +1,31 @@
-//! Whose token it is.
+//! Whose token it is, and for how long.
 
-use vestibule_platform::Permission;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vestibule_platform::{
+    AuditQuery, Caller, NewToken, OrgPath, Permission, Platform, Principal, PrincipalError, Role,
+};
 
 use crate::bed::Bed;
+
+pub fn new_token(name: &str, role: Role) -> NewToken {
+    NewToken { name: name.into(), role, subtree: None, expires_in: None }
+}
+
+fn org(path: &str) -> OrgPath {
+    OrgPath::parse(path).expect("a place")
+}
+
+/// Makes a token; gives what it shows.
+pub async fn make(platform: &Platform, name: &str, role: Role, subtree: &str, by: &Caller) -> String {
+    let new = NewToken { subtree: Some(org(subtree)), ..new_token(name, role) };
+    platform.add_token(new, by).await.expect("made").1.to_string()
+}
+
+fn names(tokens: &[Arc<Principal>]) -> Vec<&str> {
+    tokens.iter().map(|token| &*token.name).collect()
+}
 
 #[tokio::test]
 async fn the_token_of_the_data_directory_may_do_everything_and_nothing_else_anything() {
@@ -18,4 +41,120 @@ async fn the_token_of_the_data_directory_may_do_everything_and_nothing_else_anyt
     }
     let bed = bed.restart().await;
     assert!(bed.platform.authorize(&own).is_some(), "it is made once");
+}
+
+#[tokio::test]
+async fn a_token_is_its_role_and_its_place_also_after_a_restart() {
+    let bed = Bed::new().await;
+    let admin = bed.caller();
+    let viewer = make(&bed.platform, "v", Role::Viewer, "/", &admin).await;
+    let bound = make(&bed.platform, "b", Role::Operator, "/a/b", &admin).await;
+    let bed = bed.restart().await;
+    let (viewer, bound) = [viewer, bound].map(|token| bed.platform.authorize(&token).expect("known")).into();
+    assert_eq!((viewer.name(), viewer.role(), viewer.subtree().as_str()), ("v", Role::Viewer, "/"));
+    assert_eq!((bound.name(), bound.role(), bound.subtree().as_str()), ("b", Role::Operator, "/a/b"));
+    assert!(viewer.may(Permission::EventsRead) && !viewer.may(Permission::OperationsInvoke));
+    assert!(bound.may(Permission::OperationsInvoke) && !bound.may(Permission::TokensManage));
+    assert!(viewer.may(Permission::MetricsRead) && !bound.may(Permission::MetricsRead), "they are of the whole");
+}
+
+#[tokio::test]
+async fn a_removed_token_is_nobodys_at_once_and_for_good() {
+    let bed = Bed::new().await;
+    let admin = bed.caller();
+    let token = make(&bed.platform, "ci", Role::Admin, "/", &admin).await;
+    let caller = bed.platform.authorize(&token).expect("known");
+    assert!(caller.is_current(bed.now()));
+    assert!(bed.platform.remove_token("ci", &admin).await.expect("stored"));
+    assert!(!caller.is_current(bed.now()), "what goes on with it ends");
+    assert!(bed.platform.authorize(&token).is_none());
+    assert!(!bed.platform.remove_token("ci", &admin).await.expect("stored"));
+    let bed = bed.restart().await;
+    assert!(bed.platform.authorize(&token).is_none() && bed.platform.tokens(None, 10, &bed.caller()).is_empty());
+    let again = make(&bed.platform, "ci", Role::Admin, "/", &bed.caller()).await;
+    assert_ne!(again, token, "the name is free, the secret is another");
+}
+
+#[tokio::test]
+async fn a_token_ends_when_its_time_is_over() {
+    let bed = Bed::new().await;
+    let admin = bed.caller();
+    let new = NewToken { expires_in: Some(Duration::from_secs(60)), ..new_token("t", Role::Viewer) };
+    let (shown, token) = bed.platform.add_token(new, &admin).await.expect("made");
+    assert_eq!(shown.expires, Some(bed.now() + 60_000));
+    let caller = bed.platform.authorize(&token).expect("known");
+    bed.advance(Duration::from_millis(59_999));
+    assert!(bed.platform.authorize(&token).is_some() && caller.is_current(bed.now()));
+    bed.advance(Duration::from_millis(1));
+    assert!(bed.platform.authorize(&token).is_none() && !caller.is_current(bed.now()));
+    let bed = bed.restart().await;
+    assert!(bed.platform.authorize(&token).is_none());
+    assert_eq!(names(&bed.platform.tokens(None, 10, &bed.caller())), ["t"], "it is shown until it is removed");
+}
+
+#[tokio::test]
+async fn the_last_use_is_known_coarsely_and_survives() {
+    let bed = Bed::new().await;
+    let token = make(&bed.platform, "t", Role::Viewer, "/", &bed.caller()).await;
+    let last = |bed: &Bed| bed.platform.tokens(None, 1, &bed.caller())[0].last_used();
+    assert_eq!(last(&bed), None);
+    let first = bed.now();
+    for (after, expected) in [(0, first), (59, first), (1, first + 60_000)] {
+        bed.advance(Duration::from_secs(after));
+        bed.platform.authorize(&token).expect("known");
+        assert_eq!(last(&bed), Some(expected));
+    }
+    let bed = bed.restart().await;
+    assert_eq!(last(&bed), Some(first + 60_000));
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_token_is_refused() {
+    let bed = Bed::new().await;
+    let admin = bed.caller();
+    let field = async |new: NewToken, by: &Caller| match bed.platform.add_token(new, by).await {
+        Err(PrincipalError::Invalid { field, .. }) => field,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it was made"),
+    };
+    for name in ["", "administrator", " a", "a\nb"] {
+        assert_eq!(field(new_token(name, Role::Viewer), &admin).await, "name", "{name:?}");
+    }
+    for expires_in in [Duration::ZERO, Duration::from_secs(3_651 * 24 * 3_600)] {
+        let new = NewToken { expires_in: Some(expires_in), ..new_token("t", Role::Viewer) };
+        assert_eq!(field(new, &admin).await, "expires_in");
+    }
+    let bound = make(&bed.platform, "bound", Role::Admin, "/a", &admin).await;
+    let bound = bed.platform.authorize(&bound).expect("known");
+    for above in ["/", "/b", "/ab"] {
+        let new = NewToken { subtree: Some(org(above)), ..new_token("t", Role::Viewer) };
+        assert_eq!(field(new, &bound).await, "subtree", "{above}");
+    }
+    let taken = bed.platform.add_token(new_token("bound", Role::Viewer), &admin).await;
+    assert!(matches!(taken, Err(PrincipalError::NameTaken)));
+    let (inherited, _) = bed.platform.add_token(new_token("t", Role::Viewer), &bound).await.expect("made");
+    assert_eq!(inherited.subtree, org("/a"), "without a place it is that of who made it");
+}
+
+#[tokio::test]
+async fn who_is_bound_to_a_place_sees_the_tokens_of_that_place_only() {
+    let bed = Bed::new().await;
+    let admin = bed.caller();
+    for (name, subtree) in [("all", "/"), ("a", "/a"), ("deep", "/a/b"), ("other", "/b")] {
+        make(&bed.platform, name, Role::Admin, subtree, &admin).await;
+    }
+    let bound = make(&bed.platform, "bound", Role::Admin, "/a", &admin).await;
+    let bound = bed.platform.authorize(&bound).expect("known");
+    assert_eq!(names(&bed.platform.tokens(None, 10, &bound)), ["a", "deep", "bound"]);
+    let first = bed.platform.tokens(None, 1, &bound);
+    assert_eq!(names(&bed.platform.tokens(Some(first[0].id), 1, &bound)), ["deep"]);
+    for name in ["all", "other"] {
+        assert!(!bed.platform.remove_token(name, &bound).await.expect("stored"), "{name}");
+    }
+    assert!(bed.platform.remove_token(&first[0].id.to_string(), &bound).await.expect("stored"));
+    let rows = bed.platform.audits(&AuditQuery { limit: 10, ..AuditQuery::default() }, &bound).await.expect("readable");
+    let deeds: Vec<_> = rows.iter().map(|row| (&*row.actor, &*row.action)).collect();
+    let made = ("administrator", "token.add");
+    assert_eq!(deeds, [("bound", "token.remove"), made, made, made]);
+    assert!(!rows.iter().any(|row| row.detail.contains("vst_")));
 }

@@ -24,6 +24,8 @@ pub struct NewAudit {
     pub device: Option<DeviceId>,
     /// That device's external identity at the time.
     pub serial: Option<String>,
+    /// Where what it is about belonged in the organisation at the time; none: to the whole.
+    pub org: Option<String>,
     /// With what, JSON.
     pub detail: String,
     /// Whether it worked.
@@ -64,6 +66,9 @@ pub struct AuditQuery {
     pub from: Option<i64>,
     /// Before this, Unix milliseconds.
     pub to: Option<i64>,
+    /// Only of what belongs to this place in the organisation, or below: now, for a device that is there; at the time, for
+    /// all else.
+    pub subtree: Option<String>,
     /// Only what comes after the row with this id in the list; nothing when that row has expired.
     pub before: Option<i64>,
     /// How many at most; above 1,000 it is taken as that.
@@ -102,6 +107,7 @@ impl Control {
 fn select<DB>(audit: &AuditQuery) -> QueryBuilder<DB>
 where
     DB: Database,
+    i32: Encode<'static, DB> + Type<DB>,
     i64: Encode<'static, DB> + Type<DB>,
     Vec<u8>: Encode<'static, DB> + Type<DB>,
     String: Encode<'static, DB> + Type<DB>,
@@ -121,6 +127,13 @@ where
     }
     if let Some(to) = audit.to {
         query.push(" AND time < ").push_bind(to);
+    }
+    if let Some(subtree) = &audit.subtree {
+        const ORG: &str = "COALESCE((SELECT org FROM device WHERE device.id = audit.device), audit.org)";
+        let below = format!("{subtree}/");
+        let length = i32::try_from(below.chars().count()).unwrap_or(i32::MAX);
+        query.push(format!(" AND ({ORG} = ")).push_bind(subtree.clone());
+        query.push(format!(" OR substr({ORG}, 1, ")).push_bind(length).push(") = ").push_bind(below).push(")");
     }
     if let Some(before) = audit.before {
         query.push(" AND (time, id) < (SELECT time, id FROM audit WHERE id = ").push_bind(before).push(")");
@@ -145,8 +158,8 @@ impl AuditWrite {
     pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
         match self {
             AuditWrite::Add(audit) => on_db!(Transaction, transaction, transaction => sqlx::query_scalar(
-                "INSERT INTO audit (time, actor, action, device, serial, detail, ok) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+                "INSERT INTO audit (time, actor, action, device, serial, detail, ok, org) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id",
             )
             .bind(audit.time)
             .bind(storable(&audit.actor))
@@ -155,6 +168,7 @@ impl AuditWrite {
             .bind(audit.serial.as_deref().map(storable))
             .bind(storable(&audit.detail))
             .bind(i64::from(audit.ok))
+            .bind(audit.org.as_deref().map(storable))
             .fetch_one(&mut **transaction)
             .await),
             AuditWrite::Expire { before } => rows!(

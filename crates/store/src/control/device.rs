@@ -22,6 +22,12 @@ pub struct DeviceRow {
     pub product: Option<String>,
     /// What people call it.
     pub name: Option<String>,
+    /// Where it belongs in the organisation.
+    pub org: String,
+    /// What people wrote on it, JSON.
+    pub labels: String,
+    /// How often name, place and labels were set, this time included.
+    pub version: i64,
     /// When it was registered, Unix milliseconds.
     pub created: i64,
     /// Until when it may enrol again, Unix milliseconds; 0: no window was opened.
@@ -52,13 +58,14 @@ impl Control {
     /// Devices with an id beyond `after`, by id, at most `limit` (and never more than 10,000).
     pub async fn devices(&self, after: Option<DeviceId>, limit: i64) -> Result<Vec<DeviceRow>, StoreError> {
         type Text = Option<String>;
-        type Row = (Vec<u8>, String, String, Text, Text, i64, i64, Text, Text, i64, Option<Vec<u8>>);
+        type Row =
+            (Vec<u8>, String, String, Text, Text, i64, i64, Text, Text, i64, Option<Vec<u8>>, String, String, i64);
         let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         let limit = limit.clamp(0, MAX_DEVICES);
         self.read(move |db| async move {
             let rows: Vec<Row> = on_db!(&db, pool => sqlx::query_as(
                 "SELECT id, serial, family, product, name, created, enrol_until, last_failure, presence, disabled, \
-                 parent FROM device WHERE id > $1 ORDER BY id LIMIT $2",
+                 parent, org, labels, version FROM device WHERE id > $1 ORDER BY id LIMIT $2",
             )
             .bind(after)
             .bind(limit)
@@ -78,6 +85,9 @@ impl Control {
                         parent: row.10.as_deref().map(stored_id).transpose()?,
                         last_failure: row.7,
                         presence: row.8,
+                        org: row.11,
+                        labels: row.12,
+                        version: row.13,
                     })
                 })
                 .collect()
@@ -89,6 +99,19 @@ impl Control {
     /// journal and in the audit until retention; its parts stay, without a parent.
     pub async fn remove_device(&self, id: DeviceId) -> Result<bool, StoreError> {
         Ok(self.write(Write::Device(DeviceWrite::Remove { id })).await? > 0)
+    }
+
+    /// Sets what people say of the device: its name, its place in the organisation and what they wrote on it.
+    pub async fn describe(
+        &self,
+        id: DeviceId,
+        name: Option<&str>,
+        org: &str,
+        labels: &str,
+        version: i64,
+    ) -> Result<(), StoreError> {
+        let (name, org, labels) = (name.map(str::to_owned), org.to_owned(), labels.to_owned());
+        self.update(Write::Device(DeviceWrite::Describe { id, name, org, labels, version })).await
     }
 
     /// Makes the device a part of another, or of none. [`StoreError::UnknownDevice`] is said of either.
@@ -135,6 +158,7 @@ pub(super) fn stored_id(bytes: &[u8]) -> Result<DeviceId, StoreError> {
 pub(super) enum DeviceWrite {
     Insert { row: Box<DeviceRow>, code: Vec<u8> },
     Remove { id: DeviceId },
+    Describe { id: DeviceId, name: Option<String>, org: String, labels: String, version: i64 },
     Parent { id: DeviceId, parent: Option<DeviceId> },
     EnrolUntil { id: DeviceId, until: i64 },
     Disabled { id: DeviceId, disabled: bool },
@@ -150,7 +174,8 @@ impl DeviceWrite {
             DeviceWrite::Insert { row, code } => rows!(
                 transaction,
                 "INSERT INTO device (id, serial, family, product, name, created, enrol_until, last_failure, presence, \
-                 code, disabled, parent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+                 code, disabled, parent, org, labels, version) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
                  ON CONFLICT (serial) DO NOTHING",
                 stored(&row.id),
                 &row.serial,
@@ -163,9 +188,21 @@ impl DeviceWrite {
                 &row.presence,
                 code,
                 i64::from(row.disabled),
-                row.parent.as_ref().map(stored)
+                row.parent.as_ref().map(stored),
+                &row.org,
+                &row.labels,
+                row.version
             ),
             DeviceWrite::Remove { id } => rows!(transaction, "DELETE FROM device WHERE id = $1", stored(id)),
+            DeviceWrite::Describe { id, name, org, labels, version } => rows!(
+                transaction,
+                "UPDATE device SET name = $1, org = $2, labels = $3, version = $4 WHERE id = $5",
+                name,
+                org,
+                labels,
+                version,
+                stored(id)
+            ),
             DeviceWrite::Parent { id, parent } => rows!(
                 transaction,
                 "UPDATE device SET parent = $1 WHERE id = $2",

@@ -10,6 +10,7 @@ on_both!(
     ids_grow_also_over_an_expiry_and_a_restart,
     filters_of_the_audit_agree_with_a_plain_reading,
     a_removed_device_leaves_its_audit,
+    a_subtree_sees_what_belongs_to_it,
     any_text_is_written_down,
 );
 
@@ -20,13 +21,14 @@ fn audit(actor: &str, action: &str, time: i64) -> NewAudit {
         action: action.into(),
         device: None,
         serial: None,
+        org: None,
         detail: r#"{"from":"127.0.0.1"}"#.into(),
         ok: true,
     }
 }
 
 fn stored(id: i64, new: &NewAudit) -> AuditRow {
-    let NewAudit { time, actor, action, device, serial, detail, ok } = new.clone();
+    let NewAudit { time, actor, action, device, serial, org: _, detail, ok } = new.clone();
     AuditRow { id, time, actor, action, device, serial, detail, ok }
 }
 
@@ -100,6 +102,7 @@ async fn filters_of_the_audit_agree_with_a_plain_reading(bed: Bed) {
             from: set(3).then_some(NOON + 20),
             to: set(4).then_some(NOON + 50),
             before: set(5).then_some(middle),
+            subtree: None,
             limit: 7,
         };
         let wanted: Vec<AuditRow> = expected[if set(5) { 31 } else { 0 }..]
@@ -147,5 +150,35 @@ async fn any_text_is_written_down(bed: Bed) {
     let rows = store.control.audits(&query).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), [id]);
     assert_eq!((&*rows[0].actor, rows[0].serial.as_deref()), ("a\u{fffd}b", Some("\u{fffd}")));
+    store.close().await;
+}
+
+async fn a_subtree_sees_what_belongs_to_it(bed: Bed) {
+    let store = bed.open().await;
+    let (here, there) = (registered(&store, "HERE").await, registered(&store, "THERE").await);
+    store.control.describe(here.id, None, "/a/ß", "{}", 2).await.unwrap();
+    store.control.describe(there.id, None, "/a/ßb", "{}", 2).await.unwrap();
+    let mut ids = Vec::new();
+    for (device, org) in [
+        (Some(here.id), None),
+        (Some(there.id), Some("/a/ß")),
+        (None, Some("/a/ß/c")),
+        (None, Some("/a")),
+        (None, None),
+        (Some(DeviceId::mint()), Some("/a/ß")),
+        (Some(DeviceId::mint()), Some("/b")),
+    ] {
+        let org = org.map(str::to_owned);
+        ids.push(store.control.add_audit(NewAudit { device, org, ..audit("x", "y", NOON) }).await.unwrap());
+    }
+    let seen = async |subtree: &str| {
+        let query = AuditQuery { subtree: Some(subtree.into()), ..all() };
+        let mut seen: Vec<i64> = store.control.audits(&query).await.unwrap().iter().map(|row| row.id).collect();
+        seen.reverse();
+        seen
+    };
+    assert_eq!(seen("/a/ß").await, [ids[0], ids[2], ids[5]], "a device is where it is now, what is gone where it was");
+    assert_eq!(seen("/a").await, [ids[0], ids[1], ids[2], ids[3], ids[5]]);
+    assert_eq!((seen("/a/%").await, seen("/A").await), (vec![], vec![]));
     store.close().await;
 }

@@ -8,6 +8,7 @@ use crate::meter::Meter;
 on_both!(
     a_device_comes_back_as_it_was,
     the_code_of_a_new_device_is_kept_sealed_until_something_is_agreed,
+    what_is_said_of_a_device_is_replaced,
     a_serial_is_registered_once,
     devices_are_listed_by_id_in_pages,
     changes_are_kept_across_a_restart,
@@ -30,6 +31,9 @@ pub fn row(serial: &str) -> DeviceRow {
         family: "osap".into(),
         product: None,
         name: None,
+        org: "/".into(),
+        labels: "{}".into(),
+        version: 1,
         created: NOON,
         enrol_until: 0,
         disabled: false,
@@ -63,6 +67,9 @@ async fn a_device_comes_back_as_it_was(bed: Bed) {
     let mut full = row("S-2 'quoted\" ß");
     full.product = Some("camera".into());
     full.name = Some("Tür 🚪".into());
+    full.org = "/Werk 1/Halle ß".into();
+    full.labels = r#"{"floor":"2"}"#.into();
+    full.version = 7;
     full.enrol_until = i64::MAX;
     full.disabled = true;
     full.last_failure = Some(r#"{"step":"login"}"#.into());
@@ -71,6 +78,20 @@ async fn a_device_comes_back_as_it_was(bed: Bed) {
     assert_eq!(store.control.devices(None, 10).await.unwrap(), [bare.clone(), full.clone()]);
     assert_eq!(store.control.code(bare.id).await.unwrap(), Some(Secret::new(*b"ABCDEF")));
     assert_eq!(store.control.code(full.id).await.unwrap(), Some(Secret::new(vec![0xff, 0, 1])));
+    store.close().await;
+}
+
+async fn what_is_said_of_a_device_is_replaced(bed: Bed) {
+    let store = bed.open().await;
+    let (one, other) = (registered(&store, "S-1").await, registered(&store, "S-2").await);
+    store.control.describe(one.id, Some("Tür"), "/a/b", r#"{"k":"v"}"#, 2).await.unwrap();
+    let name = Some("Tür".into());
+    let described = DeviceRow { name, org: "/a/b".into(), labels: r#"{"k":"v"}"#.into(), version: 2, ..one.clone() };
+    assert_eq!(store.control.devices(None, 10).await.unwrap(), [described, other.clone()]);
+    store.control.describe(one.id, None, "/", "{}", 3).await.unwrap();
+    assert_eq!(store.control.devices(None, 10).await.unwrap(), [DeviceRow { version: 3, ..one }, other]);
+    let nobody = store.control.describe(DeviceId::mint(), None, "/", "{}", 2).await;
+    assert!(matches!(nobody, Err(StoreError::UnknownDevice)));
     store.close().await;
 }
 

@@ -92,6 +92,7 @@ async fn a_database_with_four_steps_is_brought_up_to_date(bed: Bed) {
         action: "look".into(),
         device: Some(old.id),
         serial: None,
+        org: None,
         detail: "{}".into(),
         ok: true,
     };

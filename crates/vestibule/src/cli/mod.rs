@@ -15,6 +15,7 @@ mod progress;
 mod settings;
 mod simulate;
 mod table;
+mod token;
 mod up;
 mod words;
 
@@ -49,6 +50,7 @@ const EXAMPLES: &str = "Examples:
   vestibule device add SN-0001 --code-file code.txt  let a device in
   vestibule event follow                             see what devices report
   vestibule audit --from 1d                          see who did what
+  vestibule token add ci --role viewer               let a program in
   vestibule admin doctor                             see whether this machine is fit for it
   vestibule simulate --devices 100                   load it with devices that do not exist";
 
@@ -64,6 +66,7 @@ enum Command {
     Export(export::Args),
     Pass(pass::Args),
     Audit(audit::Args),
+    Token(token::Args),
     Admin(admin::Args),
     Simulate(simulate::Args),
 }
@@ -82,6 +85,7 @@ pub fn run(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::Export(args) => export::run(args, out),
         Command::Pass(args) => pass::run(args, out),
         Command::Audit(args) => audit::run(args, out),
+        Command::Token(args) => token::run(args, out),
         Command::Admin(args) => admin::run(args, out),
         Command::Simulate(args) => simulate::run(args, out),
     }

@@ -48,6 +48,8 @@ fn every_command_has_an_example() {
         "why",
         "follow",
         "audit",
+        "describe",
+        "token",
     ] {
         assert!(seen.iter().any(|seen| seen == name), "{name} is missing from {seen:?}");
     }
@@ -76,6 +78,12 @@ fn command_lines_people_type() {
         "device get SN-1 Lamp/0/Light/Power --json",
         "device set SN-1 Light/Power true --wait 5s --expires-in 1h",
         "device add SN-2 --code-file - --parent SN-1",
+        "device add SN-3 --code-file - --org /plant-1/hall-2 --label floor=2 --label line=a",
+        "device list --org /plant-1",
+        "device describe SN-1 --name N --org / --label a=b --no-label c --json",
+        "token add ci --role operator --subtree /plant-1 --expires-in 30d --json",
+        "token list --limit 5",
+        "token remove ci",
         "device children SN-1 --json",
         "device invoke SN-1 Light/Blink --queue 10m --idempotency-key k-1",
         "device queue SN-1",

@@ -189,6 +189,15 @@ impl Client {
         self.json(self.call(Method::PUT, route, Some(Sent::json(body)))?)
     }
 
+    /// PATCH with a JSON Merge Patch, answered with JSON.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn patch<T: DeserializeOwned>(&self, route: &Route, change: &Value) -> Result<T, ClientError> {
+        let sent = Sent { media_type: "application/merge-patch+json", ..Sent::json(change) };
+        self.json(self.call(Method::PATCH, route, Some(sent))?)
+    }
+
     /// DELETE; the answer has no content of interest.
     ///
     /// # Errors

@@ -140,6 +140,8 @@ async fn register(
         product: Some(habits.product()),
         name: Some(name.to_owned()),
         parent: None,
+        org: None,
+        labels: Default::default(),
     };
     match platform.add_device(new, &Caller::program()).await {
         Ok(_) | Err(AddDeviceError::SerialTaken) => Ok(()),

@@ -75,3 +75,34 @@ fn a_watched_device_shows_its_attributes() {
     while line(&mut watch).get("removed").is_none() {}
     assert_eq!(watch.finish().code, Some(0));
 }
+
+#[test]
+fn a_token_from_the_command_line_is_what_it_was_made_for() {
+    let platform = Platform::start();
+    let (here, there) = (minted("SN"), minted("SN"));
+    platform.cli(&["device", "add", &here, "--code", CODE, "--org", "/hall/1", "--label", "floor=2"]).expect(0);
+    platform.cli(&["device", "add", &there, "--code", CODE]).expect(0);
+    let made =
+        platform.cli(&["token", "add", "wall", "--role", "viewer", "--subtree", "/hall", "--json"]).expect(0).json();
+    let secret = made["token"].as_str().expect("a secret");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), secret).expect("written");
+    let with =
+        |command: &[&str]| platform.cli(&[command, &["--token-file", file.path().to_str().expect("UTF-8")]].concat());
+    let listed = with(&["device", "list", "--json"]).expect(0).json();
+    assert_eq!(listed["items"], json!([platform.device(&here)]));
+    assert!(with(&["device", "show", &there]).expect(1).stderr.contains("No device"));
+    assert!(with(&["device", "disable", &here]).expect(1).stderr.contains("devices_control"));
+    let moved =
+        platform.cli(&["device", "describe", &there, "--org", "/hall/2", "--name", "Tür", "--json"]).expect(0).json();
+    assert_eq!((&moved["org"], &moved["name"]), (&json!("/hall/2"), &json!("Tür")));
+    let listed = with(&["device", "list", "--org", "/hall/2", "--json"]).expect(0).json();
+    assert_eq!(listed["items"][0]["serial"], there);
+    let shown = platform.cli(&["token", "list"]).expect(0).stdout;
+    assert!(shown.contains("wall") && shown.contains("/hall") && !shown.contains(secret), "{shown}");
+    platform.cli(&["token", "remove", "wall"]).expect(0);
+    assert!(with(&["device", "list"]).expect(1).stderr.contains("Nobody has this token"));
+    let rows = platform.cli(&["audit", "--json"]).expect(0).json();
+    assert_eq!(actions(&rows)[..2], ["token.remove", "device.describe"]);
+    assert!(!platform.log().contains(secret));
+}

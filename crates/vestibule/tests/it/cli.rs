@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use crate::support::{Done, Platform, Program, SecondDevice, minted, vestibule, wait};
 
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 29] = [
     &[],
     &["up"],
     &["demo"],
     &["device"],
     &["device", "add"],
     &["device", "enrol"],
+    &["device", "describe"],
     &["device", "list"],
     &["device", "show"],
     &["device", "watch"],
@@ -30,6 +31,9 @@ const COMMANDS: [&[&str]; 25] = [
     &["device", "silence"],
     &["device", "force-offline"],
     &["audit"],
+    &["token", "add"],
+    &["token", "list"],
+    &["token", "remove"],
     &["device", "why"],
     &["device", "remove"],
     &["event", "list"],

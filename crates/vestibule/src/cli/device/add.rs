@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::super::out::Out;
 use super::super::words;
+use super::describe::label;
 use crate::client::{Client, Route};
 
 /// More than any verification code has.
@@ -38,6 +39,12 @@ pub(in super::super) struct Args {
     /// Id or serial of the hub or gateway it is reached through
     #[arg(long, value_name = "D")]
     parent: Option<String>,
+    /// Where it belongs in the organisation [default: where its hub belongs, or your own part]
+    #[arg(long, value_name = "PATH")]
+    org: Option<String>,
+    /// A label on it; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
 }
 
 #[derive(clap::Args)]
@@ -86,10 +93,14 @@ fn from_file(path: &Path) -> io::Result<Zeroizing<String>> {
 
 pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Result<()> {
     let mut body = json!({ "serial": args.serial, "code": args.code.read()?.as_str() });
-    for (member, value) in [("product", args.product), ("name", args.name), ("parent", args.parent)] {
+    for (member, value) in [("product", args.product), ("name", args.name), ("parent", args.parent), ("org", args.org)]
+    {
         if let Some(value) = value {
             body[member] = Value::from(value);
         }
+    }
+    if !args.label.is_empty() {
+        body["labels"] = args.label.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
     }
     let device: Value = client.post(&Route::new("/v1/devices"), &body)?;
     if out.is_json() {

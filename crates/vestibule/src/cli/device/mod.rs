@@ -2,6 +2,7 @@
 
 mod add;
 mod children;
+mod describe;
 mod disable;
 mod enable;
 mod enrol;
@@ -47,6 +48,7 @@ pub(super) struct Args {
 #[derive(Subcommand)]
 enum Command {
     Add(add::Args),
+    Describe(describe::Args),
     Enrol(enrol::Args),
     Rotate(rotate::Args),
     Disable(disable::Args),
@@ -73,6 +75,7 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     let client = &args.connect.client()?;
     match args.command {
         Command::Add(args) => add::run(args, client, out),
+        Command::Describe(args) => describe::run(args, client, out),
         Command::Enrol(args) => enrol::run(args, client, out),
         Command::Rotate(args) => rotate::run(args, client, out),
         Command::Disable(args) => disable::run(args, client, out),

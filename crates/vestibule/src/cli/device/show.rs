@@ -20,7 +20,12 @@ pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Res
     if out.is_json() {
         return out.json(&device);
     }
-    let members = words::device(&device);
+    print(&device, out)
+}
+
+/// A device for people.
+pub(super) fn print(device: &Value, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let members = words::device(device);
     let width = members.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     members.iter().try_for_each(|(name, value)| out.line(format!("{name:<width$}  {value}")))
 }

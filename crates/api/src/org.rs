@@ -1,0 +1,15 @@
+//! A place in the organisation, in a body or a query.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use vestibule_platform::OrgPath;
+
+/// A place in the organisation: `/`, or parts of 1 to 64 bytes with a `/` before each.
+pub(crate) struct OrgParam(pub(crate) OrgPath);
+
+impl<'de> Deserialize<'de> for OrgParam {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OrgParam, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        OrgPath::parse(&text).map(OrgParam).map_err(|error| D::Error::custom(error.reason()))
+    }
+}

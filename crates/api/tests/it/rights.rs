@@ -1,0 +1,208 @@
+//! Who may what: every endpoint, asked by everybody.
+//!
+//! What comes out is `docs/permissions.md`. An endpoint that is not in [`asking`] fails the test, and so does one whose
+//! outcome is not what its permission and the roles say.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use vestibule_platform::{Caller, DevicePath, NewDevice, NewToken, OrgPath, Permission, Role, Secret};
+
+use crate::site::{NOW, Site};
+
+/// How an endpoint is asked, and what somebody is answered who may.
+struct Asking {
+    path: String,
+    query: &'static str,
+    headers: &'static str,
+    body: String,
+    allowed: u16,
+}
+
+/// What is there to be seen, and hidden from who is bound to another place.
+struct Hidden {
+    serial: String,
+    waiting: String,
+    token: String,
+}
+
+/// Every endpoint. A device that nobody sees in vain is not there when an operation is about a connection: 409.
+fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
+    let patch = "content-type: application/merge-patch+json\r\n";
+    let json = "content-type: application/json\r\n";
+    let plain = |allowed| (String::new(), "", "", allowed);
+    let sent = |body: Value, allowed| (body.to_string(), json, "", allowed);
+    let fresh = uuid::Uuid::now_v7().to_string();
+    let (body, headers, query, allowed) = match operation {
+        "list_devices" | "show_device" | "explain_device" | "list_children" | "list_attributes" | "list_events"
+        | "list_operations" | "list_queue" | "list_passed" | "list_history" | "export_events" | "export_attributes"
+        | "list_audit" | "list_tokens" | "metrics" | "alive" | "ready" | "document" | "live_page"
+        | "disable_device" | "enable_device" => plain(200),
+        "stream_events" | "stream_attributes" | "stream_passed" => (String::new(), "", "?after=0", 200),
+        "show_attribute" => plain(200),
+        "remove_device" | "cancel_waiting" | "remove_token" => plain(204),
+        "register_device" => sent(json!({"serial": fresh, "code": "ABCDEF"}), 201),
+        "describe_device" => (json!({"name": "x"}).to_string(), patch, "", 200),
+        "open_enrolment" => sent(json!({"window_seconds": 60}), 200),
+        "rotate_device" => sent(json!({}), 200),
+        "redirect_device" => sent(json!({"host": "hall.example"}), 409),
+        "force_device_offline" => plain(409),
+        "set_device_keep_alive" => sent(json!({"seconds": 60}), 409),
+        "silence_device" => sent(json!({"commands": {}}), 409),
+        "set_attribute" => sent(json!({"value": 1, "wait_ms": 0}), 202),
+        "invoke_operation" => sent(json!({"input": null}), 200),
+        "pass_message" => ("x".to_owned(), "content-type: text/plain\r\n", "", 200),
+        "make_token" => sent(json!({"name": fresh, "role": "viewer"}), 201),
+        other => {
+            panic!("{other}: say in crates/api/tests/it/rights.rs how it is asked, so that everybody is tried there")
+        }
+    };
+    let part = [("{resource}", "Lamp"), ("{index}", "0"), ("{area}", "Light"), ("{name}", "Power")];
+    let id = if template.starts_with("/v1/tokens") { &hidden.token } else { &hidden.waiting };
+    let path = template.replace("{d}", &hidden.serial).replace("{id}", id);
+    let path = part.iter().fold(path, |path, (name, value)| path.replace(name, value));
+    Asking { path, query, headers, body, allowed }
+}
+
+/// Who asks: the heading of the column, and the token's role and place, if there is a token.
+const WHO: [(&str, Option<(Role, &str)>); 6] = [
+    ("no token", None),
+    ("viewer", Some((Role::Viewer, "/"))),
+    ("operator", Some((Role::Operator, "/"))),
+    ("admin", Some((Role::Admin, "/"))),
+    ("viewer elsewhere", Some((Role::Viewer, "/elsewhere"))),
+    ("admin elsewhere", Some((Role::Admin, "/elsewhere"))),
+];
+
+fn org(path: &str) -> OrgPath {
+    OrgPath::parse(path).expect("a place")
+}
+
+/// Makes a device at `/here` with something of everything, and a token beside it.
+fn hide(site: &Site, n: usize) -> Hidden {
+    let (serial, by) = (format!("HIDDEN-{n}"), Caller::program());
+    let new = NewDevice {
+        serial: serial.clone(),
+        code: Secret::new(*b"ABCDEF"),
+        product: None,
+        name: Some(serial.clone()),
+        parent: None,
+        org: Some(org("/here")),
+        labels: Default::default(),
+    };
+    let device = site.wait(site.platform.add_device(new, &by)).expect("registered");
+    let level = |text: &str| text.into();
+    let path = DevicePath { resource: level("Lamp"), index: level("0"), area: level("Light"), name: level("Power") };
+    let report = |kind| vestibule_platform::Report { kind, path: path.clone().into(), id: None, time: None, data: "1" };
+    site.platform.report(&device, report(vestibule_platform::RecordKind::Attribute)).expect("taken");
+    site.durable(site.append(&device, "Alarm", "Smoke", None, NOW, "1"));
+    let queue = json!({"queue": {"expires_in": 60}}).to_string();
+    let waiting = site.post(&format!("/v1/devices/{serial}/operations/Lamp/0/Light/Blink"), &queue).json();
+    let token = NewToken { name: serial.clone(), role: Role::Viewer, subtree: Some(org("/here")), expires_in: None };
+    site.wait(site.platform.add_token(token, &by)).expect("made");
+    Hidden { waiting: waiting["operation_id"].as_str().expect("an id").to_owned(), token: serial.clone(), serial }
+}
+
+/// The status, and the body of an answer that ends.
+fn ask(site: &Site, method: &str, asking: &Asking, token: Option<&str>) -> (u16, String) {
+    let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let headers = format!("{authorization}{}", asking.headers);
+    if !asking.path.ends_with("/stream") {
+        let answer = site.request(method, &format!("{}{}", asking.path, asking.query), &headers, &asking.body);
+        return (answer.status, answer.body);
+    }
+    let mut stream = site.connect();
+    let head = format!("GET {}{} HTTP/1.0\r\nhost: x\r\n{headers}\r\n", asking.path, asking.query);
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).expect("a status");
+    (String::from_utf8_lossy(&start[9..]).parse().expect("a status"), String::new())
+}
+
+/// What the permission and the roles say, as a cell of the table.
+fn expected(permission: &str, template: &str, who: Option<(Role, &str)>) -> &'static str {
+    if permission == "open" {
+        return "yes";
+    }
+    let permission = Permission::ALL.into_iter().find(|one| one.as_str() == permission).expect("a permission");
+    let Some((role, place)) = who else { return "401" };
+    let is_bound = place != "/";
+    match role.has(permission) && !(is_bound && permission.is_of_the_whole()) {
+        false => "403",
+        true if is_bound && (template.contains("{d}") || template.contains("{id}")) => "404",
+        true if is_bound => "own",
+        true => "yes",
+    }
+}
+
+#[test]
+fn everybody_may_what_the_table_says_at_every_endpoint() {
+    let site = Site::new();
+    let tokens = WHO.map(|(name, who)| {
+        let (role, place) = who?;
+        let new = NewToken { name: name.into(), role, subtree: Some(org(place)), expires_in: None };
+        let made = site.wait(site.platform.add_token(new, &Caller::program())).expect("made");
+        Some(made.1.to_string())
+    });
+    let document: Value = serde_json::from_str(&vestibule_api::openapi_json()).expect("JSON");
+    let mut rows = String::new();
+    let mut n = 0;
+    for (template, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let permission =
+                operation["x-permission"].as_str().unwrap_or_else(|| panic!("{template} names no permission"));
+            let name = operation["operationId"].as_str().expect("a name");
+            let method = method.to_uppercase();
+            write!(rows, "| `{method} {template}` | {permission} |").expect("written");
+            for ((heading, who), token) in WHO.iter().zip(&tokens) {
+                n += 1;
+                let asking = asking(name, template, &hide(&site, n));
+                let (status, body) = ask(&site, &method, &asking, token.as_deref());
+                let expected = expected(permission, template, *who);
+                let status_of = |cell: &str| cell.parse().unwrap_or(asking.allowed);
+                assert_eq!(status, status_of(expected), "{method} {template} asked by {heading}: {body}");
+                if expected == "own" {
+                    assert!(!body.contains("HIDDEN"), "{method} {template} shows {heading} too much: {body}");
+                }
+                write!(rows, " {expected} |").expect("written");
+            }
+            rows.push('\n');
+        }
+    }
+    let headings: Vec<_> = WHO.iter().map(|(heading, _)| *heading).collect();
+    let page = format!(
+        "{INTRODUCTION}\n| endpoint | permission | {} |\n|{}\n{rows}",
+        headings.join(" | "),
+        " --- |".repeat(2 + WHO.len())
+    );
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/permissions.md");
+    if std::env::var_os("UPDATE_PERMISSIONS").is_some() {
+        std::fs::write(&path, &page).expect("written");
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == page,
+        "docs/permissions.md is not what is so; run: UPDATE_PERMISSIONS=1 cargo test -p vestibule-api --test it rights"
+    );
+}
+
+const INTRODUCTION: &str = "# Who may what
+
+This page is written by a test that asks every endpoint as everybody (`crates/api/tests/it/rights.rs`); do not edit it.
+
+A role is a fixed set of permissions: a **viewer** sees; an **operator** sees, and has devices do something; an **admin**
+does everything. Each is bound to a part of the organisation, `/` being the whole. What belongs elsewhere is not there for
+who is bound to a part: devices are not found, and lists and streams leave them out. Permissions about the platform as a
+whole (`metrics_read`, `mqtt_use`) are not for who is bound to a part. The administrator, who holds the token in the data
+directory, is an admin of the whole.
+
+| | |
+| --- | --- |
+| yes | answered |
+| own | answered, and shows or makes only what is in one's own part |
+| 401 | nobody has this token, or there is none |
+| 403 | the role does not have the permission |
+| 404 | as if it did not exist: it is elsewhere |
+";
