@@ -60,8 +60,8 @@ pub(crate) struct OperationEnd {
     #[schema(format = Uuid)]
     operation_id: String,
     /// `done`; `failed`: the device says so; `timed_out`: sent, and not answered in time; `offline`: not sent; `queued`:
-    /// not sent, it waits for the device; `unknown`: sent, then the connection was lost. After `timed_out` and `unknown`
-    /// it may have been carried out or not.
+    /// not sent, it waits for the device; `unknown`: sent, then the connection was lost, or it was to wait and the store
+    /// did not say whether it does. After `timed_out` and `unknown` it may have been carried out or not.
     #[schema(pattern = "^(done|failed|timed_out|offline|queued|unknown)$", example = "done")]
     outcome: &'static str,
     /// When one that waits is not sent any more.

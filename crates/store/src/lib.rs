@@ -29,17 +29,17 @@
 //! of each, and the log carries whole pages, which costs several times what the records do. What the indexes would answer
 //! is held in memory, made from the file again after a restart. When the segment ends (next UTC day of receipt, or its
 //! number of rows) it is sealed beside the writing: indexes, then the log into the file, a look at every row, then filter and
-//! page checksums into a file beside it. From then on it never changes, is read through a few connections, and removed whole by retention.
+//! page checksums into a file beside it. From then on it never changes, is read through a few connections, and removed whole
+//! by retention.
 //!
 //! # Damage
 //!
 //! Each row carries a checksum over its columns and what they refer to, compared whenever it is read. A sealed segment has a
 //! checksum for each page in the file of its seal, compared before the first reading and, beside the work, after each start;
-//! before it is sealed every row is looked at once more, so that no seal is made over damage.
-//! One that is not sealed is gone through page by page, with its log, at every start. What is not as it was written is
-//! reported once with file and offset ([`Journal::damage`]); its files are moved to `journal/damaged/<name>`, where they
-//! count toward the size cap and give way first, and every row
-//! that is readable goes into a new file in its place, whatever led to it: lost are the rows of damaged pages, and what the
+//! before it is sealed every row is looked at once more, so that no seal is made over damage. One that is not sealed is gone
+//! through page by page, with its log, at every start. What is not as it was written is reported once with file and offset
+//! ([`Journal::damage`]); its files are moved to `journal/damaged/<name>`, where they count toward the size cap and give way
+//! first, and every row that is readable goes into a new file in its place, whatever led to it: lost are the rows of damaged pages, and what the
 //! log had from a damaged frame on unless its rows are readable there. A page that the disk refuses to read is a damaged one,
 //! when it is still refused after the rest was written; a disk that refuses everything is an error, and nothing is set aside.
 //! Salvaging goes on beside the writing while new events go into another segment; a commit waits for it only when it has to
