@@ -23,3 +23,4 @@ mod rounds;
 mod second_device;
 mod simulate;
 mod support;
+mod tour;

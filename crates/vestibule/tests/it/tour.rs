@@ -1,0 +1,106 @@
+//! docs/api.md is true: its commands are run, and its answers are those that come.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Listener, Platform, Program, until};
+
+/// A fenced block: what stands behind the fence, and its lines.
+struct Block<'a> {
+    kind: &'a str,
+    text: String,
+}
+
+fn blocks(page: &str) -> Vec<Block<'_>> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(kind) = line.strip_prefix("```") {
+            let text: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            blocks.push(Block { kind, text: text.join("\n") });
+        }
+    }
+    blocks
+}
+
+/// Every member that the page shows is there, of the same type; `…`, null, `{}` and `[]` stand for anything.
+#[track_caller]
+fn shows(page: &Value, answer: &Value, whole: &str) {
+    match (page, answer) {
+        (Value::Object(shown), Value::Object(came)) => {
+            for (name, value) in shown {
+                let found = came.get(name).unwrap_or_else(|| panic!("{name} is not in the answer {whole}"));
+                shows(value, found, whole);
+            }
+        }
+        (Value::Array(shown), Value::Array(came)) => {
+            if let Some(first) = shown.first() {
+                shows(first, came.first().unwrap_or_else(|| panic!("an empty list in {whole}")), whole);
+            }
+        }
+        (Value::Null, _) => {}
+        (Value::Object(shown), _) if shown.is_empty() => {}
+        (Value::String(shown), came) if shown == "…" => {
+            assert!(came.is_string() || came.is_null(), "{came} in {whole}")
+        }
+        (Value::Number(_), Value::Number(_)) => {}
+        (shown, came) => assert_eq!(shown, came, "in {whole}"),
+    }
+}
+
+#[test]
+fn the_tour_of_the_api_is_true() {
+    let platform = Platform::start();
+    let lbs = platform.address(Listener::Lbs).to_string();
+    let flags = "--devices 3 --profile camera --ramp 10ms --events-per-minute 600 --reports-per-minute 600 --keep";
+    let fleet = [&["simulate", "--lbs", &lbs][..], &flags.split_whitespace().collect::<Vec<_>>()].concat();
+    let mut fleet = platform.command(&fleet);
+    let history = "/v1/devices/SIM-0001/attributes/Camera/0/Image/Illuminance/history";
+    until("devices that are online and have said something", || {
+        let came = |path: &str| {
+            let page = platform.http().get(path);
+            page.status == 200 && page.ok()["items"].as_array().is_some_and(|items| !items.is_empty())
+        };
+        (came("/v1/events?device=SIM-0001") && came(history)).then_some(())
+    });
+
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md");
+    let page = fs::read_to_string(page).expect("the tour");
+    let all = blocks(&page);
+    assert_eq!(all[0].kind, "sh setup");
+    let functions: Vec<&str> = all[0].text.lines().filter(|line| line.starts_with("api()")).collect();
+    let mut answer = String::new();
+    let (mut commands, mut answers) = (0, 0);
+    for block in &all[1..] {
+        match block.kind {
+            "sh" => {
+                let mut bash = Command::new("bash");
+                bash.args(["-euo", "pipefail", "-c", &format!("{}\n{}", functions.join("\n"), block.text)]);
+                bash.env("URL", platform.url()).env("TOKEN", platform.token());
+                answer = Program::of(bash).finish().expect(0).stdout;
+                commands += 1;
+            }
+            "json" | "json last" => {
+                let shown: Value = serde_json::from_str(&block.text).expect("JSON on the page");
+                let text = if block.kind == "json" { &answer } else { answer.lines().last().expect("an answer") };
+                let came = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {answer}"));
+                shows(&shown, &came, &answer);
+                answers += 1;
+            }
+            "text" => {
+                for line in block.text.lines() {
+                    let begins = answer.lines().any(|came| came.starts_with(line));
+                    assert!(begins, "no line begins with {line:?} in {answer}");
+                }
+                answers += 1;
+            }
+            other => panic!("a block of {other}"),
+        }
+    }
+    assert!(commands >= 14 && answers >= 14, "{commands} commands, {answers} answers");
+    fleet.kill();
+    platform.assert_no_panic();
+}
