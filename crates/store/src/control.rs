@@ -1,5 +1,5 @@
-//! The control database: the registry of devices, what they authenticate with, their twins, what waits for them, who
-//! may use the platform, and what they did.
+//! The control database: the registry of devices, what they authenticate with, their twins, what waits for them, whom
+//! webhooks tell of them, who may use the platform, and what they did.
 
 mod audit;
 mod credential;
@@ -8,6 +8,7 @@ mod idempotency;
 mod principal;
 mod queue;
 mod twin;
+mod webhook;
 mod writer;
 
 pub use audit::{AuditQuery, AuditRow, NewAudit};
@@ -17,6 +18,7 @@ pub use idempotency::Begun;
 pub use principal::PrincipalRow;
 pub use queue::QueuedOperation;
 pub use twin::{LeafPart, LeafRow};
+pub use webhook::{DeadLetter, WebhookPlace, WebhookRow};
 
 use std::sync::Arc;
 

@@ -10,6 +10,7 @@ use super::idempotency::KeyWrite;
 use super::principal::PrincipalWrite;
 use super::queue::QueueWrite;
 use super::twin::LeavesWrite;
+use super::webhook::WebhookWrite;
 use crate::StoreError;
 use crate::db::{Connection, Db, Transaction};
 
@@ -37,6 +38,7 @@ pub(super) enum Write {
     Key(KeyWrite),
     Audit(AuditWrite),
     Principal(PrincipalWrite),
+    Webhook(WebhookWrite),
 }
 
 impl Write {
@@ -45,6 +47,7 @@ impl Write {
         match self {
             Write::Leaves(leaves) => leaves.weight(),
             Write::Principal(principals) => principals.weight(),
+            Write::Webhook(webhook) => webhook.weight(),
             Write::Key(KeyWrite::Expire { .. }) | Write::Audit(AuditWrite::Expire { .. }) => EXPIRED as usize,
             _ => 1,
         }
@@ -59,6 +62,7 @@ impl Write {
             Write::Key(write) => write.apply(transaction).await,
             Write::Audit(write) => write.apply(transaction).await,
             Write::Principal(write) => write.apply(transaction).await,
+            Write::Webhook(write) => write.apply(transaction).await,
         }
     }
 }

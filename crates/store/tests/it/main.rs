@@ -24,4 +24,5 @@ mod refused;
 mod segments;
 mod tls;
 mod twin;
+mod webhook;
 mod wreck;
