@@ -68,7 +68,7 @@ pub(crate) async fn stream_events(
 ) -> Answer<Response> {
     let after = feed::begin(&headers, params.after.as_deref())?;
     let device = device_filter(&shared.platform, params.device.as_deref(), &caller)?;
-    let filter = Filter { kind: RecordKind::Event, device, area: params.area, name: params.kind };
+    let filter = Filter { kinds: RecordKind::Event.into(), device, area: params.area, name: params.kind };
     let record = |record: &Record| record_message("event", record.position, &EventShape::from(record));
     feed::open(&shared, Show { by: caller, filter, after, record, presence: true })
 }
@@ -119,7 +119,7 @@ pub(crate) async fn stream_attributes(
 ) -> Answer<Response> {
     let after = feed::begin(&headers, params.after.as_deref())?;
     let device = device_filter(&shared.platform, params.device.as_deref(), &caller)?;
-    let filter = Filter { kind: RecordKind::Attribute, device, area: params.area, name: params.name };
+    let filter = Filter { kinds: RecordKind::Attribute.into(), device, area: params.area, name: params.name };
     let record = |record: &Record| record_message("attribute", record.position, &ReportShape::from(record));
     feed::open(&shared, Show { by: caller, filter, after, record, presence: false })
 }

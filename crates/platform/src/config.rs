@@ -11,6 +11,10 @@ pub struct PlatformConfig {
     pub max_report_bytes: usize,
     /// How long the audit is kept.
     pub audit_retention: Duration,
+    /// Most webhooks.
+    pub max_webhooks: usize,
+    /// Most dead letters of one webhook.
+    pub max_dead_letters: usize,
 }
 
 impl Default for PlatformConfig {
@@ -19,6 +23,8 @@ impl Default for PlatformConfig {
             max_devices: 100_000,
             max_report_bytes: 64 * 1024,
             audit_retention: Duration::from_secs(400 * 24 * 3600),
+            max_webhooks: 100,
+            max_dead_letters: 1_000,
         }
     }
 }

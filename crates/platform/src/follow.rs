@@ -16,11 +16,67 @@ use crate::registry::Registry;
 
 const BATCH: usize = 256;
 
+/// Kinds of records. A set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// Every kind there is, in the order in which they are named.
+    const ORDER: [RecordKind; 4] = [RecordKind::Event, RecordKind::Attribute, RecordKind::Operation, RecordKind::Pass];
+
+    const fn bit(kind: RecordKind) -> u8 {
+        match kind {
+            RecordKind::Event => 1,
+            RecordKind::Attribute => 2,
+            RecordKind::Operation => 4,
+            RecordKind::Pass => 8,
+        }
+    }
+
+    /// Whether this kind is in the set.
+    pub const fn contains(self, kind: RecordKind) -> bool {
+        self.0 & Kinds::bit(kind) != 0
+    }
+
+    /// Whether nothing is in the set.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The kinds in the set.
+    pub fn iter(self) -> impl Iterator<Item = RecordKind> {
+        Kinds::ORDER.into_iter().filter(move |kind| self.contains(*kind))
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<RecordKind> {
+        Kinds::ORDER.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The only kind in the set, when it is the only one.
+    fn only(self) -> Option<RecordKind> {
+        let mut kinds = self.iter();
+        kinds.next().filter(|_| kinds.next().is_none())
+    }
+}
+
+impl From<RecordKind> for Kinds {
+    fn from(kind: RecordKind) -> Kinds {
+        Kinds(Kinds::bit(kind))
+    }
+}
+
+impl FromIterator<RecordKind> for Kinds {
+    fn from_iter<I: IntoIterator<Item = RecordKind>>(kinds: I) -> Kinds {
+        Kinds(kinds.into_iter().fold(0, |set, kind| set | Kinds::bit(kind)))
+    }
+}
+
 /// Which records a follower wants.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// Only of this kind.
-    pub kind: RecordKind,
+    /// Only of these kinds.
+    pub kinds: Kinds,
     /// Only of this device.
     pub device: Option<DeviceId>,
     /// Only of this area.
@@ -30,28 +86,28 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Every record of a kind.
-    pub fn all(kind: RecordKind) -> Filter {
-        Filter { kind, device: None, area: None, name: None }
+    /// Every record of a kind, or of several.
+    pub fn all(kinds: impl Into<Kinds>) -> Filter {
+        Filter { kinds: kinds.into(), device: None, area: None, name: None }
     }
 
     fn wants(&self, record: &Record) -> bool {
-        record.kind == self.kind
+        self.kinds.contains(record.kind)
             && self.device.is_none_or(|device| device == record.device)
             && self.area.as_deref().is_none_or(|area| area == &*record.path.area)
             && self.name.as_deref().is_none_or(|name| name == &*record.path.name)
     }
 
     /// The same as a question to the journal.
-    fn scan(&self, after: Position) -> Scan {
+    fn scan(&self, after: Position, limit: usize) -> Scan {
         Scan {
             device: self.device,
-            kind: Some(self.kind),
+            kind: self.kinds.only(),
             area: self.area.clone(),
             name: self.name.clone(),
             after,
             order: Order::Oldest,
-            limit: BATCH,
+            limit,
             ..Scan::default()
         }
     }
@@ -79,6 +135,7 @@ pub struct Follow {
     sight: Option<(Arc<Registry>, Caller)>,
     position: Position,
     buffered: VecDeque<Arc<Record>>,
+    batch: usize,
 }
 
 impl Platform {
@@ -89,32 +146,51 @@ impl Platform {
         let durable = journal.watch_durable();
         let position = after.unwrap_or_else(|| journal.durable());
         let sight = (!by.subtree().is_root()).then(|| (Arc::clone(self.registry()), by.clone()));
-        Follow { journal, durable, filter, sight, position, buffered: VecDeque::new() }
+        Follow { journal, durable, filter, sight, position, buffered: VecDeque::new(), batch: BATCH }
     }
 }
 
 impl Follow {
+    /// Takes no more than so many records into memory at a time.
+    #[must_use]
+    pub fn with_batch(self, batch: usize) -> Follow {
+        Follow { batch: batch.clamp(1, BATCH), ..self }
+    }
+
     /// The next record; waits for it. Cancel safe: one not returned is returned by the next call.
     pub async fn next(&mut self) -> Result<Followed, StoreError> {
+        loop {
+            if let Some(followed) = self.advance().await? {
+                return Ok(followed);
+            }
+        }
+    }
+
+    /// The next record, or `None` when [`position`](Self::position) has moved on without one; waits for either. Cancel
+    /// safe as [`next`](Self::next) is.
+    pub async fn advance(&mut self) -> Result<Option<Followed>, StoreError> {
         loop {
             if let Some(record) = self.buffered.pop_front() {
                 // Looked at now: a device may have gone to another place since it was read.
                 if self.sight.as_ref().is_some_and(|(registry, by)| !registry.is_seen(record.device, by)) {
                     continue;
                 }
-                return Ok(Followed::Record(record));
+                return Ok(Some(Followed::Record(record)));
             }
             // Seen before reading, so that a commit in between wakes us again.
             let durable = *self.durable.borrow_and_update();
             if self.position > self.journal.appended() {
                 // Of another journal than this one.
                 self.position = durable;
-                return Ok(Followed::Lagged { resume: durable });
+                return Ok(Some(Followed::Lagged { resume: durable }));
             }
             if self.position < durable {
                 if let Some(resume) = self.read(durable).await? {
                     self.position = resume;
-                    return Ok(Followed::Lagged { resume });
+                    return Ok(Some(Followed::Lagged { resume }));
+                }
+                if self.buffered.is_empty() {
+                    return Ok(None);
                 }
                 continue;
             }
@@ -125,25 +201,30 @@ impl Follow {
         }
     }
 
+    /// Up to where it has looked: everything up to here that it wants was returned.
+    pub fn position(&self) -> Position {
+        self.buffered.front().map_or(self.position, |next| Position::new(next.position.get() - 1))
+    }
+
     /// Buffers what comes next; at least everything up to `durable` is there. `Some` is where to go on instead,
     /// when part of it is gone.
     async fn read(&mut self, durable: Position) -> Result<Option<Position>, StoreError> {
-        match self.journal.recent(self.position, BATCH) {
+        match self.journal.recent(self.position, self.batch) {
             Recent::Records(records) => {
                 // None: only repetitions, which are not stored, lie between.
                 self.position = records.last().map_or(durable, |last| last.position);
                 self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
             }
             Recent::Gone => {
-                let records = self.journal.scan(&self.filter.scan(self.position)).await?;
+                let records = self.journal.scan(&self.filter.scan(self.position, self.batch)).await?;
                 // Looked at after the scan: what retention takes away meanwhile cannot go unnoticed.
                 if let Some(resume) = self.lost(durable).await? {
                     return Ok(Some(resume));
                 }
-                let more = records.len() == BATCH;
+                let more = records.len() == self.batch;
                 let reached = records.last().map_or(Position::START, |last| last.position);
                 self.position = if more { reached } else { reached.max(durable) };
-                self.buffered.extend(records);
+                self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
             }
         }
         Ok(None)

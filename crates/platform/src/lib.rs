@@ -38,6 +38,7 @@ mod registry;
 mod set;
 mod token;
 mod twin;
+mod webhook;
 
 pub use caller::Caller;
 pub use changes::{Change, Changes};
@@ -50,7 +51,7 @@ pub use device::{Device, Family, LONGEST_WINDOW};
 pub use directive::DirectError;
 pub use events::{EventQuery, Report, ReportError};
 pub use facts::{Fact, Step};
-pub use follow::{Filter, Follow, Followed};
+pub use follow::{Filter, Follow, Followed, Kinds};
 pub use health::Health;
 pub use history::{HistoryPage, HistoryQuery};
 pub use invoke::{Invoke, InvokeError, Outcome};
@@ -68,8 +69,9 @@ pub use registry::{AddDeviceError, NewDevice};
 pub use set::{Set, SetError};
 pub use token::{NewToken, TokenError, TokenFile};
 pub use twin::{Desired, Leaf, Reported, SetOutcome};
+pub use webhook::{Webhook, WebhookError, WebhookSpec};
 
 pub use vestibule_store::{
-    AuditQuery, AuditRow, Credential, Credentials, DeviceId, DevicePath, Flags, Journal, Order, Position, Record,
-    RecordKind, Secret, StoreError,
+    AuditQuery, AuditRow, Credential, Credentials, DeadLetter, DeviceId, DevicePath, Flags, Journal, Order, Position,
+    Record, RecordKind, Secret, StoreError, WebhookPlace,
 };

@@ -30,6 +30,8 @@ pub enum Permission {
     AuditRead,
     /// See, make and remove tokens.
     TokensManage,
+    /// See, add, change and remove webhooks, which tell of all devices, and have them told again what they could not be told.
+    WebhooksManage,
     /// See metrics, which are of the platform as a whole.
     MetricsRead,
     /// Publish and subscribe as an application over MQTT, where no topic is a device's.
@@ -38,7 +40,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission there is.
-    pub const ALL: [Permission; 14] = [
+    pub const ALL: [Permission; 15] = [
         Permission::DevicesRead,
         Permission::DevicesWrite,
         Permission::DevicesControl,
@@ -51,6 +53,7 @@ impl Permission {
         Permission::PassUse,
         Permission::AuditRead,
         Permission::TokensManage,
+        Permission::WebhooksManage,
         Permission::MetricsRead,
         Permission::MqttUse,
     ];
@@ -70,6 +73,7 @@ impl Permission {
             Permission::PassUse => "pass_use",
             Permission::AuditRead => "audit_read",
             Permission::TokensManage => "tokens_manage",
+            Permission::WebhooksManage => "webhooks_manage",
             Permission::MetricsRead => "metrics_read",
             Permission::MqttUse => "mqtt_use",
         }
@@ -77,7 +81,7 @@ impl Permission {
 
     /// Whether it is about the platform as a whole: who is bound to a part of the organisation does not have it.
     pub fn is_of_the_whole(self) -> bool {
-        matches!(self, Permission::MetricsRead | Permission::MqttUse)
+        matches!(self, Permission::WebhooksManage | Permission::MetricsRead | Permission::MqttUse)
     }
 }
 
@@ -89,6 +93,7 @@ impl Permission {
 /// | have devices do something: operations, desired values, messages, directives, disable and enable, enrolment | | yes | yes |
 /// | register, describe, move, rotate, redirect and remove devices | | | yes |
 /// | see the audit; manage tokens and people | | | yes |
+/// | manage webhooks (only with the whole organisation) | | | yes |
 /// | see metrics (only with the whole organisation) | yes | yes | yes |
 /// | use MQTT as an application (only with the whole organisation) | | yes | yes |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -134,7 +139,10 @@ impl Role {
             | Permission::OperationsInvoke
             | Permission::PassUse
             | Permission::MqttUse => Role::Operator,
-            Permission::DevicesWrite | Permission::AuditRead | Permission::TokensManage => Role::Admin,
+            Permission::DevicesWrite
+            | Permission::AuditRead
+            | Permission::TokensManage
+            | Permission::WebhooksManage => Role::Admin,
         };
         self >= least
     }

@@ -69,6 +69,8 @@ pub struct Platform {
     answering: Answering,
     /// Held by who makes a device the child of another, or takes it from there.
     adoptions: Arc<tokio::sync::Mutex<()>>,
+    /// Counts the changes of webhooks.
+    webhooks: watch::Sender<u64>,
     runtime: Handle,
     keepers: [JoinHandle<()>; 4],
 }
@@ -119,6 +121,7 @@ impl Platform {
             running_keys: Running::default(),
             answering: Answering::default(),
             adoptions: Arc::default(),
+            webhooks: watch::Sender::new(0),
             runtime: Handle::current(),
             keepers,
         });
@@ -167,6 +170,10 @@ impl Platform {
 
     pub(crate) fn adoptions(&self) -> &Arc<tokio::sync::Mutex<()>> {
         &self.adoptions
+    }
+
+    pub(crate) fn webhook_sender(&self) -> &watch::Sender<u64> {
+        &self.webhooks
     }
 
     pub(crate) fn running_keys(&self) -> &Running {

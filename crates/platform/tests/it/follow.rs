@@ -101,7 +101,7 @@ async fn a_filter_lets_through_what_it_names_from_memory_and_from_disk() {
     let bed = Bed::with(tiny_ring()).await;
     let (one, two) = (bed.add("SN1").await, bed.add("SN2").await);
     let filter = Filter {
-        kind: RecordKind::Event,
+        kinds: RecordKind::Event.into(),
         device: Some(two.id),
         area: Some("Alarm".into()),
         name: Some("Motion".into()),
