@@ -13,10 +13,11 @@ use vestibule_platform::{Permission, Platform};
 
 use crate::access::Gate;
 use crate::config::ApiConfig;
+use crate::hooks::Hooks;
 use crate::routes::Routes;
 use crate::{
     attributes, audit, devices, directives, events, export, health, history, openapi, operations, page, pass, queue,
-    request, stream, tokens,
+    request, stream, tokens, webhooks,
 };
 
 /// What the handlers share.
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) streams: Arc<Semaphore>,
     /// Becomes true once, when the server shuts down.
     pub(crate) closing: watch::Sender<bool>,
+    /// Who outside is told what.
+    pub(crate) hooks: Hooks,
     /// The OpenAPI document as JSON text.
     pub(crate) document: OnceLock<Bytes>,
 }
@@ -53,6 +56,7 @@ impl Api {
             connections: Arc::new(Semaphore::new(config.max_connections)),
             streams: Arc::new(Semaphore::new(config.max_streams)),
             closing: watch::Sender::new(false),
+            hooks: Hooks::new(Arc::clone(&platform), config.webhooks.clone()),
             document: OnceLock::new(),
             platform,
             config,
@@ -68,13 +72,20 @@ impl Api {
             .with_state(Arc::clone(&shared));
         Api { shared, router }
     }
+
+    /// Tells webhooks what the journal holds, until the server shuts down and how far each was told is noted. To be run
+    /// once, beside the server.
+    pub async fn deliver(self) {
+        self.shared.hooks.run(self.shared.closing.subscribe()).await;
+    }
 }
 
 /// Every route with the permission it asks for, and the document that describes them.
 pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
+    use crate::webhooks::letters;
     use Permission::{
         AttributesRead, AttributesWrite, AuditRead, DevicesControl, DevicesRead, DevicesWrite, EventsRead, MetricsRead,
-        OperationsInvoke, OperationsRead, PassRead, PassUse, TokensManage,
+        OperationsInvoke, OperationsRead, PassRead, PassUse, TokensManage, WebhooksManage,
     };
     Routes::new(openapi::base(), gate)
         .needs(DevicesRead, routes!(devices::list_devices))
@@ -108,6 +119,16 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(PassUse, routes!(pass::pass_message))
         .needs(PassRead, routes!(pass::list_passed))
         .needs(PassRead, routes!(pass::stream_passed))
+        .needs(WebhooksManage, routes!(webhooks::list_webhooks))
+        .needs(WebhooksManage, routes!(webhooks::add_webhook))
+        .needs(WebhooksManage, routes!(webhooks::show_webhook))
+        .needs(WebhooksManage, routes!(webhooks::change_webhook))
+        .needs(WebhooksManage, routes!(webhooks::remove_webhook))
+        .needs(WebhooksManage, routes!(webhooks::enable_webhook))
+        .needs(WebhooksManage, routes!(webhooks::disable_webhook))
+        .needs(WebhooksManage, routes!(webhooks::test_webhook))
+        .needs(WebhooksManage, routes!(letters::list_dead_letters))
+        .needs(WebhooksManage, routes!(letters::replay_dead_letters))
         .needs(AuditRead, routes!(audit::list_audit))
         .needs(TokensManage, routes!(tokens::make_token))
         .needs(TokensManage, routes!(tokens::list_tokens))

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::hooks::WebhookConfig;
+
 /// Limits and times of the HTTP server, each from the configuration file.
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
@@ -27,6 +29,8 @@ pub struct ApiConfig {
     pub shutdown_timeout: Duration,
     /// Host names (without port) this server answers for; empty means any. Others are answered 421.
     pub allowed_hosts: Vec<String>,
+    /// How webhooks are told.
+    pub webhooks: WebhookConfig,
 }
 
 impl Default for ApiConfig {
@@ -43,6 +47,7 @@ impl Default for ApiConfig {
             keep_alive: Duration::from_secs(15),
             shutdown_timeout: Duration::from_secs(5),
             allowed_hosts: Vec::new(),
+            webhooks: WebhookConfig::default(),
         }
     }
 }

@@ -23,6 +23,7 @@ mod feed;
 mod fields;
 mod health;
 mod history;
+mod hooks;
 mod moment;
 mod openapi;
 mod operations;
@@ -38,8 +39,10 @@ mod shapes;
 mod socket;
 mod stream;
 mod tokens;
+mod webhooks;
 
 pub use api::Api;
 pub use config::ApiConfig;
+pub use hooks::{Network, NotANetwork, WebhookConfig};
 pub use openapi::openapi_json;
 pub use server::serve;

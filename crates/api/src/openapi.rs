@@ -49,6 +49,7 @@ pub(crate) fn base() -> OpenApi {
         (name = "attributes", description = "What devices report of themselves, and what they are wished to be"),
         (name = "operations", description = "What devices are asked to do"),
         (name = "pass", description = "Messages in the devices' own formats, in both directions"),
+        (name = "webhooks", description = "Programs elsewhere that are told what devices report, as CloudEvents"),
         (name = "audit", description = "Who did what"),
         (name = "rights", description = "Who may do what, and where"),
         (name = "service", description = "The platform itself"),
@@ -122,7 +123,7 @@ mod tests {
                 assert_eq!(guarded, named != OPEN, "{path}");
             }
         }
-        assert_eq!(seen, 40, "operations in the document");
+        assert_eq!(seen, 50, "operations in the document");
     }
 
     #[test]

@@ -26,7 +26,11 @@ struct Hidden {
     serial: String,
     waiting: String,
     token: String,
+    webhook: String,
 }
+
+/// A name that nobody can have (RFC 6761).
+const NOWHERE: &str = "https://nobody.invalid/hook";
 
 /// Every endpoint. A device that nobody sees in vain is not there when an operation is about a connection: 409.
 fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
@@ -54,13 +58,23 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         "set_attribute" => sent(json!({"value": 1, "wait_ms": 0}), 202),
         "invoke_operation" => sent(json!({"input": null}), 200),
         "pass_message" => ("x".to_owned(), "content-type: text/plain\r\n", "", 200),
+        "list_webhooks" | "show_webhook" | "enable_webhook" | "disable_webhook" | "list_dead_letters" => plain(200),
+        "test_webhook" => sent(json!({}), 200),
+        "remove_webhook" => plain(204),
+        "add_webhook" => sent(json!({"url": NOWHERE}), 201),
+        "change_webhook" => sent(json!({"url": NOWHERE}), 200),
+        "replay_dead_letters" => sent(json!({}), 200),
         "make_token" => sent(json!({"name": fresh, "role": "viewer"}), 201),
         other => {
             panic!("{other}: say in crates/api/tests/it/rights.rs how it is asked, so that everybody is tried there")
         }
     };
     let part = [("{resource}", "Lamp"), ("{index}", "0"), ("{area}", "Light"), ("{name}", "Power")];
-    let id = if template.starts_with("/v1/tokens") { &hidden.token } else { &hidden.waiting };
+    let id = match template {
+        _ if template.starts_with("/v1/tokens") => &hidden.token,
+        _ if template.starts_with("/v1/webhooks") => &hidden.webhook,
+        _ => &hidden.waiting,
+    };
     let path = template.replace("{d}", &hidden.serial).replace("{id}", id);
     let path = part.iter().fold(path, |path, (name, value)| path.replace(name, value));
     Asking { path, query, headers, body, allowed }
@@ -81,7 +95,7 @@ fn org(path: &str) -> OrgPath {
 }
 
 /// Makes a device at `/here` with something of everything, and a token beside it.
-fn hide(site: &Site, n: usize) -> Hidden {
+fn hide(site: &Site, n: usize, template: &str) -> Hidden {
     let (serial, by) = (format!("HIDDEN-{n}"), Caller::program());
     let new = NewDevice {
         serial: serial.clone(),
@@ -102,7 +116,16 @@ fn hide(site: &Site, n: usize) -> Hidden {
     let waiting = site.post(&format!("/v1/devices/{serial}/operations/Lamp/0/Light/Blink"), &queue).json();
     let token = NewToken { name: serial.clone(), role: Role::Viewer, subtree: Some(org("/here")), expires_in: None };
     site.wait(site.platform.add_token(token, &by)).expect("made");
-    Hidden { waiting: waiting["operation_id"].as_str().expect("an id").to_owned(), token: serial.clone(), serial }
+    // There may not be as many as there are askings.
+    let add = template.starts_with("/v1/webhooks/").then(|| json!({"url": NOWHERE, "name": serial}).to_string());
+    let webhook = add.map(|add| site.post("/v1/webhooks", &add).json()["id"].as_str().expect("an id").to_owned());
+    let webhook = webhook.unwrap_or_default();
+    Hidden {
+        webhook,
+        waiting: waiting["operation_id"].as_str().expect("an id").to_owned(),
+        token: serial.clone(),
+        serial,
+    }
 }
 
 /// The status, and the body of an answer that ends.
@@ -158,7 +181,7 @@ fn everybody_may_what_the_table_says_at_every_endpoint() {
             write!(rows, "| `{method} {template}` | {permission} |").expect("written");
             for ((heading, who), token) in WHO.iter().zip(&tokens) {
                 n += 1;
-                let asking = asking(name, template, &hide(&site, n));
+                let asking = asking(name, template, &hide(&site, n, template));
                 let (status, body) = ask(&site, &method, &asking, token.as_deref());
                 let expected = expected(permission, template, *who);
                 let status_of = |cell: &str| cell.parse().unwrap_or(asking.allowed);

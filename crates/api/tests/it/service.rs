@@ -33,7 +33,7 @@ fn every_route_but_the_open_ones_asks_for_a_token() {
             }
         }
     }
-    assert_eq!((open, guarded), (4, 36));
+    assert_eq!((open, guarded), (4, 46));
 }
 
 #[test]
