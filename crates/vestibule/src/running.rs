@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vestibule_access::{Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, das_listener};
-use vestibule_api::{Api, ApiConfig};
+use vestibule_api::{Api, ApiConfig, WebhookConfig};
 use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig};
 use vestibule_platform::{Platform, PlatformConfig, SystemClock, TokenFile};
 use vestibule_store::{Store, StoreConfig};
@@ -62,6 +62,7 @@ pub struct Running {
     platform: Arc<Platform>,
     broker: Broker,
     http: JoinHandle<()>,
+    webhooks: JoinHandle<()>,
     stop_http: oneshot::Sender<()>,
     background: Vec<JoinHandle<()>>,
 }
@@ -79,6 +80,8 @@ impl Running {
         let platform_config = PlatformConfig {
             max_devices: config.registry.max_devices,
             audit_retention: config.store.audit_retention,
+            max_webhooks: config.webhooks.max_webhooks,
+            max_dead_letters: config.webhooks.max_dead_letters,
             ..PlatformConfig::default()
         };
         let platform = Platform::open(store, platform_config, Arc::new(SystemClock), token)
@@ -92,6 +95,7 @@ impl Running {
             platform,
             broker,
             http: tokio::spawn(async {}),
+            webhooks: tokio::spawn(async {}),
             stop_http: oneshot::channel().0,
             background: Vec::new(),
         };
@@ -116,6 +120,12 @@ impl Running {
             max_connections: config.http.max_connections,
             max_body_bytes: config.http.max_body_bytes,
             answer_timeout: config.http.request_timeout,
+            webhooks: WebhookConfig {
+                allow: config.webhooks.allow.clone(),
+                timeout: config.webhooks.timeout,
+                give_up: config.webhooks.give_up_after,
+                max_deliveries: config.webhooks.max_deliveries,
+            },
             ..ApiConfig::default()
         };
         // CPU, memory, threads and descriptors, under the names every exporter uses.
@@ -128,6 +138,7 @@ impl Running {
         let api = Api::new(Arc::clone(&self.platform), api_config, Arc::new(render));
         let (stop, stopped) = oneshot::channel();
         self.stop_http = stop;
+        self.webhooks = tokio::spawn(api.clone().deliver());
         self.http = tokio::spawn(vestibule_api::serve(listener, api, async move {
             // An error means that the sender is gone, which is a stop as well.
             let _ = stopped.await;
@@ -267,10 +278,11 @@ impl Running {
     pub async fn stop(self) {
         let _ = self.stop_http.send(());
         self.broker.shut_down(PATIENCE).await;
-        let http = self.http;
-        let abort = http.abort_handle();
-        if tokio::time::timeout(2 * PATIENCE, http).await.is_err() {
-            abort.abort();
+        for task in [self.http, self.webhooks] {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(2 * PATIENCE, task).await.is_err() {
+                abort.abort();
+            }
         }
         let broker = self.broker;
         // Joining the device threads blocks.

@@ -17,6 +17,7 @@ mod simulate;
 mod table;
 mod token;
 mod up;
+mod webhook;
 mod words;
 
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ const EXAMPLES: &str = "Examples:
   vestibule up --data /var/lib/vestibule             the platform itself
   vestibule device add SN-0001 --code-file code.txt  let a device in
   vestibule event follow                             see what devices report
+  vestibule webhook add https://hall.example/in      have a program elsewhere told of it
   vestibule audit --from 1d                          see who did what
   vestibule token add ci --role viewer               let a program in
   vestibule admin doctor                             see whether this machine is fit for it
@@ -65,6 +67,7 @@ enum Command {
     Event(event::Args),
     Export(export::Args),
     Pass(pass::Args),
+    Webhook(webhook::Args),
     Audit(audit::Args),
     Token(token::Args),
     Admin(admin::Args),
@@ -84,6 +87,7 @@ pub fn run(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::Event(args) => event::run(args, out),
         Command::Export(args) => export::run(args, out),
         Command::Pass(args) => pass::run(args, out),
+        Command::Webhook(args) => webhook::run(args, out),
         Command::Audit(args) => audit::run(args, out),
         Command::Token(args) => token::run(args, out),
         Command::Admin(args) => admin::run(args, out),

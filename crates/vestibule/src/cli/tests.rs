@@ -50,6 +50,9 @@ fn every_command_has_an_example() {
         "audit",
         "describe",
         "token",
+        "webhook",
+        "dead-letters",
+        "replay",
     ] {
         assert!(seen.iter().any(|seen| seen == name), "{name} is missing from {seen:?}");
     }
@@ -96,6 +99,14 @@ fn command_lines_people_type() {
         "device silence SN-1",
         "device force-offline SN-1",
         "audit --device SN-1 --actor a --action b --from 1d --to 1h --limit 5 --json",
+        "webhook add https://hall.example/in --name N --kind event --kind pass --device SN-1 --area a --type t",
+        "webhook add https://hall.example/in --secret-file - --after 0 --disabled --json",
+        "webhook list --json",
+        "webhook show 019bb8f0-9c5e-7a70-a1a7-0a4d0f0d2f10",
+        "webhook test 019bb8f0-9c5e-7a70-a1a7-0a4d0f0d2f10",
+        "webhook dead-letters 019bb8f0-9c5e-7a70-a1a7-0a4d0f0d2f10 --limit 5",
+        "webhook replay 019bb8f0-9c5e-7a70-a1a7-0a4d0f0d2f10 --position 7 --position 8",
+        "webhook remove 019bb8f0-9c5e-7a70-a1a7-0a4d0f0d2f10",
         "device watch SN-1 --json",
         "device why SN-1",
         "device remove SN-1",

@@ -34,8 +34,8 @@ fn time_zone(config: &Config) -> Option<Broken> {
 /// Limits of zero switch a thing off in disguise, and some sizes have a floor below which nothing works.
 fn ranges(config: &Config) -> Vec<Broken> {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let Config { http, lbs, das, mqtt, store, registry, .. } = config;
-    let least: [(&'static str, u64, u64); 24] = [
+    let Config { http, lbs, das, mqtt, store, registry, webhooks, .. } = config;
+    let least: [(&'static str, u64, u64); 29] = [
         ("http.max_connections", http.max_connections as u64, 1),
         ("http.max_body_bytes", http.max_body_bytes as u64, 1_024),
         ("http.request_timeout", ms(http.request_timeout), 1),
@@ -60,6 +60,11 @@ fn ranges(config: &Config) -> Vec<Broken> {
         ("store.commit_delay", ms(store.commit_delay), 0),
         ("store.tail_records", store.tail_records as u64, 1),
         ("registry.max_devices", registry.max_devices as u64, 1),
+        ("webhooks.timeout", ms(webhooks.timeout), 1),
+        ("webhooks.give_up_after", ms(webhooks.give_up_after), 1),
+        ("webhooks.max_webhooks", webhooks.max_webhooks as u64, 1),
+        ("webhooks.max_deliveries", webhooks.max_deliveries as u64, 1),
+        ("webhooks.max_dead_letters", webhooks.max_dead_letters as u64, 1),
     ];
     least
         .into_iter()
@@ -72,7 +77,12 @@ fn ranges(config: &Config) -> Vec<Broken> {
             };
             let unit = match key {
                 key if key.ends_with("_bytes") => " bytes",
-                "http.request_timeout" | "lbs.run_timeout" | "store.retention" | "store.audit_retention" => " ms",
+                "http.request_timeout"
+                | "lbs.run_timeout"
+                | "store.retention"
+                | "store.audit_retention"
+                | "webhooks.timeout"
+                | "webhooks.give_up_after" => " ms",
                 _ => "",
             };
             let why = floor.map(|floor| format!(", the value of {floor}")).unwrap_or_default();

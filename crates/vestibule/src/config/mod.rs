@@ -19,6 +19,7 @@ mod problem;
 mod registry;
 mod store;
 mod text;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -36,6 +37,7 @@ pub use problem::{Origin, Problem, Problems};
 pub use registry::Registry;
 pub use store::{Store, StoreUrl};
 pub use text::{duration_from_text, duration_text};
+pub use webhooks::Webhooks;
 
 /// Everything that can be set, with its default.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -57,6 +59,8 @@ pub struct Config {
     pub log: Log,
     /// The set of known devices.
     pub registry: Registry,
+    /// Programs elsewhere that are told what devices report.
+    pub webhooks: Webhooks,
 }
 
 impl Default for Config {
@@ -70,6 +74,7 @@ impl Default for Config {
             store: Store::default(),
             log: Log::default(),
             registry: Registry::default(),
+            webhooks: Webhooks::default(),
         }
     }
 }

@@ -155,6 +155,33 @@ pub(super) mod bytes {
     }
 }
 
+/// Networks with commas between them, or `none`.
+pub(super) mod networks {
+    use vestibule_api::Network;
+
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Network>, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "none" {
+            return Ok(Vec::new());
+        }
+        let network = |part: &str| {
+            let part = part.trim();
+            part.parse().map_err(|error| D::Error::custom(format!("`{part}`: {error}; or write none")))
+        };
+        text.split(',').map(network).collect()
+    }
+
+    pub(crate) fn serialize<S: Serializer>(networks: &[Network], to: S) -> Result<S::Ok, S::Error> {
+        if networks.is_empty() {
+            return to.serialize_str("none");
+        }
+        let texts: Vec<String> = networks.iter().map(Network::to_string).collect();
+        to.serialize_str(&texts.join(", "))
+    }
+}
+
 /// A length of time: `30d`, `15m`, `2ms`, `1h 30m`.
 pub(super) mod duration {
     use super::*;

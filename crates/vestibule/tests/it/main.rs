@@ -24,3 +24,4 @@ mod second_device;
 mod simulate;
 mod support;
 mod tour;
+mod webhook;

@@ -80,6 +80,12 @@ pub(super) fn read_code(file: PathBuf) -> anyhow::Result<Zeroizing<String>> {
     Code { code: None, code_file: Some(file) }.read()
 }
 
+/// The secret in a file; `-` is standard input.
+pub(in super::super) fn read_secret(file: PathBuf) -> anyhow::Result<Zeroizing<String>> {
+    let text = from_file(&file).with_context(|| format!("the secret file {} cannot be read", file.display()))?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
+}
+
 fn from_file(path: &Path) -> io::Result<Zeroizing<String>> {
     // As large as it can become: growing would leave copies behind.
     let mut text = Zeroizing::new(String::with_capacity(MAX_CODE_FILE as usize));

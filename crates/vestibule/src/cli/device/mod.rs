@@ -23,6 +23,8 @@ mod silence;
 mod watch;
 mod why;
 
+pub(super) use add::read_secret;
+
 use anyhow::bail;
 use clap::Subcommand;
 
