@@ -4,6 +4,7 @@
 //! how far it came, so that a receiver misses nothing over a crash and is told some things twice, under the same id. While
 //! a receiver is down its webhook stands still. Nothing is shared among webhooks but the number of deliveries at once.
 
+mod authorities;
 mod backoff;
 mod cloud_event;
 mod courier;
@@ -14,6 +15,7 @@ mod status;
 mod target;
 mod window;
 
+pub use authorities::{Authorities, AuthoritiesError};
 pub use guard::{Network, NotANetwork};
 pub(crate) use status::Seen;
 
@@ -43,6 +45,8 @@ const LOOK: Duration = Duration::from_secs(10);
 pub struct WebhookConfig {
     /// Networks that may be delivered to although they are not public.
     pub allow: Vec<Network>,
+    /// Authorities beside the public ones that receivers' certificates may be of.
+    pub authorities: Authorities,
     /// Time for a receiver to answer, once it is connected to.
     pub timeout: Duration,
     /// How long one record is tried before it becomes a dead letter.
@@ -55,6 +59,7 @@ impl Default for WebhookConfig {
     fn default() -> Self {
         WebhookConfig {
             allow: Vec::new(),
+            authorities: Authorities::default(),
             timeout: Duration::from_secs(10),
             give_up: Duration::from_secs(24 * 60 * 60),
             max_deliveries: 128,
@@ -147,7 +152,7 @@ impl Working {
 
 impl Hooks {
     pub(crate) fn new(platform: Arc<Platform>, config: WebhookConfig) -> Hooks {
-        let poster = Poster::new(Guard::new(config.allow.clone()), config.timeout);
+        let poster = Poster::new(Guard::new(config.allow.clone()), &config.authorities, config.timeout);
         let turns = Semaphore::new(config.max_deliveries);
         Hooks { means: Arc::new(Means { platform, config, poster, turns }), statuses: Mutex::default() }
     }

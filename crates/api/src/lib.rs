@@ -43,6 +43,6 @@ mod webhooks;
 
 pub use api::Api;
 pub use config::ApiConfig;
-pub use hooks::{Network, NotANetwork, WebhookConfig};
+pub use hooks::{Authorities, AuthoritiesError, Network, NotANetwork, WebhookConfig};
 pub use openapi::openapi_json;
 pub use server::serve;

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vestibule_access::{Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, das_listener};
-use vestibule_api::{Api, ApiConfig, WebhookConfig};
+use vestibule_api::{Api, ApiConfig, Authorities, WebhookConfig};
 use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig};
 use vestibule_platform::{Platform, PlatformConfig, SystemClock, TokenFile};
 use vestibule_store::{Store, StoreConfig};
@@ -116,12 +116,17 @@ impl Running {
             .map_err(|error| not_listening("http.listen", config.http.listen, error))?;
         self.listeners.http = listener.local_addr().context("http.listen")?;
         let render = metrics.clone();
+        let authorities = match &config.webhooks.ca_file {
+            Some(file) => Authorities::read(file).context("webhooks.ca_file")?,
+            None => Authorities::default(),
+        };
         let api_config = ApiConfig {
             max_connections: config.http.max_connections,
             max_body_bytes: config.http.max_body_bytes,
             answer_timeout: config.http.request_timeout,
             webhooks: WebhookConfig {
                 allow: config.webhooks.allow.clone(),
+                authorities,
                 timeout: config.webhooks.timeout,
                 give_up: config.webhooks.give_up_after,
                 max_deliveries: config.webhooks.max_deliveries,

@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
+use super::authorities::Authorities;
 use super::guard::Guard;
 use super::target::{Host, Target};
 
@@ -116,19 +117,22 @@ impl Pool {
 }
 
 impl Poster {
-    /// Sends to addresses that the guard lets through, and trusts public authorities.
-    pub(crate) fn new(guard: Guard, answer: Duration) -> Poster {
-        Poster::resolving(guard, answer, |host, port| {
+    /// Sends to addresses that the guard lets through, and trusts public authorities and these.
+    pub(crate) fn new(guard: Guard, authorities: &Authorities, answer: Duration) -> Poster {
+        Poster::resolving(guard, authorities, answer, |host, port| {
             Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
         })
     }
 
     fn resolving(
         guard: Guard,
+        authorities: &Authorities,
         answer: Duration,
         resolve: impl Fn(String, u16) -> Resolving + Send + Sync + 'static,
     ) -> Poster {
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        // What is no certificate was told when the file was read.
+        roots.add_parsable_certificates(authorities.0.iter().cloned());
         let mut config = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has the default versions of TLS")

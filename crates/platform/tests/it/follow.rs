@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vestibule_platform::{Caller, Filter, Follow, Followed, Position, RecordKind, Report};
+use vestibule_platform::{Caller, Filter, Follow, Followed, Kinds, Position, RecordKind, Report};
 
 use crate::bed::{Bed, PATIENCE, Plan, path};
 
@@ -94,6 +94,34 @@ async fn from_now_means_what_becomes_durable_from_now_on() {
     let mut follow = bed.platform.follow(None, Filter::all(RecordKind::Event), &Caller::program());
     bed.event(&device, "Smoke", None).await;
     assert_eq!(event(&mut follow).await, 2);
+}
+
+#[tokio::test]
+async fn several_kinds_come_in_order_and_what_is_not_wanted_moves_the_position_on() {
+    let bed = Bed::with(tiny_ring()).await;
+    let device = bed.add("SN1").await;
+    let value = || Report { kind: RecordKind::Attribute, path: path("Power"), id: None, time: None, data: "1" };
+    let pass = || Report { kind: RecordKind::Pass, path: path("Frame"), id: None, time: None, data: "1" };
+    let kinds: Kinds = [RecordKind::Event, RecordKind::Attribute].into_iter().collect();
+    let from_disk = Some(Position::START);
+    for _ in 0..20 {
+        bed.platform.report(&device, pass()).expect("taken");
+        bed.report(&device, "Smoke", None, None);
+        bed.platform.report(&device, value()).expect("taken");
+    }
+    let last = bed.platform.report(&device, pass()).expect("taken");
+    bed.durable(last).await;
+    let mut both = bed.platform.follow(from_disk, Filter::all(kinds)).with_batch(7);
+    for expected in (1..=60).filter(|position| position % 3 != 1) {
+        assert_eq!(event(&mut both).await, expected);
+        assert!(both.position().get() >= expected && both.position().get() <= expected + 1);
+    }
+    let ahead = async {
+        while both.position() < last {
+            assert!(both.advance().await.expect("readable").is_none());
+        }
+    };
+    tokio::time::timeout(PATIENCE, ahead).await.expect("in time");
 }
 
 #[tokio::test]

@@ -155,6 +155,28 @@ pub(super) mod bytes {
     }
 }
 
+/// A file, or `none`.
+pub(super) mod file_or_none {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "none" => Ok(None),
+            "" => Err(D::Error::custom("expected the path of a file, or none")),
+            path => Ok(Some(path.into())),
+        }
+    }
+
+    pub(crate) fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+        match path {
+            None => to.serialize_str("none"),
+            Some(path) => to.collect_str(&path.display()),
+        }
+    }
+}
+
 /// Networks with commas between them, or `none`.
 pub(super) mod networks {
     use vestibule_api::Network;

@@ -1,5 +1,6 @@
 //! `[webhooks]`: programs elsewhere that are told what devices report.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ pub struct Webhooks {
     /// Networks that may be delivered to although they are not public.
     #[serde(with = "text::networks")]
     pub allow: Vec<Network>,
+    /// PEM file of authorities that receivers' certificates may be of, beside the public ones.
+    #[serde(with = "text::file_or_none")]
+    pub ca_file: Option<PathBuf>,
     /// Time for a receiver to answer.
     #[serde(with = "text::duration")]
     pub timeout: Duration,
@@ -32,6 +36,7 @@ impl Default for Webhooks {
     fn default() -> Self {
         Webhooks {
             allow: Vec::new(),
+            ca_file: None,
             timeout: Duration::from_secs(10),
             give_up_after: Duration::from_secs(24 * 60 * 60),
             max_webhooks: 100,

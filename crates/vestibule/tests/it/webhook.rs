@@ -24,15 +24,22 @@ struct Receiver {
 impl Receiver {
     fn start() -> Receiver {
         let home = tempfile::tempdir().expect("a directory");
-        let (program, port) = Receiver::launch(&home, 0);
+        let (program, port) = Receiver::launch(&home, 0, &[]);
         Receiver { program, port, home }
     }
 
-    fn launch(home: &TempDir, port: u16) -> (Program, u16) {
+    /// One that speaks TLS, under a certificate of an authority in this file.
+    fn secured(authority: &Path) -> Receiver {
+        let home = tempfile::tempdir().expect("a directory");
+        let (program, port) = Receiver::launch(&home, 0, &["--tls", authority.to_str().expect("text")]);
+        Receiver { program, port, home }
+    }
+
+    fn launch(home: &TempDir, port: u16, more: &[&str]) -> (Program, u16) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/webhook/receiver.py");
         let mut command = Command::new(python());
         command.arg("-B").arg(script).args(["--secret", SECRET, "--port", &port.to_string(), "--answers"]);
-        command.arg(answers(home));
+        command.arg(answers(home)).args(more);
         let mut program = Program::of(command);
         let told: Value = serde_json::from_str(&program.line().expect("its port")).expect("JSON");
         (program, told["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port"))
@@ -51,7 +58,7 @@ impl Receiver {
     }
 
     fn restart(&mut self) {
-        self.program = Receiver::launch(&self.home, self.port).0;
+        self.program = Receiver::launch(&self.home, self.port, &[]).0;
     }
 
     /// The next request it was sent.
@@ -259,6 +266,50 @@ fn what_is_refused_becomes_a_dead_letter_and_can_be_told_once_more() {
     receiver.answer("204");
     platform.cli(&["webhook", "enable", id]).expect(0);
     assert_eq!(receiver.told()["answer"], 204, "it goes on with what it was told last");
+    platform.assert_no_panic();
+}
+
+#[test]
+fn what_fails_for_too_long_becomes_a_dead_letter_and_the_next_is_told() {
+    let platform = Platform::configured(&format!("{ALLOWING}give_up_after = \"1s\"\n"));
+    let mut receiver = Receiver::start();
+    let hook = add(&platform, &receiver.url("/in"), json!({}));
+    receiver.answer("500");
+    report(&platform, 1);
+    let letters = until("a dead letter", || {
+        let letters = platform.http().get(&format!("{hook}/dead-letters")).ok();
+        (letters["items"][0]["status"] == 500).then_some(letters)
+    });
+    let letter = &letters["items"][0];
+    assert!(letter["attempts"].as_u64() > Some(1), "{letter}");
+    receiver.answer("204");
+    report(&platform, 1);
+    let mut told = receiver.told();
+    while told["answer"] == 500 {
+        assert_eq!(told["event"]["data"]["position"], letter["position"]);
+        told = receiver.told();
+    }
+    assert_ne!(told["event"]["data"]["position"], letter["position"]);
+    platform.assert_no_panic();
+}
+
+#[test]
+fn a_receiver_is_told_over_tls_when_its_authority_is_known() {
+    let home = tempfile::tempdir().expect("a directory");
+    let authority = home.path().join("authority.pem");
+    let mut receiver = Receiver::secured(&authority);
+    let url = format!("https://localhost:{}/in", receiver.port);
+    let configured = |more: &str| Platform::configured(&format!("{ALLOWING}{more}\n"));
+
+    let stranger = configured("");
+    let id = add(&stranger, &url, json!({})).rsplit('/').next().expect("an id").to_owned();
+    let refused = stranger.cli(&["webhook", "test", &id]).expect(1);
+    assert!(refused.stderr.contains("no secure connection"), "{refused:?}");
+
+    let platform = configured(&format!("ca_file = \"{}\"", authority.display()));
+    add(&platform, &url, json!({}));
+    report(&platform, 1);
+    assert_eq!(receiver.told()["event"]["type"], "vestibule.device.event");
     platform.assert_no_panic();
 }
 

@@ -13,13 +13,13 @@ fn allowing(networks: &[&str]) -> Guard {
 }
 
 fn poster() -> Poster {
-    Poster::new(allowing(&["127.0.0.0/8"]), ANSWER)
+    Poster::new(allowing(&["127.0.0.0/8"]), &Authorities::default(), ANSWER)
 }
 
 /// One whose names all have these addresses, one list after the other for each question; the last stays.
 fn resolving(guard: Guard, answers: Vec<Vec<SocketAddr>>) -> Poster {
     let asked = AtomicUsize::new(0);
-    Poster::resolving(guard, ANSWER, move |_, _| {
+    Poster::resolving(guard, &Authorities::default(), ANSWER, move |_, _| {
         let number = asked.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
         let answer = answers[number].clone();
         Box::pin(async move { Ok(answer) })
@@ -146,7 +146,7 @@ async fn ssrf_a_name_that_points_inside_is_refused_when_it_is_connected_to() {
         let answered = send(&poster, &Pool::default(), "http://hall.example/").await;
         assert!(matches!(answered, Err(PostError::Refused(_, "loopback"))), "{answered:?}");
     }
-    let local = Poster::new(Guard::default(), ANSWER);
+    let local = Poster::new(Guard::default(), &Authorities::default(), ANSWER);
     let answered = send(&local, &Pool::default(), &format!("http://localhost:{}/", inside.port())).await;
     assert!(matches!(answered, Err(PostError::Refused(..))), "{answered:?}");
     assert_eq!(taken.load(Ordering::SeqCst), 0);
