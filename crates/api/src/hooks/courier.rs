@@ -16,8 +16,9 @@ use super::target::Target;
 use super::window::{Key, SIZE, Start, Window};
 use super::{Means, Outcome, backoff, cloud_event};
 
-/// How often it is noted how far a webhook was told.
+/// How often it is noted how far a webhook was told, and after how many deliveries at the latest.
 const SAVE: Duration = Duration::from_secs(1);
+const SAVE_AFTER: usize = 100;
 /// How long to wait for a journal that cannot be read.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -45,8 +46,9 @@ pub(super) struct Courier {
     status: Arc<Status>,
     pool: Arc<Pool>,
     window: Window,
-    /// What was noted last.
+    /// What was noted last, and how much was delivered since.
     saved: WebhookPlace,
+    unsaved: usize,
     /// Positions that retention took, to be noted.
     missed: i64,
     underway: JoinSet<Ended>,
@@ -76,6 +78,7 @@ impl Courier {
             pool: Arc::default(),
             window: Window::new(place),
             saved: place,
+            unsaved: 0,
             missed: 0,
             underway: JoinSet::new(),
         }
@@ -100,6 +103,9 @@ impl Courier {
             }
             self.begin();
             self.show();
+            if self.unsaved >= SAVE_AFTER {
+                self.save().await;
+            }
             let wake = self.window.wake().map(|until| {
                 let wait = until.saturating_sub(self.now());
                 Instant::now() + Duration::from_millis(u64::try_from(wait).unwrap_or(0))
@@ -201,6 +207,7 @@ impl Courier {
         match outcome {
             Outcome::Delivered { .. } => {
                 self.status.note(|seen| seen.last_success = Some(at));
+                self.unsaved += 1;
                 if let Key::Letter(position) = key
                     && let Err(error) = self.means.platform.remove_letter(self.webhook.id, position).await
                 {
@@ -285,6 +292,8 @@ impl Courier {
 
     /// Notes how far the webhook was told, if that is news.
     async fn save(&mut self) {
+        // A store that does not answer is asked again by time, not by every delivery.
+        self.unsaved = 0;
         let place = self.window.place();
         let durable = self.means.platform.journal().durable();
         self.lag_gauge().set(durable.get().saturating_sub(place.position.get()) as f64);
