@@ -111,7 +111,7 @@ async fn several_kinds_come_in_order_and_what_is_not_wanted_moves_the_position_o
     }
     let last = bed.platform.report(&device, pass()).expect("taken");
     bed.durable(last).await;
-    let mut both = bed.platform.follow(from_disk, Filter::all(kinds)).with_batch(7);
+    let mut both = bed.platform.follow(from_disk, Filter::all(kinds), &Caller::program()).with_batch(7);
     for expected in (1..=60).filter(|position| position % 3 != 1) {
         assert_eq!(event(&mut both).await, expected);
         assert!(both.position().get() >= expected && both.position().get() <= expected + 1);
