@@ -1,6 +1,7 @@
 //! Who may call what: bearer tokens against the permission a route asks for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
@@ -19,27 +20,34 @@ pub(crate) enum Access {
     Unknown,
     /// Somebody's token, without the permission.
     Denied,
+    /// Somebody who asks too often, and may again after a while.
+    TooOften(Duration),
 }
 
 /// Decides about tokens.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Decide>);
 
-type Decide = dyn Fn(&str, Permission) -> Access + Send + Sync;
+type Decide = dyn Fn(&str, Option<Permission>) -> Access + Send + Sync;
 
 impl Gate {
-    pub(crate) fn new(decide: impl Fn(&str, Permission) -> Access + Send + Sync + 'static) -> Gate {
+    pub(crate) fn new(decide: impl Fn(&str, Option<Permission>) -> Access + Send + Sync + 'static) -> Gate {
         Gate(Arc::new(decide))
     }
 
     /// The platform's own tokens.
     pub(crate) fn of(platform: Arc<Platform>) -> Gate {
-        Gate::new(move |token, permission| match platform.authorize(token) {
-            None => Access::Unknown,
-            Some(caller) if caller.may(permission) => Access::Granted(caller),
-            Some(caller) => {
-                platform.denied(&caller, permission);
-                Access::Denied
+        Gate::new(move |token, permission| {
+            let Some(caller) = platform.authorize(token) else { return Access::Unknown };
+            if let Err(after) = platform.count_request(&caller) {
+                return Access::TooOften(after);
+            }
+            match permission.filter(|permission| !caller.may(*permission)) {
+                None => Access::Granted(caller),
+                Some(permission) => {
+                    platform.denied(&caller, permission);
+                    Access::Denied
+                }
             }
         })
     }
@@ -49,8 +57,8 @@ impl Gate {
         Gate::new(|_, _| Access::Unknown)
     }
 
-    /// Whether this request may go on, and whose it is.
-    pub(crate) fn check(&self, request: &Request, permission: Permission) -> Result<Caller, Problem> {
+    /// Whether this request may go on, and whose it is; without a permission anybody's may that is known.
+    pub(crate) fn check(&self, request: &Request, permission: Option<Permission>) -> Result<Caller, Problem> {
         let Some(token) = bearer(request.headers()) else {
             let detail = "Send the header \"Authorization: Bearer <token>\".";
             return Err(Problem::new(Kind::Unauthenticated, detail));
@@ -58,11 +66,16 @@ impl Gate {
         match (self.0)(token, permission) {
             Access::Granted(caller) => Ok(caller),
             Access::Unknown => Err(Problem::new(Kind::Unauthenticated, NOBODYS)),
+            Access::TooOften(after) => Err(Problem::new(
+                Kind::TooManyRequests,
+                "This token is used too often. Wait, or ask for what is needed in fewer requests.",
+            )
+            .after(after)),
             Access::Denied => Err(Problem::new(
                 Kind::Forbidden,
                 format!(
                     "This token does not have the permission {}. Ask an administrator for one with a role that has it.",
-                    permission.as_str()
+                    permission.map_or("", Permission::as_str)
                 ),
             )),
         }
@@ -85,7 +98,7 @@ mod tests {
 
     fn outcome(authorization: &[&str]) -> Result<(), Kind> {
         let gate = Gate::new(|token, permission| match (token, permission) {
-            ("reader", Permission::EventsRead) | ("all", _) => Access::Granted(Caller::program()),
+            ("reader", Some(Permission::EventsRead)) | ("all", _) => Access::Granted(Caller::program()),
             ("reader", _) => Access::Denied,
             _ => Access::Unknown,
         });
@@ -93,7 +106,7 @@ mod tests {
         for value in authorization {
             request.headers_mut().append(header::AUTHORIZATION, value.parse().expect("a value"));
         }
-        gate.check(&request, Permission::DevicesWrite).map(drop).map_err(|problem| problem.kind)
+        gate.check(&request, Some(Permission::DevicesWrite)).map(drop).map_err(|problem| problem.kind)
     }
 
     #[test]

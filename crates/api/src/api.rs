@@ -16,8 +16,8 @@ use crate::config::ApiConfig;
 use crate::hooks::Hooks;
 use crate::routes::Routes;
 use crate::{
-    attributes, audit, devices, directives, events, export, health, history, openapi, operations, page, pass, queue,
-    request, stream, tokens, webhooks,
+    attributes, audit, describe, devices, directives, events, export, health, history, openapi, operations, page, pass,
+    queue, request, sessions, stream, tokens, users, webhooks,
 };
 
 /// What the handlers share.
@@ -85,14 +85,14 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
     use crate::webhooks::letters;
     use Permission::{
         AttributesRead, AttributesWrite, AuditRead, DevicesControl, DevicesRead, DevicesWrite, EventsRead, MetricsRead,
-        OperationsInvoke, OperationsRead, PassRead, PassUse, TokensManage, WebhooksManage,
+        OperationsInvoke, OperationsRead, PassRead, PassUse, TokensManage, UsersManage, WebhooksManage,
     };
     Routes::new(openapi::base(), gate)
         .needs(DevicesRead, routes!(devices::list_devices))
         .needs(DevicesWrite, routes!(devices::register_device))
         .needs(DevicesRead, routes!(devices::show_device))
         .needs(DevicesWrite, routes!(devices::remove_device))
-        .needs(DevicesWrite, routes!(devices::describe_device))
+        .needs(DevicesWrite, routes!(describe::describe_device))
         .needs(DevicesControl, routes!(devices::open_enrolment))
         .needs(DevicesControl, routes!(devices::disable_device))
         .needs(DevicesControl, routes!(devices::enable_device))
@@ -133,6 +133,14 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(TokensManage, routes!(tokens::make_token))
         .needs(TokensManage, routes!(tokens::list_tokens))
         .needs(TokensManage, routes!(tokens::remove_token))
+        .needs(UsersManage, routes!(users::add_user))
+        .needs(UsersManage, routes!(users::list_users))
+        .needs(UsersManage, routes!(users::remove_user))
+        .needs(UsersManage, routes!(users::set_user_password))
+        .open(routes!(sessions::log_in))
+        .known(routes!(sessions::show_session))
+        .known(routes!(sessions::log_out))
+        .known(routes!(sessions::change_password))
         .needs(MetricsRead, routes!(health::metrics))
         .open(routes!(health::alive))
         .open(routes!(health::ready))

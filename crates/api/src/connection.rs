@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use crate::api::Api;
+use crate::extract::ThePeer;
 use crate::problem::{Kind, Problem};
 use crate::socket::Socket;
 
@@ -26,9 +27,13 @@ pub(crate) async fn run(stream: TcpStream, api: Api) {
     let config = &api.shared.config;
     // Only fails on a socket that is gone already, which the first read tells as well.
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().ok().map(|peer| ThePeer(peer.ip().to_canonical()));
     let router = api.router.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let request: Request = request.map(Body::new);
+        let mut request: Request = request.map(Body::new);
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         Box::pin(router.clone().oneshot(request))
     });
     let mut connection = http1::Builder::new()

@@ -6,20 +6,16 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use vestibule_platform::{
-    AddDeviceError, Caller, Describe, DescribeError, Device, DeviceId, LONGEST_WINDOW, NewDevice, OrgPath, Platform,
-    Secret,
+    AddDeviceError, Caller, Device, DeviceId, LONGEST_WINDOW, NewDevice, OrgPath, Platform, Secret,
 };
 
 use crate::api::Shared;
-use crate::attributes::if_match;
-use crate::extract::{
-    Answer, DeviceInPath, JsonBody, Nothing, Params, PatchBody, TheCaller, TheDevice, cut, null_or, page_size,
-};
+use crate::extract::{Answer, DeviceInPath, JsonBody, Nothing, Params, TheCaller, TheDevice, cut, page_size};
 use crate::org::OrgParam;
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{DeviceList, DeviceShape, Why, rfc3339};
@@ -228,84 +224,9 @@ pub(crate) async fn show_device(
 }
 
 /// A device with its ETag.
-fn shown(platform: &Platform, device: &Device, by: &Caller) -> impl IntoResponse + use<> {
+pub(crate) fn shown(platform: &Platform, device: &Device, by: &Caller) -> impl IntoResponse + use<> {
     let shape = DeviceShape::of(platform, device, by);
     ([(header::ETAG, format!("\"{}\"", shape.version))], Json(shape))
-}
-
-/// What is to be changed of a device; what is absent stays as it is.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DeviceToDescribe {
-    /// Another name; null: none.
-    #[serde(default, deserialize_with = "null_or")]
-    #[schema(max_length = 128)]
-    name: Option<Option<String>>,
-    /// Another place in the organisation; null: the whole. Its sub-devices stay where they are.
-    #[serde(default, deserialize_with = "null_or")]
-    #[schema(value_type = Option<String>, max_length = 256, example = "/plant-1/hall-2")]
-    org: Option<Option<OrgParam>>,
-    /// Labels to be set, or taken off where the value is null; null in place of them all: none.
-    #[serde(default, deserialize_with = "null_or")]
-    labels: Option<Option<BTreeMap<String, Option<String>>>>,
-}
-
-/// Change a device's name, place in the organisation and labels
-///
-/// A JSON Merge Patch (RFC 7396). With `If-Match`, only when nobody has changed them since.
-#[utoipa::path(
-    patch,
-    path = "/v1/devices/{d}",
-    tag = "devices",
-    params(
-        DeviceInPath,
-        ("If-Match" = Option<String>, Header, description = "The ETag of the device as it was read"),
-    ),
-    request_body(content = DeviceToDescribe, content_type = "application/merge-patch+json"),
-    responses(
-        (status = 200, description = "The device as it is now, durably", body = DeviceShape,
-            headers(("ETag" = String, description = "Version of its name, place and labels"))),
-        (status = 404, description = "No device has this id or serial",
-            body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 412, description = "Somebody has changed them since",
-            body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "The store does not answer",
-            body = ProblemDocument, content_type = "application/problem+json"),
-    ),
-)]
-pub(crate) async fn describe_device(
-    State(shared): State<Arc<Shared>>,
-    TheCaller(caller): TheCaller,
-    TheDevice(device): TheDevice,
-    _: Params<Nothing>,
-    headers: HeaderMap,
-    PatchBody(change): PatchBody<DeviceToDescribe>,
-) -> Answer<impl IntoResponse> {
-    let change = Describe {
-        name: change.name,
-        org: change.org.map(|org| org.map_or_else(OrgPath::root, |org| org.0)),
-        clear_labels: matches!(change.labels, Some(None)),
-        labels: change.labels.flatten().unwrap_or_default(),
-        if_match: if_match(&headers)?,
-    };
-    shared.platform.describe_device(&device, change, &caller).await?;
-    Ok(shown(&shared.platform, &device, &caller))
-}
-
-impl From<DescribeError> for Problem {
-    fn from(error: DescribeError) -> Problem {
-        match error {
-            DescribeError::Invalid { field, reason } => {
-                Problem::field(Kind::InvalidValue, field, format!("{field} {reason}."))
-            }
-            DescribeError::Stale { version } => Problem::new(
-                Kind::Stale,
-                format!("What is said of the device is at version {version} by now. Read it again and decide anew."),
-            ),
-            DescribeError::Store(error) => Problem::from(error),
-            _ => Problem::new(Kind::StoreUnavailable, "The change was not made."),
-        }
-    }
 }
 
 /// Remove a device

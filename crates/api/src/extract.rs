@@ -1,6 +1,7 @@
 //! What handlers take from a request: a JSON body, a query, the device and part of the path, who asks. Every mistake is a
 //! problem.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -189,6 +190,19 @@ impl FromRequestParts<Arc<Shared>> for TheCaller {
         let caller = parts.extensions.get().cloned().map(TheCaller);
         // A route for everybody has nobody.
         caller.ok_or_else(|| Problem::new(Kind::Unauthenticated, "This needs a token."))
+    }
+}
+
+/// The address a request came from, as the connection noted it.
+#[derive(Clone, Copy)]
+pub(crate) struct ThePeer(pub(crate) IpAddr);
+
+impl FromRequestParts<Arc<Shared>> for ThePeer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Shared>) -> Result<Self, Problem> {
+        // Without one all count as one.
+        Ok(parts.extensions.get().copied().unwrap_or(ThePeer(IpAddr::V4(Ipv4Addr::UNSPECIFIED))))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Errors as problem documents (RFC 9457).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -34,6 +35,10 @@ pub(crate) enum Kind {
     SerialTaken,
     NameTaken,
     UnknownToken,
+    UnknownUser,
+    UnknownSession,
+    LoginRefused,
+    TooManyRequests,
     BodyTooLarge,
     UriTooLong,
     UnsupportedMediaType,
@@ -79,6 +84,10 @@ impl Kind {
             Kind::SerialTaken => ("serial-taken", "Serial taken", S::CONFLICT),
             Kind::NameTaken => ("name-taken", "Name taken", S::CONFLICT),
             Kind::UnknownToken => ("unknown-token", "No such token", S::NOT_FOUND),
+            Kind::UnknownUser => ("unknown-user", "No such user", S::NOT_FOUND),
+            Kind::UnknownSession => ("unknown-session", "No session", S::NOT_FOUND),
+            Kind::LoginRefused => ("login-refused", "Name or password wrong", S::UNAUTHORIZED),
+            Kind::TooManyRequests => ("too-many-requests", "Too many requests", S::TOO_MANY_REQUESTS),
             Kind::BodyTooLarge => ("body-too-large", "Body too large", S::PAYLOAD_TOO_LARGE),
             Kind::UriTooLong => ("uri-too-long", "Address too long", S::URI_TOO_LONG),
             Kind::UnsupportedMediaType => {
@@ -135,6 +144,12 @@ impl Problem {
         Problem { field: Some(shortened(field)), ..Problem::new(kind, detail) }
     }
 
+    /// The same problem, with how long to wait before another try.
+    pub(crate) fn after(self, wait: Duration) -> Problem {
+        let seconds = wait.as_millis().div_ceil(1_000).max(1);
+        Problem { retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)), ..self }
+    }
+
     pub(crate) fn unknown_device() -> Problem {
         Problem::new(Kind::UnknownDevice, "No device has this id or serial.")
     }
@@ -177,7 +192,7 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after));
         }
         match self.kind {
-            Kind::Unauthenticated => {
+            Kind::Unauthenticated | Kind::LoginRefused => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"vestibule\""));
             }
             // The rest of the request is not worth waiting for.

@@ -20,6 +20,8 @@ use crate::problem::{Kind, PROBLEM_JSON};
 pub(crate) const PERMISSION: &str = "x-permission";
 /// What stands there for an operation that asks for no token.
 pub(crate) const OPEN: &str = "open";
+/// What stands there for an operation that asks for a token, whatever it may do.
+pub(crate) const ANY: &str = "any";
 /// Name of the security scheme.
 pub(crate) const BEARER: &str = "bearer";
 
@@ -36,6 +38,15 @@ impl<S: Send + Sync + Clone + 'static> Routes<S> {
 
     /// Adds a route for callers with this permission.
     pub(crate) fn needs(self, permission: Permission, route: UtoipaMethodRouter<S>) -> Routes<S> {
+        self.guarded(Some(permission), route)
+    }
+
+    /// Adds a route for whoever has a token, about themselves only.
+    pub(crate) fn known(self, route: UtoipaMethodRouter<S>) -> Routes<S> {
+        self.guarded(None, route)
+    }
+
+    fn guarded(self, permission: Option<Permission>, route: UtoipaMethodRouter<S>) -> Routes<S> {
         let gate = self.gate.clone();
         let guard = middleware::from_fn(move |mut request: axum::extract::Request, next: Next| {
             let checked = gate.check(&request, permission);
@@ -51,9 +62,9 @@ impl<S: Send + Sync + Clone + 'static> Routes<S> {
         });
         let (schemas, mut paths, methods) = route;
         for operation in paths.paths.values_mut().flat_map(operations) {
-            describe(operation, permission.as_str());
+            describe(operation, permission.map_or(ANY, Permission::as_str));
             operation.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
-            may_answer(operation, &[Kind::Unauthenticated, Kind::Forbidden]);
+            may_answer(operation, &[Kind::Unauthenticated, Kind::Forbidden, Kind::TooManyRequests]);
         }
         let methods = methods.route_layer(guard);
         Routes { router: self.router.routes((schemas, paths, methods)), gate: self.gate }
@@ -132,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn a_route_is_guarded_by_the_permission_it_was_added_with() {
         let gate = Gate::new(|token, permission| match token {
-            "writer" if permission == Permission::DevicesWrite => Access::Granted(Caller::program()),
+            "writer" if permission == Some(Permission::DevicesWrite) => Access::Granted(Caller::program()),
             "writer" | "reader" => Access::Denied,
             _ => Access::Unknown,
         });

@@ -161,6 +161,9 @@ impl From<PrincipalError> for Problem {
                 Kind::RegistryFull,
                 format!("There are as many tokens and users as may be: {limit}. Remove some."),
             ),
+            PrincipalError::Busy => {
+                Problem::new(Kind::Overloaded, "Too many passwords are being looked at. Try again.")
+            }
             PrincipalError::Store(error) => Problem::from(error),
             _ => Problem::new(Kind::StoreUnavailable, "Nothing was made."),
         }
@@ -170,12 +173,12 @@ impl From<PrincipalError> for Problem {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct TokenParams {
-    /// Most tokens on the page.
+pub(crate) struct PageParams {
+    /// Most on the page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
     /// `next` of the page before.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// The id that a cursor is.
@@ -192,13 +195,13 @@ pub(crate) fn id_cursor(cursor: Option<&str>) -> Answer<Option<Uuid>> {
     get,
     path = "/v1/tokens",
     tag = "rights",
-    params(TokenParams),
+    params(PageParams),
     responses((status = 200, description = "One page of tokens", body = TokenList)),
 )]
 pub(crate) async fn list_tokens(
     State(shared): State<Arc<Shared>>,
     TheCaller(caller): TheCaller,
-    Params(params): Params<TokenParams>,
+    Params(params): Params<PageParams>,
 ) -> Answer<Json<TokenList>> {
     let size = page_size(params.limit)?;
     let mut tokens = shared.platform.tokens(id_cursor(params.cursor.as_deref())?, size + 1, &caller);
@@ -209,20 +212,21 @@ pub(crate) async fn list_tokens(
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-pub(crate) struct TokenInPath {
-    /// Id or name of the token.
+pub(crate) struct PrincipalInPath {
+    /// Id or name.
     id: String,
 }
 
-/// The token `{id}` of the path.
-pub(crate) struct TheToken(String);
+/// The token or user `{id}` of the path.
+pub(crate) struct ThePrincipal(pub(crate) String);
 
-impl FromRequestParts<Arc<Shared>> for TheToken {
+impl FromRequestParts<Arc<Shared>> for ThePrincipal {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        let path = Path::<TokenInPath>::from_request_parts(parts, shared).await;
-        path.map(|Path(path)| TheToken(path.id)).map_err(|_| unknown_token())
+        let path = Path::<PrincipalInPath>::from_request_parts(parts, shared).await;
+        path.map(|Path(path)| ThePrincipal(path.id))
+            .map_err(|_| Problem::new(Kind::MalformedRequest, "The path is not percent-encoded UTF-8."))
     }
 }
 
@@ -237,7 +241,7 @@ fn unknown_token() -> Problem {
     delete,
     path = "/v1/tokens/{id}",
     tag = "rights",
-    params(TokenInPath),
+    params(PrincipalInPath),
     responses(
         (status = 204, description = "Removed, durably"),
         (status = 404, description = "No token has this id or name",
@@ -249,7 +253,7 @@ fn unknown_token() -> Problem {
 pub(crate) async fn remove_token(
     State(shared): State<Arc<Shared>>,
     TheCaller(caller): TheCaller,
-    TheToken(key): TheToken,
+    ThePrincipal(key): ThePrincipal,
     _: Params<Nothing>,
 ) -> Answer<StatusCode> {
     let removed = shared.platform.remove_token(&key, &caller).await?;

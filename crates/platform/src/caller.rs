@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::device::Device;
 use crate::org::OrgPath;
 use crate::permission::{Permission, Role};
-use crate::principal::Key;
+use crate::principal::{Key, PrincipalError};
 
 /// Somebody whose token was recognised: who it is, what it may do, and how far that reaches. Cheap to clone.
 #[derive(Clone)]
@@ -68,6 +68,35 @@ impl Caller {
     /// Whether the caller has this right, about what it sees.
     pub fn may(&self, permission: Permission) -> bool {
         self.role.has(permission) && (self.subtree.is_root() || !permission.is_of_the_whole())
+    }
+
+    /// Whether what it showed was taken from it: removed, logged out. One atomic load; that its time is over,
+    /// [`is_current`](Self::is_current) says.
+    pub fn is_revoked(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| key.is_revoked())
+    }
+
+    /// When what it showed ends, Unix milliseconds; none: it does not.
+    pub fn expires(&self) -> Option<i64> {
+        self.key.as_ref().and_then(|key| key.expires)
+    }
+
+    /// Whether it is a person who has logged in.
+    pub fn is_user(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| key.session.is_some())
+    }
+
+    pub(crate) fn key(&self) -> Option<&Arc<Key>> {
+        self.key.as_ref()
+    }
+
+    /// Where somebody is bound to whom it makes: here, unless it says where, and nowhere it does not see itself.
+    pub(crate) fn place(&self, wanted: Option<OrgPath>) -> Result<OrgPath, PrincipalError> {
+        match wanted {
+            None => Ok(self.subtree.clone()),
+            Some(wanted) if self.subtree.covers(&wanted) => Ok(wanted),
+            Some(_) => Err(PrincipalError::Invalid { field: "subtree", reason: "must be at or below your own" }),
+        }
     }
 
     /// The id of its token or user; none for the administrator and the program.

@@ -28,16 +28,20 @@ mod once;
 mod operation_log;
 mod org;
 mod pass;
+mod password;
 mod permission;
 mod platform;
 mod presence;
 mod principal;
 mod queue;
+mod rate;
 mod records;
 mod registry;
+mod session;
 mod set;
 mod token;
 mod twin;
+mod user;
 mod webhook;
 
 pub use caller::Caller;
@@ -66,9 +70,11 @@ pub use principal::{Principal, PrincipalError};
 pub use queue::Waiting;
 pub use records::Records;
 pub use registry::{AddDeviceError, NewDevice};
+pub use session::{LoginError, Session};
 pub use set::{Set, SetError};
 pub use token::{NewToken, TokenError, TokenFile};
 pub use twin::{Desired, Leaf, Reported, SetOutcome};
+pub use user::NewUser;
 pub use webhook::{Webhook, WebhookError, WebhookSpec};
 
 pub use vestibule_store::{

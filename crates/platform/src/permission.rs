@@ -30,6 +30,8 @@ pub enum Permission {
     AuditRead,
     /// See, make and remove tokens.
     TokensManage,
+    /// See, make and remove users, and give them other passwords.
+    UsersManage,
     /// See, add, change and remove webhooks, which tell of all devices, and have them told again what they could not be told.
     WebhooksManage,
     /// See metrics, which are of the platform as a whole.
@@ -40,7 +42,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission there is.
-    pub const ALL: [Permission; 15] = [
+    pub const ALL: [Permission; 16] = [
         Permission::DevicesRead,
         Permission::DevicesWrite,
         Permission::DevicesControl,
@@ -53,6 +55,7 @@ impl Permission {
         Permission::PassUse,
         Permission::AuditRead,
         Permission::TokensManage,
+        Permission::UsersManage,
         Permission::WebhooksManage,
         Permission::MetricsRead,
         Permission::MqttUse,
@@ -73,6 +76,7 @@ impl Permission {
             Permission::PassUse => "pass_use",
             Permission::AuditRead => "audit_read",
             Permission::TokensManage => "tokens_manage",
+            Permission::UsersManage => "users_manage",
             Permission::WebhooksManage => "webhooks_manage",
             Permission::MetricsRead => "metrics_read",
             Permission::MqttUse => "mqtt_use",
@@ -142,6 +146,7 @@ impl Role {
             Permission::DevicesWrite
             | Permission::AuditRead
             | Permission::TokensManage
+            | Permission::UsersManage
             | Permission::WebhooksManage => Role::Admin,
         };
         self >= least

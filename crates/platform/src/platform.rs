@@ -20,6 +20,7 @@ use crate::once::Running;
 use crate::principal::Principals;
 use crate::queue::Queues;
 use crate::registry::Registry;
+use crate::session::Door;
 use crate::token::TokenFile;
 use crate::twin::Twins;
 
@@ -56,6 +57,7 @@ pub struct Platform {
     token: TokenFile,
     registry: Arc<Registry>,
     principals: Arc<Principals>,
+    door: Door,
     notebook: Arc<Notebook>,
     presence: broadcast::Sender<Arc<Device>>,
     moves: broadcast::Sender<Move>,
@@ -100,7 +102,12 @@ impl Platform {
             tokio::spawn(Arc::clone(&notebook).keep(store.control.clone())),
             tokio::spawn(Arc::clone(&twins).keep(store.control.clone(), store.journal.clone())),
             tokio::spawn(Arc::clone(&principals).keep(store.control.clone())),
-            tokio::spawn(expire(store.control.clone(), Arc::clone(&clock), config.audit_retention)),
+            tokio::spawn(expire(
+                store.control.clone(),
+                Arc::clone(&principals),
+                Arc::clone(&clock),
+                config.audit_retention,
+            )),
         ];
         let (presence, _) = broadcast::channel(PRESENCE_BACKLOG);
         let platform = Arc::new(Platform {
@@ -110,6 +117,7 @@ impl Platform {
             token,
             registry: Arc::new(registry),
             principals,
+            door: Door::default(),
             notebook,
             presence,
             moves: broadcast::channel(PRESENCE_BACKLOG).0,
@@ -196,6 +204,10 @@ impl Platform {
         &self.store.control
     }
 
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
     pub(crate) fn principals(&self) -> &Arc<Principals> {
         &self.principals
     }
@@ -235,14 +247,15 @@ impl Platform {
     }
 }
 
-/// Removes what is kept for a time only, now and then: the audit, and keys of requests.
-async fn expire(control: Control, clock: Arc<dyn Clock>, audit: Duration) {
+/// Removes what is kept for a time only, now and then: the audit, keys of requests, sessions.
+async fn expire(control: Control, principals: Arc<Principals>, clock: Arc<dyn Clock>, audit: Duration) {
     let audit = i64::try_from(audit.as_millis()).unwrap_or(i64::MAX);
     loop {
         let now = clock.now_ms();
         let audits = control.expire_audits(now.saturating_sub(audit)).await;
         let keys = control.expire_keys(now).await;
-        for (what, expired) in [("rows of the audit", audits), ("idempotency keys", keys)] {
+        let sessions = principals.expire(&control, now).await;
+        for (what, expired) in [("rows of the audit", audits), ("idempotency keys", keys), ("sessions", sessions)] {
             match expired {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(what, count, "what had its time is removed"),

@@ -3,7 +3,9 @@
 //! All of them are in memory: a token is found by its digest, in one look-up, and what was revoked is gone at once. Only
 //! digests are kept, so that whoever reads the database or its backups cannot use what they find.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod sessions;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -18,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::caller::{Caller, RESERVED};
 use crate::org::OrgPath;
 use crate::permission::Role;
+use crate::rate::Used;
 use crate::token::mint;
 
 /// Most tokens and people together.
@@ -33,21 +36,23 @@ const WRITE_USED: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PrincipalKind {
     Token,
+    User,
 }
 
 impl PrincipalKind {
     fn as_str(self) -> &'static str {
         match self {
             PrincipalKind::Token => "token",
+            PrincipalKind::User => "user",
         }
     }
 
     fn parse(name: &str) -> Option<PrincipalKind> {
-        (name == "token").then_some(PrincipalKind::Token)
+        [PrincipalKind::Token, PrincipalKind::User].into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
-/// A token, as it is shown: everything but its secret.
+/// A token or a user, as it is shown: everything but its secret.
 pub struct Principal {
     /// Its id.
     pub id: Uuid,
@@ -64,6 +69,9 @@ pub struct Principal {
     /// When it ends, Unix milliseconds; none: it does not.
     pub expires: Option<i64>,
     pub(crate) kind: PrincipalKind,
+    /// The hash of the password, of a user.
+    password: Mutex<Secret>,
+    pub(crate) used: Used,
     /// 0: never.
     last_used: AtomicI64,
     removed: AtomicBool,
@@ -74,24 +82,35 @@ impl Principal {
     pub fn last_used(&self) -> Option<i64> {
         Some(self.last_used.load(Ordering::Relaxed)).filter(|at| *at != 0)
     }
+
+    pub(crate) fn password(&self) -> Secret {
+        self.password.lock().clone()
+    }
 }
 
 /// Something that whoever shows it is recognised by.
 pub(crate) struct Key {
     pub(crate) owner: Arc<Principal>,
-    expires: Option<i64>,
+    pub(crate) expires: Option<i64>,
+    /// Which session it is, of a user.
+    pub(crate) session: Option<Digest>,
+    ended: AtomicBool,
 }
 
 impl Key {
     pub(crate) fn is_good(&self, now: i64) -> bool {
-        !self.owner.removed.load(Ordering::Acquire) && self.expires.is_none_or(|expires| now < expires)
+        !self.is_revoked() && self.expires.is_none_or(|expires| now < expires)
+    }
+
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.ended.load(Ordering::Acquire) || self.owner.removed.load(Ordering::Acquire)
     }
 }
 
 /// SHA-256 of what is shown. It has 256 random bits, so that a slow digest would keep nobody from guessing it.
-type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
-fn digest_of(shown: &str) -> Digest {
+pub(crate) fn digest_of(shown: &str) -> Digest {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest::digest(&digest::SHA256, shown.as_bytes()).as_ref());
     bytes
@@ -110,6 +129,8 @@ struct Index {
     by_id: BTreeMap<Uuid, Arc<Principal>>,
     by_name: HashMap<Arc<str>, Uuid>,
     keys: HashMap<Digest, Arc<Key>>,
+    /// The sessions of those who have some, oldest first.
+    sessions: HashMap<Uuid, VecDeque<Digest>>,
 }
 
 impl Index {
@@ -117,7 +138,8 @@ impl Index {
         self.by_name.insert(Arc::clone(&principal.name), principal.id);
         if let (PrincipalKind::Token, Ok(digest)) = (principal.kind, Digest::try_from(secret.expose())) {
             let expires = principal.expires;
-            self.keys.insert(digest, Arc::new(Key { owner: Arc::clone(&principal), expires }));
+            let (owner, session, ended) = (Arc::clone(&principal), None, AtomicBool::new(false));
+            self.keys.insert(digest, Arc::new(Key { owner, expires, session, ended }));
         }
         self.by_id.insert(principal.id, principal);
     }
@@ -150,6 +172,9 @@ pub enum PrincipalError {
     /// Somebody has this name.
     #[error("there is a token or a user of this name already")]
     NameTaken,
+    /// Too many passwords are being looked at.
+    #[error("too many passwords are being looked at")]
+    Busy,
     /// There are as many as may be.
     #[error("there are as many tokens and users as may be: {0}")]
     Full(usize),
@@ -177,6 +202,7 @@ impl Principals {
                 }
             }
         }
+        sessions::load(&mut index, control).await?;
         Ok(Principals { index: RwLock::new(index), used: Mutex::default() })
     }
 
@@ -245,12 +271,19 @@ impl Principals {
         (found.kind == kind && by.subtree().covers(&found.subtree)).then(|| Arc::clone(found))
     }
 
+    /// Whether one of this name may be made, as far as that can be said before.
+    pub(crate) fn check_new(&self, name: &str) -> Result<(), PrincipalError> {
+        check_name(name)?;
+        let index = self.index.read();
+        if index.by_name.contains_key(name) {
+            return Err(PrincipalError::NameTaken);
+        }
+        if index.by_id.len() >= MAX_PRINCIPALS { Err(PrincipalError::Full(MAX_PRINCIPALS)) } else { Ok(()) }
+    }
+
     /// Makes one, durably. To be run to its end.
     pub(crate) async fn add(&self, control: &Control, new: NewPrincipal) -> Result<Arc<Principal>, PrincipalError> {
-        check_name(&new.name)?;
-        if self.index.read().by_id.len() >= MAX_PRINCIPALS {
-            return Err(PrincipalError::Full(MAX_PRINCIPALS));
-        }
+        self.check_new(&new.name)?;
         let row = PrincipalRow {
             id: Uuid::now_v7(),
             kind: new.kind.as_str().to_owned(),
@@ -275,6 +308,8 @@ impl Principals {
             created_by: row.created_by.into(),
             expires: row.expires,
             kind: new.kind,
+            password: Mutex::new(new.secret.clone()),
+            used: Used::default(),
             last_used: AtomicI64::new(0),
             removed: AtomicBool::new(false),
         };
@@ -290,7 +325,10 @@ impl Principals {
         let mut index = self.index.write();
         if index.by_id.remove(&principal.id).is_some() {
             index.by_name.remove(&principal.name);
-            index.keys.retain(|_, key| key.owner.id != principal.id);
+            match principal.kind {
+                PrincipalKind::User => index.end_where(principal.id, |_| true),
+                PrincipalKind::Token => index.keys.retain(|_, key| key.owner.id != principal.id),
+            }
         }
         Ok(was_there)
     }
@@ -308,6 +346,8 @@ fn restored(row: PrincipalRow) -> Result<Principal, String> {
         created_by: row.created_by.into(),
         expires: row.expires,
         kind,
+        password: Mutex::new(row.secret),
+        used: Used::default(),
         last_used: AtomicI64::new(row.last_used.unwrap_or_default()),
         removed: AtomicBool::new(false),
     })

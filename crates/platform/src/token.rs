@@ -18,6 +18,7 @@ use crate::org::OrgPath;
 use crate::permission::Role;
 use crate::platform::{Platform, to_the_end};
 use crate::principal::{NewPrincipal, Principal, PrincipalError, PrincipalKind, new_token};
+use crate::rate::Pace;
 
 const RANDOM_BYTES: usize = 32;
 const PREFIX: &str = "vst_";
@@ -138,6 +139,20 @@ impl Platform {
         Some(Caller::holding(&key))
     }
 
+    /// Counts a request of the caller, or says how long until there may be one. The administrator may make as many as it
+    /// likes.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn count_request(&self, by: &Caller) -> Result<(), Duration> {
+        let a_second = i64::from(self.config().requests_per_second);
+        let Some(key) = by.key().filter(|_| a_second > 0) else { return Ok(()) };
+        let pace = Pace { every_ms: (1_000 / a_second).max(1), burst: a_second * 10 };
+        key.owner.used.take(pace, self.clock().now_ms()).inspect_err(|_| {
+            metrics::counter!("vestibule_requests_over_rate_total").increment(1);
+        })
+    }
+
     /// Makes a token, durably. The secret is given this once; nobody can read it again.
     ///
     /// # Errors
@@ -148,10 +163,7 @@ impl Platform {
         by: &Caller,
     ) -> Result<(Arc<Principal>, Zeroizing<String>), PrincipalError> {
         let invalid = |field, reason| PrincipalError::Invalid { field, reason };
-        let subtree = new.subtree.unwrap_or_else(|| by.subtree().clone());
-        if !by.subtree().covers(&subtree) {
-            return Err(invalid("subtree", "must be at or below your own"));
-        }
+        let subtree = by.place(new.subtree)?;
         if new.expires_in.is_some_and(|after| after.is_zero() || after > LONGEST) {
             return Err(invalid("expires_in", "must be between 1 second and ten years"));
         }
@@ -188,14 +200,24 @@ impl Platform {
     /// Removes the token with this id or name, durably and at once: also what goes on with it ends. False when `by` sees no
     /// such token.
     pub async fn remove_token(&self, key: &str, by: &Caller) -> Result<bool, StoreError> {
-        let Some(token) = self.principals().find(PrincipalKind::Token, key, by) else { return Ok(false) };
+        self.remove_principal(PrincipalKind::Token, "token.remove", key, by).await
+    }
+
+    pub(crate) async fn remove_principal(
+        &self,
+        kind: PrincipalKind,
+        action: &'static str,
+        key: &str,
+        by: &Caller,
+    ) -> Result<bool, StoreError> {
+        let Some(found) = self.principals().find(kind, key, by) else { return Ok(false) };
         let (principals, control, auditor) = (Arc::clone(self.principals()), self.control().clone(), self.auditor());
         let actor = by.name().to_owned();
         to_the_end(async move {
-            if !principals.remove(&control, &token).await? {
+            if !principals.remove(&control, &found).await? {
                 return Ok(false);
             }
-            auditor.note(&actor, "token.remove", &token.subtree, json!({"name": token.name}), true).await;
+            auditor.note(&actor, action, &found.subtree, json!({"name": found.name}), true).await;
             Ok(true)
         })
         .await

@@ -7,6 +7,7 @@ mod device;
 mod idempotency;
 mod principal;
 mod queue;
+mod session;
 mod twin;
 mod webhook;
 mod writer;
@@ -17,6 +18,7 @@ pub use device::DeviceRow;
 pub use idempotency::Begun;
 pub use principal::PrincipalRow;
 pub use queue::QueuedOperation;
+pub use session::SessionRow;
 pub use twin::{LeafPart, LeafRow};
 pub use webhook::{DeadLetter, WebhookPlace, WebhookRow};
 

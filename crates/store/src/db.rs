@@ -164,7 +164,7 @@ struct Step {
 }
 
 /// Every step ever released, oldest first. A released one never changes.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql"), only: None },
     Step {
         version: 2,
@@ -178,6 +178,7 @@ const STEPS: [Step; 8] = [
     Step { version: 6, name: "principals", sql: include_str!("../migrations/0006_principals.sql"), only: None },
     Step { version: 7, name: "organisation", sql: include_str!("../migrations/0007_organisation.sql"), only: None },
     Step { version: 8, name: "webhook", sql: include_str!("../migrations/0008_webhook.sql"), only: None },
+    Step { version: 9, name: "sessions", sql: include_str!("../migrations/0009_sessions.sql"), only: None },
 ];
 
 fn migrator(dialect: Dialect, steps: &[Step]) -> Migrator {

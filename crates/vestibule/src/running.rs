@@ -79,6 +79,7 @@ impl Running {
         let (token_file, secret) = (token.path().to_owned(), zeroize::Zeroizing::new(token.reveal().to_owned()));
         let platform_config = PlatformConfig {
             max_devices: config.registry.max_devices,
+            requests_per_second: config.http.requests_per_second,
             audit_retention: config.store.audit_retention,
             max_webhooks: config.webhooks.max_webhooks,
             max_dead_letters: config.webhooks.max_dead_letters,

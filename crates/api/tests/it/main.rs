@@ -11,6 +11,7 @@ mod operations;
 mod pass;
 mod rights;
 mod service;
+mod sessions;
 mod site;
 mod stream;
 mod tokens;

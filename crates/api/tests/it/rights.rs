@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vestibule_platform::{Caller, DevicePath, NewDevice, NewToken, OrgPath, Permission, Role, Secret};
+use vestibule_platform::{Caller, DevicePath, NewDevice, NewToken, NewUser, OrgPath, Permission, Role, Secret};
 
 use crate::site::{NOW, Site};
 
@@ -19,6 +19,8 @@ struct Asking {
     headers: &'static str,
     body: String,
     allowed: u16,
+    /// It is about a session, which a token is not.
+    as_user: bool,
 }
 
 /// What is there to be seen, and hidden from who is bound to another place.
@@ -27,6 +29,7 @@ struct Hidden {
     waiting: String,
     token: String,
     webhook: String,
+    user: String,
 }
 
 /// A name that nobody can have (RFC 6761).
@@ -42,11 +45,11 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
     let (body, headers, query, allowed) = match operation {
         "list_devices" | "show_device" | "explain_device" | "list_children" | "list_attributes" | "list_events"
         | "list_operations" | "list_queue" | "list_passed" | "list_history" | "export_events" | "export_attributes"
-        | "list_audit" | "list_tokens" | "metrics" | "alive" | "ready" | "document" | "live_page"
-        | "disable_device" | "enable_device" => plain(200),
+        | "list_audit" | "list_tokens" | "list_users" | "show_session" | "metrics" | "alive" | "ready" | "document"
+        | "live_page" | "disable_device" | "enable_device" => plain(200),
         "stream_events" | "stream_attributes" | "stream_passed" => (String::new(), "", "?after=0", 200),
         "show_attribute" => plain(200),
-        "remove_device" | "cancel_waiting" | "remove_token" => plain(204),
+        "remove_device" | "cancel_waiting" | "remove_token" | "remove_user" | "log_out" => plain(204),
         "register_device" => sent(json!({"serial": fresh, "code": "ABCDEF"}), 201),
         "describe_device" => (json!({"name": "x"}).to_string(), patch, "", 200),
         "open_enrolment" => sent(json!({"window_seconds": 60}), 200),
@@ -65,19 +68,31 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         "change_webhook" => sent(json!({"url": NOWHERE}), 200),
         "replay_dead_letters" => sent(json!({}), 200),
         "make_token" => sent(json!({"name": fresh, "role": "viewer"}), 201),
+        "add_user" => sent(json!({"name": fresh, "password": PASSWORD, "role": "viewer"}), 201),
+        "set_user_password" => sent(json!({"password": "another password"}), 204),
+        "change_password" => sent(json!({"current": PASSWORD, "password": "another password"}), 204),
+        "log_in" => sent(json!({"name": "known", "password": PASSWORD}), 201),
         other => {
             panic!("{other}: say in crates/api/tests/it/rights.rs how it is asked, so that everybody is tried there")
         }
     };
     let part = [("{resource}", "Lamp"), ("{index}", "0"), ("{area}", "Light"), ("{name}", "Power")];
-    let id = match template {
-        _ if template.starts_with("/v1/tokens") => &hidden.token,
-        _ if template.starts_with("/v1/webhooks") => &hidden.webhook,
+    let id = match template.split('/').nth(2) {
+        Some("tokens") => &hidden.token,
+        Some("users") => &hidden.user,
+        Some("webhooks") => &hidden.webhook,
         _ => &hidden.waiting,
     };
     let path = template.replace("{d}", &hidden.serial).replace("{id}", id);
     let path = part.iter().fold(path, |path, (name, value)| path.replace(name, value));
-    Asking { path, query, headers, body, allowed }
+    let as_user = matches!(operation, "log_out" | "change_password");
+    Asking { path, query, headers, body, allowed, as_user }
+}
+
+const PASSWORD: &str = "correct horse";
+
+fn new_user(name: &str, role: Role, place: &str) -> NewUser {
+    NewUser { name: name.into(), password: Secret::new(PASSWORD), role, subtree: Some(org(place)) }
 }
 
 /// Who asks: the heading of the column, and the token's role and place, if there is a token.
@@ -120,12 +135,12 @@ fn hide(site: &Site, n: usize, template: &str) -> Hidden {
     let add = template.starts_with("/v1/webhooks/").then(|| json!({"url": NOWHERE, "name": serial}).to_string());
     let webhook = add.map(|add| site.post("/v1/webhooks", &add).json()["id"].as_str().expect("an id").to_owned());
     let webhook = webhook.unwrap_or_default();
-    Hidden {
-        webhook,
-        waiting: waiting["operation_id"].as_str().expect("an id").to_owned(),
-        token: serial.clone(),
-        serial,
+    let user = format!("{serial}-U");
+    if template.starts_with("/v1/users") {
+        site.wait(site.platform.add_user(new_user(&user, Role::Viewer, "/here"), &by)).expect("added");
     }
+    let waiting = waiting["operation_id"].as_str().expect("an id").to_owned();
+    Hidden { waiting, token: serial.clone(), serial, user, webhook }
 }
 
 /// The status, and the body of an answer that ends.
@@ -149,8 +164,11 @@ fn expected(permission: &str, template: &str, who: Option<(Role, &str)>) -> &'st
     if permission == "open" {
         return "yes";
     }
-    let permission = Permission::ALL.into_iter().find(|one| one.as_str() == permission).expect("a permission");
     let Some((role, place)) = who else { return "401" };
+    if permission == "any" {
+        return "yes";
+    }
+    let permission = Permission::ALL.into_iter().find(|one| one.as_str() == permission).expect("a permission");
     let is_bound = place != "/";
     match role.has(permission) && !(is_bound && permission.is_of_the_whole()) {
         false => "403",
@@ -169,6 +187,7 @@ fn everybody_may_what_the_table_says_at_every_endpoint() {
         let made = site.wait(site.platform.add_token(new, &Caller::program())).expect("made");
         Some(made.1.to_string())
     });
+    site.wait(site.platform.add_user(new_user("known", Role::Viewer, "/"), &Caller::program())).expect("added");
     let document: Value = serde_json::from_str(&vestibule_api::openapi_json()).expect("JSON");
     let mut rows = String::new();
     let mut n = 0;
@@ -182,7 +201,15 @@ fn everybody_may_what_the_table_says_at_every_endpoint() {
             for ((heading, who), token) in WHO.iter().zip(&tokens) {
                 n += 1;
                 let asking = asking(name, template, &hide(&site, n, template));
-                let (status, body) = ask(&site, &method, &asking, token.as_deref());
+                let session = who.filter(|_| asking.as_user).map(|(role, place)| {
+                    let user = format!("user {n}");
+                    site.wait(site.platform.add_user(new_user(&user, role, place), &Caller::program())).expect("added");
+                    let from = std::net::Ipv4Addr::LOCALHOST.into();
+                    let session = site.wait(site.platform.log_in(&user, Secret::new(PASSWORD), from)).expect("known");
+                    session.token.to_string()
+                });
+                let token = session.as_ref().or(token.as_ref());
+                let (status, body) = ask(&site, &method, &asking, token.map(String::as_str));
                 let expected = expected(permission, template, *who);
                 let status_of = |cell: &str| cell.parse().unwrap_or(asking.allowed);
                 assert_eq!(status, status_of(expected), "{method} {template} asked by {heading}: {body}");
@@ -219,7 +246,8 @@ A role is a fixed set of permissions: a **viewer** sees; an **operator** sees, a
 does everything. Each is bound to a part of the organisation, `/` being the whole. What belongs elsewhere is not there for
 who is bound to a part: devices are not found, and lists and streams leave them out. Permissions about the platform as a
 whole (`metrics_read`, `mqtt_use`) are not for who is bound to a part. The administrator, who holds the token in the data
-directory, is an admin of the whole.
+directory, is an admin of the whole. An endpoint with the permission `open` asks for no token, one with `any` for one
+whatever it may do, and is about its holder only.
 
 | | |
 | --- | --- |

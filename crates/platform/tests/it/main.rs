@@ -17,3 +17,4 @@ mod queue;
 mod registry;
 mod set;
 mod token;
+mod user;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vestibule_platform::{
-    AuditQuery, Caller, NewToken, OrgPath, Permission, Platform, Principal, PrincipalError, Role,
+    AuditQuery, Caller, NewToken, OrgPath, Permission, Platform, PlatformConfig, Principal, PrincipalError, Role,
 };
 
-use crate::bed::Bed;
+use crate::bed::{Bed, Plan};
 
 pub fn new_token(name: &str, role: Role) -> NewToken {
     NewToken { name: name.into(), role, subtree: None, expires_in: None }
@@ -157,4 +157,25 @@ async fn who_is_bound_to_a_place_sees_the_tokens_of_that_place_only() {
     let made = ("administrator", "token.add");
     assert_eq!(deeds, [("bound", "token.remove"), made, made, made]);
     assert!(!rows.iter().any(|row| row.detail.contains("vst_")));
+}
+
+#[tokio::test]
+async fn a_token_is_used_so_often_in_a_second_and_the_administrators_as_one_likes() {
+    let platform = PlatformConfig { requests_per_second: 10, ..PlatformConfig::default() };
+    let bed = Bed::with(Plan { platform, ..Plan::default() }).await;
+    let mut callers = Vec::new();
+    for name in ["one", "other"] {
+        let token = make(&bed.platform, name, Role::Viewer, "/", &bed.caller()).await;
+        callers.push(bed.platform.authorize(&token).expect("known"));
+    }
+    for _ in 0..100 {
+        assert_eq!(bed.platform.count_request(&callers[0]), Ok(()));
+    }
+    assert_eq!(bed.platform.count_request(&callers[0]), Err(Duration::from_millis(100)));
+    assert_eq!(bed.platform.count_request(&callers[1]), Ok(()), "each has its own");
+    bed.advance(Duration::from_millis(100));
+    assert_eq!(bed.platform.count_request(&callers[0]), Ok(()));
+    for _ in 0..1_000 {
+        assert_eq!(bed.platform.count_request(&bed.caller()), Ok(()));
+    }
 }

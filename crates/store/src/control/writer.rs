@@ -9,6 +9,7 @@ use super::device::DeviceWrite;
 use super::idempotency::KeyWrite;
 use super::principal::PrincipalWrite;
 use super::queue::QueueWrite;
+use super::session::SessionWrite;
 use super::twin::LeavesWrite;
 use super::webhook::WebhookWrite;
 use crate::StoreError;
@@ -39,6 +40,7 @@ pub(super) enum Write {
     Audit(AuditWrite),
     Principal(PrincipalWrite),
     Webhook(WebhookWrite),
+    Session(SessionWrite),
 }
 
 impl Write {
@@ -48,7 +50,9 @@ impl Write {
             Write::Leaves(leaves) => leaves.weight(),
             Write::Principal(principals) => principals.weight(),
             Write::Webhook(webhook) => webhook.weight(),
-            Write::Key(KeyWrite::Expire { .. }) | Write::Audit(AuditWrite::Expire { .. }) => EXPIRED as usize,
+            Write::Session(SessionWrite::Expire { .. })
+            | Write::Key(KeyWrite::Expire { .. })
+            | Write::Audit(AuditWrite::Expire { .. }) => EXPIRED as usize,
             _ => 1,
         }
     }
@@ -63,6 +67,7 @@ impl Write {
             Write::Audit(write) => write.apply(transaction).await,
             Write::Principal(write) => write.apply(transaction).await,
             Write::Webhook(write) => write.apply(transaction).await,
+            Write::Session(write) => write.apply(transaction).await,
         }
     }
 }

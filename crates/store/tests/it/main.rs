@@ -22,6 +22,7 @@ mod proxy;
 mod queue;
 mod refused;
 mod segments;
+mod session;
 mod tls;
 mod twin;
 mod webhook;

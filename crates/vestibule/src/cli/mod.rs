@@ -17,6 +17,7 @@ mod simulate;
 mod table;
 mod token;
 mod up;
+mod user;
 mod webhook;
 mod words;
 
@@ -70,6 +71,7 @@ enum Command {
     Webhook(webhook::Args),
     Audit(audit::Args),
     Token(token::Args),
+    User(user::Args),
     Admin(admin::Args),
     Simulate(simulate::Args),
 }
@@ -90,6 +92,7 @@ pub fn run(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::Webhook(args) => webhook::run(args, out),
         Command::Audit(args) => audit::run(args, out),
         Command::Token(args) => token::run(args, out),
+        Command::User(args) => user::run(args, out),
         Command::Admin(args) => admin::run(args, out),
         Command::Simulate(args) => simulate::run(args, out),
     }

@@ -53,6 +53,8 @@ fn every_command_has_an_example() {
         "webhook",
         "dead-letters",
         "replay",
+        "user",
+        "password",
     ] {
         assert!(seen.iter().any(|seen| seen == name), "{name} is missing from {seen:?}");
     }
@@ -87,6 +89,10 @@ fn command_lines_people_type() {
         "token add ci --role operator --subtree /plant-1 --expires-in 30d --json",
         "token list --limit 5",
         "token remove ci",
+        "user add anna --role admin --password-file - --subtree /plant-1",
+        "user list --json",
+        "user password anna --password-file p.txt",
+        "user remove anna",
         "device children SN-1 --json",
         "device invoke SN-1 Light/Blink --queue 10m --idempotency-key k-1",
         "device queue SN-1",

@@ -189,6 +189,14 @@ impl Client {
         self.json(self.call(Method::PUT, route, Some(Sent::json(body)))?)
     }
 
+    /// PUT of JSON; the answer has no content of interest.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn put_only(&self, route: &Route, body: &Value) -> Result<(), ClientError> {
+        self.call(Method::PUT, route, Some(Sent::json(body))).map(drop)
+    }
+
     /// PATCH with a JSON Merge Patch, answered with JSON.
     ///
     /// # Errors

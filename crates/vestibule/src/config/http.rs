@@ -21,6 +21,8 @@ pub struct Http {
     /// Largest request body, in bytes.
     #[serde(with = "text::bytes")]
     pub max_body_bytes: usize,
+    /// Requests a second that one token or user may make; 0: as many as it likes.
+    pub requests_per_second: u32,
     /// Longest time a request may take; event streams are exempt.
     #[serde(with = "text::duration")]
     pub request_timeout: Duration,
@@ -33,6 +35,7 @@ impl Default for Http {
             insecure: false,
             max_connections: 1_024,
             max_body_bytes: 1 << 20,
+            requests_per_second: 100,
             request_timeout: Duration::from_secs(30),
         }
     }

@@ -106,3 +106,29 @@ fn a_token_from_the_command_line_is_what_it_was_made_for() {
     assert_eq!(actions(&rows)[..2], ["token.remove", "device.describe"]);
     assert!(!platform.log().contains(secret));
 }
+
+#[test]
+fn a_user_is_managed_from_the_command_line_and_the_password_is_never_on_it() {
+    let platform = Platform::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("password");
+    let path = file.to_str().expect("UTF-8");
+    std::fs::write(&file, "correct horse\n").expect("written");
+    platform.cli(&["user", "add", "anna", "--role", "viewer", "--password-file", path]).expect(0);
+    let token = |password: &str| {
+        let answer = platform.http.post("/v1/sessions", &json!({ "name": "anna", "password": password }));
+        (answer.status == 201).then(|| answer.ok()["token"].as_str().expect("a token").to_owned())
+    };
+    assert!(token("correct horse").is_some());
+    std::fs::write(&file, "another password").expect("written");
+    platform.cli(&["user", "password", "anna", "--password-file", path]).expect(0);
+    assert!(token("correct horse").is_none() && token("another password").is_some());
+    let listed = platform.cli(&["user", "list"]).expect(0).stdout;
+    assert!(listed.contains("anna") && listed.contains("viewer"), "{listed}");
+    platform.cli(&["user", "remove", "anna"]).expect(0);
+    assert!(token("another password").is_none());
+    std::fs::write(&file, "short").expect("written");
+    let refused = platform.cli(&["user", "add", "otto", "--role", "viewer", "--password-file", path]).expect(1);
+    assert!(refused.stderr.contains("10 to 256 characters"), "{refused:?}");
+    assert!(!platform.log().contains("correct horse"));
+}

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Done, Platform, Program, SecondDevice, minted, vestibule, wait};
 
-const COMMANDS: [&[&str]; 29] = [
+const COMMANDS: [&[&str]; 33] = [
     &[],
     &["up"],
     &["demo"],
@@ -34,6 +34,10 @@ const COMMANDS: [&[&str]; 29] = [
     &["token", "add"],
     &["token", "list"],
     &["token", "remove"],
+    &["user", "add"],
+    &["user", "list"],
+    &["user", "password"],
+    &["user", "remove"],
     &["device", "why"],
     &["device", "remove"],
     &["event", "list"],

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Done, Listener, Platform, Program};
+use crate::support::{Done, Listener, Platform, Program, until};
 
 /// A Mosquitto client with this password.
 fn client(program: &str, platform: &Platform, password: &str, arguments: &[&str]) -> Program {
@@ -97,4 +97,25 @@ fn an_application_that_is_killed_leaves_its_will() {
     dying.kill();
     let done = heir.finish().expect(0);
     assert!(done.stdout.lines().any(|line| line == "gone"), "{done:?}");
+}
+
+#[test]
+fn a_token_lets_an_application_in_as_its_role_says_and_until_it_is_removed() {
+    let platform = Platform::start();
+    let make = |arguments: &[&str]| {
+        let made = platform.cli(&[&["token", "add", "--json"], arguments].concat()).expect(0).json();
+        made["token"].as_str().expect("a secret").to_owned()
+    };
+    for refused in [make(&["v", "--role", "viewer"]), make(&["b", "--role", "admin", "--subtree", "/hall"])] {
+        let done = client("mosquitto_pub", &platform, &refused, &["-t", "hall/door", "-m", "x"]).finish();
+        assert_eq!(done.code, Some(5), "not authorised: {done:?}");
+    }
+    let operator = make(&["o", "--role", "operator"]);
+    let mut listening = client("mosquitto_sub", &platform, &operator, &["-d", "-t", "hall/door", "-W", "20"]);
+    listening.line_with("Subscribed (mid:");
+    platform.cli(&["token", "remove", "o"]).expect(0);
+    let ended = [("listener", "mqtt"), ("reason", "rights_ended")];
+    until("its connection ends", || {
+        (platform.metric("vestibule_connections_ended_total", &ended) == 1.0).then_some(())
+    });
 }

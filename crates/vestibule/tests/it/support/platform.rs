@@ -61,7 +61,7 @@ pub struct Platform {
     host: Ipv4Addr,
     child: Option<Child>,
     ready: Value,
-    http: Http,
+    pub http: Http,
 }
 
 impl Platform {

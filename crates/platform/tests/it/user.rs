@@ -1,0 +1,137 @@
+//! People log in, and out.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use vestibule_platform::{AuditQuery, Caller, LoginError, NewUser, PrincipalError, Role, Secret, Session};
+
+use crate::bed::Bed;
+
+const PASSWORD: &str = "correct horse";
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+fn new_user(name: &str, password: &str) -> NewUser {
+    NewUser { name: name.into(), password: Secret::new(password), role: Role::Operator, subtree: None }
+}
+
+async fn add(bed: &Bed, name: &str) {
+    bed.platform.add_user(new_user(name, PASSWORD), &bed.caller()).await.expect("added");
+}
+
+async fn log_in(bed: &Bed, name: &str, password: &str) -> Result<Session, LoginError> {
+    bed.platform.log_in(name, Secret::new(password), HOME).await
+}
+
+async fn caller(bed: &Bed, name: &str, password: &str) -> (Caller, String) {
+    let token = log_in(bed, name, password).await.unwrap_or_else(|error| panic!("{error}")).token.to_string();
+    (bed.platform.authorize(&token).expect("logged in"), token)
+}
+
+#[tokio::test]
+async fn a_session_is_its_users_for_twelve_hours_also_over_a_restart() {
+    let bed = Bed::new().await;
+    add(&bed, "anna").await;
+    let (anna, token) = caller(&bed, "anna", PASSWORD).await;
+    assert_eq!((anna.name(), anna.role(), anna.is_user()), ("anna", Role::Operator, true));
+    let bed = bed.restart().await;
+    bed.advance(Duration::from_secs(12 * 3_600 - 1));
+    assert!(bed.platform.authorize(&token).is_some());
+    bed.advance(Duration::from_secs(1));
+    assert!(bed.platform.authorize(&token).is_none() && !anna.is_current(bed.now()));
+}
+
+#[tokio::test]
+async fn who_logs_out_or_is_removed_is_nobody_at_once() {
+    let bed = Bed::new().await;
+    add(&bed, "anna").await;
+    let ((first, first_token), (second, second_token)) =
+        (caller(&bed, "anna", PASSWORD).await, caller(&bed, "anna", PASSWORD).await);
+    assert!(bed.platform.log_out(&first).await.expect("stored"));
+    assert!(bed.platform.authorize(&first_token).is_none() && bed.platform.authorize(&second_token).is_some());
+    assert!(!bed.platform.log_out(&bed.caller()).await.expect("stored"), "the administrator has no session");
+    assert!(bed.platform.remove_user("anna", &bed.caller()).await.expect("stored"));
+    assert!(bed.platform.authorize(&second_token).is_none() && !second.is_current(bed.now()));
+    assert!(matches!(log_in(&bed, "anna", PASSWORD).await, Err(LoginError::Refused)));
+    let bed = bed.restart().await;
+    assert!(bed.platform.authorize(&second_token).is_none() && bed.platform.users(None, 9, &bed.caller()).is_empty());
+}
+
+#[tokio::test]
+async fn another_password_ends_the_other_sessions() {
+    let bed = Bed::new().await;
+    add(&bed, "anna").await;
+    let ((own, own_token), (_, other_token)) =
+        (caller(&bed, "anna", PASSWORD).await, caller(&bed, "anna", PASSWORD).await);
+    let change = async |current: &str, new: &str, by: &Caller| {
+        bed.platform.change_password(Secret::new(current), Secret::new(new), by, HOME).await
+    };
+    assert!(matches!(change("wrong password", "another password", &own).await, Err(LoginError::Refused)));
+    assert!(matches!(change(PASSWORD, "short", &own).await, Err(LoginError::Invalid { field: "password", .. })));
+    assert!(matches!(change(PASSWORD, "another password", &bed.caller()).await, Err(LoginError::NoUser)));
+    change(PASSWORD, "another password", &own).await.expect("changed");
+    assert!(bed.platform.authorize(&own_token).is_some() && bed.platform.authorize(&other_token).is_none());
+    assert!(matches!(log_in(&bed, "anna", PASSWORD).await, Err(LoginError::Refused)));
+    let bed = bed.restart().await;
+    assert!(bed.platform.authorize(&own_token).is_some() && bed.platform.authorize(&other_token).is_none());
+    let set = bed.platform.set_password("anna", Secret::new("a third password"), &bed.caller()).await;
+    assert!(set.expect("stored") && bed.platform.authorize(&own_token).is_none());
+    log_in(&bed, "anna", "a third password").await.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[tokio::test]
+async fn wrong_passwords_are_looked_at_a_few_times_only() {
+    let bed = Bed::new().await;
+    add(&bed, "anna").await;
+    add(&bed, "otto").await;
+    for name in ["anna", "nobody"] {
+        for _ in 0..10 {
+            assert!(matches!(log_in(&bed, name, "wrong password").await, Err(LoginError::Refused)), "{name}");
+        }
+        let refused = log_in(&bed, name, PASSWORD).await;
+        let Err(LoginError::TooManyFailures { after }) = refused else { panic!("{name}: the eleventh is looked at") };
+        assert_eq!(after, Duration::from_secs(120), "{name}");
+    }
+    for _ in 0..12 {
+        log_in(&bed, "otto", PASSWORD).await.expect("the right one counts nowhere");
+    }
+    bed.advance(Duration::from_secs(120));
+    log_in(&bed, "anna", PASSWORD).await.unwrap_or_else(|error| panic!("{error}"));
+    let query = AuditQuery { action: Some("session.refused".into()), limit: 100, ..AuditQuery::default() };
+    // Written down beside the answers.
+    let rows = loop {
+        let rows = bed.platform.audits(&query, &bed.caller()).await.expect("readable");
+        if rows.len() >= 10 {
+            break rows;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(rows.len() == 10 && rows.iter().all(|row| row.actor == "anna" && !row.ok), "of nobody's nothing is kept");
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_user_is_refused() {
+    let bed = Bed::new().await;
+    add(&bed, "anna").await;
+    let refused = async |new: NewUser| bed.platform.add_user(new, &bed.caller()).await.err().expect("refused");
+    assert!(matches!(refused(new_user("a", "ninechars")).await, PrincipalError::Invalid { field: "password", .. }));
+    assert!(matches!(refused(new_user("program", PASSWORD)).await, PrincipalError::Invalid { field: "name", .. }));
+    assert!(matches!(refused(new_user("anna", PASSWORD)).await, PrincipalError::NameTaken));
+    let id = bed.platform.users(None, 1, &bed.caller())[0].id.to_string();
+    assert!(matches!(log_in(&bed, &id, PASSWORD).await, Err(LoginError::Refused)), "an id is no name");
+    assert!(!bed.platform.remove_token("anna", &bed.caller()).await.expect("stored"), "nor is a user a token");
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_sessions_and_the_oldest_ends() {
+    let bed = Bed::new().await;
+    add(&bed, "anna").await;
+    let mut tokens = Vec::new();
+    for _ in 0..33 {
+        tokens.push(caller(&bed, "anna", PASSWORD).await.1);
+        bed.advance(Duration::from_millis(1));
+    }
+    let known = |bed: &Bed| tokens.iter().filter(|token| bed.platform.authorize(token).is_some()).count();
+    assert!(bed.platform.authorize(&tokens[0]).is_none() && known(&bed) == 32);
+    let bed = bed.restart().await;
+    assert_eq!(known(&bed), 32);
+}
