@@ -9,7 +9,7 @@ use vestibule_platform::{Caller, Permission, Platform};
 
 use crate::problem::{Kind, Problem};
 
-const NOBODYS: &str = "Nobody has this token, or its time is over.";
+pub(crate) const NOBODYS: &str = "Nobody has this token, or its time is over.";
 
 /// What a token gets its holder at one route.
 #[derive(Debug)]

@@ -14,8 +14,9 @@ use csv::WriterBuilder;
 use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 use utoipa::IntoParams;
-use vestibule_platform::{Caller, HistoryQuery, Platform, Position, Record, RecordKind};
+use vestibule_platform::{Caller, HistoryQuery, Platform, Position, Record, RecordKind, StoreError};
 
+use crate::access::NOBODYS;
 use crate::api::Shared;
 use crate::extract::{Answer, Params, TheCaller, device_filter};
 use crate::moment::Moment;
@@ -187,6 +188,24 @@ async fn export(shared: &Arc<Shared>, kind: RecordKind, params: ExportParams, by
     Ok(response)
 }
 
+/// Why an export ends early.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the journal cannot be read")]
+    Store(#[from] StoreError),
+    #[error("the rights of its caller have ended")]
+    Revoked,
+}
+
+impl From<Ended> for Problem {
+    fn from(ended: Ended) -> Problem {
+        match ended {
+            Ended::Store(error) => error.into(),
+            Ended::Revoked => Problem::new(Kind::Unauthenticated, NOBODYS),
+        }
+    }
+}
+
 /// The reports of an export, page by page.
 struct Pages {
     platform: Arc<Platform>,
@@ -199,8 +218,11 @@ struct Pages {
 
 impl Pages {
     /// The next page as it is written; `None` after the last.
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, vestibule_platform::StoreError> {
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, Ended> {
         while !self.is_over {
+            if !self.by.is_current(self.platform.clock().now_ms()) {
+                return Err(Ended::Revoked);
+            }
             let page = self.platform.history(self.query.clone(), &self.by).await?;
             self.is_over = page.is_last;
             self.query.after = page.reached.unwrap_or(self.query.after);

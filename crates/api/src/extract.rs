@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 use vestibule_platform::{Caller, Device, DeviceId, DevicePath, Platform};
 
+use crate::access::NOBODYS;
 use crate::api::Shared;
 use crate::fields;
 use crate::problem::{Kind, Problem};
@@ -77,8 +78,13 @@ impl FromRequest<Arc<Shared>> for TypedBody {
 
 /// The body, to its end.
 async fn body(request: Request, shared: &Arc<Shared>) -> Result<Bytes, Problem> {
+    let caller = request.extensions().get::<Caller>().cloned();
     let read = tokio::time::timeout(shared.config.body_timeout, Bytes::from_request(request, shared));
     match read.await {
+        // A body may be long in coming: who has lost his rights meanwhile does nothing with it.
+        Ok(Ok(_)) if caller.is_some_and(|caller| !caller.is_current(shared.platform.clock().now_ms())) => {
+            Err(Problem::new(Kind::Unauthenticated, NOBODYS))
+        }
         Ok(Ok(body)) => Ok(body),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
             Kind::BodyTooLarge,

@@ -361,6 +361,10 @@ fn check_name(name: &str) -> Result<(), PrincipalError> {
     if name.trim() != name || name.chars().any(char::is_control) {
         return invalid("must not have control characters, or white space around it");
     }
+    if uuid::Uuid::try_parse(name).is_ok() {
+        // Whoever is meant by an id must not be somebody who calls himself so.
+        return invalid("must not look like an id");
+    }
     if RESERVED.contains(&name) { invalid("is what the platform calls itself; take another one") } else { Ok(()) }
 }
 

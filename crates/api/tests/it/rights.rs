@@ -41,7 +41,7 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
     let json = "content-type: application/json\r\n";
     let plain = |allowed| (String::new(), "", "", allowed);
     let sent = |body: Value, allowed| (body.to_string(), json, "", allowed);
-    let fresh = uuid::Uuid::now_v7().to_string();
+    let fresh = format!("N-{}", uuid::Uuid::now_v7());
     let (body, headers, query, allowed) = match operation {
         "list_devices" | "show_device" | "explain_device" | "list_children" | "list_attributes" | "list_events"
         | "list_operations" | "list_queue" | "list_passed" | "list_history" | "export_events" | "export_attributes"

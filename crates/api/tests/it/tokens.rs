@@ -1,6 +1,6 @@
 //! Tokens over HTTP, and what their holders see.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -201,4 +201,42 @@ fn who_asks_for_too_much_is_in_the_audit_once() {
     assert_eq!(rows.as_array().map(Vec::len), Some(1));
     let expected = (&json!("curious"), &json!({"permission": "audit_read"}), &json!(false));
     assert_eq!((&rows[0]["actor"], &rows[0]["detail"], &rows[0]["ok"]), expected);
+}
+
+#[test]
+fn a_token_that_is_removed_while_a_request_is_under_way_does_nothing_more() {
+    let site = Site::new();
+    let made = site.post("/v1/tokens", r#"{"name":"thief","role":"admin"}"#).json();
+    let bearer = format!("authorization: Bearer {}\r\n", made["token"].as_str().expect("shown once"));
+    let data = format!("\"{}\"", "x".repeat(8_000));
+    let device = site.add("A");
+    let positions =
+        (0..2_000).map(|number| site.append(&device, "Fire", "Smoke", Some(&number.to_string()), NOW, &data));
+    site.durable(positions.last().expect("some"));
+    let mut export = site.connect();
+    write!(export, "GET /v1/events/export HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{bearer}\r\n")
+        .expect("sent");
+    let mut text = vec![0; 4_096];
+    export.read_exact(&mut text).expect("its beginning");
+    let mut grab = site.connect();
+    let body = r#"{"name":"heir","role":"admin"}"#;
+    let head = format!(
+        "POST /v1/tokens HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{bearer}content-type: application/json\r\ncontent-length: {}\r\n\r\n{{",
+        body.len()
+    );
+    grab.write_all(head.as_bytes()).expect("sent");
+    // The request is under way once another one behind it has been answered.
+    assert_eq!(site.get("/v1/tokens").status, 200);
+    let id = made["id"].as_str().expect("an id");
+    assert_eq!(site.request("DELETE", &format!("/v1/tokens/{id}"), &site.bearer(), "").status, 204);
+    grab.write_all(&body.as_bytes()[1..]).expect("sent");
+    let mut answer = String::new();
+    grab.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    let names = site.get("/v1/tokens").json().to_string();
+    assert!(!names.contains("heir"), "{names}");
+    export.read_to_end(&mut text).expect("what was ready");
+    assert!(!text.ends_with(b"0\r\n\r\n"), "an export that was cut looks complete");
+    let taken = format!(r#"{{"name":"{id}","role":"viewer"}}"#);
+    site.post("/v1/tokens", &taken).problem(422, "invalid-value");
 }

@@ -98,7 +98,7 @@ async fn a_newer_schema_is_refused(bed: Bed) {
         }
     }
     let error = refusal(&bed).await;
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 5, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known, .. } if known < 99), "{error}");
 }
 
 /// Looks for the secrets as bytes, as hexadecimal in both cases and as Base64 at every alignment.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::io::Errno;
 use vestibule_store::{ReadAt, Store, StoreConfig};
 
-use crate::bed::{Bed, NOON, everything, only_on};
+use crate::bed::{Bed, NOON, eventually, everything, only_on};
 use crate::wreck::{Case, FIRST, FRAME, Fixture, LOG, PAGE, RECORDS, content, frames, refusing, rows_of};
 
 only_on!(Sqlite:
@@ -102,6 +102,8 @@ async fn a_disk_that_answers_again_loses_nothing(_: Bed) {
         });
         let store = Store::open(config).await.unwrap();
         assert_eq!(everything(&store.journal).await, fixture.records);
+        // It is salvaged beside the reading.
+        eventually("the damage to be told", || !store.journal.damage().is_empty()).await;
         let damage = store.journal.damage();
         assert_eq!((damage.len(), damage[0].offset, damage[0].lost), (1, page, Some(0)), "{damage:?}");
         assert_eq!(damage[0].what, "the disk refuses to read it");
