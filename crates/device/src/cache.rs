@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub use file::FileCache;
 pub(crate) use keeper::{Cache, Keeper, settled};
 pub(crate) use ledger::{Fate, Ledger, MIN_BYTES, Next, Options};
-pub(crate) use record::{Scan, Scanned, Seal, frame};
+pub(crate) use record::{Record, Scan, Scanned, Seal, frame};
 
 /// A place for events that outlives a restart and a loss of power: a few numbered segments, to which bytes are appended
 /// and which are taken away as a whole.

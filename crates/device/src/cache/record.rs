@@ -32,7 +32,7 @@ pub(crate) const MAX_PAYLOAD: usize = 20 * 1024;
 pub(crate) const MAX_SEQ: u64 = 1 << 62;
 
 /// The most events in a segment, by far.
-const MAX_INDEX: u32 = 1 << 18;
+pub(crate) const MAX_INDEX: u32 = 1 << 18;
 
 /// The most ranges in one record.
 pub(crate) const MAX_RANGES: usize = 1024;
@@ -291,7 +291,7 @@ fn decode(payload: &[u8]) -> Option<Record<'_>> {
         BEGIN => {
             let [format] = reader.take()?;
             let floor = reader.seq()?;
-            let before = Before { segment: reader.u64()?, events: reader.u32()? };
+            let before = Before { segment: reader.u64()?, events: reader.index()? };
             Record::Begin { format, floor, before, serial: reader.short()? }
         }
         2 => Record::Event {

@@ -76,9 +76,9 @@ impl Holes {
         }
     }
 
-    /// Whether something may be missing behind the newest event.
-    pub(super) fn is_open(&self) -> bool {
-        self.holes.last_key_value().is_some_and(|(_, hole)| hole.before == u64::MAX)
+    /// How many are missing behind the newest event, where some may be.
+    pub(super) fn behind(&self) -> Option<u64> {
+        self.holes.last_key_value().filter(|(_, hole)| hole.before == u64::MAX).map(|(_, hole)| hole.missing)
     }
 
     /// What is missing, where `next` is the next number that is given; `at` is a time for what has none.
@@ -110,9 +110,9 @@ mod tests {
         holes.add(1);
         holes.add(3);
         holes.handle_event(9, 90);
-        assert!(!holes.is_open());
+        assert_eq!(holes.behind(), None);
         holes.add(1);
-        assert!(holes.is_open());
+        assert_eq!(holes.behind(), Some(1));
         assert_eq!(missing(holes, 100), [(0, 5, 2, 50, 50), (6, 9, 2, 60, 90), (9, 100, 1, 90, 90)]);
         let mut nothing = Holes::default();
         nothing.add(1);

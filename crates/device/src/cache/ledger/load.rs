@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::age::Stamp;
 use super::holes::Holes;
 use super::{Losses, Place, Record, Scan, Segment, Slot};
-use crate::cache::record::{Before, FORMAT, MAX_SEQ, Scanned, Seal};
+use crate::cache::record::{Before, FORMAT, MAX_INDEX, MAX_SEQ, Scanned, Seal};
 use crate::cache::{CacheError, EventCache};
 
 /// The largest segment.
@@ -132,8 +132,8 @@ impl Found {
 
     /// Half of what can be written is more than a device reports in its life.
     fn bounded(mut self) -> Result<Self, CacheError> {
-        if self.holes.is_open() {
-            self.next_seq = self.next_seq.saturating_add(SKIP);
+        if let Some(missing) = self.holes.behind() {
+            self.next_seq = self.next_seq.saturating_add(missing.max(SKIP));
         }
         if self.next_seq > MAX_SEQ / 2 || self.segments.last_key_value().is_some_and(|(last, _)| *last > MAX_SEQ / 2) {
             return Err(CacheError::Numbers);
@@ -177,7 +177,7 @@ impl Found {
         }
         self.segments.insert(number, Segment { len, live: 0 });
         self.damaged_end = damage;
-        self.before = Before { segment: number, events: index };
+        self.before = Before { segment: number, events: index.min(MAX_INDEX) };
         // One with more events than bytes was made by somebody else.
         let good = len > 0 && self.damaged_bytes == damaged_before && u64::from(index) < len;
         self.current = Some(number).filter(|_| good);

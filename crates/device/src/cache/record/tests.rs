@@ -58,7 +58,7 @@ fn range() -> impl Strategy<Value = (u64, u64)> {
 fn record() -> impl Strategy<Value = Owned> {
     let event = (0..=MAX_INDEX, seq(), any::<i64>(), "[ -~]{0,72}", ".{0,60}", vec(any::<u8>(), 0..600));
     let telling = proptest::option::of(("[!-~]{1,64}", loss()));
-    let before = any::<(u64, u32)>().prop_map(|(segment, events)| Before { segment, events });
+    let before = (any::<u64>(), 0..=MAX_INDEX).prop_map(|(segment, events)| Before { segment, events });
     prop_oneof![
         (seq(), before, "[ -~]{0,72}").prop_map(|(floor, before, serial)| Owned::Begin(floor, before, serial)),
         event.prop_map(|(index, seq, at, sub, topic, body)| Owned::Event(index, seq, at, sub, topic, body)),
