@@ -28,17 +28,28 @@ pub(crate) enum Access {
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Decide>);
 
-type Decide = dyn Fn(&str, Option<Permission>) -> Access + Send + Sync;
+type Decide = dyn Fn(Shown<'_>, Option<Permission>) -> Access + Send + Sync;
+
+/// By what somebody is recognised.
+pub(crate) enum Shown<'a> {
+    Token(&'a str),
+    /// Recognised before, on another way in: no request that came over HTTP has one.
+    Caller(&'a Caller),
+}
 
 impl Gate {
-    pub(crate) fn new(decide: impl Fn(&str, Option<Permission>) -> Access + Send + Sync + 'static) -> Gate {
+    pub(crate) fn new(decide: impl Fn(Shown<'_>, Option<Permission>) -> Access + Send + Sync + 'static) -> Gate {
         Gate(Arc::new(decide))
     }
 
     /// The platform's own tokens.
     pub(crate) fn of(platform: Arc<Platform>) -> Gate {
-        Gate::new(move |token, permission| {
-            let Some(caller) = platform.authorize(token) else { return Access::Unknown };
+        Gate::new(move |shown, permission| {
+            let caller = match shown {
+                Shown::Token(token) => platform.authorize(token),
+                Shown::Caller(caller) => Some(caller.clone()).filter(|by| by.is_current(platform.clock().now_ms())),
+            };
+            let Some(caller) = caller else { return Access::Unknown };
             if let Err(after) = platform.count_request(&caller) {
                 return Access::TooOften(after);
             }
@@ -59,11 +70,15 @@ impl Gate {
 
     /// Whether this request may go on, and whose it is; without a permission anybody's may that is known.
     pub(crate) fn check(&self, request: &Request, permission: Option<Permission>) -> Result<Caller, Problem> {
-        let Some(token) = bearer(request.headers()) else {
-            let detail = "Send the header \"Authorization: Bearer <token>\".";
-            return Err(Problem::new(Kind::Unauthenticated, detail));
+        let shown = match (request.extensions().get::<Caller>(), bearer(request.headers())) {
+            (Some(caller), _) => Shown::Caller(caller),
+            (None, Some(token)) => Shown::Token(token),
+            (None, None) => {
+                let detail = "Send the header \"Authorization: Bearer <token>\".";
+                return Err(Problem::new(Kind::Unauthenticated, detail));
+            }
         };
-        match (self.0)(token, permission) {
+        match (self.0)(shown, permission) {
             Access::Granted(caller) => Ok(caller),
             Access::Unknown => Err(Problem::new(Kind::Unauthenticated, NOBODYS)),
             Access::TooOften(after) => Err(Problem::new(
@@ -97,9 +112,11 @@ mod tests {
     use axum::body::Body;
 
     fn outcome(authorization: &[&str]) -> Result<(), Kind> {
-        let gate = Gate::new(|token, permission| match (token, permission) {
-            ("reader", Some(Permission::EventsRead)) | ("all", _) => Access::Granted(Caller::program()),
-            ("reader", _) => Access::Denied,
+        let gate = Gate::new(|shown, permission| match (shown, permission) {
+            (Shown::Token("reader"), Some(Permission::EventsRead)) | (Shown::Token("all"), _) => {
+                Access::Granted(Caller::program())
+            }
+            (Shown::Token("reader"), _) => Access::Denied,
             _ => Access::Unknown,
         });
         let mut request = Request::new(Body::empty());

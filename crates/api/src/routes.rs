@@ -121,7 +121,7 @@ fn may_answer(operation: &mut Operation, kinds: &[Kind]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Access;
+    use crate::access::{Access, Shown};
     use axum::body::Body;
     use axum::http::{Request, StatusCode, header};
     use tower::ServiceExt as _;
@@ -142,9 +142,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_route_is_guarded_by_the_permission_it_was_added_with() {
-        let gate = Gate::new(|token, permission| match token {
-            "writer" if permission == Some(Permission::DevicesWrite) => Access::Granted(Caller::program()),
-            "writer" | "reader" => Access::Denied,
+        let gate = Gate::new(|shown, permission| match shown {
+            Shown::Token("writer") if permission == Some(Permission::DevicesWrite) => {
+                Access::Granted(Caller::program())
+            }
+            Shown::Token("writer" | "reader") => Access::Denied,
             _ => Access::Unknown,
         });
         let routes = Routes::<()>::new(crate::openapi::base(), gate);

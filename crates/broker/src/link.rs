@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
 use vestibule_mqtt_codec::{ConnAck, PublishHead, QoS, encode};
@@ -72,6 +72,10 @@ struct State {
     end: Option<EndReason>,
     woken: bool,
     waker: Option<Waker>,
+    /// A message found no room since something was taken or acknowledged last.
+    full: bool,
+    /// Who waits for room.
+    room: Option<Waker>,
 }
 
 impl State {
@@ -81,6 +85,14 @@ impl State {
             if let Some(waker) = &self.waker {
                 waker.wake_by_ref();
             }
+        }
+    }
+
+    /// There may be room again.
+    fn make_room(&mut self) {
+        self.full = false;
+        if let Some(waiting) = self.room.take() {
+            waiting.wake();
         }
     }
 }
@@ -190,7 +202,7 @@ impl Link {
         len: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Appended, SendError> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if state.end.is_some() {
             return Err(SendError::Ending);
         }
@@ -198,12 +210,17 @@ impl Link {
         let limit = if state.clogged { self.max_out } else { self.max_out.saturating_mul(WILLING) };
         // A single message may exceed the mark when nothing else waits, or it could never be sent.
         if waiting != 0 && waiting + topic.len() + len > limit {
+            state.full = true;
             return Err(SendError::BufferFull);
         }
         let mut draft = Draft { before: state.out.len(), state, packet_id: None, keep: false };
         let qos = qos.min(QoS::AtLeastOnce);
         if qos == QoS::AtLeastOnce {
-            draft.packet_id = Some(draft.state.inflight.take().ok_or(SendError::InflightFull)?);
+            draft.packet_id = draft.state.inflight.take();
+            if draft.packet_id.is_none() {
+                draft.state.full = true;
+                return Err(SendError::InflightFull);
+            }
         }
         let packet_id = draft.packet_id;
         let head = PublishHead { dup: false, qos, retain: false, topic, packet_id };
@@ -220,7 +237,30 @@ impl Link {
         if self.told_by.load(Ordering::Relaxed) == packet_id {
             self.told_by.store(0, Ordering::Relaxed);
         }
-        state.inflight.release(packet_id)
+        let released = state.inflight.release(packet_id);
+        if released {
+            state.make_room();
+        }
+        released
+    }
+
+    /// Ends when a message that found no room may find some, or the connection ends. At once when none was refused since the
+    /// peer took or acknowledged something last. For one at a time: whoever waits longest is forgotten.
+    pub async fn room(&self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.state.lock();
+            if !state.full || state.end.is_some() {
+                return Poll::Ready(());
+            }
+            state.room = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Whether the connection is at its end.
+    pub fn is_ending(&self) -> bool {
+        self.ending().is_some()
     }
 
     /// Appends to the out buffer without waking: for the connection's own task, which writes when its turn ends.
@@ -249,6 +289,7 @@ impl Link {
     pub(crate) fn end(&self, reason: EndReason) {
         let mut state = self.state.lock();
         state.end.get_or_insert(reason);
+        state.make_room();
         state.wake();
     }
 
@@ -267,6 +308,7 @@ impl Link {
         state.out = Vec::new();
         state.inflight = Inflight::default();
         let waker = state.waker.take();
+        state.make_room();
         // The waker may hold the last reference to the task: not dropped under the lock.
         drop(state);
         drop(waker);
@@ -307,6 +349,7 @@ impl Link {
             unwritten.append(&mut state.out);
             state.out = unwritten;
         }
+        state.make_room();
         state.out.len()
     }
 
@@ -408,6 +451,30 @@ mod tests {
         assert_eq!(publish(&link, &[0; 100]), Err(SendError::BufferFull));
         assert_eq!(link.settle(Vec::new()), 900);
         assert!(publish(&link, &[0; 100]).is_ok());
+    }
+
+    #[test]
+    fn who_found_no_room_is_woken_when_the_peer_takes_or_acknowledges_something() {
+        let link = Link::new(SocketAddr::from(([127, 0, 0, 1], 1)), 100, Inflight::new(2, None));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut is_ready = || std::pin::pin!(link.room()).poll(&mut context).is_ready();
+        assert!(is_ready());
+        let id = publish(&link, b"1").expect("room");
+        publish(&link, b"2").expect("room");
+        assert_eq!(publish(&link, b"3"), Err(SendError::InflightFull));
+        assert!(!is_ready());
+        assert!(link.acknowledged(id.expect("QoS 1")));
+        assert!(is_ready());
+        let full = || link.publish("t", QoS::AtMostOnce, 90, |out| out.extend_from_slice(&[0; 90]));
+        while full().is_ok() {}
+        assert!(!is_ready());
+        link.take_out();
+        assert!(!is_ready(), "what is being written still counts");
+        link.settle(Vec::new());
+        assert!(is_ready());
+        while full().is_ok() {}
+        link.close("test");
+        assert!(is_ready() && link.is_ending());
     }
 
     #[test]

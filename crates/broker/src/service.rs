@@ -124,6 +124,9 @@ pub trait Service: Send + Sync + 'static {
     /// May the session subscribe?
     fn subscribe(&self, session: &mut Self::Session, filter: &str, qos: QoS) -> Subscription;
 
+    /// A subscription has ended: the peer unsubscribed, or the router could not take what the service had granted.
+    fn unsubscribe(&self, _session: &mut Self::Session, _filter: &str) {}
+
     /// The peer has acknowledged a message that was sent to it.
     fn acknowledged(&self, _session: &mut Self::Session, _packet_id: u16) {}
 

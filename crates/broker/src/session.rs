@@ -227,6 +227,9 @@ impl<S: Service> Session<S> {
                         self.shared.router.unsubscribe(filter, &self.link);
                         self.filters.swap_remove(at);
                     }
+                    if let Some(session) = &mut self.inner {
+                        self.service.unsubscribe(session, filter);
+                    }
                 }
                 self.link.reply(|out| encode::unsuback(unsubscribe.packet_id, out));
             }
@@ -315,6 +318,7 @@ impl<S: Service> Session<S> {
                     if !known && (full || !is_indexable(filter)) {
                         metrics::counter!("vestibule_subscriptions_refused_total", "listener" => self.config.name)
                             .increment(1);
+                        self.service.unsubscribe(session, filter);
                         SubAck::FAILURE
                     } else {
                         if !known {

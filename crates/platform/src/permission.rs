@@ -36,7 +36,8 @@ pub enum Permission {
     WebhooksManage,
     /// See metrics, which are of the platform as a whole.
     MetricsRead,
-    /// Publish and subscribe as an application over MQTT, where no topic is a device's.
+    /// Speak with other applications over MQTT, where no topic is a device's. What the platform says there goes by the other
+    /// rights.
     MqttUse,
 }
 
@@ -99,7 +100,7 @@ impl Permission {
 /// | see the audit; manage tokens and people | | | yes |
 /// | manage webhooks (only with the whole organisation) | | | yes |
 /// | see metrics (only with the whole organisation) | yes | yes | yes |
-/// | use MQTT as an application (only with the whole organisation) | | yes | yes |
+/// | speak with other applications over MQTT (only with the whole organisation) | | yes | yes |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {

@@ -1,6 +1,5 @@
 //! The `vestibule` binary as a library: configuration, command line, the client of the HTTP API, and the wiring of the platform.
 
-mod applications;
 pub mod cli;
 pub mod client;
 pub mod config;

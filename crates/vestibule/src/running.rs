@@ -14,12 +14,11 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vestibule_access::{Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, das_listener};
-use vestibule_api::{Api, ApiConfig, Authorities, WebhookConfig};
+use vestibule_api::{Api, ApiConfig, Applications, Authorities, WebhookConfig};
 use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig};
 use vestibule_platform::{Platform, PlatformConfig, SystemClock, TokenFile};
 use vestibule_store::{Store, StoreConfig};
 
-use crate::applications::Applications;
 use crate::config::Config;
 
 /// How long open connections may take to end in order.
@@ -109,14 +108,32 @@ impl Running {
     }
 
     async fn listen(&mut self, config: &Config, metrics: PrometheusHandle) -> anyhow::Result<()> {
+        let api = self.api(config, metrics.clone())?;
         self.listen_das(config)?;
-        self.listen_mqtt(config)?;
+        self.listen_mqtt(config, &api)?;
         self.listen_lbs(config)?;
         let listener = TcpListener::bind(config.http.listen)
             .await
             .map_err(|error| not_listening("http.listen", config.http.listen, error))?;
         self.listeners.http = listener.local_addr().context("http.listen")?;
-        let render = metrics.clone();
+        let (stop, stopped) = oneshot::channel();
+        self.stop_http = stop;
+        self.webhooks = tokio::spawn(api.clone().deliver());
+        self.http = tokio::spawn(vestibule_api::serve(listener, api, async move {
+            // An error means that the sender is gone, which is a stop as well.
+            let _ = stopped.await;
+        }));
+        self.background.push(tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(UPKEEP);
+            loop {
+                ticks.tick().await;
+                metrics.run_upkeep();
+            }
+        }));
+        Ok(())
+    }
+
+    fn api(&self, config: &Config, metrics: PrometheusHandle) -> anyhow::Result<Api> {
         let authorities = match &config.webhooks.ca_file {
             Some(file) => Authorities::read(file).context("webhooks.ca_file")?,
             None => Authorities::default(),
@@ -139,24 +156,9 @@ impl Running {
         process.describe();
         let render = move || {
             process.collect();
-            render.render()
+            metrics.render()
         };
-        let api = Api::new(Arc::clone(&self.platform), api_config, Arc::new(render));
-        let (stop, stopped) = oneshot::channel();
-        self.stop_http = stop;
-        self.webhooks = tokio::spawn(api.clone().deliver());
-        self.http = tokio::spawn(vestibule_api::serve(listener, api, async move {
-            // An error means that the sender is gone, which is a stop as well.
-            let _ = stopped.await;
-        }));
-        self.background.push(tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(UPKEEP);
-            loop {
-                ticks.tick().await;
-                metrics.run_upkeep();
-            }
-        }));
-        Ok(())
+        Ok(Api::new(Arc::clone(&self.platform), api_config, Arc::new(render)))
     }
 
     fn listen_das(&mut self, config: &Config) -> anyhow::Result<()> {
@@ -212,7 +214,7 @@ impl Running {
         Ok(())
     }
 
-    fn listen_mqtt(&mut self, config: &Config) -> anyhow::Result<()> {
+    fn listen_mqtt(&mut self, config: &Config, api: &Api) -> anyhow::Result<()> {
         // Whatever holds acknowledgements looks again when something has become durable.
         let mut durable = self.platform.journal().watch_durable();
         let shards = Arc::clone(self.broker.shards());
@@ -230,7 +232,7 @@ impl Running {
         };
         let bound = self
             .broker
-            .listen(address, listener, Applications::new(Arc::clone(&self.platform)))
+            .listen(address, listener, Applications::new(api))
             .map_err(|error| not_listening("mqtt.listen", address, error))?;
         self.listeners.mqtt = Some(bound);
         Ok(())

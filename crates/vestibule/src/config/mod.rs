@@ -51,7 +51,7 @@ pub struct Config {
     pub lbs: Lbs,
     /// DAS: where authenticated devices stay connected.
     pub das: Das,
-    /// MQTT for applications and simple devices.
+    /// MQTT for applications.
     pub mqtt: Mqtt,
     /// Databases and retention.
     pub store: Store,

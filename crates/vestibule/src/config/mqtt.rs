@@ -1,4 +1,4 @@
-//! `[mqtt]`: MQTT 3.1.1 for applications and simple devices.
+//! `[mqtt]`: MQTT 3.1.1 for applications.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,8 @@ pub struct Mqtt {
     /// Largest MQTT packet taken from a client, in bytes.
     #[serde(with = "text::bytes")]
     pub max_frame_bytes: usize,
-    /// Bytes that may wait to be written to one client; past it, messages for it are dropped and counted.
+    /// Bytes that may wait to be written to one client; past it, messages of other applications are dropped and counted, and
+    /// those of the platform wait in the journal.
     #[serde(with = "text::bytes")]
     pub max_queue_bytes: usize,
 }

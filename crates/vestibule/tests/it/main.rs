@@ -1,6 +1,7 @@
 //! The whole platform from outside: the real binary, talked to over its sockets.
 
 mod admin;
+mod applications;
 mod attributes;
 mod audit;
 mod cache;

@@ -1,4 +1,4 @@
-//! docs/api.md is true: its commands are run, and its answers are those that come.
+//! docs/api.md and docs/mqtt.md are true: their commands are run, and their answers are those that come.
 
 use std::fs;
 use std::path::Path;
@@ -53,6 +53,18 @@ fn shows(page: &Value, answer: &Value, whole: &str) {
 
 #[test]
 fn the_tour_of_the_api_is_true() {
+    let (commands, answers) = is_true("api.md");
+    assert!(commands >= 14 && answers >= 14, "{commands} commands, {answers} answers");
+}
+
+#[test]
+fn the_page_about_mqtt_is_true() {
+    let (commands, answers) = is_true("mqtt.md");
+    assert!(commands >= 5 && answers >= 4, "{commands} commands, {answers} answers");
+}
+
+/// Runs the commands of a page; how many there were, and how many answers were compared.
+fn is_true(page: &str) -> (usize, usize) {
     let platform = Platform::start();
     let lbs = platform.address(Listener::Lbs).to_string();
     let flags = "--devices 3 --profile camera --ramp 10ms --events-per-minute 600 --reports-per-minute 600 --keep";
@@ -67,11 +79,12 @@ fn the_tour_of_the_api_is_true() {
         (came("/v1/events?device=SIM-0001") && came(history)).then_some(())
     });
 
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md");
-    let page = fs::read_to_string(page).expect("the tour");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
+    let page = fs::read_to_string(page).expect("the page");
     let all = blocks(&page);
     assert_eq!(all[0].kind, "sh setup");
-    let functions: Vec<&str> = all[0].text.lines().filter(|line| line.starts_with("api()")).collect();
+    let functions: Vec<&str> = all[0].text.lines().filter(|line| line.contains("() {")).collect();
+    let mqtt = platform.address(Listener::Mqtt);
     let mut answer = String::new();
     let (mut commands, mut answers) = (0, 0);
     for block in &all[1..] {
@@ -80,6 +93,7 @@ fn the_tour_of_the_api_is_true() {
                 let mut bash = Command::new("bash");
                 bash.args(["-euo", "pipefail", "-c", &format!("{}\n{}", functions.join("\n"), block.text)]);
                 bash.env("URL", platform.url()).env("TOKEN", platform.token());
+                bash.env("HOST", mqtt.ip().to_string()).env("PORT", mqtt.port().to_string());
                 answer = Program::of(bash).finish().expect(0).stdout;
                 commands += 1;
             }
@@ -100,7 +114,7 @@ fn the_tour_of_the_api_is_true() {
             other => panic!("a block of {other}"),
         }
     }
-    assert!(commands >= 14 && answers >= 14, "{commands} commands, {answers} answers");
     fleet.kill();
     platform.assert_no_panic();
+    (commands, answers)
 }

@@ -115,6 +115,16 @@ impl Program {
         kill_process(Pid::from_child(&self.child), Signal::INT).expect("it runs");
     }
 
+    /// Has it stand still.
+    pub fn stop(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
+    }
+
+    /// Has it go on.
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("it runs");
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn finish(mut self) -> Done {

@@ -1,0 +1,211 @@
+//! What the platform says to one application, from one task: records as they become durable, changes of devices, and
+//! replies.
+//!
+//! As with an event stream the journal is the queue: while the application does not take or acknowledge what it has, nothing
+//! more is read for it.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use vestibule_broker::codec::QoS;
+use vestibule_broker::{Link, SendError};
+use vestibule_platform::{
+    Caller, Change, Changes, Device, DeviceId, Filter as Records, Follow, Followed, OrgPath, Platform, Record,
+    RecordKind, StoreError,
+};
+
+use super::subscriptions::Subscriptions;
+use super::topic::{Class, Filter, Topic};
+use crate::shapes::{DeviceRef, DeviceShape, EventShape, ReportShape};
+
+/// Devices that are looked at at once for what their presence is.
+const PAGE: usize = 256;
+
+/// The answer to a request, whose place is free once it is said.
+pub(crate) struct Reply {
+    pub(crate) request: Box<str>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) _place: Option<OwnedSemaphorePermit>,
+}
+
+/// What fills one connection.
+pub(crate) struct Feed {
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) caller: Caller,
+    pub(crate) link: Arc<Link>,
+    pub(crate) subscriptions: watch::Receiver<Arc<Subscriptions>>,
+    pub(crate) replies: mpsc::Receiver<Reply>,
+}
+
+/// The connection is at its end.
+struct Over;
+
+impl Feed {
+    /// Runs until the session is over.
+    pub(crate) async fn run(mut self) {
+        let (mut changes, mut position, mut greeted) = (None, None, 0);
+        loop {
+            let wanted = Arc::clone(&self.subscriptions.borrow_and_update());
+            // Before what is the case is said, so that no change after it is missed.
+            if !wanted.devices(&self.caller) {
+                changes = None;
+            } else if changes.is_none() {
+                changes = Some(self.platform.changes(&self.caller));
+            }
+            for filter in wanted.new_of_presence(greeted) {
+                if self.say_presence(&wanted, filter).await.is_err() {
+                    return;
+                }
+            }
+            greeted = wanted.asked();
+            let kinds = wanted.kinds(&self.caller);
+            let mut follow = (!kinds.is_empty()).then(|| {
+                let after = position.or(wanted.since());
+                self.platform.follow(after, Records::all(kinds), &self.caller)
+            });
+            if self.serve(&wanted, follow.as_mut(), changes.as_mut()).await.is_err() {
+                return;
+            }
+            position = follow.map(|follow| follow.position());
+        }
+    }
+
+    /// Says what there is to say, until the subscriptions change.
+    async fn serve(
+        &mut self,
+        wanted: &Subscriptions,
+        mut follow: Option<&mut Follow>,
+        mut changes: Option<&mut Changes>,
+    ) -> Result<(), Over> {
+        loop {
+            // Kept until it is there: a reading of the journal that began anew with every change might never end.
+            let mut next = pin!(next_record(follow.as_deref_mut()));
+            let followed = loop {
+                tokio::select! {
+                    changed = self.subscriptions.changed() => return changed.map_err(|_| Over),
+                    followed = &mut next => break followed,
+                    Some(reply) = self.replies.recv() => self.say_reply(wanted, reply).await?,
+                    change = next_change(changes.as_deref_mut()) => self.say_change(wanted, change).await?,
+                }
+            };
+            match followed {
+                Ok(Followed::Record(record)) => self.say_record(wanted, &record).await?,
+                // MQTT has no other way to say that something is missing.
+                Ok(Followed::Lagged { .. }) => return self.end("lagged"),
+                Err(error) => {
+                    tracing::warn!(%error, "an application is cut off: the journal cannot be read");
+                    return self.end("store");
+                }
+            }
+        }
+    }
+
+    async fn say_record(&self, wanted: &Subscriptions, record: &Record) -> Result<(), Over> {
+        let Some(topic) = Topic::of_record(record.kind, &record.serial, &record.path) else { return Ok(()) };
+        let Some(qos) = wanted.qos(&topic, Some(record.position)) else { return Ok(()) };
+        match record.kind {
+            RecordKind::Attribute => self.say(&topic, qos, &ReportShape::from(record)).await,
+            _ => self.say(&topic, qos, &EventShape::from(record)).await,
+        }
+    }
+
+    async fn say_reply(&self, wanted: &Subscriptions, reply: Reply) -> Result<(), Over> {
+        let topic = Topic::of_reply(&reply.request);
+        match wanted.qos(&topic, None) {
+            Some(qos) => self.publish(&topic, qos, &reply.payload).await,
+            // It does not want to know.
+            None => Ok(()),
+        }
+    }
+
+    async fn say_change(&self, wanted: &Subscriptions, change: Change) -> Result<(), Over> {
+        match change {
+            Change::Device(device) => self.say_device(&device, |topic| wanted.qos(topic, None)).await,
+            Change::Gone(device) => {
+                let topic = Topic::of_device(Class::Removed, &device.serial);
+                match wanted.qos(&topic, None) {
+                    Some(qos) => self.say(&topic, qos, &DeviceRef::new(device.id, &device.serial)).await,
+                    None => Ok(()),
+                }
+            }
+            Change::Lagged(_) => {
+                for filter in wanted.new_of_presence(0) {
+                    self.say_presence(wanted, filter).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Says what the presence of each device is that a filter is about.
+    async fn say_presence(&self, wanted: &Subscriptions, filter: &Filter) -> Result<(), Over> {
+        let qos = |topic: &Topic<'_>| wanted.qos(topic, None).filter(|_| filter.matches(topic));
+        if let Some(serial) = filter.serial() {
+            let device = self.platform.device_by_serial(&serial).filter(|device| self.caller.sees(device));
+            return match device {
+                Some(device) => self.say_device(&device, qos).await,
+                None => Ok(()),
+            };
+        }
+        let mut after: Option<DeviceId> = None;
+        loop {
+            let page = self.platform.devices(&OrgPath::root(), after, PAGE, &self.caller);
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id);
+            for device in &page {
+                self.say_device(device, qos).await?;
+            }
+        }
+    }
+
+    async fn say_device(&self, device: &Device, qos: impl Fn(&Topic<'_>) -> Option<QoS>) -> Result<(), Over> {
+        let topic = Topic::of_device(Class::Presence, &device.serial);
+        match qos(&topic).filter(|_| Class::Presence.is_for(&self.caller)) {
+            Some(qos) => self.say(&topic, qos, &DeviceShape::of(&self.platform, device, &self.caller)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn say(&self, topic: &Topic<'_>, qos: QoS, shape: &impl Serialize) -> Result<(), Over> {
+        // Shapes are strings, numbers and checked JSON: they always have a JSON text.
+        let payload = serde_json::to_vec(shape).unwrap_or_default();
+        self.publish(topic, qos, &payload).await
+    }
+
+    /// Waits until the application takes it.
+    async fn publish(&self, topic: &Topic<'_>, qos: QoS, payload: &[u8]) -> Result<(), Over> {
+        let topic = topic.text();
+        loop {
+            match self.link.publish(&topic, qos, payload.len(), |out| out.extend_from_slice(payload)) {
+                Ok(_) => return Ok(()),
+                Err(SendError::BufferFull | SendError::InflightFull) => self.link.room().await,
+                Err(SendError::Ending) => return Err(Over),
+                Err(error) => {
+                    metrics::counter!("vestibule_messages_dropped_total", "reason" => error.as_str()).increment(1);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn end(&self, reason: &'static str) -> Result<(), Over> {
+        self.link.close(reason);
+        Err(Over)
+    }
+}
+
+async fn next_record(follow: Option<&mut Follow>) -> Result<Followed, StoreError> {
+    match follow {
+        Some(follow) => follow.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_change(changes: Option<&mut Changes>) -> Change {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
+    }
+}
