@@ -55,8 +55,8 @@ pub(crate) struct Who {
 
 /// Log in
 ///
-/// The session lasts twelve hours. Wrong passwords count for the name and for the address they come from; past ten of a
-/// name no more are looked at for a while.
+/// The session lasts twelve hours. Past ten wrong passwords of a name from one address (/64 of IPv6), and past forty from
+/// one address, no more are looked at for a while; from elsewhere the name is let in meanwhile.
 #[utoipa::path(
     post,
     path = "/v1/sessions",

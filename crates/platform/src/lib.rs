@@ -15,6 +15,7 @@ mod credentials;
 mod describe;
 mod device;
 mod directive;
+mod door;
 mod events;
 mod facts;
 mod follow;

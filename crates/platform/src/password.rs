@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vestibule_store::Secret;
 use zeroize::Zeroizing;
 
@@ -40,14 +40,33 @@ impl Default for Passwords {
     }
 }
 
+/// The right to compute one hash.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    place: OwnedSemaphorePermit,
+    turn: OwnedSemaphorePermit,
+}
+
 impl Passwords {
     /// The hash of a new password, to be kept.
     pub(crate) async fn hash(&self, password: Secret) -> Result<Secret, TooBusy> {
-        self.compute(move || hash(&password)).await
+        self.turn().await?.compute(move || hash(&password)).await
     }
 
+    /// Waits until one may be computed. Who goes away meanwhile has cost nothing.
+    pub(crate) async fn turn(&self) -> Result<Turn, TooBusy> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            metrics::counter!("vestibule_passwords_refused_total").increment(1);
+            TooBusy
+        })?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| TooBusy)?;
+        Ok(Turn { place, turn })
+    }
+}
+
+impl Turn {
     /// Whether the password is the one of the hash; of nobody's hash it is not, and that takes as long.
-    pub(crate) async fn verify(&self, kept: Option<Secret>, password: Secret) -> Result<bool, TooBusy> {
+    pub(crate) async fn verify(self, kept: Option<Secret>, password: Secret) -> Result<bool, TooBusy> {
         self.compute(move || {
             let right = verify(kept.as_ref().map_or(DECOY.as_bytes(), Secret::expose), &password);
             right && kept.is_some()
@@ -55,15 +74,10 @@ impl Passwords {
         .await
     }
 
-    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, TooBusy> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            metrics::counter!("vestibule_passwords_refused_total").increment(1);
-            TooBusy
-        })?;
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| TooBusy)?;
+    async fn compute<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, TooBusy> {
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
-            drop((turn, place));
+            drop((self.turn, self.place));
             done
         });
         // It only fails when the runtime is being shut down.
@@ -140,9 +154,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_too_much_at_a_time_is_refused() {
         let passwords = Passwords { places: Arc::new(Semaphore::new(1)), turns: Arc::new(Semaphore::new(1)) };
-        let taken = Arc::clone(&passwords.places).try_acquire_owned().expect("a place");
-        assert_eq!(passwords.verify(None, Secret::new(*b"x")).await, Err(TooBusy));
-        drop(taken);
-        assert_eq!(passwords.verify(None, Secret::new(*b"x")).await, Ok(false));
+        let turn = passwords.turn().await.expect("a place");
+        assert_eq!(passwords.turn().await.err(), Some(TooBusy));
+        assert_eq!(turn.verify(None, Secret::new(*b"x")).await, Ok(false));
+        assert!(passwords.turn().await.is_ok());
     }
 }

@@ -15,12 +15,12 @@ use crate::clock::Clock;
 use crate::config::PlatformConfig;
 use crate::credentials::Answering;
 use crate::device::Device;
+use crate::door::Door;
 use crate::notebook::Notebook;
 use crate::once::Running;
 use crate::principal::Principals;
 use crate::queue::Queues;
 use crate::registry::Registry;
-use crate::session::Door;
 use crate::token::TokenFile;
 use crate::twin::Twins;
 

@@ -1,6 +1,7 @@
 //! How often something may happen: so many at once, then so many in a time. Each takes a few bytes, whatever comes.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -60,25 +61,36 @@ pub(crate) struct UsedBy {
     sets: Mutex<Vec<[(u64, i64); WAYS]>>,
 }
 
+/// One that was taken, and is given back when this is dropped before it was [spent](Taken::spend).
+#[must_use = "what is dropped at once is given back at once"]
+pub(crate) struct Taken {
+    of: Arc<UsedBy>,
+    hash: u64,
+    spent: bool,
+}
+
+impl Taken {
+    /// It is used up for good.
+    pub(crate) fn spend(mut self) {
+        self.spent = true;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.spent {
+            self.of.give_back(self.hash);
+        }
+    }
+}
+
 impl UsedBy {
-    pub(crate) fn new(pace: Pace) -> UsedBy {
-        UsedBy { pace, hasher: RandomState::new(), sets: Mutex::new(Vec::new()) }
+    pub(crate) fn new(pace: Pace) -> Arc<UsedBy> {
+        Arc::new(UsedBy { pace, hasher: RandomState::new(), sets: Mutex::new(Vec::new()) })
     }
 
-    /// Takes one, or says how long until there is one. Whose was no failure [gives it back](Self::give_back).
-    pub(crate) fn take(&self, key: &(impl Hash + ?Sized), now: i64) -> Result<(), Duration> {
-        self.change(key, |due| self.pace.take(due, now).map(|next| (next, ())))
-    }
-
-    pub(crate) fn give_back(&self, key: &(impl Hash + ?Sized)) {
-        let _ = self.change(key, |due| Ok::<_, ()>((due.saturating_sub(self.pace.every_ms), ())));
-    }
-
-    fn change<T, E>(
-        &self,
-        key: &(impl Hash + ?Sized),
-        change: impl FnOnce(i64) -> Result<(i64, T), E>,
-    ) -> Result<T, E> {
+    /// Takes one, or says how long until there is one.
+    pub(crate) fn take(self: &Arc<Self>, key: &(impl Hash + ?Sized), now: i64) -> Result<Taken, Duration> {
         let hash = self.hasher.hash_one(key);
         let mut sets = self.sets.lock();
         if sets.is_empty() {
@@ -87,10 +99,20 @@ impl UsedBy {
         }
         let set = &mut sets[hash as usize % SETS];
         let known = set.iter().position(|(known, _)| *known == hash);
-        let (due, changed) = change(known.map_or(0, |at| set[at].1))?;
+        let due = self.pace.take(known.map_or(0, |at| set[at].1), now)?;
         let at = known.or_else(|| (0..WAYS).min_by_key(|at| set[*at].1)).unwrap_or_default();
         set[at] = (hash, due);
-        Ok(changed)
+        drop(sets);
+        Ok(Taken { of: Arc::clone(self), hash, spent: false })
+    }
+
+    /// Nothing to be done for one that has made room for others.
+    fn give_back(&self, hash: u64) {
+        let mut sets = self.sets.lock();
+        let known = sets.get_mut(hash as usize % SETS).and_then(|set| set.iter_mut().find(|(known, _)| *known == hash));
+        if let Some((_, due)) = known {
+            *due = due.saturating_sub(self.pace.every_ms);
+        }
     }
 }
 
@@ -125,29 +147,32 @@ mod tests {
         assert_eq!(used.take(PACE, 5), Err(Duration::from_millis(100)), "no longer than after all were used");
     }
 
+    fn spend(used: &Arc<UsedBy>, key: &str) -> Result<(), Duration> {
+        used.take(key, 1_000).map(Taken::spend)
+    }
+
     #[test]
-    fn each_key_is_its_own_and_what_is_given_back_is_there_again() {
+    fn each_key_is_its_own_and_what_is_not_spent_is_there_again() {
         let used = UsedBy::new(PACE);
-        for _ in 0..3 {
-            assert_eq!(used.take("a", 1_000), Ok(()));
-        }
-        assert!(used.take("a", 1_000).is_err());
-        assert_eq!(used.take("b", 1_000), Ok(()));
-        used.give_back("a");
-        assert_eq!(used.take("a", 1_000), Ok(()));
-        assert!(used.take("a", 1_000).is_err());
+        assert_eq!((spend(&used, "a"), spend(&used, "a")), (Ok(()), Ok(())));
+        let taken = used.take("a", 1_000).map_err(drop).expect("the third");
+        assert!(spend(&used, "a").is_err());
+        assert_eq!(spend(&used, "b"), Ok(()));
+        drop(taken);
+        assert_eq!(spend(&used, "a"), Ok(()));
+        assert!(spend(&used, "a").is_err());
     }
 
     #[test]
     fn a_flood_of_keys_takes_no_more_room_and_lets_off_nobody_who_has_used_more() {
         let used = UsedBy::new(PACE);
         for _ in 0..3 {
-            assert_eq!(used.take("a", 1_000), Ok(()));
+            assert_eq!(spend(&used, "a"), Ok(()));
         }
         for n in 0..20 * SETS * WAYS {
-            let _ = used.take(&n, 1_000);
+            let _ = used.take(&n, 1_000).map(Taken::spend);
         }
-        assert!(used.take("a", 1_000).is_err());
+        assert!(spend(&used, "a").is_err());
         assert_eq!(used.sets.lock().len(), SETS);
     }
 }

@@ -9,32 +9,15 @@ use vestibule_store::{Secret, SessionRow, StoreError};
 use zeroize::Zeroizing;
 
 use crate::caller::Caller;
-use crate::password::{Passwords, TooBusy, check_password};
+use crate::door::Attempt;
+use crate::password::{TooBusy, check_password};
 use crate::platform::{Platform, to_the_end};
 use crate::principal::{Principal, PrincipalError, PrincipalKind, digest_of};
-use crate::rate::{Pace, UsedBy};
 use crate::token::mint;
 
 const PREFIX: &str = "vss_";
 /// How long a session lasts, in milliseconds.
 const LASTS: i64 = 12 * 60 * 60 * 1_000;
-/// Wrong passwords of one name: ten at once, then one every two minutes.
-const OF_A_NAME: Pace = Pace { every_ms: 120_000, burst: 10 };
-/// Wrong passwords from one address, behind which there may be many people.
-const OF_AN_ADDRESS: Pace = Pace { every_ms: 15_000, burst: 40 };
-
-/// What a log-in needs beside the people themselves.
-pub(crate) struct Door {
-    pub(crate) passwords: Passwords,
-    names: UsedBy,
-    addresses: UsedBy,
-}
-
-impl Default for Door {
-    fn default() -> Self {
-        Door { passwords: Passwords::default(), names: UsedBy::new(OF_A_NAME), addresses: UsedBy::new(OF_AN_ADDRESS) }
-    }
-}
 
 /// Somebody who has logged in.
 pub struct Session {
@@ -90,7 +73,11 @@ impl Platform {
     /// # Errors
     /// [`LoginError`].
     pub async fn log_in(&self, name: &str, password: Secret, from: IpAddr) -> Result<Session, LoginError> {
-        let (user, kept) = self.prove(name, password, from).await?;
+        let attempt = self.door().attempt(name, from, self.clock().now_ms());
+        // By the name only: an id is nothing that people know.
+        let user = self.principals().find(PrincipalKind::User, name, &Caller::program());
+        let user = user.filter(|user| *user.name == *name);
+        let (user, kept) = self.prove(user, password, attempt, from).await?;
         let (now, token) = (self.clock().now_ms(), mint(PREFIX));
         let (principals, control, auditor) = (Arc::clone(self.principals()), self.control().clone(), self.auditor());
         let row = SessionRow { digest: digest_of(&token), principal: user.id, created: now, expires: now + LASTS };
@@ -106,40 +93,44 @@ impl Platform {
         .await
     }
 
-    /// Whose name and password these are, with the hash that says so. Failures count for the name and for the address; that
-    /// a name is nobody's shows neither in the answer nor in how long it takes.
-    async fn prove(&self, name: &str, password: Secret, from: IpAddr) -> Result<(Arc<Principal>, Secret), LoginError> {
+    /// That the password is the user's, with the hash that says so. That it is nobody's shows neither in the answer nor in how
+    /// long it takes.
+    async fn prove(
+        &self,
+        user: Option<Arc<Principal>>,
+        password: Secret,
+        attempt: Result<Attempt, Duration>,
+        from: IpAddr,
+    ) -> Result<(Arc<Principal>, Secret), LoginError> {
         let counted = |outcome| metrics::counter!("vestibule_logins_total", "outcome" => outcome).increment(1);
-        let (now, door) = (self.clock().now_ms(), self.door());
-        let taken = door.addresses.take(&from, now);
-        let taken = taken.and_then(|()| door.names.take(name, now).inspect_err(|_| door.addresses.give_back(&from)));
-        if let Err(after) = taken {
+        let attempt = attempt.map_err(|after| {
             counted("too_many");
-            return Err(LoginError::TooManyFailures { after });
-        }
-        let give_back = || {
-            door.addresses.give_back(&from);
-            door.names.give_back(name);
-        };
-        // By the name only: an id is nothing that people know.
-        let user = self.principals().find(PrincipalKind::User, name, &Caller::program());
-        let user = user.filter(|user| *user.name == *name);
-        let kept = user.as_ref().map(|user| user.password());
-        let is_right = door.passwords.verify(kept.clone(), password).await.inspect_err(|_| give_back())?;
-        match (user, kept) {
-            (Some(user), Some(kept)) if is_right => {
-                give_back();
+            LoginError::TooManyFailures { after }
+        })?;
+        // Who goes away while it waits has tried nothing.
+        let turn = self.door().passwords.turn().await?;
+        let auditor = self.auditor();
+        // And who goes away now has tried all the same, or hanging up would be the way to try without end.
+        to_the_end(async move {
+            let kept = user.as_ref().map(|user| user.password());
+            let is_right = turn.verify(kept.clone(), password).await?;
+            if let (true, Some(user), Some(kept)) = (is_right, user.clone(), kept) {
                 counted("ok");
-                Ok((user, kept))
+                return Ok((user, kept));
             }
-            (user, _) => {
-                counted("refused");
-                if let Some(user) = user {
-                    self.login_refused(user, from);
-                }
-                Err(LoginError::Refused)
+            counted("refused");
+            attempt.was_wrong();
+            if let Some(user) = user {
+                // Beside the answer, which comes as soon for a name that is nobody's. Of that nothing is kept, as it may be a
+                // password in the wrong field.
+                tokio::spawn(async move {
+                    let detail = json!({"from": from.to_string()});
+                    auditor.note(&user.name, "session.refused", &user.subtree, detail, false).await;
+                });
             }
-        }
+            Err(LoginError::Refused)
+        })
+        .await
     }
 
     /// Gives a user who knows their password until now another one; all their other sessions end.
@@ -153,17 +144,19 @@ impl Platform {
         by: &Caller,
         from: IpAddr,
     ) -> Result<(), LoginError> {
-        if !by.is_user() {
+        let Some(user) = by.key().filter(|key| key.session.is_some()).map(|key| Arc::clone(&key.owner)) else {
             return Err(LoginError::NoUser);
-        }
+        };
         let refused = |error| match error {
             PrincipalError::Invalid { field, reason } => LoginError::Invalid { field, reason },
             PrincipalError::Store(error) => LoginError::Store(error),
             _ => LoginError::Busy,
         };
         check_password(&password).map_err(refused)?;
-        self.prove(by.name(), current, from).await?;
-        match self.set_password(by.name(), password, by).await.map_err(refused)? {
+        let attempt = self.door().attempt_again(user.id, self.clock().now_ms());
+        let id = user.id.to_string();
+        self.prove(Some(user), current, attempt, from).await?;
+        match self.set_password(&id, password, by).await.map_err(refused)? {
             true => Ok(()),
             false => Err(LoginError::Refused),
         }
@@ -180,15 +173,5 @@ impl Platform {
             Ok(true)
         })
         .await
-    }
-
-    /// Writes it down beside the answer, which comes as soon for a name that is nobody's. Of that nothing is kept, as it may
-    /// be a password in the wrong field.
-    fn login_refused(&self, user: Arc<Principal>, from: IpAddr) {
-        let auditor = self.auditor();
-        self.runtime().spawn(async move {
-            let detail = json!({"from": from.to_string()});
-            auditor.note(&user.name, "session.refused", &user.subtree, detail, false).await;
-        });
     }
 }

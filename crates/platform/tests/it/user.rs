@@ -1,14 +1,16 @@
 //! People log in, and out.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::task::Poll;
 use std::time::Duration;
 
-use vestibule_platform::{AuditQuery, Caller, LoginError, NewUser, PrincipalError, Role, Secret, Session};
+use vestibule_platform::{AuditQuery, AuditRow, Caller, LoginError, NewUser, PrincipalError, Role, Secret, Session};
 
 use crate::bed::Bed;
 
 const PASSWORD: &str = "correct horse";
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 
 fn new_user(name: &str, password: &str) -> NewUser {
     NewUser { name: name.into(), password: Secret::new(password), role: Role::Operator, subtree: None }
@@ -94,18 +96,56 @@ async fn wrong_passwords_are_looked_at_a_few_times_only() {
     for _ in 0..12 {
         log_in(&bed, "otto", PASSWORD).await.expect("the right one counts nowhere");
     }
+    let elsewhere = bed.platform.log_in("anna", Secret::new(PASSWORD), ELSEWHERE).await;
+    assert!(elsewhere.is_ok(), "who tries a name does not shut out whose it is");
     bed.advance(Duration::from_secs(120));
     log_in(&bed, "anna", PASSWORD).await.unwrap_or_else(|error| panic!("{error}"));
+    let rows = refused(&bed, 10).await;
+    assert!(rows.len() == 10 && rows.iter().all(|row| row.actor == "anna" && !row.ok), "of nobody's nothing is kept");
+}
+
+/// The rows of the audit about wrong passwords, once there are so many: they are written down beside the answers.
+async fn refused(bed: &Bed, count: usize) -> Vec<AuditRow> {
     let query = AuditQuery { action: Some("session.refused".into()), limit: 100, ..AuditQuery::default() };
-    // Written down beside the answers.
-    let rows = loop {
+    loop {
         let rows = bed.platform.audits(&query, &bed.caller()).await.expect("readable");
-        if rows.len() >= 10 {
-            break rows;
+        if rows.len() >= count {
+            return rows;
         }
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_while_a_password_is_looked_at_has_tried_it() {
+    let bed = Bed::new().await;
+    add(&bed, "anna").await;
+    for tried in 1..=10 {
+        let mut trying = Box::pin(log_in(&bed, "anna", "wrong password"));
+        assert!(std::future::poll_fn(|cx| Poll::Ready(trying.as_mut().poll(cx).is_pending())).await);
+        drop(trying);
+        refused(&bed, tried).await;
+    }
+    assert!(matches!(log_in(&bed, "anna", PASSWORD).await, Err(LoginError::TooManyFailures { .. })));
+}
+
+#[tokio::test]
+async fn who_is_logged_in_may_change_the_password_whatever_others_try() {
+    let bed = Bed::new().await;
+    add(&bed, "anna").await;
+    let (anna, _) = caller(&bed, "anna", PASSWORD).await;
+    for _ in 0..10 {
+        assert!(matches!(log_in(&bed, "anna", "wrong password").await, Err(LoginError::Refused)));
+    }
+    let change = async |current: &str| {
+        bed.platform.change_password(Secret::new(current), Secret::new("another password"), &anna, HOME).await
     };
-    assert!(rows.len() == 10 && rows.iter().all(|row| row.actor == "anna" && !row.ok), "of nobody's nothing is kept");
+    for _ in 0..10 {
+        assert!(matches!(change("wrong password").await, Err(LoginError::Refused)));
+    }
+    assert!(matches!(change(PASSWORD).await, Err(LoginError::TooManyFailures { .. })), "a session that was left open");
+    bed.advance(Duration::from_secs(120));
+    change(PASSWORD).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[tokio::test]
