@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::hooks::WebhookConfig;
+use crate::network::Network;
 
 /// Limits and times of the HTTP server, each from the configuration file.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct ApiConfig {
     pub shutdown_timeout: Duration,
     /// Host names (without port) this server answers for; empty means any. Others are answered 421.
     pub allowed_hosts: Vec<String>,
+    /// Proxies that are believed when they say whose request they pass on (`X-Forwarded-For`, `Forwarded`).
+    pub trusted_proxies: Vec<Network>,
     /// How webhooks are told.
     pub webhooks: WebhookConfig,
 }
@@ -47,6 +50,7 @@ impl Default for ApiConfig {
             keep_alive: Duration::from_secs(15),
             shutdown_timeout: Duration::from_secs(5),
             allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             webhooks: WebhookConfig::default(),
         }
     }

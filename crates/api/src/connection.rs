@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 use crate::api::Api;
 use crate::extract::ThePeer;
 use crate::problem::{Kind, Problem};
+use crate::proxies;
 use crate::socket::Socket;
 
 /// How long a client that has its answer may go on sending before it is cut.
@@ -27,12 +28,14 @@ pub(crate) async fn run(stream: TcpStream, api: Api) {
     let config = &api.shared.config;
     // Only fails on a socket that is gone already, which the first read tells as well.
     let _ = stream.set_nodelay(true);
-    let peer = stream.peer_addr().ok().map(|peer| ThePeer(peer.ip().to_canonical()));
+    let peer = stream.peer_addr().ok().map(|peer| peer.ip().to_canonical());
     let router = api.router.clone();
+    let proxies = &config.trusted_proxies;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request = request.map(Body::new);
         if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
+            let client = proxies::client(proxies, peer, request.headers());
+            request.extensions_mut().insert(ThePeer(client));
         }
         Box::pin(router.clone().oneshot(request))
     });

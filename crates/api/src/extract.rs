@@ -199,7 +199,7 @@ impl FromRequestParts<Arc<Shared>> for TheCaller {
     }
 }
 
-/// The address a request came from, as the connection noted it.
+/// The address a request came from: of whoever connected or, where that is a proxy that is trusted, of whom it passes on.
 #[derive(Clone, Copy)]
 pub(crate) struct ThePeer(pub(crate) IpAddr);
 

@@ -16,7 +16,6 @@ mod target;
 mod window;
 
 pub use authorities::{Authorities, AuthoritiesError};
-pub use guard::{Network, NotANetwork};
 pub(crate) use status::Seen;
 
 use std::collections::HashMap;
@@ -35,6 +34,8 @@ use guard::Guard;
 use post::{Answered, Pool, PostError, Poster};
 use status::Status;
 use target::Target;
+
+use crate::network::Network;
 
 /// How long until the webhooks are looked at again when nobody said that they changed: a courier that has ended is made
 /// anew, and a store that did not answer is asked again.

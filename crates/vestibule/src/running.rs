@@ -142,6 +142,7 @@ impl Running {
             max_connections: config.http.max_connections,
             max_body_bytes: config.http.max_body_bytes,
             answer_timeout: config.http.request_timeout,
+            trusted_proxies: config.http.trusted_proxies.clone(),
             webhooks: WebhookConfig {
                 allow: config.webhooks.allow.clone(),
                 authorities,

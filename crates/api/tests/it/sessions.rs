@@ -1,6 +1,7 @@
 //! Users and their sessions over HTTP; how often a token may be used.
 
 use serde_json::{Value, json};
+use vestibule_api::ApiConfig;
 
 use crate::site::{Answer, Site};
 
@@ -96,6 +97,31 @@ fn who_tries_passwords_is_told_to_wait() {
     }
     answers[10].problem(429, "too-many-requests");
     assert_eq!(answers[10].header("retry-after"), Some("120"));
+}
+
+#[test]
+fn behind_a_proxy_that_is_trusted_each_client_is_himself() {
+    let from = |site: &Site, client: &str, password: &str| {
+        let headers = format!("content-type: application/json\r\nx-forwarded-for: 6.6.6.6, {client}\r\n");
+        site.request("POST", "/v1/sessions", &headers, &json!({"name": "anna", "password": password}).to_string())
+    };
+    let trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
+    for (config, told_apart) in
+        [(ApiConfig { trusted_proxies, ..ApiConfig::default() }, true), (ApiConfig::default(), false)]
+    {
+        let site = Site::with(config);
+        let user = json!({"name": "anna", "password": PASSWORD, "role": "operator"});
+        assert_eq!(site.post("/v1/users", &user.to_string()).status, 201);
+        for _ in 0..10 {
+            from(&site, "192.0.2.1", "wrong password").problem(401, "login-refused");
+        }
+        from(&site, "192.0.2.1", PASSWORD).problem(429, "too-many-requests");
+        assert_eq!(from(&site, "192.0.2.2", PASSWORD).status, if told_apart { 201 } else { 429 });
+        if told_apart {
+            let audit = site.get("/v1/audit?action=session.add").json();
+            assert_eq!(audit["items"][0]["detail"]["from"], "192.0.2.2", "{audit}");
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use vestibule_api::Network;
 
 use super::text;
 
@@ -16,6 +17,9 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Permits plain HTTP on an address other machines can reach.
     pub insecure: bool,
+    /// Proxies that are believed when they say whose request they pass on.
+    #[serde(with = "text::networks")]
+    pub trusted_proxies: Vec<Network>,
     /// Connections open at once.
     pub max_connections: usize,
     /// Largest request body, in bytes.
@@ -33,6 +37,7 @@ impl Default for Http {
         Http {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             insecure: false,
+            trusted_proxies: Vec::new(),
             max_connections: 1_024,
             max_body_bytes: 1 << 20,
             requests_per_second: 100,
