@@ -171,6 +171,7 @@ impl From<DirectError> for Problem {
             DirectError::Invalid { field, reason } => {
                 Problem::field(Kind::InvalidValue, field, format!("{field} {reason}."))
             }
+            DirectError::UnknownDevice => Problem::unknown_device(),
             DirectError::Offline => {
                 Problem::new(Kind::DeviceOffline, "The device is not there, so it could not be told.")
             }

@@ -89,6 +89,7 @@ impl From<PassError> for Problem {
             PassError::Invalid { field, reason } => {
                 Problem::field(Kind::InvalidValue, field, format!("{field} {reason}."))
             }
+            PassError::UnknownDevice => Problem::unknown_device(),
             PassError::Unsupported => {
                 Problem::new(Kind::Unsupported, "The device's protocol carries no such messages.")
             }

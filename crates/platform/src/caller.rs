@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use uuid::Uuid;
+use vestibule_store::StoreError;
 
 use crate::device::Device;
 use crate::org::OrgPath;
@@ -63,6 +64,12 @@ impl Caller {
     /// Whether it sees the device.
     pub fn sees(&self, device: &Device) -> bool {
         self.subtree.is_root() || self.subtree.covers(&device.org())
+    }
+
+    /// What is done to a device asks once more when its turn has come: the device may have been moved meanwhile. To be called
+    /// under the lock that moves it, where there is something to be written.
+    pub(crate) fn still_sees(&self, device: &Device) -> Result<(), StoreError> {
+        if self.sees(device) { Ok(()) } else { Err(StoreError::UnknownDevice) }
     }
 
     /// Whether the caller has this right, about what it sees.

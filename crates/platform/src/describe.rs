@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::org::OrgPath;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::announce;
-use crate::registry::{AddDeviceError, check_label};
+use crate::registration::{AddDeviceError, check_label};
 
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_NAME: usize = 64;
@@ -98,13 +98,14 @@ impl Platform {
         }
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (registry, control, auditor) = (Arc::clone(self.registry()), self.control().clone(), self.auditor());
-        let (changes, moves, actor) = (self.presence_sender().clone(), self.moves().clone(), by.name().to_owned());
+        let (changes, moves, by) = (self.presence_sender().clone(), self.moves().clone(), by.clone());
         to_the_end(async move {
             // One change of a device at a time, and none of one that is being removed.
             let _turn = device.secrets.lock().await;
             if device.is_removed() {
                 return Err(StoreError::UnknownDevice.into());
             }
+            by.still_sees(&device)?;
             let before = device.description();
             if change.if_match.is_some_and(|version| i64::try_from(version) != Ok(before.version)) {
                 return Err(DescribeError::Stale { version: before.version });
@@ -139,7 +140,7 @@ impl Platform {
             if after.org != before.org {
                 detail["from"] = before.org.as_str().into();
             }
-            let (actor, device_of) = (&*actor, Some(&*device));
+            let (actor, device_of) = (by.name(), Some(&*device));
             auditor.write(Deed { actor, action: "device.describe", device: device_of, detail, ok: true }).await;
             Ok(after)
         })

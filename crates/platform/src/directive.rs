@@ -36,6 +36,9 @@ pub enum DirectError {
     /// The device's protocol has nothing of the kind, or the device is reached through another one.
     #[error("the device cannot be directed so")]
     Unsupported,
+    /// The caller does not see the device (any more).
+    #[error("there is no such device")]
+    UnknownDevice,
 }
 
 impl Platform {
@@ -51,6 +54,7 @@ impl Platform {
         by: &Caller,
     ) -> Result<(), DirectError> {
         check(&directive)?;
+        by.still_sees(device).map_err(|_| DirectError::UnknownDevice)?;
         let link = live_link(device).ok_or(DirectError::Offline)?;
         link.direct(&directive).map_err(|error| match error {
             NotSent::Ending => DirectError::Offline,

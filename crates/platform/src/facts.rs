@@ -3,8 +3,12 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::device::Device;
+use crate::platform::Platform;
 
 /// How many facts are kept for each device.
 const RING: usize = 32;
@@ -147,6 +151,18 @@ impl Facts {
 
     pub(crate) fn last_failure(&self) -> Option<Fact> {
         self.last_failure.as_deref().cloned()
+    }
+}
+
+impl Platform {
+    /// Adds a fact to the device's ring, stamped with the present time. A failure is kept durably as well.
+    pub fn fact(&self, device: &Arc<Device>, mut fact: Fact) {
+        fact.at = self.clock().now_ms();
+        let failed = !fact.ok;
+        device.facts.lock().push(fact);
+        if failed {
+            self.notebook().note(device);
+        }
     }
 }
 

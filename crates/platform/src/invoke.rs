@@ -154,21 +154,27 @@ impl Platform {
         if !self.journal().has_room() {
             return Err(InvokeError::NoRoom);
         }
+        let by = invoke.by.clone();
         let key = invoke.idempotency_key.map(|key| Key::of(key, &request));
         let platform = Arc::clone(self);
         let underway = self.begin_operation();
         to_the_end(async move {
             let _underway = underway;
             match key {
-                Some(key) => platform.once(key, request).await,
-                None => platform.perform(request).await,
+                Some(key) => platform.once(key, request, &by).await,
+                None => platform.perform(request, &by).await,
             }
         })
         .await
     }
 
     /// Sends the operation, or queues it, and writes down how that ended.
-    pub(crate) async fn perform(self: &Arc<Self>, request: Request) -> Result<(Uuid, Outcome), InvokeError> {
+    pub(crate) async fn perform(
+        self: &Arc<Self>,
+        request: Request,
+        by: &Caller,
+    ) -> Result<(Uuid, Outcome), InvokeError> {
+        by.still_sees(&request.device)?;
         let begun = Instant::now();
         let mut outcome = carry_out(&request).await?;
         let id = Uuid::now_v7();

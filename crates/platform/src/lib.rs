@@ -5,6 +5,7 @@
 //! ([`Platform::invoke`]) and take values ([`Platform::set`]) and knows what their last steps were ([`Fact`]). It knows no wire format: an adapter translates its protocol into these calls, and
 //! implements [`DeviceLink`] where the platform has to reach a device.
 
+mod admission;
 mod audit;
 mod caller;
 mod changes;
@@ -37,6 +38,7 @@ mod principal;
 mod queue;
 mod rate;
 mod records;
+mod registration;
 mod registry;
 mod session;
 mod set;
@@ -70,7 +72,7 @@ pub use presence::{Connection, ConnectionId, Presence, PresenceState};
 pub use principal::{Principal, PrincipalError};
 pub use queue::Waiting;
 pub use records::Records;
-pub use registry::{AddDeviceError, NewDevice};
+pub use registration::{AddDeviceError, NewDevice};
 pub use session::{LoginError, Session};
 pub use set::{Set, SetError};
 pub use token::{NewToken, TokenError, TokenFile};

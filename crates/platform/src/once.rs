@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use vestibule_store::{Begun, StoreError};
 
+use crate::caller::Caller;
 use crate::invoke::{InvokeError, Outcome, Request};
 use crate::platform::Platform;
 
@@ -85,13 +86,18 @@ impl Drop for UnderWay<'_> {
 
 impl Platform {
     /// Performs the request, unless one with this key came before: then it is answered as that one was.
-    pub(crate) async fn once(self: &Arc<Self>, key: Key, request: Request) -> Result<(Uuid, Outcome), InvokeError> {
+    pub(crate) async fn once(
+        self: &Arc<Self>,
+        key: Key,
+        request: Request,
+        by: &Caller,
+    ) -> Result<(Uuid, Outcome), InvokeError> {
         // Who comes second leaves the store alone: what it did there, the first might take for its own.
         let _under_way = self.running_keys().enter(&key)?;
         let Key { scope, name, digest } = key;
         let now = self.clock().now_ms();
         let performed = match self.control().begin_key(&scope, &name, digest, now, now + REMEMBERED).await? {
-            Begun::New => self.perform(request).await,
+            Begun::New => self.perform(request, by).await,
             Begun::Running { digest: first } | Begun::Done { digest: first, .. } if first != digest => {
                 return Err(InvokeError::KeyTaken);
             }

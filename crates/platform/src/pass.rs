@@ -89,6 +89,9 @@ pub enum PassError {
     /// The journal takes no records, and what is sent to a device is written down.
     #[error("the journal takes no records now")]
     NoRoom,
+    /// The caller does not see the device (any more).
+    #[error("there is no such device")]
+    UnknownDevice,
 }
 
 /// Which messages to read back, newest first.
@@ -127,10 +130,11 @@ impl Platform {
         }
         let (platform, device) = (Arc::clone(self), Arc::clone(device));
         let (path, media_type, body) = (Arc::new(pass.path), pass.media_type.to_owned(), pass.body.to_vec());
-        let (deadline, actor) = (pass.deadline, pass.by.name().to_owned());
+        let (deadline, by) = (pass.deadline, pass.by.clone());
         let underway = self.begin_operation();
         to_the_end(async move {
             let _underway = underway;
+            by.still_sees(&device).map_err(|_| PassError::UnknownDevice)?;
             let outcome = send(&device, &path, &media_type, &body, deadline).await?;
             metered("down", body.len());
             let detail = json!({
@@ -142,12 +146,12 @@ impl Platform {
                 media_type: &media_type,
                 bytes: body.len(),
                 base64: STANDARD.encode(&body),
-                by: Some(&actor),
+                by: Some(by.name()),
                 outcome: Some(outcome.as_str()),
             };
             let logged = platform.keep_passed(&device, &path, &entry);
             let ok = outcome == PassOutcome::Delivered;
-            let audited = platform.audited(&actor, "pass.deliver", &device, detail, ok);
+            let audited = platform.audited(by.name(), "pass.deliver", &device, detail, ok);
             tokio::join!(platform.logged(logged), audited);
             Ok(outcome)
         })

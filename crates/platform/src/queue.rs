@@ -137,8 +137,8 @@ impl Platform {
 
     /// Takes back an operation that waits; false when it does not wait (any more).
     pub async fn cancel(self: &Arc<Self>, device: &Arc<Device>, id: Uuid, by: &Caller) -> Result<bool, StoreError> {
-        let now = self.clock().now_ms();
-        let may_be_taken_back = |one: &QueuedOperation| one.id == id && !one.is_over(now);
+        by.still_sees(device)?;
+        let may_be_taken_back = |one: &QueuedOperation| one.id == id && !one.is_over(self.clock().now_ms());
         let Some(operation) = self.queues().take(device.id, may_be_taken_back) else { return Ok(false) };
         let (platform, device, actor) = (Arc::clone(self), Arc::clone(device), by.name().to_owned());
         let underway = self.begin_operation();

@@ -44,7 +44,6 @@ struct Wish {
     value: Box<RawValue>,
     if_match: Option<u64>,
     expires_in: Option<i64>,
-    by: Box<str>,
 }
 
 /// Why a value was not taken. Nothing has changed.
@@ -100,17 +99,20 @@ impl Platform {
         let until = Instant::now() + set.wait;
         let path = Arc::new(set.path);
         let (platform, target, at) = (Arc::clone(self), Arc::clone(device), Arc::clone(&path));
-        let (if_match, by): (_, Box<str>) = (set.if_match, set.by.name().into());
+        let (if_match, by) = (set.if_match, set.by.clone());
         let expires_in = set.expires_in.map(|length| i64::try_from(length.as_millis()).unwrap_or(i64::MAX));
         let (wished, sent, mut changes) = to_the_end(async move {
             let changes = target.twin.lock().get_or_insert_default().watch();
-            let wish = Wish { value, if_match, expires_in, by: by.clone() };
-            let wished = platform.wish(&target, &at, wish).await?;
+            let wish = Wish { value, if_match, expires_in };
+            let wished = platform.wish(&target, &at, wish, &by).await?;
             let sent = platform.send_desired(&target, &wished);
             let DevicePath { resource, index, area, name } = &*at;
             let detail = json!({"resource": resource, "index": index, "area": area, "name": name});
             let device = Some(&*target);
-            platform.auditor().write(Deed { actor: &by, action: "attribute.set", device, detail, ok: true }).await;
+            platform
+                .auditor()
+                .write(Deed { actor: by.name(), action: "attribute.set", device, detail, ok: true })
+                .await;
             Ok::<_, SetError>((wished, sent, changes))
         })
         .await?;
@@ -146,8 +148,14 @@ impl Platform {
         }
     }
 
-    async fn wish(&self, device: &Arc<Device>, path: &Arc<DevicePath>, wish: Wish) -> Result<Leaf, SetError> {
-        let Wish { value, if_match, expires_in, by } = wish;
+    async fn wish(
+        &self,
+        device: &Arc<Device>,
+        path: &Arc<DevicePath>,
+        wish: Wish,
+        by: &Caller,
+    ) -> Result<Leaf, SetError> {
+        let Wish { value, if_match, expires_in } = wish;
         let wishes = Arc::clone(&device.twin.lock().get_or_insert_default().wishes);
         // One after the other, and in the twin only once it is durable: nobody sees, and no device is sent, what may be
         // gone after a power cut.
@@ -155,6 +163,7 @@ impl Platform {
         if device.is_removed() {
             return Err(StoreError::UnknownDevice.into());
         }
+        by.still_sees(device)?;
         let time = self.clock().now_ms();
         let mut wished = {
             let mut twin = device.twin.lock();
@@ -169,6 +178,7 @@ impl Platform {
             }
             let (version, after) = (version + 1, self.journal().appended().get());
             let expires = expires_in.map(|length| time.saturating_add(length));
+            let by = by.name().into();
             let desired = Some(Desired { value, time, version, by, after, expires, outcome: SetOutcome::Pending });
             Leaf { path: Arc::clone(path), version, reported: None, desired }
         };

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vestibule_platform::{
-    AddDeviceError, AuditQuery, Caller, Change, Changes, Describe, DescribeError, Device, EventQuery, Filter, Followed,
-    NewDevice, OrgPath, Position, RecordKind, Role,
+    AddDeviceError, AuditQuery, Caller, Change, Changes, Describe, DescribeError, Device, DirectError, Directive,
+    EventQuery, Filter, Followed, Invoke, InvokeError, NewDevice, OrgPath, Pass, PassError, Position, RecordKind, Role,
+    Secret, Set, SetError, StoreError,
 };
 
-use crate::bed::{Bed, PATIENCE, connect, new_device};
+use crate::bed::{Bed, PATIENCE, connect, new_device, path};
 use crate::token::make;
 
 fn org(path: &str) -> OrgPath {
@@ -241,4 +242,47 @@ async fn the_audit_is_that_of_what_is_seen() {
     assert_eq!(deeds, [(me, "device.remove"), (me, "device.disable"), (boss, "token.add"), (boss, "device.add")]);
     let of_other = AuditQuery { device: Some(other.id), limit: 10, ..AuditQuery::default() };
     assert!(bed.platform.audits(&of_other, &by).await.expect("readable").is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_while_a_device_is_moved_away_does_nothing_to_it() {
+    let bed = Bed::new().await;
+    let device = add(&bed, "A", "/a").await;
+    let by = bound(&bed, "/a").await;
+    let (_, line) = connect(&bed.platform, &device, 1);
+    // As it was found, before the body of the request was there.
+    let found = bed.platform.device("A", &by).expect("seen");
+    go(&bed, &device, "/b").await;
+    let unknown = |error: StoreError| matches!(error, StoreError::UnknownDevice);
+
+    let back = Describe { org: Some(org("/a")), ..Describe::default() };
+    let refused = bed.platform.describe_device(&found, back, &by).await;
+    assert!(matches!(refused, Err(DescribeError::Store(StoreError::UnknownDevice))));
+    let refused = bed.platform.rotate_device(&found, Secret::new("GHIJKL"), &by).await;
+    assert!(matches!(refused, Err(AddDeviceError::Store(StoreError::UnknownDevice))));
+    assert!(bed.platform.set_disabled(&found, true, &by).await.is_err_and(unknown));
+    assert!(bed.platform.open_enrolment(&found, Duration::from_secs(60), &by).await.is_err_and(unknown));
+    assert!(bed.platform.remove_device(&found, &by).await.is_err_and(unknown));
+    assert!(bed.platform.cancel(&found, uuid::Uuid::nil(), &by).await.is_err_and(unknown));
+
+    let place = || (*path("Dim")).clone();
+    for idempotency_key in [None, Some("key")] {
+        let (deadline, queue) = (Duration::from_secs(1), Some(Duration::from_secs(60)));
+        let invoke = Invoke { path: place(), input: None, deadline, queue, idempotency_key, by: &by };
+        let refused = bed.platform.invoke(&found, invoke).await;
+        assert!(matches!(refused, Err(InvokeError::Store(StoreError::UnknownDevice))));
+    }
+    let wait = Duration::ZERO;
+    let set = Set { path: place(), value: "1", if_match: None, wait, expires_in: None, by: &by };
+    assert!(matches!(bed.platform.set(&found, set).await, Err(SetError::Store(StoreError::UnknownDevice))));
+    let deadline = Duration::from_secs(1);
+    let pass = Pass { path: place(), media_type: "text/plain", body: b"x", deadline, by: &by };
+    assert!(matches!(bed.platform.pass(&found, pass).await, Err(PassError::UnknownDevice)));
+    let refused = bed.platform.direct(&found, Directive::ForceOffline, &by).await;
+    assert_eq!(refused, Err(DirectError::UnknownDevice));
+
+    assert_eq!((line.waiting(), line.closed().len(), line.directives().len()), (0, 0, 0), "nothing went out");
+    let shown = bed.platform.device("A", &bed.caller()).expect("there");
+    assert!(!shown.is_disabled() && shown.enrol_until() == 0 && shown.org() == org("/b"));
+    assert!(bed.platform.waiting(&shown).is_empty() && bed.platform.attributes(&shown).is_empty());
 }

@@ -1,0 +1,181 @@
+//! Devices come into the registry, and go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+use uuid::Uuid;
+use vestibule_store::{DeviceId, DeviceRow, InsertError, Secret, StoreError};
+
+use crate::audit::Deed;
+use crate::caller::Caller;
+use crate::credentials::Held;
+use crate::describe::{Description, check_labels, check_place};
+use crate::device::{Device, Family};
+use crate::org::OrgPath;
+use crate::platform::{Platform, to_the_end};
+use crate::presence::{announce, close_link};
+
+const MAX_SERIAL: usize = 71;
+const MAX_CODE: usize = 47;
+const MAX_LABEL: usize = 128;
+
+/// A device to be registered.
+pub struct NewDevice {
+    /// The device's own identity: 1 to 71 printable ASCII characters without `/`, `+`, `#` (osap-wire 2).
+    pub serial: String,
+    /// Its verification code: 1 to 47 printable ASCII characters.
+    pub code: Secret,
+    /// The product it is an instance of; at most 128 bytes.
+    pub product: Option<String>,
+    /// A name for people; at most 128 bytes.
+    pub name: Option<String>,
+    /// The hub or gateway it is reached through, one that is no part of another itself.
+    pub parent: Option<Arc<Device>>,
+    /// Where it belongs in the organisation; none: where its hub belongs, or else where the caller is bound to.
+    pub org: Option<OrgPath>,
+    /// What people write on it: at most 32 texts of 256 bytes, by names of 64.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Why a device cannot be registered.
+#[derive(Debug, thiserror::Error)]
+pub enum AddDeviceError {
+    /// The caller sent something that cannot be right.
+    #[error("{field} {reason}")]
+    Invalid {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// There is a device with this serial.
+    #[error("a device with this serial is registered already")]
+    SerialTaken,
+    /// The registry is full.
+    #[error("the registry holds its limit of {0} devices")]
+    Full(usize),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Platform {
+    /// Registers a device. It is durable when this returns.
+    pub async fn add_device(&self, new: NewDevice, by: &Caller) -> Result<Arc<Device>, AddDeviceError> {
+        check_identity("serial", new.serial.as_bytes(), MAX_SERIAL)?;
+        if new.serial.bytes().any(|byte| matches!(byte, b'/' | b'+' | b'#')) {
+            return Err(AddDeviceError::Invalid { field: "serial", reason: "must not contain '/', '+' or '#'" });
+        }
+        check_code(&new.code)?;
+        check_label("product", new.product.as_deref())?;
+        check_label("name", new.name.as_deref())?;
+        check_labels(&new.labels)?;
+        let org = new.org.or_else(|| new.parent.as_ref().map(|parent| parent.org()));
+        let org = org.unwrap_or_else(|| by.subtree().clone());
+        check_place(&org, by)?;
+        let parent = new.parent.as_ref().map(|parent| parent.id);
+        if new.parent.as_ref().is_some_and(|parent| parent.parent().is_some()) {
+            return Err(AddDeviceError::Invalid { field: "parent", reason: "is a sub-device itself" });
+        }
+        if self.registry().len() >= self.config().max_devices {
+            return Err(AddDeviceError::Full(self.config().max_devices));
+        }
+        let row = DeviceRow {
+            id: DeviceId::mint(),
+            serial: new.serial,
+            family: Family::Osap.as_str().to_owned(),
+            product: new.product,
+            name: new.name,
+            org: org.as_str().to_owned(),
+            labels: json!(new.labels).to_string(),
+            version: 1,
+            created: self.clock().now_ms(),
+            enrol_until: 0,
+            disabled: false,
+            parent,
+            last_failure: None,
+            presence: None,
+        };
+        let (registry, control, clock) = (Arc::clone(self.registry()), self.control().clone(), self.clock_handle());
+        let (changes, auditor, actor) = (self.presence_sender().clone(), self.auditor(), by.name().to_owned());
+        to_the_end(async move {
+            let code = control.insert_device(&row, &new.code).await.map_err(|error| match error {
+                InsertError::SerialTaken => AddDeviceError::SerialTaken,
+                InsertError::Store(error) => AddDeviceError::Store(error),
+                _ => AddDeviceError::Store(StoreError::Closed),
+            })?;
+            let Some(device) = Device::from_row(row, Some(code), &*clock).map(Arc::new) else {
+                return Err(AddDeviceError::Invalid { field: "family", reason: "is not known" });
+            };
+            registry.insert(&device);
+            announce(&changes, &device);
+            let Description { name, org, labels, .. } = &*device.description();
+            let mut detail = json!({"product": device.product, "name": name, "parent": parent.map(Uuid::from)});
+            detail["org"] = org.as_str().into();
+            detail["labels"] = json!(labels);
+            let (actor, device_of) = (&*actor, Some(&*device));
+            auditor.write(Deed { actor, action: "device.add", device: device_of, detail, ok: true }).await;
+            Ok(device)
+        })
+        .await
+    }
+
+    /// Removes a device with its credentials and ends its connection. What it reported stays until retention; its
+    /// sub-devices stay, without a parent.
+    pub async fn remove_device(self: &Arc<Self>, device: &Device, by: &Caller) -> Result<(), StoreError> {
+        let Some(device) = self.registry().by_id(device.id) else { return Ok(()) };
+        let platform = Arc::clone(self);
+        let (registry, control) = (Arc::clone(self.registry()), self.control().clone());
+        let (changes, auditor, by) = (self.presence_sender().clone(), self.auditor(), by.clone());
+        to_the_end(async move {
+            // Holding the credentials' lock keeps a running handshake from writing them again behind the removal.
+            let mut secrets = device.secrets.lock().await;
+            if device.is_removed() {
+                return Ok(());
+            }
+            by.still_sees(&device)?;
+            control.remove_device(device.id).await?;
+            device.mark_removed();
+            *secrets = Held::Stored;
+            registry.remove(&device);
+            announce(&changes, &device);
+            close_link(&device, "removed");
+            platform.end_all_waiting(&device);
+            let (actor, device_of, detail) = (by.name(), Some(&*device), json!({}));
+            auditor.write(Deed { actor, action: "device.remove", device: device_of, detail, ok: true }).await;
+            Ok(())
+        })
+        .await
+    }
+}
+
+pub(crate) fn check_code(code: &Secret) -> Result<(), AddDeviceError> {
+    check_identity("code", code.expose(), MAX_CODE)
+}
+
+fn check_identity(field: &'static str, value: &[u8], longest: usize) -> Result<(), AddDeviceError> {
+    if value.is_empty() {
+        return Err(AddDeviceError::Invalid { field, reason: "must not be empty" });
+    }
+    if value.len() > longest {
+        let reason = if longest == MAX_SERIAL { "is longer than 71 bytes" } else { "is longer than 47 bytes" };
+        return Err(AddDeviceError::Invalid { field, reason });
+    }
+    if !value.iter().all(u8::is_ascii_graphic) {
+        return Err(AddDeviceError::Invalid { field, reason: "must be printable ASCII without spaces" });
+    }
+    Ok(())
+}
+
+pub(crate) fn check_label(field: &'static str, value: Option<&str>) -> Result<(), AddDeviceError> {
+    match value {
+        Some(text) if text.len() > MAX_LABEL => {
+            Err(AddDeviceError::Invalid { field, reason: "is longer than 128 bytes" })
+        }
+        Some(text) if text.chars().any(char::is_control) => {
+            Err(AddDeviceError::Invalid { field, reason: "must not contain control characters" })
+        }
+        _ => Ok(()),
+    }
+}
