@@ -155,7 +155,7 @@ impl Platform {
             return Err(InvokeError::NoRoom);
         }
         let by = invoke.by.clone();
-        let key = invoke.idempotency_key.map(|key| Key::of(key, &request));
+        let key = invoke.idempotency_key.map(|key| Key::of(key, &request, &by));
         let platform = Arc::clone(self);
         let underway = self.begin_operation();
         to_the_end(async move {

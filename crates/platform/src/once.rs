@@ -37,7 +37,7 @@ struct Kept {
 }
 
 impl Key {
-    pub(crate) fn of(name: &str, request: &Request) -> Key {
+    pub(crate) fn of(name: &str, request: &Request, by: &Caller) -> Key {
         let mut context = digest::Context::new(&digest::SHA256);
         let path = &request.path;
         let input = request.input.as_deref().map_or("", RawValue::get);
@@ -49,7 +49,9 @@ impl Key {
         context.update(&request.queue.map_or(0, |length| length.as_millis()).to_be_bytes());
         let mut digest = [0; 32];
         digest.copy_from_slice(context.finish().as_ref());
-        Key { scope: format!("invoke {} {}", request.device.id, request.by), name: name.to_owned(), digest }
+        // By the id: a name is free again when its token is removed. No name looks like one.
+        let caller = by.id().map_or_else(|| by.name().to_owned(), |id| id.to_string());
+        Key { scope: format!("invoke {} {caller}", request.device.id), name: name.to_owned(), digest }
     }
 }
 

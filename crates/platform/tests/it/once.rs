@@ -4,19 +4,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
-use vestibule_platform::{Answer, Caller, Device, Invoke, InvokeError, Outcome};
+use vestibule_platform::{Answer, Caller, Device, Invoke, InvokeError, Outcome, Role};
 
 use crate::bed::{Bed, connect, eventually, path};
+use crate::token::make;
 
 async fn ask(bed: &Bed, device: &Arc<Device>, key: &str, input: &str) -> Result<(Uuid, Outcome), InvokeError> {
-    let caller = bed.caller();
+    ask_as(bed, device, key, input, &bed.caller()).await
+}
+
+async fn ask_as(
+    bed: &Bed,
+    device: &Arc<Device>,
+    key: &str,
+    input: &str,
+    by: &Caller,
+) -> Result<(Uuid, Outcome), InvokeError> {
     let invoke = Invoke {
         path: (*path("Open")).clone(),
         input: Some(input),
         deadline: Duration::from_secs(20),
         queue: None,
         idempotency_key: Some(key),
-        by: &caller,
+        by,
     };
     bed.platform.invoke(device, invoke).await
 }
@@ -103,4 +113,24 @@ async fn of_many_at_the_same_moment_one_is_carried_out() {
         let told_to_wait = asked.iter().filter(|asked| matches!(asked, Err(InvokeError::KeyUnderWay))).count();
         assert_eq!((done, told_to_wait, line.waiting()), (1, 2, 0), "{key}");
     }
+}
+
+#[tokio::test]
+async fn who_is_given_the_name_of_somebody_else_is_not_given_his_keys() {
+    let bed = Bed::new().await;
+    let device = bed.add("A").await;
+    let (_, line) = connect(&bed.platform, &device, 1);
+    let mut asked = Vec::new();
+    for input in ["1", "1", "2"] {
+        let token = make(&bed.platform, "ci", Role::Operator, "/", &bed.caller()).await;
+        let by = bed.platform.authorize(&token).expect("known");
+        let (done, ()) = tokio::join!(ask_as(&bed, &device, "k", input, &by), async {
+            assert!(line.operation().await.reply.answer(Answer::Done(None)));
+        });
+        asked.push(done.expect("done").0);
+        assert_eq!(ask_as(&bed, &device, "k", input, &by).await.expect("as before").0, asked[asked.len() - 1]);
+        assert!(bed.platform.remove_token("ci", &bed.caller()).await.expect("stored"));
+    }
+    asked.dedup();
+    assert_eq!(asked.len(), 3, "each was carried out");
 }
