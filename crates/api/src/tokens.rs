@@ -42,7 +42,8 @@ pub(crate) struct TokenToMake {
     /// The part of the organisation it is bound to; absent: your own.
     #[schema(value_type = Option<String>, max_length = 256, example = "/plant-1/hall-2")]
     subtree: Option<OrgParam>,
-    /// After so many seconds it is nobody's any more; absent: it stays until it is removed.
+    /// After so many seconds it is nobody's any more; absent: it stays until it is removed or, when the token that makes it ends
+    /// by itself, until then. Beyond that it cannot be.
     #[schema(minimum = 1, maximum = 315360000, example = 2592000)]
     expires_in: Option<u64>,
 }
@@ -160,6 +161,10 @@ impl From<PrincipalError> for Problem {
             PrincipalError::Full(limit) => Problem::new(
                 Kind::RegistryFull,
                 format!("There are as many tokens and users as may be: {limit}. Remove some."),
+            ),
+            PrincipalError::Ending => Problem::new(
+                Kind::Forbidden,
+                "This token ends by itself, and users do not: it can neither add one nor give one a password.",
             ),
             PrincipalError::Busy => {
                 Problem::new(Kind::Overloaded, "Too many passwords are being looked at. Try again.")

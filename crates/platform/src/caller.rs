@@ -106,6 +106,17 @@ impl Caller {
         }
     }
 
+    /// When its rights end by themselves, Unix milliseconds. A session is over after a while, but who has logged in may do so
+    /// again: only the rights of tokens end.
+    pub(crate) fn rights_end(&self) -> Option<i64> {
+        self.key.as_ref().and_then(|key| key.owner.expires)
+    }
+
+    /// Whether it may make what has no end.
+    pub(crate) fn check_lasting(&self) -> Result<(), PrincipalError> {
+        if self.rights_end().is_some() { Err(PrincipalError::Ending) } else { Ok(()) }
+    }
+
     /// The id of its token or user; none for the administrator and the program.
     pub(crate) fn id(&self) -> Option<Uuid> {
         self.key.as_ref().map(|key| key.owner.id)

@@ -71,6 +71,8 @@ pub struct Principal {
     pub(crate) kind: PrincipalKind,
     /// The hash of the password, of a user.
     password: Mutex<Secret>,
+    /// Held while the password is being changed.
+    changing: tokio::sync::Mutex<()>,
     pub(crate) used: Used,
     /// 0: never.
     last_used: AtomicI64,
@@ -172,6 +174,9 @@ pub enum PrincipalError {
     /// Somebody has this name.
     #[error("there is a token or a user of this name already")]
     NameTaken,
+    /// The caller's own rights end by themselves, and what it asks for would not.
+    #[error("a token that ends makes nothing that goes on without it")]
+    Ending,
     /// Too many passwords are being looked at.
     #[error("too many passwords are being looked at")]
     Busy,
@@ -309,6 +314,7 @@ impl Principals {
             expires: row.expires,
             kind: new.kind,
             password: Mutex::new(new.secret.clone()),
+            changing: tokio::sync::Mutex::default(),
             used: Used::default(),
             last_used: AtomicI64::new(0),
             removed: AtomicBool::new(false),
@@ -347,6 +353,7 @@ fn restored(row: PrincipalRow) -> Result<Principal, String> {
         expires: row.expires,
         kind,
         password: Mutex::new(row.secret),
+        changing: tokio::sync::Mutex::default(),
         used: Used::default(),
         last_used: AtomicI64::new(row.last_used.unwrap_or_default()),
         removed: AtomicBool::new(false),

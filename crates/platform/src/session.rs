@@ -154,9 +154,8 @@ impl Platform {
         };
         check_password(&password).map_err(refused)?;
         let attempt = self.door().attempt_again(user.id, self.clock().now_ms());
-        let id = user.id.to_string();
-        self.prove(Some(user), current, attempt, from).await?;
-        match self.set_password(&id, password, by).await.map_err(refused)? {
+        let (user, shown) = self.prove(Some(user), current, attempt, from).await?;
+        match self.give_password(user, password, Some(shown), by).await.map_err(refused)? {
             true => Ok(()),
             false => Err(LoginError::Refused),
         }

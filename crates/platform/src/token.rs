@@ -123,7 +123,7 @@ pub struct NewToken {
     pub role: Role,
     /// The part of the organisation it is bound to; none: that of the caller.
     pub subtree: Option<OrgPath>,
-    /// When it ends, from now: 1 s to ten years; none: it does not.
+    /// When it ends, from now: 1 s to ten years; none: it does not, or when the token that makes it does.
     pub expires_in: Option<Duration>,
 }
 
@@ -169,6 +169,13 @@ impl Platform {
         }
         let created = self.clock().now_ms();
         let ends = |after: Duration| created.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+        // A token does not live on in those it makes.
+        let expires = match (new.expires_in.map(ends), by.rights_end()) {
+            (Some(wanted), Some(end)) if wanted > end => {
+                return Err(invalid("expires_in", "must not be beyond the end of the token that makes it"));
+            }
+            (wanted, end) => wanted.or(end),
+        };
         let (token, secret) = new_token(PREFIX);
         let new = NewPrincipal {
             kind: PrincipalKind::Token,
@@ -178,7 +185,7 @@ impl Platform {
             secret,
             created,
             created_by: by.name().to_owned(),
-            expires: new.expires_in.map(ends),
+            expires,
         };
         let (principals, control, auditor) = (Arc::clone(self.principals()), self.control().clone(), self.auditor());
         let actor = by.name().to_owned();

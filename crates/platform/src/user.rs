@@ -32,11 +32,12 @@ impl From<TooBusy> for PrincipalError {
 }
 
 impl Platform {
-    /// Lets somebody log in from now on, durably.
+    /// Lets somebody log in from now on, durably. A token that ends cannot: users do not end, and it would live on in them.
     ///
     /// # Errors
     /// [`PrincipalError`].
     pub async fn add_user(&self, new: NewUser, by: &Caller) -> Result<Arc<Principal>, PrincipalError> {
+        by.check_lasting()?;
         let subtree = by.place(new.subtree)?;
         check_password(&new.password)?;
         self.principals().check_new(&new.name)?;
@@ -73,18 +74,31 @@ impl Platform {
     }
 
     /// Gives the user with this id or name another password, durably; their sessions end. False when `by` sees no such user.
+    /// A token that ends cannot, as little as it [adds](Self::add_user) one.
     ///
     /// # Errors
     /// [`PrincipalError`].
     pub async fn set_password(&self, key: &str, password: Secret, by: &Caller) -> Result<bool, PrincipalError> {
+        by.check_lasting()?;
         check_password(&password)?;
         let Some(user) = self.principals().find(PrincipalKind::User, key, by) else { return Ok(false) };
+        self.give_password(user, password, None, by).await
+    }
+
+    /// Gives a user another password; false when they are gone, or have another one by now than was `shown`.
+    pub(crate) async fn give_password(
+        &self,
+        user: Arc<Principal>,
+        password: Secret,
+        shown: Option<Secret>,
+        by: &Caller,
+    ) -> Result<bool, PrincipalError> {
         let secret = self.door().passwords.hash(password).await?;
         let (principals, control, auditor) = (Arc::clone(self.principals()), self.control().clone(), self.auditor());
         // Who changes their own stays logged in here.
         let (actor, keep) = (by.name().to_owned(), by.key().and_then(|key| key.session));
         to_the_end(async move {
-            if !principals.set_password(&control, &user, secret, keep).await? {
+            if !principals.set_password(&control, &user, secret, shown.as_ref(), keep).await? {
                 return Ok(false);
             }
             auditor.note(&actor, "user.password", &user.subtree, json!({"name": user.name}), true).await;

@@ -249,6 +249,10 @@ whole (`metrics_read`, `mqtt_use`) are not for who is bound to a part. The admin
 directory, is an admin of the whole. An endpoint with the permission `open` asks for no token, one with `any` for one
 whatever it may do, and is about its holder only.
 
+A token that ends by itself does not live on in what it makes: a token that it makes ends no later (without `expires_in` at
+the same moment, and a longer one is refused), and it can neither add users nor give them passwords (403). A user's session
+is over after twelve hours, but who has logged in may do so again: what users make ends when they say.
+
 | | |
 | --- | --- |
 | yes | answered |

@@ -55,7 +55,7 @@ impl Principals {
         row: SessionRow,
         kept: &Secret,
     ) -> Result<bool, StoreError> {
-        if !control.insert_session(row.clone()).await? {
+        if !control.insert_session(row.clone(), kept).await? {
             return Ok(false);
         }
         let begun = {
@@ -78,15 +78,21 @@ impl Principals {
         Ok(())
     }
 
-    /// Gives a user another password, durably, and ends all sessions but one; false when the user is gone. To be run to its
-    /// end.
+    /// Gives a user another password, durably, and ends all sessions but one; false when the user is gone, or has another
+    /// password by now than the one that was `shown`. To be run to its end.
     pub(crate) async fn set_password(
         &self,
         control: &Control,
         user: &Principal,
         secret: Secret,
+        shown: Option<&Secret>,
         keep: Option<Digest>,
     ) -> Result<bool, StoreError> {
+        // One after the other, or what the store has last and what is in memory might be two passwords.
+        let _turn = user.changing.lock().await;
+        if shown.is_some_and(|shown| user.password() != *shown) {
+            return Ok(false);
+        }
         if !control.set_secret(user.id, &secret, keep).await? {
             return Ok(false);
         }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vestibule_platform::{
-    AuditQuery, Caller, NewToken, OrgPath, Permission, Platform, PlatformConfig, Principal, PrincipalError, Role,
+    AuditQuery, Caller, NewToken, NewUser, OrgPath, Permission, Platform, PlatformConfig, Principal, PrincipalError,
+    Role, Secret,
 };
 
 use crate::bed::{Bed, Plan};
@@ -178,4 +179,41 @@ async fn a_token_is_used_so_often_in_a_second_and_the_administrators_as_one_like
     for _ in 0..1_000 {
         assert_eq!(bed.platform.count_request(&bed.caller()), Ok(()));
     }
+}
+
+#[tokio::test]
+async fn a_token_that_ends_makes_nothing_that_goes_on_without_it() {
+    let bed = Bed::new().await;
+    let platform = &bed.platform;
+    let minute = NewToken { expires_in: Some(Duration::from_secs(60)), ..new_token("minute", Role::Admin) };
+    let (minute, shown) = platform.add_token(minute, &bed.caller()).await.expect("made");
+    let by = platform.authorize(&shown).expect("known");
+    bed.advance(Duration::from_secs(10));
+
+    let (made, _) = platform.add_token(new_token("as long", Role::Admin), &by).await.expect("made");
+    assert_eq!(made.expires, minute.expires, "which said nothing of an end");
+    let after = |name: &str, seconds| NewToken {
+        expires_in: Some(Duration::from_secs(seconds)),
+        ..new_token(name, Role::Viewer)
+    };
+    platform.add_token(after("shorter", 50), &by).await.expect("not beyond");
+    let refused = platform.add_token(after("longer", 51), &by).await;
+    assert!(matches!(refused, Err(PrincipalError::Invalid { field: "expires_in", .. })));
+
+    let user = |name: &str| NewUser {
+        name: name.into(),
+        password: Secret::new("correct horse"),
+        role: Role::Admin,
+        subtree: None,
+    };
+    assert!(matches!(platform.add_user(user("otto"), &by).await, Err(PrincipalError::Ending)), "people do not end");
+    platform.add_user(user("anna"), &bed.caller()).await.expect("added");
+    let refused = platform.set_password("anna", Secret::new("another password"), &by).await;
+    assert!(matches!(refused, Err(PrincipalError::Ending)), "nor would whoever becomes one of them");
+
+    let home = std::net::Ipv4Addr::LOCALHOST.into();
+    let session = platform.log_in("anna", Secret::new("correct horse"), home).await.expect("logged in");
+    let anna = platform.authorize(&session.token).expect("known");
+    let (made, _) = platform.add_token(new_token("anna's", Role::Admin), &anna).await.expect("made");
+    assert_eq!(made.expires, None, "her session ends, her rights do not");
 }

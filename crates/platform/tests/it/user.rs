@@ -81,6 +81,43 @@ async fn another_password_ends_the_other_sessions() {
 }
 
 #[tokio::test]
+async fn who_logs_in_while_the_password_is_changed_is_in_for_good_or_not_at_all() {
+    let bed = Bed::new().await;
+    add(&bed, "anna").await;
+    let mut sessions = Vec::new();
+    for n in 0..4 {
+        let (old, new) = (format!("{PASSWORD} {n}"), format!("{PASSWORD} {}", n + 1));
+        let admin = bed.caller();
+        let set = async |password: &str| bed.platform.set_password("anna", Secret::new(password), &admin).await;
+        set(&old).await.expect("stored");
+        let (session, set) = tokio::join!(log_in(&bed, "anna", &old), set(&new));
+        assert!(set.expect("stored"));
+        sessions.extend(session.ok().map(|session| session.token));
+        log_in(&bed, "anna", &new).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+    // Each was ended by the next password, at the latest.
+    bed.platform.set_password("anna", Secret::new(PASSWORD), &bed.caller()).await.expect("stored");
+    assert!(sessions.iter().all(|token| bed.platform.authorize(token).is_none()));
+    let bed = bed.restart().await;
+    assert!(sessions.iter().all(|token| bed.platform.authorize(token).is_none()), "one has come back");
+}
+
+#[tokio::test]
+async fn two_passwords_at_once_leave_one_that_lets_in() {
+    let bed = Bed::new().await;
+    add(&bed, "anna").await;
+    let admin = bed.caller();
+    let set = async |password: &str| bed.platform.set_password("anna", Secret::new(password), &admin).await;
+    for _ in 0..3 {
+        let (one, other) = tokio::join!(set("the one password"), set("the other password"));
+        assert!(one.expect("stored") && other.expect("stored"));
+        let (one, other) =
+            (log_in(&bed, "anna", "the one password").await, log_in(&bed, "anna", "the other password").await);
+        assert!(one.is_ok() != other.is_ok(), "the store and the memory have the same");
+    }
+}
+
+#[tokio::test]
 async fn wrong_passwords_are_looked_at_a_few_times_only() {
     let bed = Bed::new().await;
     add(&bed, "anna").await;

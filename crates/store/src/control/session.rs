@@ -24,9 +24,11 @@ pub struct SessionRow {
 }
 
 impl Control {
-    /// Keeps a session, durably when this returns; false when there is no such principal (any more).
-    pub async fn insert_session(&self, row: SessionRow) -> Result<bool, StoreError> {
-        Ok(self.write(Write::Session(SessionWrite::Insert(row))).await? > 0)
+    /// Keeps a session of a principal who has shown this secret, durably when this returns; false when there is no such
+    /// principal (any more), or it has another secret by now.
+    pub async fn insert_session(&self, row: SessionRow, secret: &Secret) -> Result<bool, StoreError> {
+        let secret = secret.clone();
+        Ok(self.write(Write::Session(SessionWrite::Insert { row, secret })).await? > 0)
     }
 
     /// Sessions with a digest beyond `after`, by digest, at most `limit` (and never more than 10,000).
@@ -70,7 +72,7 @@ impl Control {
 
 /// A change of the sessions.
 pub(super) enum SessionWrite {
-    Insert(SessionRow),
+    Insert { row: SessionRow, secret: Secret },
     Remove { digest: [u8; 32] },
     Secret { id: Uuid, secret: Secret, keep: Option<[u8; 32]> },
     Expire { now: i64 },
@@ -79,14 +81,15 @@ pub(super) enum SessionWrite {
 impl SessionWrite {
     pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
         match self {
-            SessionWrite::Insert(row) => rows!(
+            SessionWrite::Insert { row, secret } => rows!(
                 transaction,
                 "INSERT INTO session (digest, principal, created, expires) \
-                 SELECT $1, id, $2, $3 FROM principal WHERE id = $4",
+                 SELECT $1, id, $2, $3 FROM principal WHERE id = $4 AND secret = $5",
                 row.digest.to_vec(),
                 row.created,
                 row.expires,
-                row.principal.as_bytes().to_vec()
+                row.principal.as_bytes().to_vec(),
+                secret.expose().to_vec()
             ),
             SessionWrite::Remove { digest } => {
                 rows!(transaction, "DELETE FROM session WHERE digest = $1", digest.to_vec())
