@@ -4,7 +4,9 @@
 mod audit;
 mod credential;
 mod device;
+mod enlist;
 mod idempotency;
+mod job;
 mod principal;
 mod queue;
 mod session;
@@ -16,6 +18,7 @@ pub use audit::{AuditQuery, AuditRow, NewAudit};
 pub use credential::{Credential, Credentials, SealedCode};
 pub use device::DeviceRow;
 pub use idempotency::Begun;
+pub use job::JobRow;
 pub use principal::PrincipalRow;
 pub use queue::QueuedOperation;
 pub use session::SessionRow;

@@ -86,8 +86,8 @@ mod store;
 pub use backup::{Backup, BackupError, BackupPlan, back_up, restore};
 pub use config::{Clock, ReadAt, StoreConfig};
 pub use control::{
-    AuditQuery, AuditRow, Begun, Control, Credential, Credentials, DeadLetter, DeviceRow, LeafPart, LeafRow, NewAudit,
-    PrincipalRow, QueuedOperation, SealedCode, SessionRow, WebhookPlace, WebhookRow,
+    AuditQuery, AuditRow, Begun, Control, Credential, Credentials, DeadLetter, DeviceRow, JobRow, LeafPart, LeafRow,
+    NewAudit, PrincipalRow, QueuedOperation, SealedCode, SessionRow, WebhookPlace, WebhookRow,
 };
 pub use device::DeviceId;
 pub use error::{InsertError, OpenError, StoreError};

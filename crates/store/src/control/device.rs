@@ -154,6 +154,48 @@ pub(super) fn stored_id(bytes: &[u8]) -> Result<DeviceId, StoreError> {
     DeviceId::from_stored(bytes).ok_or(StoreError::Corrupt("device id"))
 }
 
+/// The statement that registers a device, with this end.
+macro_rules! insert_device {
+    ($end:literal) => {
+        concat!(
+            "INSERT INTO device (id, serial, family, product, name, created, enrol_until, last_failure, presence, \
+             code, disabled, parent, org, labels, version) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+            $end
+        )
+    };
+}
+pub(super) use insert_device;
+
+/// Registers a device with its sealed code by this statement, one of [`insert_device`].
+pub(super) async fn insert(
+    transaction: &mut Transaction<'_>,
+    row: &DeviceRow,
+    code: &[u8],
+    statement: &'static str,
+) -> Result<i64, sqlx::Error> {
+    let stored = |id: &DeviceId| id.as_bytes().to_vec();
+    rows!(
+        transaction,
+        statement,
+        stored(&row.id),
+        &row.serial,
+        &row.family,
+        &row.product,
+        &row.name,
+        row.created,
+        row.enrol_until,
+        &row.last_failure,
+        &row.presence,
+        code.to_vec(),
+        i64::from(row.disabled),
+        row.parent.as_ref().map(stored),
+        &row.org,
+        &row.labels,
+        row.version
+    )
+}
+
 /// A change of the registry. The code is sealed already.
 pub(super) enum DeviceWrite {
     Insert { row: Box<DeviceRow>, code: Vec<u8> },
@@ -171,28 +213,9 @@ impl DeviceWrite {
     pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
         let stored = |id: &DeviceId| id.as_bytes().to_vec();
         match self {
-            DeviceWrite::Insert { row, code } => rows!(
-                transaction,
-                "INSERT INTO device (id, serial, family, product, name, created, enrol_until, last_failure, presence, \
-                 code, disabled, parent, org, labels, version) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-                 ON CONFLICT (serial) DO NOTHING",
-                stored(&row.id),
-                &row.serial,
-                &row.family,
-                &row.product,
-                &row.name,
-                row.created,
-                row.enrol_until,
-                &row.last_failure,
-                &row.presence,
-                code,
-                i64::from(row.disabled),
-                row.parent.as_ref().map(stored),
-                &row.org,
-                &row.labels,
-                row.version
-            ),
+            DeviceWrite::Insert { row, code } => {
+                insert(transaction, row, code, insert_device!(" ON CONFLICT (serial) DO NOTHING")).await
+            }
             DeviceWrite::Remove { id } => rows!(transaction, "DELETE FROM device WHERE id = $1", stored(id)),
             DeviceWrite::Describe { id, name, org, labels, version } => rows!(
                 transaction,

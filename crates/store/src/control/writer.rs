@@ -6,7 +6,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::audit::AuditWrite;
 use super::credential::{CredentialsWrite, put_together};
 use super::device::DeviceWrite;
+use super::enlist::EnlistWrite;
 use super::idempotency::KeyWrite;
+use super::job::JobWrite;
 use super::principal::PrincipalWrite;
 use super::queue::QueueWrite;
 use super::session::SessionWrite;
@@ -41,6 +43,8 @@ pub(super) enum Write {
     Principal(PrincipalWrite),
     Webhook(WebhookWrite),
     Session(SessionWrite),
+    Enlist(EnlistWrite),
+    Job(JobWrite),
 }
 
 impl Write {
@@ -50,6 +54,7 @@ impl Write {
             Write::Leaves(leaves) => leaves.weight(),
             Write::Principal(principals) => principals.weight(),
             Write::Webhook(webhook) => webhook.weight(),
+            Write::Enlist(devices) => devices.weight(),
             Write::Session(SessionWrite::Expire { .. })
             | Write::Key(KeyWrite::Expire { .. })
             | Write::Audit(AuditWrite::Expire { .. }) => EXPIRED as usize,
@@ -68,6 +73,8 @@ impl Write {
             Write::Principal(write) => write.apply(transaction).await,
             Write::Webhook(write) => write.apply(transaction).await,
             Write::Session(write) => write.apply(transaction).await,
+            Write::Enlist(write) => write.apply(transaction).await,
+            Write::Job(write) => write.apply(transaction).await,
         }
     }
 }
