@@ -19,12 +19,13 @@ impl Platform {
     pub async fn set_disabled(&self, device: &Device, disabled: bool, by: &Caller) -> Result<(), StoreError> {
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, changes) = (self.control().clone(), self.presence_sender().clone());
-        let (auditor, by) = (self.auditor(), by.clone());
+        let (registry, auditor, by) = (Arc::clone(self.registry()), self.auditor(), by.clone());
         to_the_end(async move {
             let turn = device.secrets.lock().await;
             by.still_sees(&device)?;
             control.set_disabled(device.id, disabled).await?;
             device.set_disabled(disabled);
+            registry.catalogue().note(&device);
             announce(&changes, &device);
             if disabled {
                 close_link(&device, "disabled");

@@ -20,7 +20,7 @@ use crate::twin::Twin;
 pub const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The family of protocols a device speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Family {
@@ -36,7 +36,8 @@ impl Family {
         }
     }
 
-    pub(crate) fn parse(name: &str) -> Option<Family> {
+    /// The family of this name.
+    pub fn parse(name: &str) -> Option<Family> {
         (name == "osap").then_some(Family::Osap)
     }
 }

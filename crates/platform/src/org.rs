@@ -68,6 +68,13 @@ impl OrgPath {
         &*self.0 == "/"
     }
 
+    /// This place and those above it, without the whole.
+    pub(crate) fn with_those_above(&self) -> impl Iterator<Item = OrgPath> {
+        let ends = self.0.char_indices().skip(1).filter(|(_, c)| *c == '/').map(|(end, _)| end);
+        let above = ends.map(|end| OrgPath(self.0[..end].into()));
+        above.chain((!self.is_root()).then(|| self.clone()))
+    }
+
     /// Whether `other` is this place, or below it.
     pub fn covers(&self, other: &OrgPath) -> bool {
         self.is_root() || other.0.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -105,6 +112,14 @@ mod tests {
             assert!(OrgPath::parse(wrong).is_err(), "{wrong:?}");
         }
         assert!(OrgPath::parse(&long[..256 - 1]).is_ok());
+    }
+
+    #[test]
+    fn a_place_is_below_those_above_it() {
+        let above = |text: &str| path(text).with_those_above().map(|path| path.to_string()).collect::<Vec<_>>();
+        assert_eq!(above("/"), [""; 0]);
+        assert_eq!(above("/a"), ["/a"]);
+        assert_eq!(above("/Werk ß/b/c"), ["/Werk ß", "/Werk ß/b", "/Werk ß/b/c"]);
     }
 
     #[test]

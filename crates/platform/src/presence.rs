@@ -31,7 +31,7 @@ pub struct Connection {
 }
 
 /// The three states of presence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PresenceState {
     /// Logged in.
@@ -40,6 +40,25 @@ pub enum PresenceState {
     Offline,
     /// Registered, never logged in.
     NeverSeen,
+}
+
+impl PresenceState {
+    /// Every state.
+    pub const ALL: [PresenceState; 3] = [PresenceState::Online, PresenceState::Offline, PresenceState::NeverSeen];
+
+    /// The state's name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PresenceState::Online => "online",
+            PresenceState::Offline => "offline",
+            PresenceState::NeverSeen => "never_seen",
+        }
+    }
+
+    /// The state of this name.
+    pub fn parse(name: &str) -> Option<PresenceState> {
+        PresenceState::ALL.into_iter().find(|state| state.as_str() == name)
+    }
 }
 
 /// Presence as shown to people and programs.
@@ -94,6 +113,11 @@ impl PresenceCell {
 
     pub(crate) fn shown(&self) -> Presence {
         self.shown.clone()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pretend_online(&mut self, since: i64) {
+        self.shown = Presence { state: PresenceState::Online, since, suite: Some("legacy".into()), ..self.shown() };
     }
 }
 
@@ -160,6 +184,7 @@ impl Platform {
 
     fn presence_changed(&self, device: &Arc<Device>) {
         self.notebook().note(device);
+        self.registry().catalogue().note(device);
         announce(self.presence_sender(), device);
     }
 }

@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
-use uuid::Uuid;
-use vestibule_store::{DeviceId, DeviceRow, InsertError, Secret, StoreError};
+use vestibule_store::{InsertError, Secret, StoreError};
 
 use crate::audit::Deed;
 use crate::caller::Caller;
 use crate::credentials::Held;
-use crate::describe::{Description, check_labels, check_place};
-use crate::device::{Device, Family};
+use crate::device::Device;
 use crate::org::OrgPath;
 use crate::platform::{Platform, to_the_end};
 use crate::presence::{announce, close_link};
 
-const MAX_SERIAL: usize = 71;
+pub(crate) const MAX_SERIAL: usize = 71;
 const MAX_CODE: usize = 47;
 const MAX_LABEL: usize = 128;
 
@@ -62,60 +60,20 @@ pub enum AddDeviceError {
 
 impl Platform {
     /// Registers a device. It is durable when this returns.
-    pub async fn add_device(&self, new: NewDevice, by: &Caller) -> Result<Arc<Device>, AddDeviceError> {
-        check_identity("serial", new.serial.as_bytes(), MAX_SERIAL)?;
-        if new.serial.bytes().any(|byte| matches!(byte, b'/' | b'+' | b'#')) {
-            return Err(AddDeviceError::Invalid { field: "serial", reason: "must not contain '/', '+' or '#'" });
-        }
-        check_code(&new.code)?;
-        check_label("product", new.product.as_deref())?;
-        check_label("name", new.name.as_deref())?;
-        check_labels(&new.labels)?;
-        let org = new.org.or_else(|| new.parent.as_ref().map(|parent| parent.org()));
-        let org = org.unwrap_or_else(|| by.subtree().clone());
-        check_place(&org, by)?;
-        let parent = new.parent.as_ref().map(|parent| parent.id);
-        if new.parent.as_ref().is_some_and(|parent| parent.parent().is_some()) {
-            return Err(AddDeviceError::Invalid { field: "parent", reason: "is a sub-device itself" });
-        }
-        if self.registry().len() >= self.config().max_devices {
-            return Err(AddDeviceError::Full(self.config().max_devices));
-        }
-        let row = DeviceRow {
-            id: DeviceId::mint(),
-            serial: new.serial,
-            family: Family::Osap.as_str().to_owned(),
-            product: new.product,
-            name: new.name,
-            org: org.as_str().to_owned(),
-            labels: json!(new.labels).to_string(),
-            version: 1,
-            created: self.clock().now_ms(),
-            enrol_until: 0,
-            disabled: false,
-            parent,
-            last_failure: None,
-            presence: None,
-        };
-        let (registry, control, clock) = (Arc::clone(self.registry()), self.control().clone(), self.clock_handle());
-        let (changes, auditor, actor) = (self.presence_sender().clone(), self.auditor(), by.name().to_owned());
+    pub async fn add_device(self: &Arc<Self>, new: NewDevice, by: &Caller) -> Result<Arc<Device>, AddDeviceError> {
+        let vetted = self.vet(new, 0, by)?;
+        let (platform, actor) = (Arc::clone(self), by.name().to_owned());
         to_the_end(async move {
-            let code = control.insert_device(&row, &new.code).await.map_err(|error| match error {
+            let detail = vetted.detail();
+            let inserted = platform.control().insert_device(&vetted.row, &vetted.code).await;
+            let code = inserted.map_err(|error| match error {
                 InsertError::SerialTaken => AddDeviceError::SerialTaken,
                 InsertError::Store(error) => AddDeviceError::Store(error),
                 _ => AddDeviceError::Store(StoreError::Closed),
             })?;
-            let Some(device) = Device::from_row(row, Some(code), &*clock).map(Arc::new) else {
-                return Err(AddDeviceError::Invalid { field: "family", reason: "is not known" });
-            };
-            registry.insert(&device);
-            announce(&changes, &device);
-            let Description { name, org, labels, .. } = &*device.description();
-            let mut detail = json!({"product": device.product, "name": name, "parent": parent.map(Uuid::from)});
-            detail["org"] = org.as_str().into();
-            detail["labels"] = json!(labels);
+            let device = platform.admit(vetted.row, code)?;
             let (actor, device_of) = (&*actor, Some(&*device));
-            auditor.write(Deed { actor, action: "device.add", device: device_of, detail, ok: true }).await;
+            platform.auditor().write(Deed { actor, action: "device.add", device: device_of, detail, ok: true }).await;
             Ok(device)
         })
         .await
@@ -154,7 +112,7 @@ pub(crate) fn check_code(code: &Secret) -> Result<(), AddDeviceError> {
     check_identity("code", code.expose(), MAX_CODE)
 }
 
-fn check_identity(field: &'static str, value: &[u8], longest: usize) -> Result<(), AddDeviceError> {
+pub(crate) fn check_identity(field: &'static str, value: &[u8], longest: usize) -> Result<(), AddDeviceError> {
     if value.is_empty() {
         return Err(AddDeviceError::Invalid { field, reason: "must not be empty" });
     }

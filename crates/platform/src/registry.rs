@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use vestibule_store::{Control, DeviceId};
 
 use crate::caller::Caller;
+use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::describe::Description;
 use crate::device::Device;
@@ -21,6 +22,7 @@ const LOAD_PAGE: i64 = 1_000;
 #[derive(Default)]
 pub(crate) struct Registry {
     index: RwLock<Index>,
+    catalogue: Catalogue,
 }
 
 #[derive(Default)]
@@ -62,17 +64,17 @@ impl Index {
         self.by_org.get(org).into_iter().chain(below)
     }
 
-    fn remove(&mut self, device: &Device) {
+    /// Gives back those that have no parent any more.
+    fn remove(&mut self, device: &Device) -> Vec<Arc<Device>> {
         if self.by_id.remove(&device.id).is_some() {
             self.leave_org(device);
         }
         self.by_serial.remove(&device.serial);
         self.set_parent(device, None);
-        for child in self.children.remove(&device.id).unwrap_or_default() {
-            if let Some(child) = self.by_id.get(&child) {
-                child.set_parent(None);
-            }
-        }
+        let children = self.children.remove(&device.id).unwrap_or_default();
+        let orphans: Vec<_> = children.iter().filter_map(|child| self.by_id.get(child)).map(Arc::clone).collect();
+        orphans.iter().for_each(|orphan| orphan.set_parent(None));
+        orphans
     }
 
     /// False when there is no such parent (any more); then it has none.
@@ -96,7 +98,7 @@ impl Index {
 
 impl Registry {
     pub(crate) async fn load(control: &Control, clock: &dyn Clock) -> Result<Registry, OpenError> {
-        let mut index = Index::default();
+        let (mut index, catalogue) = (Index::default(), Catalogue::default());
         let mut new_codes: HashMap<_, _> = control.new_codes().await?.into_iter().collect();
         let mut after = None;
         loop {
@@ -107,11 +109,18 @@ impl Registry {
                 let (id, serial, family) = (row.id, row.serial.clone(), row.family.clone());
                 let device = Device::from_row(row, new_codes.remove(&id), clock)
                     .ok_or(OpenError::UnknownFamily { serial, family })?;
-                index.insert(Arc::new(device));
+                let device = Arc::new(device);
+                catalogue.note(&device);
+                index.insert(device);
             }
         }
         metrics::gauge!("vestibule_devices").set(index.by_id.len() as f64);
-        Ok(Registry { index: RwLock::new(index) })
+        Ok(Registry { index: RwLock::new(index), catalogue })
+    }
+
+    /// The devices by what they are looked for by.
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     pub(crate) fn for_each(&self, visit: impl FnMut(&Arc<Device>)) {
@@ -135,9 +144,10 @@ impl Registry {
         let mut index = self.index.write();
         index.leave_org(device);
         device.set_description(description);
-        if index.by_id.contains_key(&device.id) {
-            index.by_org.entry(device.org()).or_default().insert(device.id);
-        }
+        let Some(device) = index.by_id.get(&device.id).map(Arc::clone) else { return };
+        index.by_org.entry(device.org()).or_default().insert(device.id);
+        drop(index);
+        self.catalogue.note(&device);
     }
 
     pub(crate) fn by_id(&self, id: DeviceId) -> Option<Arc<Device>> {
@@ -153,7 +163,14 @@ impl Registry {
 
     /// False when there is no such parent (any more); then the device has none.
     pub(crate) fn set_parent(&self, device: &Device, parent: Option<DeviceId>) -> bool {
-        self.index.write().set_parent(device, parent)
+        let mut index = self.index.write();
+        let is_known = index.set_parent(device, parent);
+        let noted = index.by_id.get(&device.id).map(Arc::clone);
+        drop(index);
+        if let Some(device) = noted {
+            self.catalogue.note(&device);
+        }
+        is_known
     }
 
     /// How many devices there are.
@@ -169,10 +186,13 @@ impl Registry {
             }
             index.insert(Arc::clone(device));
         });
+        self.catalogue.note(device);
     }
 
-    pub(crate) fn remove(&self, device: &Device) {
-        self.change(|index| index.remove(device));
+    pub(crate) fn remove(&self, device: &Arc<Device>) {
+        let mut orphans = Vec::new();
+        self.change(|index| orphans = index.remove(device));
+        [device].into_iter().chain(&orphans).for_each(|changed| self.catalogue.note(changed));
     }
 
     fn change(&self, change: impl FnOnce(&mut Index)) {
@@ -194,30 +214,5 @@ impl Platform {
     /// The device with this serial, for adapters.
     pub fn device_by_serial(&self, serial: &str) -> Option<Arc<Device>> {
         self.registry().index.read().by_serial.get(serial).map(Arc::clone)
-    }
-
-    /// At most `limit` devices at or below a place that the caller sees, whose id is greater than `after`, in the order of
-    /// their ids (which is the order of their registration).
-    pub fn devices(&self, org: &OrgPath, after: Option<DeviceId>, limit: usize, by: &Caller) -> Vec<Arc<Device>> {
-        let org = match (by.subtree().covers(org), org.covers(by.subtree())) {
-            (true, _) => org,
-            (false, true) => by.subtree(),
-            (false, false) => return Vec::new(),
-        };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let index = self.registry().index.read();
-        if org.is_root() {
-            return index
-                .by_id
-                .range((from, Bound::Unbounded))
-                .take(limit)
-                .map(|(_, device)| Arc::clone(device))
-                .collect();
-        }
-        let each = index.below(org).flat_map(|devices| devices.range((from, Bound::Unbounded)).take(limit));
-        let mut ids: Vec<_> = each.copied().collect();
-        ids.sort_unstable();
-        ids.truncate(limit);
-        ids.iter().filter_map(|id| index.by_id.get(id)).map(Arc::clone).collect()
     }
 }

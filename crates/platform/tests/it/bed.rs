@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::broadcast;
 use vestibule_platform::{
-    Caller, Clock, Connection, ConnectionId, Device, DeviceLink, DevicePath, Directive, NewDevice, NotSent, Operate,
-    PassMessage, Platform, PlatformConfig, Position, RecordKind, Reply, Report, Secret, SetAttribute, TokenFile,
+    Caller, Clock, Connection, ConnectionId, Device, DeviceFilter, DeviceLink, DevicePath, DeviceQuery, Directive,
+    NewDevice, NotSent, Operate, OrgPath, PassMessage, Platform, PlatformConfig, Position, RecordKind, Reply, Report,
+    Secret, SetAttribute, TokenFile,
 };
 use vestibule_store::{Control, Store, StoreConfig};
 
@@ -116,6 +117,13 @@ impl Bed {
 
     pub async fn add(&self, serial: &str) -> Arc<Device> {
         self.platform.add_device(new_device(serial), &self.caller()).await.expect("registered")
+    }
+
+    /// The devices at a place or below that somebody sees, in the order of their registration.
+    pub async fn below(&self, org: &OrgPath, by: &Caller) -> Vec<Arc<Device>> {
+        let filter = DeviceFilter { org: Some(org.clone()), ..DeviceFilter::default() };
+        let query = DeviceQuery { filter, ..DeviceQuery::default() };
+        self.platform.find_devices(&query, None, 1_000, by).await.expect("a page").items
     }
 
     /// Reports an event and waits until it is durable.

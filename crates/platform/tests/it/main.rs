@@ -7,6 +7,7 @@ mod children;
 mod credentials;
 mod events;
 mod facts;
+mod find;
 mod follow;
 mod invoke;
 mod once;

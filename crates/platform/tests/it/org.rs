@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vestibule_platform::{
-    AddDeviceError, AuditQuery, Caller, Change, Changes, Describe, DescribeError, Device, DirectError, Directive,
-    EventQuery, Filter, Followed, Invoke, InvokeError, NewDevice, OrgPath, Pass, PassError, Position, RecordKind, Role,
-    Secret, Set, SetError, StoreError,
+    AddDeviceError, AuditQuery, Caller, Change, Changes, Describe, DescribeError, Device, DeviceQuery, DirectError,
+    Directive, EventQuery, Filter, Followed, Invoke, InvokeError, NewDevice, OrgPath, Pass, PassError, Position,
+    RecordKind, Role, Secret, Set, SetError, StoreError,
 };
 
 use crate::bed::{Bed, PATIENCE, connect, new_device, path};
@@ -32,8 +32,8 @@ async fn go(bed: &Bed, device: &Device, path: &str) {
     bed.platform.describe_device(device, change, &bed.caller()).await.expect("moved");
 }
 
-fn serials(bed: &Bed, place: &str, by: &Caller) -> Vec<String> {
-    bed.platform.devices(&org(place), None, 100, by).iter().map(|device| device.serial.to_string()).collect()
+async fn serials(bed: &Bed, place: &str, by: &Caller) -> Vec<String> {
+    bed.below(&org(place), by).await.iter().map(|device| device.serial.to_string()).collect()
 }
 
 async fn next(changes: &mut Changes) -> Change {
@@ -60,7 +60,7 @@ async fn a_device_belongs_where_it_is_put_also_after_a_restart() {
         Describe { name: Some(None), labels: BTreeMap::from([("floor".to_owned(), None)]), ..Describe::default() };
     let bare = bed.platform.describe_device(&device, off, &bed.caller()).await.expect("described");
     assert_eq!((&bare.name, bare.labels.len(), bare.version), (&None, 0, 3));
-    assert_eq!(serials(&bed, "/a", &bed.caller()), ["A"]);
+    assert_eq!(serials(&bed, "/a", &bed.caller()).await, ["A"]);
 }
 
 #[tokio::test]
@@ -84,17 +84,18 @@ async fn a_caller_sees_devices_of_its_part_only() {
         add(&bed, serial, path).await;
     }
     let by = bound(&bed, "/a").await;
-    assert_eq!(serials(&bed, "/", &by), ["A", "AB", "A2"]);
-    assert_eq!(serials(&bed, "/a/b", &by), ["AB", "A2"]);
-    assert!(serials(&bed, "/b", &by).is_empty() && serials(&bed, "/a-1", &by).is_empty());
-    assert_eq!(serials(&bed, "/", &bed.caller()), ["R", "A", "AB", "LIKE", "A2", "B"]);
-    let first = bed.platform.devices(&org("/"), None, 1, &by);
-    let rest = bed.platform.devices(&org("/"), Some(first[0].id), 1, &by);
-    assert_eq!(&*rest[0].serial, "AB");
+    assert_eq!(serials(&bed, "/", &by).await, ["A", "AB", "A2"]);
+    assert_eq!(serials(&bed, "/a/b", &by).await, ["AB", "A2"]);
+    assert!(serials(&bed, "/b", &by).await.is_empty() && serials(&bed, "/a-1", &by).await.is_empty());
+    assert_eq!(serials(&bed, "/", &bed.caller()).await, ["R", "A", "AB", "LIKE", "A2", "B"]);
+    let all = DeviceQuery::default();
+    let first = bed.platform.find_devices(&all, None, 1, &by).await.expect("a page");
+    let rest = bed.platform.find_devices(&all, first.next.as_deref(), 1, &by).await.expect("a page");
+    assert_eq!(&*rest.items[0].serial, "AB");
     let hidden = bed.platform.device("B", &bed.caller()).expect("there");
     assert!(bed.platform.device("B", &by).is_none() && bed.platform.device(&hidden.id.to_string(), &by).is_none());
     bed.platform.remove_device(&hidden, &bed.caller()).await.expect("removed");
-    assert_eq!(serials(&bed, "/b", &bed.caller()), [""; 0]);
+    assert_eq!(serials(&bed, "/b", &bed.caller()).await, [""; 0]);
 }
 
 #[tokio::test]

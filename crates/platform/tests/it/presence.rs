@@ -86,7 +86,7 @@ async fn the_last_of_many_changes_is_what_stays() {
     }
     drop(devices);
     let bed = bed.restart().await;
-    for device in bed.platform.devices(&OrgPath::root(), None, 100, &Caller::program()) {
+    for device in bed.below(&OrgPath::root(), &Caller::program()).await {
         let presence = device.presence();
         assert_eq!((presence.reason.as_ref(), presence.peer), ("disconnect", Some(peer(19))));
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use vestibule_platform::{
-    AddDeviceError, Caller, NewDevice, OrgPath, PlatformConfig, PresenceState, Secret, StoreError,
+    AddDeviceError, Caller, DeviceQuery, NewDevice, OrgPath, PlatformConfig, PresenceState, Secret, StoreError,
 };
 
 use crate::bed::{Bed, NOON, Plan, changed, connect, eventually, new_device};
@@ -35,7 +35,7 @@ async fn what_cannot_be_a_device_is_refused_by_field() {
         let new = NewDevice { name: Some(label), ..new_device("S1") };
         assert_eq!(field(bed.platform.add_device(new, &bed.caller()).await), "name");
     }
-    assert!(bed.platform.devices(&OrgPath::root(), None, 10, &Caller::program()).is_empty());
+    assert!(bed.below(&OrgPath::root(), &Caller::program()).await.is_empty());
     let longest = NewDevice {
         code: Secret::new("C".repeat(47)),
         product: Some("p".repeat(128)),
@@ -94,13 +94,16 @@ async fn pages_hold_every_device_once_in_the_order_of_registration() {
     for n in 0..25 {
         ids.push(bed.add(&format!("SN{n}")).await.id);
     }
-    let (mut paged, mut after) = (Vec::new(), None);
+    let (mut paged, mut cursor) = (Vec::new(), None);
     loop {
-        let page = bed.platform.devices(&OrgPath::root(), after, 10, &Caller::program());
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
-        assert!(page.len() <= 10);
-        paged.extend(page.iter().map(|device| device.id));
+        let query = DeviceQuery::default();
+        let page = bed.platform.find_devices(&query, cursor.as_deref(), 10, &Caller::program()).await.expect("a page");
+        paged.extend(page.items.iter().map(|device| device.id));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+        assert_eq!(page.items.len(), 10);
     }
     assert_eq!(paged, ids);
 }
