@@ -7,6 +7,7 @@
 
 mod admission;
 mod audit;
+mod bulk;
 mod caller;
 mod catalogue;
 mod changes;
@@ -25,7 +26,9 @@ mod find;
 mod follow;
 mod health;
 mod history;
+mod import;
 mod invoke;
+mod job;
 mod json;
 mod link;
 mod notebook;
@@ -50,6 +53,7 @@ mod twin;
 mod user;
 mod webhook;
 
+pub use bulk::{BulkAction, BulkError};
 pub use caller::Caller;
 pub use changes::{Change, Changes};
 pub use children::ChildRefused;
@@ -65,7 +69,9 @@ pub use find::{BadCursor, DeviceFilter, DeviceOrder, DevicePage, DeviceQuery, La
 pub use follow::{Filter, Follow, Followed, Kinds};
 pub use health::Health;
 pub use history::{HistoryPage, HistoryQuery};
+pub use import::{Import, ImportEnded, ImportRow, MAX_IMPORT, RowWrong};
 pub use invoke::{Invoke, InvokeError, Outcome};
+pub use job::{Job, JobKind, JobRefused, JobState, Tally, Trouble};
 pub use link::{Answer, DeviceLink, Directive, NotSent, Operate, PassMessage, Reply, ReplyReceiver, SetAttribute};
 pub use operation_log::OperationQuery;
 pub use org::{OrgPath, OrgPathError};

@@ -16,6 +16,7 @@ use crate::config::PlatformConfig;
 use crate::credentials::Answering;
 use crate::device::Device;
 use crate::door::Door;
+use crate::job::Jobs;
 use crate::notebook::Notebook;
 use crate::once::Running;
 use crate::principal::Principals;
@@ -57,6 +58,7 @@ pub struct Platform {
     token: TokenFile,
     registry: Arc<Registry>,
     principals: Arc<Principals>,
+    jobs: Jobs,
     door: Door,
     notebook: Arc<Notebook>,
     presence: broadcast::Sender<Arc<Device>>,
@@ -87,6 +89,7 @@ impl Platform {
     ) -> Result<Arc<Platform>, OpenError> {
         let registry = Registry::load(&store.control, &*clock).await?;
         let principals = Arc::new(Principals::load(&store.control).await?);
+        let jobs = Jobs::load(&store.control, clock.now_ms()).await?;
         let notebook = Arc::new(Notebook::default());
         registry.for_each(|device| {
             if device.presence().is_restored() {
@@ -117,6 +120,7 @@ impl Platform {
             token,
             registry: Arc::new(registry),
             principals,
+            jobs,
             door: Door::default(),
             notebook,
             presence,
@@ -206,6 +210,10 @@ impl Platform {
 
     pub(crate) fn door(&self) -> &Door {
         &self.door
+    }
+
+    pub(crate) fn jobs_kept(&self) -> &Jobs {
+        &self.jobs
     }
 
     pub(crate) fn principals(&self) -> &Arc<Principals> {
