@@ -16,8 +16,8 @@ use crate::config::ApiConfig;
 use crate::hooks::Hooks;
 use crate::routes::Routes;
 use crate::{
-    attributes, audit, describe, devices, directives, events, export, health, history, openapi, operations, page, pass,
-    queue, request, sessions, stream, tokens, users, webhooks,
+    attributes, audit, bulk, describe, devices, directives, events, export, health, history, imports, openapi,
+    operations, page, pass, queue, request, sessions, stream, tokens, users, webhooks,
 };
 
 /// What the handlers share.
@@ -93,6 +93,15 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesRead, routes!(devices::show_device))
         .needs(DevicesWrite, routes!(devices::remove_device))
         .needs(DevicesWrite, routes!(describe::describe_device))
+        .needs(DevicesRead, routes!(devices::export::export_devices))
+        .needs(DevicesWrite, routes!(imports::import_devices))
+        .needs(DevicesWrite, routes!(imports::list_imports))
+        .needs(DevicesWrite, routes!(imports::show_import))
+        .needs(DevicesWrite, routes!(imports::cancel_import))
+        .needs(DevicesControl, routes!(bulk::change_devices))
+        .needs(DevicesControl, routes!(bulk::list_bulk))
+        .needs(DevicesControl, routes!(bulk::show_bulk))
+        .needs(DevicesControl, routes!(bulk::cancel_bulk))
         .needs(DevicesControl, routes!(devices::open_enrolment))
         .needs(DevicesControl, routes!(devices::disable_device))
         .needs(DevicesControl, routes!(devices::enable_device))

@@ -1,5 +1,7 @@
 //! Devices: register, list, show, remove, open for enrolment, explain.
 
+pub(crate) mod export;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +13,12 @@ use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use vestibule_platform::{
-    AddDeviceError, Caller, Device, DeviceId, LONGEST_WINDOW, NewDevice, OrgPath, Platform, Secret,
+    AddDeviceError, BadCursor, Caller, Device, DeviceFilter, DeviceQuery, LONGEST_WINDOW, NewDevice, Platform, Secret,
 };
 
 use crate::api::Shared;
-use crate::extract::{Answer, DeviceInPath, JsonBody, Nothing, Params, TheCaller, TheDevice, cut, page_size};
+use crate::extract::{Answer, DeviceInPath, JsonBody, Nothing, Params, TheCaller, TheDevice, page_size};
+use crate::find::{self, asking_for_devices};
 use crate::org::OrgParam;
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{DeviceList, DeviceShape, Why, rfc3339};
@@ -99,23 +102,24 @@ fn refused(error: AddDeviceError) -> Problem {
     }
 }
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ListParams {
-    /// Only those that are reached through the device with this id or serial.
-    parent: Option<String>,
-    /// Only those at this place in the organisation, or below.
-    #[param(value_type = Option<String>, example = "/plant-1")]
-    org: Option<OrgParam>,
-    /// Most devices on the page.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<u64>,
-    /// `next` of the page before.
-    cursor: Option<String>,
+asking_for_devices! {
+    ListParams {
+        /// In this order: `added` (when they were registered), `serial`, `name`, or `seen` (when they were seen last: those
+        /// that are online come last). From its end with a `-` before it.
+        #[param(pattern = "^-?(added|serial|name|seen)$", default = "added", example = "-seen")]
+        order: Option<String>,
+        /// Most devices on the page.
+        #[param(minimum = 1, maximum = 1000, default = 100)]
+        limit: Option<u64>,
+        /// `next` of the page before, asked with the same filters and order.
+        cursor: Option<String>,
+    }
 }
 
-/// List devices in the order of their registration
+/// List devices
+///
+/// Those to which all that is asked for applies. A page is full unless it is the last. What is registered or removed
+/// meanwhile moves no other device from one page to another.
 #[utoipa::path(
     get,
     path = "/v1/devices",
@@ -130,11 +134,11 @@ pub(crate) struct ListParams {
 pub(crate) async fn list_devices(
     State(shared): State<Arc<Shared>>,
     TheCaller(caller): TheCaller,
-    Params(params): Params<ListParams>,
+    Params(mut params): Params<ListParams>,
 ) -> Answer<Json<DeviceList>> {
-    let parent = params.parent.map(|key| shared.platform.device(&key, &caller).ok_or_else(Problem::unknown_device));
-    let of = Of { parent: parent.transpose()?, org: params.org.map_or_else(OrgPath::root, |org| org.0) };
-    page(&shared.platform, &of, params.limit, params.cursor.as_deref(), &caller)
+    let filter = params.asked().filter(&shared.platform, &caller)?;
+    let query = find::query(filter, params.order.as_deref())?;
+    page(&shared.platform, &query, params.limit, params.cursor.as_deref(), &caller).await
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -166,39 +170,25 @@ pub(crate) async fn list_children(
     TheDevice(device): TheDevice,
     Params(params): Params<ChildrenParams>,
 ) -> Answer<Json<DeviceList>> {
-    let of = Of { parent: Some(device), org: OrgPath::root() };
-    page(&shared.platform, &of, params.limit, params.cursor.as_deref(), &caller)
-}
-
-/// Which devices are listed.
-struct Of {
-    parent: Option<Arc<Device>>,
-    org: OrgPath,
+    let filter = DeviceFilter { parent: Some(device.id), ..DeviceFilter::default() };
+    let query = DeviceQuery { filter, ..DeviceQuery::default() };
+    page(&shared.platform, &query, params.limit, params.cursor.as_deref(), &caller).await
 }
 
 /// One page of devices.
-fn page(
+async fn page(
     platform: &Platform,
-    of: &Of,
+    query: &DeviceQuery,
     limit: Option<u64>,
     cursor: Option<&str>,
     by: &Caller,
 ) -> Answer<Json<DeviceList>> {
-    let size = page_size(limit)?;
-    let after = cursor.map(str::parse::<DeviceId>).transpose().map_err(|_| {
-        Problem::field(Kind::InvalidValue, "cursor", "cursor must be what \"next\" of the page before said.")
+    let page = platform.find_devices(query, cursor, page_size(limit)?, by).await.map_err(|BadCursor| {
+        let detail = "cursor must be what \"next\" of the page before said, with the same filters and order.";
+        Problem::field(Kind::InvalidValue, "cursor", detail)
     })?;
-    let mut devices = match &of.parent {
-        None => platform.devices(&of.org, after, size + 1, by),
-        Some(parent) => {
-            let mut children = platform.children_seen(parent, by);
-            children.retain(|child| after.is_none_or(|after| child.id > after) && of.org.covers(&child.org()));
-            children
-        }
-    };
-    let more = cut(&mut devices, size);
-    let next = devices.last().filter(|_| more).map(|device| device.id.to_string());
-    Ok(Json(DeviceList { items: devices.iter().map(|device| DeviceShape::of(platform, device, by)).collect(), next }))
+    let items = page.items.iter().map(|device| DeviceShape::of(platform, device, by)).collect();
+    Ok(Json(DeviceList { items, next: page.next }))
 }
 
 /// Show a device

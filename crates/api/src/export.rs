@@ -28,7 +28,7 @@ const PAGE: usize = 100;
 
 /// How an export is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Format {
+pub(crate) enum Format {
     /// One JSON object on each line.
     #[default]
     Ndjson,
@@ -37,7 +37,7 @@ enum Format {
 }
 
 impl Format {
-    fn named(name: Option<&str>) -> Answer<Format> {
+    pub(crate) fn named(name: Option<&str>) -> Answer<Format> {
         match name {
             None => Ok(Format::default()),
             Some("ndjson") => Ok(Format::Ndjson),
@@ -46,7 +46,7 @@ impl Format {
         }
     }
 
-    fn media_type(self) -> &'static str {
+    pub(crate) fn media_type(self) -> &'static str {
         match self {
             Format::Ndjson => "application/x-ndjson",
             Format::Csv => "text/csv; charset=utf-8; header=present",
@@ -295,7 +295,7 @@ fn rows(records: &[Arc<Record>]) -> Vec<u8> {
     })
 }
 
-fn written(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Vec<u8> {
+pub(crate) fn written(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Vec<u8> {
     let mut writer = WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     // Into memory, and every line has as many cells as the others: nothing is there that could fail.
     let _ = write(&mut writer);
@@ -306,6 +306,17 @@ fn written(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> 
 fn harmless(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) && text.parse::<f64>().is_err();
     if is_formula { format!("'{text}") } else { text.to_owned() }
+}
+
+/// A text as such a cell that [`meant`] gives back.
+pub(crate) fn kept(text: &str) -> String {
+    if text.starts_with('\'') { format!("'{text}") } else { harmless(text) }
+}
+
+/// What a cell of [`kept`] was.
+pub(crate) fn meant(cell: &str) -> &str {
+    let guarded = cell.strip_prefix('\'');
+    guarded.filter(|text| text.starts_with(['\'', '=', '+', '-', '@', '\t', '\r', '\n'])).unwrap_or(cell)
 }
 
 #[cfg(test)]
@@ -360,5 +371,15 @@ mod tests {
         for plain in ["", "Smoke", "-12.5", "+3", "a=b"] {
             assert_eq!(harmless(plain), plain);
         }
+    }
+
+    #[test]
+    fn a_cell_that_is_read_back_is_what_it_was() {
+        for text in ["", "a", "-12.5", "-a", "'", "'a", "'=a", "''-", "=1", "\tx", "it's"] {
+            let cell = kept(text);
+            assert_eq!(meant(&cell), text, "{cell}");
+            assert!(!cell.starts_with(['=', '@', '\t']), "{cell}");
+        }
+        assert_eq!(meant("'plain"), "'plain", "written by hand");
     }
 }

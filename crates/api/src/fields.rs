@@ -105,10 +105,29 @@ pub(crate) fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> 
     Ok(from_pairs(pairs.into_iter().map(|(name, value)| Field { name, value, text_only: false }))?)
 }
 
+/// Reads the members of a JSON object.
+pub(crate) fn from_map<T: DeserializeOwned>(members: serde_json::Map<String, Value>) -> Result<T, Problem> {
+    Ok(from_pairs(members.into_iter().map(|(name, value)| Field { name, value, text_only: false }))?)
+}
+
+/// The parameters that may be there more than once; they are lists of texts.
+const REPEATED: [&str; 1] = ["label"];
+
 /// Reads the parameters of a query string, percent-decoded already.
 pub(crate) fn from_query<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Problem> {
-    let fields = pairs.into_iter().map(|(name, text)| Field { name, value: Value::String(text), text_only: true });
-    Ok(from_pairs(fields)?)
+    let mut fields: Vec<Field> = Vec::with_capacity(pairs.len());
+    for (name, text) in pairs {
+        if !REPEATED.contains(&name.as_str()) {
+            fields.push(Field { name, value: Value::String(text), text_only: true });
+        } else if let Some(Value::Array(texts)) =
+            fields.iter_mut().find(|field| field.name == name).map(|f| &mut f.value)
+        {
+            texts.push(Value::String(text));
+        } else {
+            fields.push(Field { name, value: Value::Array(vec![Value::String(text)]), text_only: true });
+        }
+    }
+    Ok(from_pairs(fields.into_iter())?)
 }
 
 fn from_pairs<T: DeserializeOwned>(fields: impl Iterator<Item = Field>) -> Result<T, FieldError> {

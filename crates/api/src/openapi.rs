@@ -123,7 +123,7 @@ mod tests {
                 assert_eq!(guarded, named != OPEN, "{path}");
             }
         }
-        assert_eq!(seen, 58, "operations in the document");
+        assert_eq!(seen, 67, "operations in the document");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     UnknownAttribute,
     UnknownOperation,
     UnknownWebhook,
+    UnknownJob,
+    TooManyJobs,
     TooManyWebhooks,
     DeviceOffline,
     KeyUnderWay,
@@ -73,6 +75,8 @@ impl Kind {
             Kind::UnknownAttribute => ("unknown-attribute", "No such attribute", S::NOT_FOUND),
             Kind::UnknownOperation => ("unknown-operation", "No such operation", S::NOT_FOUND),
             Kind::UnknownWebhook => ("unknown-webhook", "No such webhook", S::NOT_FOUND),
+            Kind::UnknownJob => ("unknown-job", "No such job", S::NOT_FOUND),
+            Kind::TooManyJobs => ("too-many-jobs", "Too many jobs", S::CONFLICT),
             Kind::TooManyWebhooks => ("too-many-webhooks", "Too many webhooks", S::CONFLICT),
             Kind::DeviceOffline => ("device-offline", "Device offline", S::CONFLICT),
             Kind::KeyUnderWay => ("key-under-way", "Request under way", S::CONFLICT),
@@ -152,6 +156,11 @@ impl Problem {
 
     pub(crate) fn unknown_device() -> Problem {
         Problem::new(Kind::UnknownDevice, "No device has this id or serial.")
+    }
+
+    /// What kind it is, of which field, and what it says.
+    pub(crate) fn into_parts(self) -> (Kind, Option<String>, String) {
+        (self.kind, self.field, self.detail.into_owned())
     }
 
     /// The document's JSON text.

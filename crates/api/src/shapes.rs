@@ -118,7 +118,7 @@ impl DeviceShape {
     }
 }
 
-/// One page of devices, in the order of their registration.
+/// One page of devices.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DeviceList {
     /// The devices.

@@ -116,6 +116,65 @@ fn pages_hold_every_device_once() {
 }
 
 #[test]
+fn a_list_is_of_those_to_which_all_that_is_asked_applies() {
+    let site = Site::new();
+    for (serial, product, org, labels) in [
+        ("S3", "cam", "/a", json!({"floor": "2", "door": ""})),
+        ("S1", "cam", "/a/b", json!({"floor": "3"})),
+        ("S2", "lock", "/b", json!({"floor": "2"})),
+    ] {
+        let new = json!({"serial": serial, "code": "ABCDEF", "product": product, "org": org, "labels": labels});
+        assert_eq!(site.post("/v1/devices", &new.to_string()).status, 201);
+    }
+    site.post("/v1/devices/S2/disable", "");
+    let found = |query: &str| -> String {
+        let page = site.get(&format!("/v1/devices?{query}")).json();
+        let items = page["items"].as_array().unwrap_or_else(|| panic!("{query}: {page}"));
+        items.iter().map(|item| item["serial"].as_str().expect("a serial")).collect::<Vec<_>>().join(" ")
+    };
+    for (query, wanted) in [
+        ("", "S3 S1 S2"),
+        ("order=serial", "S1 S2 S3"),
+        ("order=-serial", "S3 S2 S1"),
+        ("order=-added", "S2 S1 S3"),
+        ("product=cam", "S3 S1"),
+        ("product=cam&order=serial", "S1 S3"),
+        ("label=floor:2", "S3 S2"),
+        ("label=floor:2&label=door", "S3"),
+        ("label=floor:2&label=floor:3", ""),
+        ("org=/a", "S3 S1"),
+        ("org=/a&text=s1&product=cam&label=floor", "S1"),
+        ("text=LOCK", "S2"),
+        ("presence=never_seen", "S3 S1 S2"),
+        ("presence=online", ""),
+        ("suite=legacy", ""),
+        ("disabled=true", "S2"),
+        ("disabled=false&family=osap", "S3 S1"),
+    ] {
+        assert_eq!(found(query), wanted, "{query}");
+    }
+    for (query, field) in [
+        ("presence=here", "presence"),
+        ("family=oic", "family"),
+        ("disabled=yes", "disabled"),
+        ("order=id", "order"),
+        ("text=", "text"),
+        ("text=%00", "text"),
+        ("org=a", "org"),
+    ] {
+        let problem = site.get(&format!("/v1/devices?{query}")).problem(422, "invalid-value");
+        assert_eq!(problem["field"], field, "{query}");
+    }
+    let next =
+        site.get("/v1/devices?limit=1&label=floor&label=floor:2").json()["next"].as_str().expect("more").to_owned();
+    assert_eq!(found(&format!("label=floor:2&label=floor&cursor={next}")), "S2");
+    for other in ["", "&label=floor", "&label=floor&label=floor:2&order=name"] {
+        let problem = site.get(&format!("/v1/devices?cursor={next}{other}")).problem(422, "invalid-value");
+        assert_eq!(problem["field"], "cursor");
+    }
+}
+
+#[test]
 fn a_removed_device_is_gone() {
     let site = Site::new();
     site.add("SN-1");

@@ -2,10 +2,12 @@
 
 mod attributes;
 mod audit;
+mod bulk;
 mod devices;
 mod errors;
 mod events;
 mod history;
+mod imports;
 mod limits;
 mod operations;
 mod pass;

@@ -30,6 +30,8 @@ struct Hidden {
     token: String,
     webhook: String,
     user: String,
+    import: String,
+    bulk: String,
 }
 
 /// A name that nobody can have (RFC 6761).
@@ -61,6 +63,16 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         "set_attribute" => sent(json!({"value": 1, "wait_ms": 0}), 202),
         "invoke_operation" => sent(json!({"input": null}), 200),
         "pass_message" => ("x".to_owned(), "content-type: text/plain\r\n", "", 200),
+        "export_devices" | "list_imports" | "show_import" | "cancel_import" | "list_bulk" | "show_bulk"
+        | "cancel_bulk" => plain(200),
+        "import_devices" => {
+            let row = json!({"serial": fresh, "code": "ABCDEF"}).to_string();
+            (row, "content-type: application/x-ndjson\r\n", "", 201)
+        }
+        "change_devices" => {
+            let which = json!({"org": "/elsewhere"});
+            sent(json!({"action": "disable", "filter": which, "dry_run": true}), 200)
+        }
         "list_webhooks" | "show_webhook" | "enable_webhook" | "disable_webhook" | "list_dead_letters" => plain(200),
         "test_webhook" => sent(json!({}), 200),
         "remove_webhook" => plain(204),
@@ -81,6 +93,8 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         Some("tokens") => &hidden.token,
         Some("users") => &hidden.user,
         Some("webhooks") => &hidden.webhook,
+        Some("imports") => &hidden.import,
+        Some("bulk") => &hidden.bulk,
         _ => &hidden.waiting,
     };
     let path = template.replace("{d}", &hidden.serial).replace("{id}", id);
@@ -139,8 +153,17 @@ fn hide(site: &Site, n: usize, template: &str) -> Hidden {
     if template.starts_with("/v1/users") {
         site.wait(site.platform.add_user(new_user(&user, Role::Viewer, "/here"), &by)).expect("added");
     }
+    let (mut import, mut bulk) = (String::new(), String::new());
+    if template.starts_with("/v1/imports/") {
+        let headers = format!("{}content-type: application/x-ndjson\r\n", site.bearer());
+        import = site.request("POST", "/v1/imports", &headers, "{}").json()["id"].as_str().expect("an id").to_owned();
+    }
+    if template.starts_with("/v1/bulk/") {
+        let body = json!({"action": "enable", "devices": [serial]}).to_string();
+        bulk = site.post("/v1/bulk", &body).json()["id"].as_str().expect("an id").to_owned();
+    }
     let waiting = waiting["operation_id"].as_str().expect("an id").to_owned();
-    Hidden { waiting, token: serial.clone(), serial, user, webhook }
+    Hidden { waiting, token: serial.clone(), serial, user, webhook, import, bulk }
 }
 
 /// The status, and the body of an answer that ends.
