@@ -12,6 +12,7 @@ mod directory;
 mod failure;
 mod forward;
 mod idempotency;
+mod job;
 mod journal;
 mod kill;
 mod meter;

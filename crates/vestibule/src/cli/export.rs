@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::connect::Connect;
 use super::moment::Moment;
 use super::out::Out;
-use crate::client::Route;
+use crate::client::{Client, Route};
 
 /// Write what devices reported into a file, oldest first
 #[derive(clap::Args)]
@@ -89,11 +89,16 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         .query_if("received_from", time_of(args.received_from).as_deref())
         .query_if("received_to", time_of(args.received_to).as_deref());
     let client = args.connect.client()?;
-    let Some(output) = args.output else { return out.copied(client.download(&route)?) };
+    save(&client, &route, args.output, out)
+}
+
+/// Writes what is at `route` into a file, which gets its name once it is complete, or to the standard output.
+pub(super) fn save(client: &Client, route: &Route, output: Option<PathBuf>, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let Some(output) = output else { return out.copied(client.download(route)?) };
     let unfinished = output.with_added_extension("part");
     let written = || {
         let mut file = File::create(&unfinished)?;
-        let mut body = client.download(&route)?;
+        let mut body = client.download(route)?;
         std::io::copy(&mut body, &mut file)?;
         file.flush()?;
         file.sync_all()?;

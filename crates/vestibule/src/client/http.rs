@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::{Method, Request, Response, Uri};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, SendBody};
 use zeroize::Zeroizing;
 
 use super::problem::Refusal;
@@ -171,6 +171,22 @@ impl Client {
         bytes: Vec<u8>,
     ) -> Result<T, ClientError> {
         self.json(self.call(Method::POST, route, Some(Sent { media_type, key: None, bytes }))?)
+    }
+
+    /// POST of what is read, however long it is and takes, answered with JSON. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn upload<T: DeserializeOwned>(
+        &self,
+        route: &Route,
+        media_type: &str,
+        from: impl io::Read + 'static,
+    ) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, route).header("accept", "application/json");
+        let body = SendBody::from_owned_reader(from);
+        let request = self.sealed(request.header("content-type", media_type).body(body))?;
+        self.json(self.checked(self.agent.run(request))?)
     }
 
     /// POST of JSON; the answer has no content of interest.

@@ -20,6 +20,7 @@ mod newcomer;
 mod operations;
 mod pass;
 mod queue;
+mod registry;
 mod rounds;
 mod second_device;
 mod simulate;

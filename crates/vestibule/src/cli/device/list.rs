@@ -5,24 +5,30 @@ use std::num::NonZeroUsize;
 use super::super::out::Out;
 use super::super::pages::all;
 use super::super::words;
+use super::filter::Filter;
 use crate::client::{Client, Route};
 
 /// List devices
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vestibule device list
+  vestibule device list --presence offline --org /plant-1 --order -seen
+  vestibule device list --label floor=2 --label door --text entrance
   vestibule device list --json | jq -r '.items[].serial'")]
 pub(in super::super) struct Args {
     /// List at most so many
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
-    /// Only at this place in the organisation, or below
-    #[arg(long, value_name = "PATH")]
-    org: Option<String>,
+    /// In this order; with a `-` before it from its end
+    #[arg(long, value_name = "ORDER", allow_hyphen_values = true, default_value = "added",
+        value_parser = ["added", "-added", "serial", "-serial", "name", "-name", "seen", "-seen"])]
+    order: String,
+    #[command(flatten)]
+    filter: Filter,
 }
 
 pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Result<()> {
-    let route = Route::new("/v1/devices").query_if("org", args.org.as_deref());
+    let route = args.filter.added_to(Route::new("/v1/devices")).query("order", &args.order);
     let page = all(client, &route, args.limit.map_or(usize::MAX, NonZeroUsize::get), "devices")?;
     if out.is_json() { out.json(&page.into_json()) } else { out.table(&words::devices(&page.items)) }
 }

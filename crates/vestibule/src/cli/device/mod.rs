@@ -1,14 +1,18 @@
 //! `vestibule device …`
 
 mod add;
+mod bulk;
 mod children;
 mod describe;
 mod disable;
 mod enable;
 mod enrol;
+mod export;
+mod filter;
 mod force_offline;
 mod get;
 mod history;
+mod import;
 mod invoke;
 mod keep_alive;
 mod list;
@@ -50,6 +54,9 @@ pub(super) struct Args {
 #[derive(Subcommand)]
 enum Command {
     Add(add::Args),
+    Import(import::Args),
+    Export(export::Args),
+    Bulk(bulk::Args),
     Describe(describe::Args),
     Enrol(enrol::Args),
     Rotate(rotate::Args),
@@ -77,6 +84,9 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     let client = &args.connect.client()?;
     match args.command {
         Command::Add(args) => add::run(args, client, out),
+        Command::Import(args) => import::run(args, client, out),
+        Command::Export(args) => export::run(args, client, out),
+        Command::Bulk(args) => bulk::run(args, client, out),
         Command::Describe(args) => describe::run(args, client, out),
         Command::Enrol(args) => enrol::run(args, client, out),
         Command::Rotate(args) => rotate::run(args, client, out),
