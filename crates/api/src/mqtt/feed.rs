@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{Link, SendError};
 use vestibule_platform::{
-    Caller, Change, Changes, Device, DeviceId, Filter as Records, Follow, Followed, OrgPath, Platform, Record,
-    RecordKind, StoreError,
+    Caller, Change, Changes, Device, DeviceQuery, Filter as Records, Follow, Followed, Platform, Record, RecordKind,
+    StoreError,
 };
 
 use super::subscriptions::Subscriptions;
@@ -149,13 +149,18 @@ impl Feed {
                 None => Ok(()),
             };
         }
-        let mut after: Option<DeviceId> = None;
+        let (all, mut cursor) = (DeviceQuery::default(), None);
         loop {
-            let page = self.platform.devices(&OrgPath::root(), after, PAGE, &self.caller);
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.id);
-            for device in &page {
+            let page = self.platform.find_devices(&all, cursor.as_deref(), PAGE, &self.caller).await;
+            let Ok(page) = page.inspect_err(|error| tracing::error!(%error, "presence is not said")) else {
+                return self.end("store");
+            };
+            for device in &page.items {
                 self.say_device(device, qos).await?;
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
             }
         }
     }
