@@ -164,7 +164,7 @@ struct Step {
 }
 
 /// Every step ever released, oldest first. A released one never changes.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql"), only: None },
     Step {
         version: 2,
@@ -179,6 +179,7 @@ const STEPS: [Step; 10] = [
     Step { version: 7, name: "organisation", sql: include_str!("../migrations/0007_organisation.sql"), only: None },
     Step { version: 8, name: "webhook", sql: include_str!("../migrations/0008_webhook.sql"), only: None },
     Step { version: 9, name: "sessions", sql: include_str!("../migrations/0009_sessions.sql"), only: None },
+    Step { version: 10, name: "media", sql: include_str!("../migrations/0010_media.sql"), only: None },
     Step { version: 11, name: "jobs", sql: include_str!("../migrations/0011_jobs.sql"), only: None },
 ];
 

@@ -9,6 +9,7 @@ use super::device::DeviceWrite;
 use super::enlist::EnlistWrite;
 use super::idempotency::KeyWrite;
 use super::job::JobWrite;
+use super::media::MediaWrite;
 use super::principal::PrincipalWrite;
 use super::queue::QueueWrite;
 use super::session::SessionWrite;
@@ -45,6 +46,7 @@ pub(super) enum Write {
     Session(SessionWrite),
     Enlist(EnlistWrite),
     Job(JobWrite),
+    Media(MediaWrite),
 }
 
 impl Write {
@@ -75,6 +77,7 @@ impl Write {
             Write::Session(write) => write.apply(transaction).await,
             Write::Enlist(write) => write.apply(transaction).await,
             Write::Job(write) => write.apply(transaction).await,
+            Write::Media(write) => write.apply(transaction).await,
         }
     }
 }

@@ -15,6 +15,7 @@ mod idempotency;
 mod job;
 mod journal;
 mod kill;
+mod media;
 mod meter;
 mod migration;
 mod parent;

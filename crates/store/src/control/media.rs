@@ -1,0 +1,447 @@
+//! Pictures and files of devices: which there are, how far each has come, and the keys their tickets are signed with.
+
+use uuid::Uuid;
+
+use super::Control;
+use super::device::stored_id;
+use super::writer::{Write, rows};
+use crate::db::{Transaction, on_db};
+use crate::envelope::Place;
+use crate::{DeviceId, Secret, StoreError};
+
+const KEY: &str = "media_key/sealed";
+
+/// Rows of one answer at most.
+pub const MEDIA_PAGE: i64 = 256;
+
+/// What an object is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaKind {
+    /// A picture, whose content is looked at.
+    Picture,
+    /// Any bytes.
+    File,
+}
+
+impl MediaKind {
+    /// The kind as it is stored and told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MediaKind::Picture => "picture",
+            MediaKind::File => "file",
+        }
+    }
+
+    fn stored(text: &str) -> Result<MediaKind, StoreError> {
+        match text {
+            "picture" => Ok(MediaKind::Picture),
+            "file" => Ok(MediaKind::File),
+            _ => Err(StoreError::Corrupt("kind of a media object")),
+        }
+    }
+}
+
+/// How far an object has come. It only ever goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MediaState {
+    /// Somebody may send it.
+    Offered,
+    /// Somebody has begun to send it.
+    Receiving,
+    /// All of it is here.
+    Here,
+}
+
+impl MediaState {
+    fn number(self) -> i64 {
+        match self {
+            MediaState::Offered => 0,
+            MediaState::Receiving => 1,
+            MediaState::Here => 2,
+        }
+    }
+}
+
+/// A picture or a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaRow {
+    /// Its id, which is that of its upload ticket.
+    pub id: Uuid,
+    /// Whose it is.
+    pub device: DeviceId,
+    /// What it is taken for.
+    pub kind: MediaKind,
+    /// What its sender calls it; may be empty.
+    pub name: String,
+    /// What its content is once it is here; before, what it has to be, or empty.
+    pub media_type: String,
+    /// How far it has come.
+    pub state: MediaState,
+    /// Bytes it has once it is here; before, the most it may have.
+    pub bytes: i64,
+    /// How long it is, once that is known.
+    pub length: Option<i64>,
+    /// SHA-256 that it has once it is here; before, the one it has to have, if that is known.
+    pub digest: Option<[u8; 32]>,
+    /// Width and height of a picture that is here.
+    pub size: Option<(u32, u32)>,
+    /// When it was offered, and from its arrival on when it arrived; Unix milliseconds.
+    pub created: i64,
+    /// Until when it may be begun, and from then on until when it may be completed and its upload be repeated; Unix milliseconds.
+    pub deadline: i64,
+}
+
+/// A key that tickets are signed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaKey {
+    /// Counts up from 1.
+    pub number: i64,
+    /// When it was made, Unix milliseconds.
+    pub made: i64,
+    /// The key.
+    pub key: Secret,
+}
+
+/// What is known of an object when all of it is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaArrival {
+    /// Its SHA-256.
+    pub digest: [u8; 32],
+    /// How many bytes it has.
+    pub bytes: i64,
+    /// What its content is.
+    pub media_type: &'static str,
+    /// Width and height of a picture.
+    pub size: Option<(u32, u32)>,
+    /// When it arrived, Unix milliseconds.
+    pub now: i64,
+}
+
+impl Control {
+    /// The keys of tickets, the newest first.
+    pub async fn media_keys(&self) -> Result<Vec<MediaKey>, StoreError> {
+        let rows: Vec<(i64, i64, Vec<u8>)> = self
+            .read(|db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as("SELECT number, made, sealed FROM media_key ORDER BY number DESC LIMIT 2")
+                        .fetch_all(pool)
+                        .await?
+                }))
+            })
+            .await?;
+        rows.into_iter()
+            .map(|(number, made, sealed)| {
+                let place = Place { column: KEY, row: &number.to_be_bytes() };
+                Ok(MediaKey { number, made, key: self.0.envelope.open_sealed(&sealed, &place)? })
+            })
+            .collect()
+    }
+
+    /// Adds a key, unless one of this number is there, and removes those that are not among the newest two.
+    pub async fn add_media_key(&self, key: &MediaKey) -> Result<(), StoreError> {
+        let place = Place { column: KEY, row: &key.number.to_be_bytes() };
+        let sealed = self.0.envelope.seal(&key.key, &place);
+        let (number, made) = (key.number, key.made);
+        self.write(Write::Media(MediaWrite::Key { number, made, sealed })).await.map(drop)
+    }
+
+    /// Adds an object that is offered; durable when this returns.
+    pub async fn offer_media(&self, row: MediaRow) -> Result<(), StoreError> {
+        self.write(Write::Media(MediaWrite::Offer(Box::new(row)))).await.map(drop)
+    }
+
+    /// An object.
+    pub async fn media(&self, id: Uuid) -> Result<Option<MediaRow>, StoreError> {
+        let row: Option<Columns> = self
+            .read(move |db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as(
+                        "SELECT id, device, kind, name, media_type, state, bytes, length, digest, width, height, created, \
+                         deadline FROM media_object WHERE id = $1",
+                    )
+                    .bind(id.as_bytes().to_vec())
+                    .fetch_optional(pool)
+                    .await?
+                }))
+            })
+            .await?;
+        row.map(media_row).transpose()
+    }
+
+    /// Marks an offered object as under way; `false` when somebody was faster, or its time is up. `length` and `digest`
+    /// are what it will be, as far as that is known.
+    pub async fn begin_media(
+        &self,
+        id: Uuid,
+        now: i64,
+        length: Option<i64>,
+        digest: Option<[u8; 32]>,
+        deadline: i64,
+    ) -> Result<bool, StoreError> {
+        let begin = MediaWrite::Begin { id, now, length, digest, deadline };
+        Ok(self.write(Write::Media(begin)).await? > 0)
+    }
+
+    /// Takes down what an object under way will be; `false` when it is not under way.
+    pub async fn learn_media(
+        &self,
+        id: Uuid,
+        length: Option<i64>,
+        digest: Option<[u8; 32]>,
+    ) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Media(MediaWrite::Learn { id, length, digest })).await? > 0)
+    }
+
+    /// Marks an object under way as here, durably when this returns; `false` when it is not under way.
+    pub async fn finish_media(&self, id: Uuid, arrival: MediaArrival) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Media(MediaWrite::Finish { id, arrival })).await? > 0)
+    }
+
+    /// Removes an object that is in this state; `false` when it is not.
+    pub async fn remove_media(&self, id: Uuid, state: MediaState) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Media(MediaWrite::Remove { id, state })).await? > 0)
+    }
+
+    /// Objects in this state whose deadline is not after `now`, the oldest first, [`MEDIA_PAGE`] at most.
+    pub async fn due_media(&self, state: MediaState, now: i64) -> Result<Vec<MediaRow>, StoreError> {
+        let rows: Vec<Columns> = self
+            .read(move |db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as(
+                        "SELECT id, device, kind, name, media_type, state, bytes, length, digest, width, height, created, \
+                         deadline FROM media_object WHERE state = $1 AND deadline <= $2 ORDER BY deadline LIMIT $3",
+                    )
+                    .bind(state.number())
+                    .bind(now)
+                    .bind(MEDIA_PAGE)
+                    .fetch_all(pool)
+                    .await?
+                }))
+            })
+            .await?;
+        rows.into_iter().map(media_row).collect()
+    }
+
+    /// Objects that are here since `before` or longer, the oldest first, [`MEDIA_PAGE`] at most.
+    pub async fn old_media(&self, before: i64) -> Result<Vec<MediaRow>, StoreError> {
+        let rows: Vec<Columns> = self
+            .read(move |db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as(
+                        "SELECT id, device, kind, name, media_type, state, bytes, length, digest, width, height, created, \
+                         deadline FROM media_object WHERE state = 2 AND created <= $1 ORDER BY created LIMIT $2",
+                    )
+                    .bind(before)
+                    .bind(MEDIA_PAGE)
+                    .fetch_all(pool)
+                    .await?
+                }))
+            })
+            .await?;
+        rows.into_iter().map(media_row).collect()
+    }
+
+    /// Every object under way.
+    pub async fn receiving_media(&self) -> Result<Vec<Uuid>, StoreError> {
+        let rows: Vec<(Vec<u8>,)> = self
+            .read(|db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as("SELECT id FROM media_object WHERE state = 1").fetch_all(pool).await?
+                }))
+            })
+            .await?;
+        rows.into_iter().map(|(id,)| stored_uuid(&id)).collect()
+    }
+
+    /// How many bytes the objects of each device take: those that are here, and what those under way may take.
+    pub async fn media_usage(&self) -> Result<Vec<(DeviceId, i64)>, StoreError> {
+        let rows: Vec<(Vec<u8>, i64)> = self
+            .read(|db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as(
+                        "SELECT device, CAST(SUM(bytes) AS BIGINT) FROM media_object WHERE state >= 1 GROUP BY device",
+                    )
+                    .fetch_all(pool)
+                    .await?
+                }))
+            })
+            .await?;
+        rows.into_iter().map(|(device, bytes)| Ok((stored_id(&device)?, bytes))).collect()
+    }
+
+    /// How many objects of a device are offered or under way.
+    pub async fn open_media(&self, device: DeviceId) -> Result<i64, StoreError> {
+        let (count,): (i64,) = self
+            .read(move |db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as("SELECT COUNT(*) FROM media_object WHERE device = $1 AND state < 2")
+                        .bind(device.as_bytes().to_vec())
+                        .fetch_one(pool)
+                        .await?
+                }))
+            })
+            .await?;
+        Ok(count)
+    }
+
+    /// The digests of objects that are here and begin with this byte, each once.
+    pub async fn media_digests(&self, first: u8) -> Result<Vec<[u8; 32]>, StoreError> {
+        let last = [&[first][..], &[0xff; 31]].concat();
+        let rows: Vec<(Vec<u8>,)> = self
+            .read(move |db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as(
+                        "SELECT DISTINCT digest FROM media_object WHERE digest >= $1 AND digest <= $2 AND state = 2",
+                    )
+                    .bind(vec![first])
+                    .bind(last)
+                    .fetch_all(pool)
+                    .await?
+                }))
+            })
+            .await?;
+        rows.into_iter().map(|(digest,)| stored_digest(digest)).collect()
+    }
+
+    /// Whether an object that is here has this digest.
+    pub async fn has_media_digest(&self, digest: [u8; 32]) -> Result<bool, StoreError> {
+        let row: Option<(i64,)> = self
+            .read(move |db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as("SELECT state FROM media_object WHERE digest = $1 AND state = 2 LIMIT 1")
+                        .bind(digest.to_vec())
+                        .fetch_optional(pool)
+                        .await?
+                }))
+            })
+            .await?;
+        Ok(row.is_some())
+    }
+}
+
+type Columns = (
+    Vec<u8>,
+    Vec<u8>,
+    String,
+    String,
+    String,
+    i64,
+    i64,
+    Option<i64>,
+    Option<Vec<u8>>,
+    Option<i64>,
+    Option<i64>,
+    i64,
+    i64,
+);
+
+fn media_row(row: Columns) -> Result<MediaRow, StoreError> {
+    let (id, device, kind, name, media_type, state, bytes, length, digest, width, height, created, deadline) = row;
+    let pixels = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
+    Ok(MediaRow {
+        id: stored_uuid(&id)?,
+        device: stored_id(&device)?,
+        kind: MediaKind::stored(&kind)?,
+        name,
+        media_type,
+        state: match state {
+            0 => MediaState::Offered,
+            1 => MediaState::Receiving,
+            2 => MediaState::Here,
+            _ => return Err(StoreError::Corrupt("state of a media object")),
+        },
+        bytes,
+        length,
+        digest: digest.map(stored_digest).transpose()?,
+        size: pixels(width).zip(pixels(height)),
+        created,
+        deadline,
+    })
+}
+
+fn stored_uuid(bytes: &[u8]) -> Result<Uuid, StoreError> {
+    Uuid::from_slice(bytes).map_err(|_| StoreError::Corrupt("id of a media object"))
+}
+
+fn stored_digest(bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
+    bytes.try_into().map_err(|_| StoreError::Corrupt("digest"))
+}
+
+/// A change of the objects or the keys.
+pub(super) enum MediaWrite {
+    Key { number: i64, made: i64, sealed: Vec<u8> },
+    Offer(Box<MediaRow>),
+    Begin { id: Uuid, now: i64, length: Option<i64>, digest: Option<[u8; 32]>, deadline: i64 },
+    Learn { id: Uuid, length: Option<i64>, digest: Option<[u8; 32]> },
+    Finish { id: Uuid, arrival: MediaArrival },
+    Remove { id: Uuid, state: MediaState },
+}
+
+impl MediaWrite {
+    pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
+        match self {
+            MediaWrite::Key { number, made, sealed } => {
+                let added = rows!(
+                    transaction,
+                    "INSERT INTO media_key (number, made, sealed) VALUES ($1, $2, $3) ON CONFLICT (number) DO NOTHING",
+                    number,
+                    made,
+                    sealed
+                )?;
+                rows!(transaction, "DELETE FROM media_key WHERE number < $1 - 1", number)?;
+                Ok(added)
+            }
+            MediaWrite::Offer(row) => rows!(
+                transaction,
+                "INSERT INTO media_object \
+                 (id, device, kind, name, media_type, state, bytes, length, digest, created, deadline) \
+                 VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10)",
+                row.id.as_bytes().to_vec(),
+                row.device.as_bytes().to_vec(),
+                row.kind.as_str(),
+                &row.name,
+                &row.media_type,
+                row.bytes,
+                row.length,
+                row.digest.map(|digest| digest.to_vec()),
+                row.created,
+                row.deadline
+            ),
+            MediaWrite::Begin { id, now, length, digest, deadline } => rows!(
+                transaction,
+                "UPDATE media_object SET state = 1, length = $1, digest = $2, deadline = $3 \
+                 WHERE id = $4 AND state = 0 AND deadline > $5",
+                length,
+                digest.map(|digest| digest.to_vec()),
+                deadline,
+                id.as_bytes().to_vec(),
+                now
+            ),
+            MediaWrite::Learn { id, length, digest } => rows!(
+                transaction,
+                "UPDATE media_object SET length = $1, digest = $2 WHERE id = $3 AND state = 1",
+                length,
+                digest.map(|digest| digest.to_vec()),
+                id.as_bytes().to_vec()
+            ),
+            MediaWrite::Finish { id, arrival } => rows!(
+                transaction,
+                "UPDATE media_object SET state = 2, bytes = $1, length = $1, digest = $2, media_type = $3, width = $4, \
+                 height = $5, created = $6 WHERE id = $7 AND state = 1",
+                arrival.bytes,
+                arrival.digest.to_vec(),
+                arrival.media_type,
+                arrival.size.map(|(width, _)| i64::from(width)),
+                arrival.size.map(|(_, height)| i64::from(height)),
+                arrival.now,
+                id.as_bytes().to_vec()
+            ),
+            MediaWrite::Remove { id, state } => rows!(
+                transaction,
+                "DELETE FROM media_object WHERE id = $1 AND state = $2",
+                id.as_bytes().to_vec(),
+                state.number()
+            ),
+        }
+    }
+}
