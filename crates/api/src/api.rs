@@ -17,7 +17,7 @@ use crate::hooks::Hooks;
 use crate::routes::Routes;
 use crate::{
     attributes, audit, bulk, describe, devices, directives, events, export, health, history, imports, openapi,
-    operations, page, pass, queue, request, sessions, stream, tokens, users, webhooks,
+    operations, page, pass, queue, request, sessions, stream, tokens, uploads, users, webhooks,
 };
 
 /// What the handlers share.
@@ -78,14 +78,23 @@ impl Api {
     pub async fn deliver(self) {
         self.shared.hooks.run(self.shared.closing.subscribe()).await;
     }
+
+    /// Adds routes of an adapter. They pass what every request passes, except that they bound their bodies and their time
+    /// themselves: an upload takes as long as it takes. Each asks for its permission or its ticket itself.
+    pub fn with_adapter(self, routes: Router) -> Api {
+        let pass = middleware::from_fn_with_state(Arc::clone(&self.shared), request::pass_unhurried);
+        let routes = routes.method_not_allowed_fallback(request::method_not_allowed).layer(pass);
+        Api { router: self.router.merge(routes), shared: self.shared }
+    }
 }
 
 /// Every route with the permission it asks for, and the document that describes them.
 pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
     use crate::webhooks::letters;
     use Permission::{
-        AttributesRead, AttributesWrite, AuditRead, DevicesControl, DevicesRead, DevicesWrite, EventsRead, MetricsRead,
-        OperationsInvoke, OperationsRead, PassRead, PassUse, TokensManage, UsersManage, WebhooksManage,
+        AttributesRead, AttributesWrite, AuditRead, DevicesControl, DevicesRead, DevicesWrite, EventsRead, MediaRead,
+        MediaWrite, MetricsRead, OperationsInvoke, OperationsRead, PassRead, PassUse, TokensManage, UsersManage,
+        WebhooksManage,
     };
     Routes::new(openapi::base(), gate)
         .needs(DevicesRead, routes!(devices::list_devices))
@@ -138,6 +147,8 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(WebhooksManage, routes!(webhooks::test_webhook))
         .needs(WebhooksManage, routes!(letters::list_dead_letters))
         .needs(WebhooksManage, routes!(letters::replay_dead_letters))
+        .needs(MediaWrite, routes!(uploads::offer_upload))
+        .needs(MediaRead, routes!(uploads::offer_download))
         .needs(AuditRead, routes!(audit::list_audit))
         .needs(TokensManage, routes!(tokens::make_token))
         .needs(TokensManage, routes!(tokens::list_tokens))

@@ -48,6 +48,7 @@ mod shapes;
 mod socket;
 mod stream;
 mod tokens;
+mod uploads;
 mod users;
 mod webhooks;
 

@@ -50,6 +50,8 @@ pub(crate) fn base() -> OpenApi {
         (name = "operations", description = "What devices are asked to do"),
         (name = "pass", description = "Messages in the devices' own formats, in both directions"),
         (name = "webhooks", description = "Programs elsewhere that are told what devices report, as CloudEvents"),
+        (name = "media", description = "Pictures and files. The addresses that are offered here are outside this document: \
+                                        docs/media.md says how something is sent to them"),
         (name = "audit", description = "Who did what"),
         (name = "rights", description = "Who may do what, and where"),
         (name = "service", description = "The platform itself"),
@@ -123,7 +125,7 @@ mod tests {
                 assert_eq!(guarded, named != OPEN, "{path}");
             }
         }
-        assert_eq!(seen, 67, "operations in the document");
+        assert_eq!(seen, 69, "operations in the document");
     }
 
     #[test]

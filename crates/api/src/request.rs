@@ -12,13 +12,24 @@ use crate::problem::{Kind, Problem};
 
 /// Checks the host, bounds the time to the answer, counts the answer, adds the headers all answers have.
 pub(crate) async fn pass(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let limit = shared.config.answer_timeout;
+    through(&shared, request, async move |request| match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(Kind::Overloaded, "The answer was not ready in time. Try again.").into_response(),
+    })
+    .await
+}
+
+/// The same, without a bound of the time to the answer.
+pub(crate) async fn pass_unhurried(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    through(&shared, request, async move |request| next.run(request).await).await
+}
+
+async fn through(shared: &Shared, request: Request, run: impl AsyncFnOnce(Request) -> Response) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = method_name(request.method());
     let mut response = if is_for_us(&shared.config.allowed_hosts, &request) {
-        match tokio::time::timeout(shared.config.answer_timeout, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => Problem::new(Kind::Overloaded, "The answer was not ready in time. Try again.").into_response(),
-        }
+        run(request).await
     } else {
         Problem::new(Kind::WrongHost, "This server does not answer for that host name.").into_response()
     };

@@ -48,6 +48,7 @@ mod registration;
 mod registry;
 mod session;
 mod set;
+mod storage;
 mod token;
 mod twin;
 mod user;
@@ -85,12 +86,13 @@ pub use records::Records;
 pub use registration::{AddDeviceError, NewDevice};
 pub use session::{LoginError, Session};
 pub use set::{Set, SetError};
+pub use storage::{MediaStorage, Offer, OfferError, Offered, Wish};
 pub use token::{NewToken, TokenError, TokenFile};
 pub use twin::{Desired, Leaf, Reported, SetOutcome};
 pub use user::NewUser;
 pub use webhook::{Webhook, WebhookError, WebhookSpec};
 
 pub use vestibule_store::{
-    AuditQuery, AuditRow, Credential, Credentials, DeadLetter, DeviceId, DevicePath, Flags, Journal, Order, Position,
-    Record, RecordKind, Secret, StoreError, WebhookPlace,
+    AuditQuery, AuditRow, Credential, Credentials, DeadLetter, DeviceId, DevicePath, Flags, Journal, MediaKind, Order,
+    Position, Record, RecordKind, Secret, StoreError, WebhookPlace,
 };

@@ -26,6 +26,10 @@ pub enum Permission {
     PassRead,
     /// Send messages through to devices as they are.
     PassUse,
+    /// See the pictures and files of devices.
+    MediaRead,
+    /// Have pictures and files of devices sent.
+    MediaWrite,
     /// See who did what.
     AuditRead,
     /// See, make and remove tokens.
@@ -43,7 +47,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission there is.
-    pub const ALL: [Permission; 16] = [
+    pub const ALL: [Permission; 18] = [
         Permission::DevicesRead,
         Permission::DevicesWrite,
         Permission::DevicesControl,
@@ -54,6 +58,8 @@ impl Permission {
         Permission::OperationsRead,
         Permission::PassRead,
         Permission::PassUse,
+        Permission::MediaRead,
+        Permission::MediaWrite,
         Permission::AuditRead,
         Permission::TokensManage,
         Permission::UsersManage,
@@ -75,6 +81,8 @@ impl Permission {
             Permission::OperationsRead => "operations_read",
             Permission::PassRead => "pass_read",
             Permission::PassUse => "pass_use",
+            Permission::MediaRead => "media_read",
+            Permission::MediaWrite => "media_write",
             Permission::AuditRead => "audit_read",
             Permission::TokensManage => "tokens_manage",
             Permission::UsersManage => "users_manage",
@@ -94,8 +102,9 @@ impl Permission {
 ///
 /// | | viewer | operator | admin |
 /// | --- | --- | --- | --- |
-/// | see devices, events, attributes, operations, passed messages | yes | yes | yes |
+/// | see devices, events, attributes, operations, passed messages, pictures and files | yes | yes | yes |
 /// | have devices do something: operations, desired values, messages, directives, disable and enable, enrolment | | yes | yes |
+/// | have pictures and files of devices sent | | yes | yes |
 /// | register, describe, move, rotate, redirect and remove devices | | | yes |
 /// | see the audit; manage tokens and people | | | yes |
 /// | manage webhooks (only with the whole organisation) | | | yes |
@@ -138,11 +147,13 @@ impl Role {
             | Permission::AttributesRead
             | Permission::OperationsRead
             | Permission::PassRead
+            | Permission::MediaRead
             | Permission::MetricsRead => Role::Viewer,
             Permission::DevicesControl
             | Permission::AttributesWrite
             | Permission::OperationsInvoke
             | Permission::PassUse
+            | Permission::MediaWrite
             | Permission::MqttUse => Role::Operator,
             Permission::DevicesWrite
             | Permission::AuditRead

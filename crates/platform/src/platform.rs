@@ -1,7 +1,7 @@
 //! The platform itself: what holds the parts together.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -22,6 +22,7 @@ use crate::once::Running;
 use crate::principal::Principals;
 use crate::queue::Queues;
 use crate::registry::Registry;
+use crate::storage::MediaStorage;
 use crate::token::TokenFile;
 use crate::twin::Twins;
 
@@ -75,6 +76,7 @@ pub struct Platform {
     adoptions: Arc<tokio::sync::Mutex<()>>,
     /// Counts the changes of webhooks.
     webhooks: watch::Sender<u64>,
+    media: OnceLock<Weak<dyn MediaStorage>>,
     runtime: Handle,
     keepers: [JoinHandle<()>; 4],
 }
@@ -134,6 +136,7 @@ impl Platform {
             answering: Answering::default(),
             adoptions: Arc::default(),
             webhooks: watch::Sender::new(0),
+            media: OnceLock::new(),
             runtime: Handle::current(),
             keepers,
         });
@@ -228,6 +231,11 @@ impl Platform {
     pub(crate) fn begin_operation(&self) -> Underway {
         self.operations.send_modify(|count| *count += 1);
         Underway(Arc::clone(&self.operations))
+    }
+
+    /// Where the adapter that keeps pictures and files is entered.
+    pub(crate) fn media_slot(&self) -> &OnceLock<Weak<dyn MediaStorage>> {
+        &self.media
     }
 
     pub(crate) fn twins(&self) -> &Twins {

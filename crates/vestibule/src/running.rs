@@ -16,8 +16,9 @@ use tokio::task::JoinHandle;
 use vestibule_access::{Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, das_listener};
 use vestibule_api::{Api, ApiConfig, Applications, Authorities, WebhookConfig};
 use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig};
+use vestibule_media::{Media, MediaConfig};
 use vestibule_platform::{Platform, PlatformConfig, SystemClock, TokenFile};
-use vestibule_store::{Store, StoreConfig};
+use vestibule_store::{Control, Store, StoreConfig};
 
 use crate::config::Config;
 
@@ -84,6 +85,7 @@ impl Running {
             max_dead_letters: config.webhooks.max_dead_letters,
             ..PlatformConfig::default()
         };
+        let control = store.control.clone();
         let platform = Platform::open(store, platform_config, Arc::new(SystemClock), token)
             .await
             .context("the platform cannot be opened")?;
@@ -99,7 +101,7 @@ impl Running {
             stop_http: oneshot::channel().0,
             background: Vec::new(),
         };
-        if let Err(error) = running.listen(config, metrics).await {
+        if let Err(error) = running.listen(config, metrics, control).await {
             // What was opened is closed in order: the next start finds a clean directory.
             running.stop().await;
             return Err(error);
@@ -107,7 +109,7 @@ impl Running {
         Ok(running)
     }
 
-    async fn listen(&mut self, config: &Config, metrics: PrometheusHandle) -> anyhow::Result<()> {
+    async fn listen(&mut self, config: &Config, metrics: PrometheusHandle, control: Control) -> anyhow::Result<()> {
         let api = self.api(config, metrics.clone())?;
         self.listen_das(config)?;
         self.listen_mqtt(config, &api)?;
@@ -116,6 +118,8 @@ impl Running {
             .await
             .map_err(|error| not_listening("http.listen", config.http.listen, error))?;
         self.listeners.http = listener.local_addr().context("http.listen")?;
+        let media = self.open_media(config, control).await?;
+        let api = api.with_adapter(vestibule_media::router(media));
         let (stop, stopped) = oneshot::channel();
         self.stop_http = stop;
         self.webhooks = tokio::spawn(api.clone().deliver());
@@ -160,6 +164,32 @@ impl Running {
             metrics.render()
         };
         Ok(Api::new(Arc::clone(&self.platform), api_config, Arc::new(render)))
+    }
+
+    /// Opens pictures and files; the routes that are made of it keep it.
+    async fn open_media(&mut self, config: &Config, control: Control) -> anyhow::Result<Arc<Media>> {
+        let media = &config.media;
+        let url = match media.url.as_str() {
+            "auto" => format!("http://{}", self.listeners.http),
+            url => url.to_owned(),
+        };
+        let max_bytes = media.max_bytes.resolve(existing(&config.data));
+        let limits = MediaConfig {
+            retention: media.retention,
+            max_bytes: max_bytes.context("media.max_bytes: the volume's size is not known")?,
+            device_max_bytes: media.device_max_bytes as u64,
+            picture_max_bytes: media.picture_max_bytes as u64,
+            picture_max_pixels: media.picture_max_pixels,
+            file_max_bytes: media.file_max_bytes as u64,
+            max_uploads: media.max_uploads,
+            upload_ttl: media.upload_ttl,
+            ..MediaConfig::new(config.data.join("media"), url)
+        };
+        let (media, keeper) = Media::open(limits, Arc::clone(&self.platform), control)
+            .await
+            .context("pictures and files cannot be kept")?;
+        self.background.push(keeper);
+        Ok(media)
     }
 
     fn listen_das(&mut self, config: &Config) -> anyhow::Result<()> {

@@ -18,6 +18,7 @@ pub(super) fn rules(config: &Config) -> Vec<Broken> {
     broken.extend(plain_http(config));
     broken.extend(empty_data(config));
     broken.extend(time_zone(config));
+    broken.extend(media_url(config));
     broken
 }
 
@@ -34,8 +35,8 @@ fn time_zone(config: &Config) -> Option<Broken> {
 /// Limits of zero switch a thing off in disguise, and some sizes have a floor below which nothing works.
 fn ranges(config: &Config) -> Vec<Broken> {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let Config { http, lbs, das, mqtt, store, registry, webhooks, .. } = config;
-    let least: [(&'static str, u64, u64); 29] = [
+    let Config { http, lbs, das, mqtt, store, media, registry, webhooks, .. } = config;
+    let least: [(&'static str, u64, u64); 36] = [
         ("http.max_connections", http.max_connections as u64, 1),
         ("http.max_body_bytes", http.max_body_bytes as u64, 1_024),
         ("http.request_timeout", ms(http.request_timeout), 1),
@@ -59,6 +60,13 @@ fn ranges(config: &Config) -> Vec<Broken> {
         ("store.commit_records", store.commit_records as u64, 1),
         ("store.commit_delay", ms(store.commit_delay), 0),
         ("store.tail_records", store.tail_records as u64, 1),
+        ("media.retention", ms(media.retention), 60_000),
+        ("media.device_max_bytes", media.device_max_bytes as u64, 1_024),
+        ("media.picture_max_bytes", media.picture_max_bytes as u64, 1_024),
+        ("media.picture_max_pixels", media.picture_max_pixels, 1),
+        ("media.file_max_bytes", media.file_max_bytes as u64, 1_024),
+        ("media.max_uploads", media.max_uploads as u64, 1),
+        ("media.upload_ttl", ms(media.upload_ttl), 60_000),
         ("registry.max_devices", registry.max_devices as u64, 1),
         ("webhooks.timeout", ms(webhooks.timeout), 1),
         ("webhooks.give_up_after", ms(webhooks.give_up_after), 1),
@@ -81,6 +89,8 @@ fn ranges(config: &Config) -> Vec<Broken> {
                 | "lbs.run_timeout"
                 | "store.retention"
                 | "store.audit_retention"
+                | "media.retention"
+                | "media.upload_ttl"
                 | "webhooks.timeout"
                 | "webhooks.give_up_after" => " ms",
                 _ => "",
@@ -106,6 +116,16 @@ fn plain_http(config: &Config) -> Option<Broken> {
              set http.insecure = true",
             listen.ip()
         ),
+    })
+}
+
+/// Paths are put behind it.
+fn media_url(config: &Config) -> Option<Broken> {
+    (!config.media.has_url()).then(|| Broken {
+        key: "media.url",
+        reads: vec!["media.url"],
+        message: "must be \"auto\", or scheme and host such as \"https://vestibule.example\", without a path"
+            .to_owned(),
     })
 }
 

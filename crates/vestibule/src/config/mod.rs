@@ -14,6 +14,7 @@ mod keys;
 mod lbs;
 mod load;
 mod log;
+mod media;
 mod mqtt;
 mod problem;
 mod registry;
@@ -32,6 +33,7 @@ pub use http::Http;
 pub use lbs::Lbs;
 pub use load::{ConfigFile, Sources, load};
 pub use log::Log;
+pub use media::Media;
 pub use mqtt::Mqtt;
 pub use problem::{Origin, Problem, Problems};
 pub use registry::Registry;
@@ -55,6 +57,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// Databases and retention.
     pub store: Store,
+    /// Pictures and files.
+    pub media: Media,
     /// Log output.
     pub log: Log,
     /// The set of known devices.
@@ -72,6 +76,7 @@ impl Default for Config {
             das: Das::default(),
             mqtt: Mqtt::default(),
             store: Store::default(),
+            media: Media::default(),
             log: Log::default(),
             registry: Registry::default(),
             webhooks: Webhooks::default(),

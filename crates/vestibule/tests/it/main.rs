@@ -14,6 +14,7 @@ mod hostile;
 mod listen;
 mod lying;
 mod machine;
+mod media;
 mod mqtt;
 mod network;
 mod newcomer;

@@ -1,0 +1,301 @@
+//! The adapter itself: what holds the parts together, what it offers, and what becomes of what is old.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+use vestibule_platform::{MediaStorage, Offer, OfferError, Offered, Platform, Wish};
+use vestibule_store::{Control, DeviceId, MediaKind, MediaRow, MediaState, StoreError};
+
+use crate::blobs::{BlobError, Blobs, SweepError};
+use crate::config::MediaConfig;
+use crate::content::Format;
+use crate::keys::KeyRing;
+use crate::staging::Staging;
+use crate::thumbnail::Thumbnails;
+use crate::ticket::TicketKind;
+use crate::turns::Turns;
+use crate::usage::Usage;
+
+/// How long a ticket may be begun with (MED-32).
+const TICKET: Duration = Duration::from_secs(15 * 60);
+/// Offers and uploads under way that a device may have.
+const MAX_OPEN: i64 = 256;
+/// Objects that are stored at the same time; each may have a part of 5 MiB in memory.
+const STORED_AT_ONCE: usize = 4;
+/// How often what has had its time is removed.
+const SWEEP: Duration = Duration::from_secs(5 * 60);
+/// Every so many sweeps what nobody refers to is looked for as well.
+const DEEP: u32 = 12 * 24;
+/// Bytes of a name.
+const MAX_NAME: usize = 255;
+
+/// The media type of files.
+pub(crate) const FILE_TYPE: &str = "application/octet-stream";
+
+/// Why pictures and files cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory cannot be used.
+    #[error("the directory of pictures and files {dir}")]
+    Directory {
+        /// Which directory.
+        dir: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The control database does not answer.
+    #[error("the list of pictures and files cannot be read")]
+    Store(#[from] StoreError),
+}
+
+/// Keeps pictures and files. One for each process, behind an `Arc`.
+pub struct Media {
+    pub(crate) config: MediaConfig,
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) control: Control,
+    pub(crate) keys: KeyRing,
+    pub(crate) blobs: Blobs,
+    pub(crate) staging: Staging,
+    pub(crate) usage: Usage,
+    pub(crate) turns: Turns,
+    pub(crate) thumbnails: Thumbnails,
+    /// One permit for each upload that is received.
+    pub(crate) uploads: Semaphore,
+    /// One permit for each object that is being stored.
+    pub(crate) storing: Semaphore,
+}
+
+/// The path of an upload.
+pub(crate) fn upload_path(id: Uuid) -> String {
+    format!("/media/v1/upload/{id}")
+}
+
+/// The path of an object that is here.
+pub(crate) fn object_path(kind: MediaKind, id: Uuid) -> String {
+    format!("/media/v1/{}/{id}", kind.as_str())
+}
+
+impl Media {
+    /// Opens the directory, removes what a crash left there, and enters itself at the platform. `control` is the database of
+    /// the platform's store.
+    pub async fn open(
+        config: MediaConfig,
+        platform: Arc<Platform>,
+        control: Control,
+    ) -> Result<(Arc<Media>, JoinHandle<()>), OpenError> {
+        let unusable = |source| OpenError::Directory { dir: config.dir.clone(), source };
+        let staging = Staging::open(&config.dir).await.map_err(unusable)?;
+        let dir = config.dir.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let blobs = Blobs::in_directory(&dir)?;
+            let unfinished = blobs.remove_unfinished()?;
+            io::Result::Ok((blobs, unfinished))
+        });
+        let (blobs, unfinished) = opened.await.map_err(io::Error::other).and_then(|opened| opened).map_err(unusable)?;
+        let orphans = staging.keep_only(&control.receiving_media().await?).await.map_err(unusable)?;
+        if unfinished + orphans > 0 {
+            tracing::info!(unfinished, orphans, "what was being written when the last process ended is removed");
+        }
+        let keys = KeyRing::open(control.clone(), platform.clock().now_ms()).await?;
+        let usage = Usage::new(config.max_bytes, config.device_max_bytes, control.media_usage().await?);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let media = Arc::new(Media {
+            uploads: Semaphore::new(config.max_uploads),
+            storing: Semaphore::new(STORED_AT_ONCE),
+            thumbnails: Thumbnails::new(cores),
+            turns: Turns::default(),
+            config,
+            platform,
+            control,
+            keys,
+            blobs,
+            staging,
+            usage,
+        });
+        media.platform.keep_media_in(&media);
+        let keeper = tokio::spawn(Media::keep(Arc::downgrade(&media)));
+        Ok((media, keeper))
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.platform.clock().now_ms()
+    }
+
+    /// Rotates keys and removes what has had its time, until the adapter is gone.
+    async fn keep(media: Weak<Media>) {
+        let mut round = 0_u32;
+        while let Some(media) = media.upgrade() {
+            let now = media.now();
+            if let Err(error) = media.keys.rotate(now).await {
+                tracing::warn!(%error, "the key of tickets is not replaced yet");
+            }
+            if let Err(error) = media.expire(now).await {
+                tracing::warn!(%error, "pictures and files that have had their time stay");
+            }
+            if round.is_multiple_of(DEEP) {
+                match media.blobs.sweep(&media.control).await {
+                    Ok(0) => {}
+                    Ok(count) => {
+                        metrics::counter!("vestibule_media_orphans_total").increment(count);
+                        tracing::info!(count, "contents that belong to nothing are removed");
+                    }
+                    Err(error) => tracing::warn!(%error, "contents that belong to nothing stay"),
+                }
+            }
+            round = round.wrapping_add(1);
+            drop(media);
+            tokio::time::sleep(SWEEP).await;
+        }
+    }
+
+    /// Removes offers nobody took, uploads nobody completed, and objects past their retention.
+    pub(crate) async fn expire(&self, now: i64) -> Result<(), ExpireError> {
+        for state in [MediaState::Offered, MediaState::Receiving] {
+            loop {
+                let due = self.control.due_media(state, now).await?;
+                for row in &due {
+                    // Whoever is at it stops first.
+                    let _turn = self.turns.take(row.id).await;
+                    if !self.control.remove_media(row.id, state).await? {
+                        continue;
+                    }
+                    if state == MediaState::Receiving {
+                        self.usage.give_back(row.device, stored(row.bytes));
+                        self.staging.remove(row.id).await?;
+                        metrics::counter!("vestibule_media_uploads_total", "result" => "abandoned").increment(1);
+                    }
+                }
+                if (due.len() as i64) < vestibule_store::MEDIA_PAGE {
+                    break;
+                }
+            }
+        }
+        let retention = i64::try_from(self.config.retention.as_millis()).unwrap_or(i64::MAX);
+        loop {
+            let old = self.control.old_media(now.saturating_sub(retention)).await?;
+            for row in &old {
+                self.remove(row).await?;
+                metrics::counter!("vestibule_media_expired_total").increment(1);
+            }
+            if (old.len() as i64) < vestibule_store::MEDIA_PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes an object that is here, and its content when no other has the same.
+    async fn remove(&self, row: &MediaRow) -> Result<(), ExpireError> {
+        let Some(digest) = row.digest else { return Ok(()) };
+        let _gate = self.blobs.gate(&digest).await;
+        if self.control.remove_media(row.id, MediaState::Here).await? {
+            self.usage.give_back(row.device, stored(row.bytes));
+            if !self.control.has_media_digest(digest).await? {
+                self.blobs.remove(&digest).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The most bytes an object of this kind may have.
+    fn most(&self, kind: MediaKind) -> u64 {
+        match kind {
+            MediaKind::Picture => self.config.picture_max_bytes,
+            MediaKind::File => self.config.file_max_bytes,
+        }
+    }
+
+    async fn upload_offer(&self, device: DeviceId, wish: Wish) -> Result<Offer, OfferError> {
+        let most = self.most(wish.kind);
+        if wish.bytes.is_some_and(|bytes| bytes > most) {
+            return Err(OfferError::TooLarge { most });
+        }
+        let taken = wish.media_type.as_deref().is_none_or(|text| match wish.kind {
+            MediaKind::Picture => Format::of_media_type(text).is_some(),
+            MediaKind::File => text == FILE_TYPE,
+        });
+        if !taken {
+            return Err(OfferError::Type {
+                media_type: wish.media_type.unwrap_or_default().chars().take(64).collect(),
+            });
+        }
+        if wish.name.len() > MAX_NAME || wish.name.chars().any(char::is_control) {
+            return Err(OfferError::Name);
+        }
+        let bytes = wish.bytes.unwrap_or(most);
+        if !self.usage.has_room(device, bytes) || self.control.open_media(device).await? >= MAX_OPEN {
+            metrics::counter!("vestibule_media_refused_total", "why" => "quota").increment(1);
+            return Err(OfferError::Quota);
+        }
+        let (id, now) = (Uuid::now_v7(), self.now());
+        let deadline = now.saturating_add(TICKET.as_millis() as i64);
+        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.control
+            .offer_media(MediaRow {
+                id,
+                device,
+                kind: wish.kind,
+                name: wish.name.clone(),
+                media_type: wish.media_type.unwrap_or_default(),
+                state: MediaState::Offered,
+                bytes: number(bytes),
+                length: wish.bytes.map(number),
+                digest: wish.digest,
+                size: None,
+                created: now,
+                deadline,
+            })
+            .await?;
+        self.offer(TicketKind::Upload, id, wish.name, &upload_path(id), deadline)
+    }
+
+    async fn download_offer(&self, device: DeviceId, id: Uuid) -> Result<Offer, OfferError> {
+        let row = self.control.media(id).await?;
+        let row = row.filter(|row| row.device == device && row.state == MediaState::Here).ok_or(OfferError::Unknown)?;
+        let deadline = self.now().saturating_add(TICKET.as_millis() as i64);
+        self.offer(TicketKind::Object, id, row.name, &object_path(row.kind, id), deadline)
+    }
+
+    fn offer(&self, kind: TicketKind, id: Uuid, name: String, path: &str, until: i64) -> Result<Offer, OfferError> {
+        let expiry = u64::try_from(until / 1_000).unwrap_or(0);
+        // There is always a key: opening makes one.
+        let ticket = self.keys.sign(kind, id, path, expiry).ok_or(OfferError::Off)?;
+        metrics::counter!("vestibule_media_tickets_total").increment(1);
+        Ok(Offer { id, name, url: format!("{}{path}?ticket={ticket}", self.config.url), expires_in: TICKET })
+    }
+}
+
+impl MediaStorage for Media {
+    fn offer_upload(&self, device: DeviceId, wish: Wish) -> Offered<'_> {
+        Box::pin(self.upload_offer(device, wish))
+    }
+
+    fn offer_download(&self, device: DeviceId, id: Uuid) -> Offered<'_> {
+        Box::pin(self.download_offer(device, id))
+    }
+}
+
+/// Bytes as the database has them.
+pub(crate) fn stored(bytes: i64) -> u64 {
+    u64::try_from(bytes).unwrap_or(0)
+}
+
+/// Why something that has had its time stays for now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExpireError {
+    #[error(transparent)]
+    Control(#[from] StoreError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error("the file of an upload cannot be removed")]
+    Staged(#[from] io::Error),
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+use vestibule_platform::{Clock, PlatformConfig, TokenFile};
+use vestibule_store::{Store, StoreConfig};
+
+use super::*;
+
+const NOON: i64 = 1_795_214_614_000;
+const DAY: i64 = 24 * 60 * 60 * 1_000;
+
+#[derive(Default)]
+struct Hands(AtomicI64);
+
+impl Clock for Hands {
+    fn now_ms(&self) -> i64 {
+        NOON + self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A directory, and a clock that the test sets.
+struct Bed {
+    dir: TempDir,
+    hands: Arc<Hands>,
+    limits: fn(&mut MediaConfig),
+}
+
+impl Bed {
+    fn new(limits: fn(&mut MediaConfig)) -> Bed {
+        Bed { dir: tempfile::tempdir().expect("a directory"), hands: Arc::default(), limits }
+    }
+
+    fn set(&self, after_noon: i64) {
+        self.hands.0.store(after_noon, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> i64 {
+        self.hands.now_ms()
+    }
+
+    async fn open(&self) -> Arc<Media> {
+        let store = Store::open(StoreConfig::new(self.dir.path())).await.expect("a store");
+        let control = store.control.clone();
+        let token = TokenFile::open(&self.dir.path().join("token")).expect("a token");
+        let clock = Arc::clone(&self.hands) as Arc<dyn Clock>;
+        let platform = Platform::open(store, PlatformConfig::default(), clock, token).await.expect("a platform");
+        let mut config = MediaConfig::new(self.dir.path().join("media"), "");
+        (self.limits)(&mut config);
+        let (media, keeper) = Media::open(config, platform, control).await.expect("media");
+        // The test says when what has had its time goes.
+        keeper.abort();
+        media
+    }
+
+    /// Files under a directory of the media.
+    fn files(&self, kind: &str) -> usize {
+        fn count(dir: &std::path::Path) -> usize {
+            let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+            entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
+        }
+        count(&self.dir.path().join("media").join(kind))
+    }
+}
+
+fn file(bytes: Option<u64>) -> Wish {
+    Wish { kind: MediaKind::File, name: String::new(), bytes, media_type: None, digest: None }
+}
+
+async fn asked(media: &Arc<Media>, request: Request<Body>) -> StatusCode {
+    crate::router(Arc::clone(media)).oneshot(request).await.expect("an answer").status()
+}
+
+async fn put(media: &Arc<Media>, url: &str, content: &[u8]) -> StatusCode {
+    let digest = STANDARD.encode(digest(&SHA256, content));
+    let request = Request::put(url).header("repr-digest", format!("sha-256=:{digest}:"));
+    let request = request.header("content-length", content.len()).body(Body::from(content.to_vec()));
+    asked(media, request.expect("a request")).await
+}
+
+async fn patch(media: &Arc<Media>, url: &str, offset: u64, content: &[u8]) -> StatusCode {
+    let request = Request::patch(url).header("content-type", "application/partial-upload");
+    let request = request.header("upload-offset", offset).body(Body::from(content.to_vec()));
+    asked(media, request.expect("a request")).await
+}
+
+#[tokio::test]
+async fn a_ticket_is_begun_in_time_and_an_upload_ends_in_time() {
+    let bed = Bed::new(|_| ());
+    let media = bed.open().await;
+    let device = DeviceId::mint();
+    let late = media.offer_upload(device, file(None)).await.expect("an offer");
+    let begun = media.offer_upload(device, file(Some(6))).await.expect("an offer");
+    assert_eq!(patch(&media, &begun.url, 0, b"abc").await, StatusCode::NO_CONTENT);
+    bed.set(15 * 60 * 1_000);
+    assert_eq!(put(&media, &late.url, b"x").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(patch(&media, &begun.url, 3, b"d").await, StatusCode::NO_CONTENT, "it has begun");
+    bed.set(DAY - 1);
+    assert_eq!(patch(&media, &begun.url, 4, b"e").await, StatusCode::NO_CONTENT);
+    media.expire(bed.now()).await.expect("expired");
+    assert_eq!(media.control.media(late.id).await.expect("a store"), None);
+    assert_eq!(bed.files("staging"), 1);
+    bed.set(DAY);
+    assert_eq!(patch(&media, &begun.url, 5, b"f").await, StatusCode::UNAUTHORIZED);
+    media.expire(bed.now()).await.expect("expired");
+    assert_eq!(media.control.media(begun.id).await.expect("a store"), None);
+    assert_eq!(bed.files("staging"), 0);
+    assert!(media.usage.has_room(device, media.config.device_max_bytes), "what it took is given back");
+    media.platform.close().await;
+}
+
+#[tokio::test]
+async fn equal_contents_are_stored_once_and_go_with_the_last() {
+    let bed = Bed::new(|_| ());
+    let media = bed.open().await;
+    let device = DeviceId::mint();
+    for n in 0..2 {
+        bed.set(n * 1_000);
+        let offer = media.offer_upload(device, file(None)).await.expect("an offer");
+        assert_eq!(put(&media, &offer.url, b"the same").await, StatusCode::CREATED);
+        assert_eq!(bed.files("blob"), 1);
+    }
+    media.expire(NOON + 30 * DAY).await.expect("expired");
+    assert_eq!(bed.files("blob"), 1, "the second is younger");
+    media.expire(NOON + 30 * DAY + 1_000).await.expect("expired");
+    assert_eq!(bed.files("blob"), 0);
+    assert!(media.usage.has_room(device, media.config.device_max_bytes));
+    media.platform.close().await;
+}
+
+#[tokio::test]
+async fn neither_a_device_nor_all_have_more_than_they_may() {
+    let bed = Bed::new(|config| {
+        config.device_max_bytes = 10;
+        config.max_bytes = 15;
+    });
+    let media = bed.open().await;
+    let (a, b) = (DeviceId::mint(), DeviceId::mint());
+    let first = media.offer_upload(a, file(Some(8))).await.expect("an offer");
+    let second = media.offer_upload(a, file(Some(8))).await.expect("an offer takes nothing");
+    assert_eq!(put(&media, &first.url, b"01234567").await, StatusCode::CREATED);
+    assert_eq!(put(&media, &second.url, b"abcdefgh").await, StatusCode::TOO_MANY_REQUESTS);
+    assert!(matches!(media.offer_upload(a, file(Some(3))).await, Err(OfferError::Quota)));
+    assert!(matches!(media.offer_upload(b, file(Some(8))).await, Err(OfferError::Quota)));
+    let third = media.offer_upload(b, file(Some(7))).await.expect("an offer");
+    assert_eq!(put(&media, &third.url, b"0123456").await, StatusCode::CREATED);
+    media.expire(NOON + 31 * DAY).await.expect("expired");
+    for _ in 0..MAX_OPEN {
+        media.offer_upload(a, file(Some(1))).await.expect("an offer");
+    }
+    assert!(matches!(media.offer_upload(a, file(Some(1))).await, Err(OfferError::Quota)), "too many are open");
+    media.platform.close().await;
+}
+
+#[tokio::test]
+async fn what_a_crash_leaves_is_not_seen_and_goes() {
+    let bed = Bed::new(|_| ());
+    let media = bed.open().await;
+    let device = DeviceId::mint();
+    let kept = media.offer_upload(device, file(Some(4))).await.expect("an offer");
+    assert_eq!(put(&media, &kept.url, b"kept").await, StatusCode::CREATED);
+    let going = media.offer_upload(device, file(Some(6))).await.expect("an offer");
+    assert_eq!(patch(&media, &going.url, 0, b"abc").await, StatusCode::NO_CONTENT);
+    // As if the process had ended after the content was stored and before its row said so.
+    let stray: [u8; 32] = std::array::from_fn(|n| n as u8);
+    let path = media.staging.path(going.id);
+    media.blobs.store_file(&stray, &path, 3).await.expect("stored");
+    media.platform.close().await;
+    drop(media);
+    // And in the middle of a write of the object store, and after the row of an upload went.
+    let dir = bed.dir.path().join("media");
+    std::fs::write(dir.join("blob/00/half#1"), "ha").expect("written");
+    std::fs::write(dir.join("staging").join(Uuid::now_v7().simple().to_string()), "x").expect("written");
+    assert_eq!((bed.files("blob"), bed.files("staging")), (3, 2));
+
+    let media = bed.open().await;
+    assert_eq!((bed.files("blob"), bed.files("staging")), (2, 1));
+    assert_eq!(media.blobs.sweep(&media.control).await.expect("swept"), 1);
+    assert_eq!(bed.files("blob"), 1);
+    // What was under way goes on, and what was here is here.
+    assert_eq!(patch(&media, &going.url, 3, b"def").await, StatusCode::CREATED);
+    assert_eq!(put(&media, &kept.url, b"kept").await, StatusCode::OK);
+    assert!(media.offer_download(device, kept.id).await.is_ok());
+    assert!(matches!(media.offer_download(DeviceId::mint(), kept.id).await, Err(OfferError::Unknown)));
+    media.platform.close().await;
+}
