@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from datetime import UTC, datetime
@@ -142,6 +143,26 @@ UPGRADE = "ota/upgrade"
 
 def module_topic(serial: str, method: str, message: str) -> str:
     return f"/iot/{serial}/{GLOBAL}/0-{GLOBAL}/{method}/{message}"
+
+
+# Object storage [10.7]
+
+
+def storage_topic(serial: str, method: str, message: str) -> str:
+    return module_topic(serial, f"storage/{method}", message)
+
+
+def is_storage_reply(topic: str) -> bool:
+    return "/storage/" in topic and topic.endswith("/query_reply")
+
+
+def storage_wish(name: str, content: bytes, media_type: str) -> str:
+    digest = hashlib.sha256(content).hexdigest()
+    return compact({"objects": [{"name": name, "size": len(content), "contentType": media_type, "sha256": digest}]})
+
+
+def storage_result(name: str, code: int, etag: str) -> str:
+    return compact({"objects": [{"name": name, "code": code, "etag": etag}]})
 
 
 def ota_topic(serial: str, method: str) -> str:

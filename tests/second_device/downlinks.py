@@ -62,6 +62,8 @@ class Downlinks:
             self._synchronise(link, shadow, message, next_seq)
         elif (model := channels.model_message(message.topic)) is not None:
             self._model(link, model, message, next_seq)
+        elif channels.is_storage_reply(message.topic):
+            self.answers[message.topic, message.general["Seq"]] = message.text
         elif channels.is_upgrade(message.topic):
             self._fetch(link, message)
         elif (command := channels.command_of(message.topic)) is not None:

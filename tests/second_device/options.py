@@ -46,6 +46,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     asks = parser.add_argument_group("what it asks")
     asks.add_argument("--owner", action="store_true", help="ask who owns it")
     asks.add_argument("--query", metavar="PATH", help="ask for the value of an attribute")
+    asks.add_argument("--picture", type=Path, metavar="FILE", help="ask where to put a picture, and put it there")
+    asks.add_argument("--picture-type", default="image/png", metavar="TYPE", help="what it says the picture is")
     asks.add_argument("--call", type=valued, metavar="PATH=JSON", help="ask the platform for an operation")
 
     does = parser.add_argument_group("what it does when it is told")

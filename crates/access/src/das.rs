@@ -7,6 +7,7 @@ mod link;
 mod login;
 mod own;
 mod proofs;
+mod storage;
 mod uplink;
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use osap::das::base::Ntp;
 use osap::suite::Suite;
 use serde_json::json;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast::{self, error::RecvError};
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{
@@ -46,6 +48,8 @@ pub struct Das {
     time: Option<Ntp>,
     /// Of hubs.
     proofs: Proofs,
+    /// One permit for each question for storage that is looked into.
+    storage_asked: Arc<Semaphore>,
 }
 
 /// The limits of a listener for legacy devices.
@@ -96,6 +100,7 @@ impl Das {
             keys: KeyStates::default(),
             time,
             proofs: Proofs::default(),
+            storage_asked: Arc::new(Semaphore::new(storage::ASKED_AT_ONCE)),
         });
         das.runtime.spawn(forget_removed(Arc::downgrade(&das), changes));
         das

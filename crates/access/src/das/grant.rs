@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use osap::das::command::{Command, Direction};
 use osap::das::topic::{GLOBAL, Topic, method};
-use osap::das::{ota, pass, shadow};
+use osap::das::{ota, pass, shadow, storage};
 use vestibule_platform::DevicePath;
 
 /// What a topic is for.
@@ -32,6 +32,8 @@ pub(super) enum Channel {
     Progress,
     /// The answer to an order to update (10.3).
     UpgradeReply,
+    /// Where objects are put and got (10.7), and which message of it.
+    Storage(Arc<Place>, Storage),
     /// A command of the older form (9.7).
     Command(Command),
     /// A channel of the protocol that is acknowledged and not served.
@@ -54,6 +56,17 @@ pub(super) enum Shadow {
     Query,
     /// The answer to a value that was set.
     SetReply,
+}
+
+/// A message of object storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Storage {
+    /// Where may these be put?
+    Upload,
+    /// Where are these got?
+    Download,
+    /// How it went.
+    Result,
 }
 
 impl Channel {
@@ -102,6 +115,15 @@ impl Channel {
             Topic::Module { module: ota::MODULE, method: ota::PROGRESS, msg_type: "report", .. } => Channel::Progress,
             Topic::Module { module: ota::MODULE, method: ota::UPGRADE, msg_type: "operate_reply", .. } => {
                 Channel::UpgradeReply
+            }
+            Topic::Module { index, resource, module: storage::MODULE, method, msg_type, .. } => {
+                let place = || Arc::new(Place { resource: resource.into(), index: index.into() });
+                match (method, msg_type) {
+                    (storage::UPLOAD, "query") => Channel::Storage(place(), Storage::Upload),
+                    (storage::DOWNLOAD, "query") => Channel::Storage(place(), Storage::Download),
+                    (storage::RESULT, "report") => Channel::Storage(place(), Storage::Result),
+                    _ => Channel::NotHandled,
+                }
             }
             Topic::Module { .. } => Channel::NotHandled,
             Topic::Command { domain, command, .. } => match Command::lookup(domain, command) {
@@ -159,7 +181,10 @@ mod tests {
         is(&at("ota/progress/report"), |c| matches!(c, Channel::Progress));
         is(&at("ota/upgrade/operate_reply"), |c| matches!(c, Channel::UpgradeReply));
         is("/1100/18759", |c| matches!(c, Channel::Command(Command::BindingChanged)));
-        is(&at("storage/upload/url/query"), |c| matches!(c, Channel::NotHandled));
+        is(&at("storage/upload/url/query"), |c| matches!(c, Channel::Storage(_, Storage::Upload)));
+        is(&at("storage/download/url/query"), |c| matches!(c, Channel::Storage(_, Storage::Download)));
+        is(&at("storage/upload/result/report"), |c| matches!(c, Channel::Storage(_, Storage::Result)));
+        is(&at("storage/upload/url/query_reply"), |c| matches!(c, Channel::NotHandled));
         is(&at("model/service/operate/Area/Name"), |c| matches!(c, Channel::Operate(_)));
         is(&at("model/attribute/query/Area/Name"), |c| matches!(c, Channel::AttributeQuery(_)));
         is("/7002/16", |c| matches!(c, Channel::Command(Command::ChildAuth)));

@@ -13,7 +13,7 @@ use osap::das::pass::{self, Pass};
 use osap::das::pending::{Pending, Take};
 use osap::das::shadow::{self, State, Versioned};
 use osap::das::topic::{self, MAX_NAME, Topic, method};
-use osap::das::{attribute, service};
+use osap::das::{attribute, service, storage};
 use parking_lot::Mutex;
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{Link, SendError};
@@ -21,6 +21,7 @@ use vestibule_platform::{
     Answer, Device, DeviceLink, DevicePath, Directive, Leaf, NotSent, Operate, PassMessage, Reply, SetAttribute,
 };
 
+use super::grant::Place;
 use super::own::OwnOperation;
 use crate::key_state::KeyState;
 
@@ -196,6 +197,15 @@ impl OsapLink {
     ) -> Result<(), NotSent> {
         let (method, msg_type) = reply;
         let topic = self.model_topic(path, method, msg_type)?;
+        self.send(&topic, &General::response(seq, CMD_VER), body).map(drop)
+    }
+
+    /// Answers a question for storage (10.7).
+    pub(super) fn answer_storage(&self, seq: u64, place: &Place, method: &str, body: &[u8]) -> Result<(), NotSent> {
+        let (serial, sub) = self.names();
+        let (resource, index, module) = (&*place.resource, &*place.index, storage::MODULE);
+        let topic = Topic::Module { serial, sub, index, resource, module, method, msg_type: "query_reply" };
+        let topic = topic.encode().map_err(|_| UNADDRESSABLE)?;
         self.send(&topic, &General::response(seq, CMD_VER), body).map(drop)
     }
 

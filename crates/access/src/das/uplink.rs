@@ -80,6 +80,7 @@ impl Das {
                 self.answered(speaker, seq, reply, None, |waiting| waiting.kind == Kind::Set && waiting.path == **path)
             }
             Channel::Shadow(place, message) => self.shadow(speaker, seq, place, *message, application)?,
+            Channel::Storage(place, message) => self.storage(speaker, seq, place, *message, application)?,
             Channel::Pass(path) => {
                 let Pass { media_type, bytes } = Pass::parse(application)?;
                 let taken = self.platform.passed(&speaker.device, path, media_type, bytes);

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::{DynamicImage, ImageFormat, RgbImage};
 use serde_json::{Value, json};
 
-use crate::support::{Listener, Platform, minted, until};
+use crate::support::{Listener, Platform, SecondDevice, minted, until};
 
 const CODE: &str = "ABCDEF";
 
@@ -424,5 +424,28 @@ fn two_hundred_uploads_at_once_arrive_whole() {
     assert!(most < before + (96 << 20), "memory went from {before} to {most}");
     let staging = site.platform.data().join("media/staging");
     assert_eq!(std::fs::read_dir(staging).expect("a directory").count(), 0, "nothing is left of any");
+    site.platform.assert_no_panic();
+}
+
+#[test]
+fn osap_10_7_a_device_asks_where_to_put_a_picture_and_puts_it_there() {
+    let site = Site::new();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, content) = (dir.path().join("door.png"), picture(ImageFormat::Png, 64, 48, 9));
+    std::fs::write(&file, &content).expect("written");
+    let file = file.to_str().expect("a path");
+    let told = SecondDevice::run(&site.platform, &site.serial, CODE, &["--picture", file]).happened();
+    let sent = told.one("picture");
+    assert_eq!((&sent["status"], &sent["answer"]["sha256"]), (&json!(201), &json!(hex(&content))));
+    let shown = format!("/media/v1/picture/{}", sent["answer"]["id"].as_str().expect("an id"));
+    assert!(site.get(&shown, &[]).is(200).body == content);
+    // What is not taken is refused before anything is sent.
+    let other = minted("SN");
+    site.platform.add(&other, CODE);
+    let more = ["--picture", file, "--picture-type", "image/svg+xml"];
+    let refused = SecondDevice::run(&site.platform, &other, CODE, &more).happened();
+    assert_eq!(refused.one("picture")["code"], 415);
+    let metrics = site.platform.http().text("/metrics");
+    assert!(metrics.contains("vestibule_das_transfers_total{result=\"done\"} 1"), "{metrics}");
     site.platform.assert_no_panic();
 }
