@@ -44,7 +44,7 @@ impl Reply {
     }
 
     #[track_caller]
-    fn is_problem(self, status: u16, name: &str) {
+    fn refused(self, status: u16, name: &str) {
         let reply = self.is(status);
         assert_eq!(reply.json()["type"], format!("urn:vestibule:media:{name}"));
     }
@@ -186,8 +186,8 @@ fn a_picture_is_sent_once_and_shown() {
     let stored = site.put(&path, &content).is(201).json();
     assert_eq!(stored, json!({"id": id, "sha256": hex(&content), "bytes": content.len()}));
     assert_eq!(site.put(&path, &content).is(200).json(), stored, "a repetition");
-    site.put(&path, &picture(ImageFormat::Jpeg, 800, 600, 2)).is_problem(409, "conflict");
-    site.put(&path, &[&content[..], b"more"].concat()).is_problem(409, "conflict");
+    site.put(&path, &picture(ImageFormat::Jpeg, 800, 600, 2)).refused(409, "conflict");
+    site.put(&path, &[&content[..], b"more"].concat()).refused(409, "conflict");
 
     let shown = format!("/media/v1/picture/{id}");
     let whole = site.get(&shown, &[]).is(200);
@@ -218,7 +218,7 @@ fn a_picture_is_sent_once_and_shown() {
             assert_eq!((small.width(), small.height()), (width, height));
         }
     }
-    site.get(&format!("{shown}?w=161"), &[]).is_problem(400, "request");
+    site.get(&format!("{shown}?w=161"), &[]).refused(400, "request");
 
     // Without a token, by a ticket for it.
     let offer = site.platform.http().post(&format!("/v1/devices/{}/downloads", site.serial), &json!({"id": id})).ok();
@@ -226,7 +226,7 @@ fn a_picture_is_sent_once_and_shown() {
     let by_ticket = url.strip_prefix(&format!("http://{}", site.address())).expect("the HTTP listener");
     let fetched = ask(site.address(), "GET", &format!("{by_ticket}&w=160"), &[], None, 0).expect("an answer");
     assert_eq!(fetched.is(200).header("content-type"), Some("image/jpeg"));
-    ask(site.address(), "GET", &shown, &[], None, 0).expect("an answer").is_problem(401, "ticket");
+    ask(site.address(), "GET", &shown, &[], None, 0).expect("an answer").refused(401, "ticket");
     // The log has no ticket, and the audit has who asked.
     assert!(!site.platform.log().contains("mt1."));
     let audit = site.platform.http().get("/v1/audit?action=media.offer").ok();
@@ -263,11 +263,11 @@ fn a_wrong_ticket_is_told_nothing() {
     }
     assert!(bodies.iter().all(|body| *body == bodies[0]), "one answer for all");
     for path in ["/media/v1/picture/..%2f..%2f..%2ftoken", "/media/v1/picture/%2e%2e", "/media/v1/file/x%00y"] {
-        site.get(path, &[]).is_problem(404, "not-found");
+        site.get(path, &[]).refused(404, "not-found");
     }
     site.put(&other_path, &content).is(201);
     // An object is fetched as what it was sent as.
-    site.get(&format!("/media/v1/file/{other}"), &[]).is_problem(404, "not-found");
+    site.get(&format!("/media/v1/file/{other}"), &[]).refused(404, "not-found");
     site.platform.assert_no_panic();
 }
 
@@ -289,7 +289,7 @@ fn an_upload_goes_on_where_it_was_cut() {
         site.platform.restart();
         let here = site.offset(&path);
         assert!(here > 0);
-        site.get(&format!("/media/v1/picture/{id}"), &[]).is_problem(404, "not-found");
+        site.get(&format!("/media/v1/picture/{id}"), &[]).refused(404, "not-found");
         let piece = |offset: u64, bytes: &[u8]| {
             let offset = offset.to_string();
             let mut headers = vec![("content-type", content_type), ("upload-offset", &*offset)];
@@ -306,7 +306,7 @@ fn an_upload_goes_on_where_it_was_cut() {
         assert_eq!(end.status, if extra.is_some() { 204 } else { 201 });
         assert_eq!(site.offset(&path), content.len() as u64, "it can be asked whether it was complete");
         assert!(site.get(&format!("/media/v1/picture/{id}"), &[]).is(200).body == content);
-        piece(content.len() as u64, b"").is_problem(401, "ticket");
+        piece(content.len() as u64, b"").refused(401, "ticket");
     }
     let (_, path) = site.ticket(&json!({}));
     let old = [("content-type", "application/offset+octet-stream"), ("upload-offset", "0"), ("tus-resumable", "0.2.2")];
@@ -324,28 +324,28 @@ fn what_is_no_picture_is_refused_and_costs_nothing() {
     let before = site.memory();
     for _ in 0..20 {
         let (_, path) = site.ticket(&json!({"name": "a.jpg"}));
-        site.put(&path, &bomb).is_problem(422, "content");
+        site.put(&path, &bomb).refused(422, "content");
         // What is wrong is not kept, and the ticket still takes nothing else.
         assert_eq!(site.offset(&path), 0);
         let (_, path) = site.ticket(&json!({}));
-        site.put(&path, html).is_problem(415, "type");
+        site.put(&path, html).refused(415, "type");
         let (_, path) = site.ticket(&json!({}));
-        site.put(&path, &png[..png.len() - 20]).is_problem(422, "content");
+        site.put(&path, &png[..png.len() - 20]).refused(422, "content");
         let (_, path) = site.ticket(&json!({}));
         let wrong = repr_digest(b"something else");
         let refused = ask(site.address(), "PUT", &path, &[("repr-digest", &wrong)], Some(&png), png.len());
-        refused.expect("an answer").is_problem(422, "content");
+        refused.expect("an answer").refused(422, "content");
         let (_, path) = site.ticket(&json!({"media_type": "image/jpeg"}));
-        site.put(&path, &png).is_problem(415, "type");
+        site.put(&path, &png).refused(415, "type");
     }
     assert!(site.memory() < before + (32 << 20), "memory went from {before} to {}", site.memory());
     let (_, path) = site.ticket(&json!({}));
-    site.put(&path, &vec![0; (1 << 20) + 1]).is_problem(413, "too-large");
+    site.put(&path, &vec![0; (1 << 20) + 1]).refused(413, "too-large");
     let (_, path) = site.ticket(&json!({"bytes": 5}));
-    site.put(&path, &png).is_problem(413, "too-large");
+    site.put(&path, &png).refused(413, "too-large");
     let (_, path) = site.ticket(&json!({}));
-    ask(site.address(), "PUT", &path, &[], Some(&png), png.len()).expect("an answer").is_problem(400, "request");
-    ask(site.address(), "PUT", &path, &[], None, 0).expect("an answer").is_problem(411, "length");
+    ask(site.address(), "PUT", &path, &[], Some(&png), png.len()).expect("an answer").refused(400, "request");
+    ask(site.address(), "PUT", &path, &[], None, 0).expect("an answer").refused(411, "length");
     let uploads = format!("/v1/devices/{}/uploads", site.serial);
     for (wish, field) in [
         (json!({"bytes": 2 << 20}), "bytes"),
@@ -377,7 +377,7 @@ fn a_file_is_saved_and_not_shown() {
     assert_eq!(saved.body, html);
     assert_eq!(saved.header("content-type"), Some("application/octet-stream"));
     assert_eq!(saved.header("content-disposition"), Some("attachment; filename*=UTF-8''log%20%221%22.html"));
-    site.get(&format!("/media/v1/picture/{id}"), &[]).is_problem(404, "not-found");
+    site.get(&format!("/media/v1/picture/{id}"), &[]).refused(404, "not-found");
     site.platform.assert_no_panic();
 }
 
