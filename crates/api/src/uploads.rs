@@ -102,6 +102,7 @@ pub(crate) async fn offer_upload(
         })?),
     };
     let wish = Wish {
+        id: None,
         kind,
         name: upload.name.unwrap_or_default(),
         bytes: upload.bytes,
@@ -129,12 +130,13 @@ pub(crate) async fn offer_upload(
 )]
 pub(crate) async fn offer_download(
     State(shared): State<Arc<Shared>>,
+    TheCaller(caller): TheCaller,
     TheDevice(device): TheDevice,
     _: Params<Nothing>,
     JsonBody(download): JsonBody<Download>,
 ) -> Answer<(StatusCode, Json<Ticketed>)> {
     let id = Uuid::try_parse(&download.id).map_err(|_| Problem::from(OfferError::Unknown))?;
-    let offer = shared.platform.offer_download(&device, id).await?;
+    let offer = shared.platform.offer_download(&device, id, Some(&caller)).await?;
     Ok((StatusCode::CREATED, Json(Ticketed::new("GET", offer))))
 }
 
@@ -158,7 +160,10 @@ impl From<OfferError> for Problem {
             OfferError::Quota => {
                 Problem::new(Kind::QuotaUsed, "The device has as many open uploads, or as many bytes, as it may.")
             }
-            OfferError::Unknown => Problem::new(Kind::UnknownObject, "The device has no such picture or file."),
+            // Nobody chooses an id here.
+            OfferError::Taken | OfferError::Unknown => {
+                Problem::new(Kind::UnknownObject, "The device has no such picture or file.")
+            }
             OfferError::Store(error) => error.into(),
         }
     }

@@ -3,6 +3,7 @@
 //! An object's row is written after its bytes are durable and removed before they are, so that whatever is seen is whole, and a
 //! crash leaves at most bytes that nobody refers to. Those go with the next [`Blobs::sweep`].
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -63,10 +64,13 @@ fn place(digest: &Digest, part: Part) -> Path {
 impl Blobs {
     /// A store in a directory. What is written is synced before it counts as stored.
     pub(crate) fn in_directory(dir: &FilePath) -> io::Result<Blobs> {
-        // All directories are there from the start: that a file is in one of them is synced, that they exist is not.
+        // All directories are there from the start: that a file is in one of them is synced, that they exist is not. What a
+        // process that was killed put there may not have been synced, and is taken as stored from here on.
         for kind in ["blob", "thumb"] {
             for first in 0..=u8::MAX {
-                std::fs::create_dir_all(dir.join(kind).join(format!("{first:02x}")))?;
+                let dir = dir.join(kind).join(format!("{first:02x}"));
+                std::fs::create_dir_all(&dir)?;
+                std::fs::File::open(dir)?.sync_all()?;
             }
             std::fs::File::open(dir.join(kind))?.sync_all()?;
         }
@@ -139,7 +143,7 @@ impl Blobs {
     pub(crate) async fn sweep(&self, control: &Control) -> Result<u64, SweepError> {
         let mut removed = 0;
         for first in 0..=u8::MAX {
-            let known = control.media_digests(first).await?;
+            let known: HashSet<Digest> = control.media_digests(first).await?.into_iter().collect();
             for kind in ["blob", "thumb"] {
                 let prefix = Path::from(format!("{kind}/{first:02x}"));
                 for object in self.store.list_with_delimiter(Some(&prefix)).await?.objects {

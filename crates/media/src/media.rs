@@ -226,31 +226,42 @@ impl Media {
         if wish.name.len() > MAX_NAME || wish.name.chars().any(char::is_control) {
             return Err(OfferError::Name);
         }
+        let now = self.now();
+        let deadline = now.saturating_add(TICKET.as_millis() as i64);
+        let id = wish.id.unwrap_or_else(Uuid::now_v7);
+        let offer = |name| self.offer(TicketKind::Upload, id, name, &upload_path(id), deadline);
+        if wish.id.is_some()
+            && let Some(row) = self.control.media(id).await?
+        {
+            // Asked for again, because an answer was lost or the time was up: the same object, as far as it has come.
+            let is_same = row.digest.zip(wish.digest).is_none_or(|(known, said)| known == said);
+            if row.device != device || row.kind != wish.kind || !is_same {
+                return Err(OfferError::Taken);
+            }
+            self.control.renew_media(id, deadline).await?;
+            return offer(wish.name);
+        }
         let bytes = wish.bytes.unwrap_or(most);
-        if !self.usage.has_room(device, bytes) || self.control.open_media(device).await? >= MAX_OPEN {
+        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let row = MediaRow {
+            id,
+            device,
+            kind: wish.kind,
+            name: wish.name.clone(),
+            media_type: wish.media_type.unwrap_or_default(),
+            state: MediaState::Offered,
+            bytes: number(bytes),
+            length: wish.bytes.map(number),
+            digest: wish.digest,
+            size: None,
+            created: now,
+            deadline,
+        };
+        if !self.usage.has_room(device, bytes) || !self.control.offer_media(row, MAX_OPEN).await? {
             metrics::counter!("vestibule_media_refused_total", "why" => "quota").increment(1);
             return Err(OfferError::Quota);
         }
-        let (id, now) = (Uuid::now_v7(), self.now());
-        let deadline = now.saturating_add(TICKET.as_millis() as i64);
-        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.control
-            .offer_media(MediaRow {
-                id,
-                device,
-                kind: wish.kind,
-                name: wish.name.clone(),
-                media_type: wish.media_type.unwrap_or_default(),
-                state: MediaState::Offered,
-                bytes: number(bytes),
-                length: wish.bytes.map(number),
-                digest: wish.digest,
-                size: None,
-                created: now,
-                deadline,
-            })
-            .await?;
-        self.offer(TicketKind::Upload, id, wish.name, &upload_path(id), deadline)
+        offer(wish.name)
     }
 
     async fn download_offer(&self, device: DeviceId, id: Uuid) -> Result<Offer, OfferError> {

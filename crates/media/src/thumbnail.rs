@@ -1,13 +1,14 @@
 //! Thumbnails: made when somebody first asks, and kept beside the original (MED-35).
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{PixelType, ResizeError, ResizeOptions, Resizer};
 use image::codecs::jpeg::JpegEncoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::content::Format;
 
@@ -18,7 +19,7 @@ const PIXEL: u64 = 8;
 
 /// Bounds how many are made at the same time.
 pub(crate) struct Thumbnails {
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 /// Why there is no thumbnail.
@@ -43,23 +44,27 @@ pub(crate) enum ThumbnailError {
 
 impl Thumbnails {
     pub(crate) fn new(at_once: usize) -> Thumbnails {
-        Thumbnails { places: Semaphore::new(at_once.max(1)) }
+        Thumbnails { places: Arc::new(Semaphore::new(at_once.max(1))) }
     }
 
     /// Waits for one of the places.
-    pub(crate) async fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ThumbnailError> {
-        self.places.acquire().await.map_err(|_| ThumbnailError::Ended)
+    pub(crate) async fn place(&self) -> Result<OwnedSemaphorePermit, ThumbnailError> {
+        Arc::clone(&self.places).acquire_owned().await.map_err(|_| ThumbnailError::Ended)
     }
 
-    /// A JPEG of a picture whose longest side has at most `width` pixels; to be called with a place.
+    /// A JPEG of a picture whose longest side has at most `width` pixels. The work goes on when whoever asked has gone, so it
+    /// is the work that has the place.
     pub(crate) async fn make(
-        &self,
+        place: OwnedSemaphorePermit,
         picture: Vec<u8>,
         format: Format,
         width: u32,
         max_pixels: u64,
     ) -> Result<Vec<u8>, ThumbnailError> {
-        let made = tokio::task::spawn_blocking(move || shrink(&picture, format, width, max_pixels));
+        let made = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            shrink(&picture, format, width, max_pixels)
+        });
         made.await.map_err(|_| ThumbnailError::Ended)?
     }
 }

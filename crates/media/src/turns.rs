@@ -5,23 +5,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedMutexGuard};
+use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
 /// Whose turn it is, for each upload that somebody is at.
 #[derive(Default)]
 pub(crate) struct Turns(Arc<Mutex<HashMap<Uuid, Place>>>);
 
+#[derive(Default)]
 struct Place {
     users: usize,
     lock: Arc<tokio::sync::Mutex<()>>,
-    /// Tells the one whose turn it is to stop.
-    stop: Arc<Notify>,
+    /// The number of the newest request: whoever has an older one stops.
+    newest: watch::Sender<u64>,
 }
 
 /// The turn of one request, until it is dropped.
 pub(crate) struct Turn {
-    stop: Arc<Notify>,
+    number: u64,
+    newest: watch::Receiver<u64>,
     _guard: OwnedMutexGuard<()>,
     _entry: Entry,
 }
@@ -45,29 +47,26 @@ impl Drop for Entry {
 }
 
 impl Turns {
-    /// Asks whoever has the turn to stop, and waits for it.
+    /// Asks everybody who came before to stop, and waits for it.
     pub(crate) async fn take(&self, id: Uuid) -> Turn {
-        let (entry, lock) = {
+        let (number, newest, lock, entry) = {
             let mut places = self.0.lock();
-            let place =
-                places.entry(id).or_insert_with(|| Place { users: 0, lock: Arc::default(), stop: Arc::default() });
+            let place = places.entry(id).or_default();
             place.users += 1;
-            place.stop.notify_one();
-            (Entry { id, places: Arc::clone(&self.0) }, Arc::clone(&place.lock))
+            let number = *place.newest.borrow() + 1;
+            place.newest.send_replace(number);
+            let entry = Entry { id, places: Arc::clone(&self.0) };
+            (number, place.newest.subscribe(), Arc::clone(&place.lock), entry)
         };
-        let guard = lock.lock_owned().await;
-        let stop = Arc::new(Notify::new());
-        if let Some(place) = self.0.lock().get_mut(&id) {
-            place.stop = Arc::clone(&stop);
-        }
-        Turn { stop, _guard: guard, _entry: entry }
+        Turn { number, newest, _guard: lock.lock_owned().await, _entry: entry }
     }
 }
 
 impl Turn {
     /// Resolves when a newer request waits.
     pub(crate) async fn ended(&self) {
-        self.stop.notified().await;
+        // The sender is in the place, which stays as long as the turn.
+        let _ = self.newest.clone().wait_for(|newest| *newest > self.number).await;
     }
 }
 
@@ -88,6 +87,14 @@ mod tests {
         assert!(!second.is_finished());
         drop(first);
         let second = second.await.expect("a turn");
+        // Who comes while others wait has all of them stop.
+        let third = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move { turns.take(id).await }
+        });
+        second.ended().await;
+        drop(second);
+        let second = third.await.expect("a turn");
         // Another upload is not concerned.
         let _other = turns.take(Uuid::now_v7()).await;
         drop(second);

@@ -12,7 +12,7 @@ use axum::body::{Body, Bytes};
 use hyper::body::Body as _;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 use vestibule_store::{MediaArrival, MediaKind, MediaRow, MediaState};
 
@@ -28,6 +28,8 @@ const WINDOW: Duration = Duration::from_secs(30);
 const LEAST: u64 = 8 * 1024;
 /// How long an upload waits for a place.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long something that was sent before a newer request may be on its way.
+const ON_ITS_WAY: Duration = Duration::from_millis(200);
 /// What is gathered of a body before it goes to the disk.
 const GATHERED: usize = 128 * 1024;
 
@@ -114,6 +116,9 @@ impl Media {
             return Err(Problem::new(Kind::Conflict, "The upload has another length.").at(here));
         }
         let length = known.or(piece.length);
+        if length.is_some_and(|length| length < here) {
+            return Err(Problem::new(Kind::Conflict, "More than that has come.").at(here));
+        }
         if let Some(length) = length {
             fits(&row, length)?;
         }
@@ -164,6 +169,8 @@ impl Media {
             return Ok(row);
         }
         let row = described(row, length, digest)?;
+        // From here on it takes what it says, not what it might have had.
+        let row = MediaRow { bytes: row.length.unwrap_or(row.bytes), ..row };
         if !self.usage.take(row.device, stored(row.bytes)) {
             return Err(Problem::new(Kind::Quota, "There is no room for more pictures and files."));
         }
@@ -198,7 +205,7 @@ impl Media {
         let end = loop {
             match source.next(turn).await {
                 Ok(Some(bytes)) => {
-                    if bytes.len() as u64 > most - offset {
+                    if bytes.len() as u64 > most.saturating_sub(offset) {
                         break Err(too_large(most));
                     }
                     file.write_all(&bytes).await?;
@@ -401,6 +408,12 @@ fn too_large(most: u64) -> Problem {
     Problem::new(Kind::TooLarge, format!("At most {most} bytes are taken."))
 }
 
+/// Resolves when a newer request waits and nothing has come for a moment: what was on its way before is taken.
+async fn silent(turn: &Turn) {
+    turn.ended().await;
+    sleep(ON_ITS_WAY).await;
+}
+
 /// A body that has to keep coming.
 struct Source {
     body: Body,
@@ -418,8 +431,9 @@ impl Source {
         loop {
             let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx));
             let frame = tokio::select! {
+                biased;
                 frame = timeout_at(self.window, frame) => frame,
-                () = turn.ended() => {
+                () = silent(turn) => {
                     return Err(Problem::new(Kind::Conflict, "Another request goes on with this upload."));
                 }
             };

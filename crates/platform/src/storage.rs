@@ -9,7 +9,6 @@ use serde_json::json;
 use uuid::Uuid;
 use vestibule_store::{DeviceId, MediaKind, StoreError};
 
-use crate::audit::Deed;
 use crate::caller::Caller;
 use crate::device::Device;
 use crate::platform::Platform;
@@ -17,6 +16,8 @@ use crate::platform::Platform;
 /// What somebody wants to send for a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
+    /// The id it is to have, if its sender has one for it: asked for again, it is the same object. None: a new one.
+    pub id: Option<Uuid>,
     /// What it is taken for.
     pub kind: MediaKind,
     /// What its sender calls it; may be empty.
@@ -66,6 +67,9 @@ pub enum OfferError {
     /// The device has as many open offers, or as many bytes, as it may.
     #[error("there is no room for more")]
     Quota,
+    /// The id is that of something else.
+    #[error("the id is that of something else")]
+    Taken,
     /// The device has no such object, or it is not here.
     #[error("there is no such object")]
     Unknown,
@@ -98,27 +102,48 @@ impl Platform {
         self.media_slot().get().and_then(Weak::upgrade).ok_or(OfferError::Off)
     }
 
-    /// A place where what a device wants to send may be put. It is in the audit when this returns, if somebody asks for the
-    /// device.
+    /// Whether somebody sees what this device has sent. Of a removed one that is who sees everything: where it belonged is not
+    /// known any more.
+    pub fn sees_media_of(&self, device: DeviceId, by: &Caller) -> bool {
+        by.subtree().is_root() || self.registry().is_seen(device, by)
+    }
+
+    /// A place where what a device wants to send may be put. `by` is who asks for the device; none: the device itself. It is
+    /// in the audit when this returns, if somebody asks.
     ///
     /// # Errors
-    /// When it is not taken, or there is no room.
-    pub async fn offer_upload(&self, device: &Device, wish: Wish, by: Option<&Caller>) -> Result<Offer, OfferError> {
+    /// When it is not taken, there is no room, or who asks does not see the device.
+    pub async fn offer_upload(
+        &self,
+        device: &Arc<Device>,
+        wish: Wish,
+        by: Option<&Caller>,
+    ) -> Result<Offer, OfferError> {
+        self.in_sight(device, by)?;
         let kind = wish.kind;
         let offer = self.media_storage()?.offer_upload(device.id, wish).await?;
         if let Some(caller) = by {
             let detail = json!({"id": offer.id, "kind": kind.as_str()});
-            let deed = Deed { actor: caller.name(), action: "media.offer", device: Some(device), detail, ok: true };
-            self.auditor().write(deed).await;
+            self.audited(caller.name(), "media.offer", device, detail, true).await;
         }
         Ok(offer)
     }
 
-    /// An address where an object of a device may be fetched.
+    /// An address where an object of a device may be fetched; `by` as above.
     ///
     /// # Errors
-    /// When the device has no such object.
-    pub async fn offer_download(&self, device: &Device, id: Uuid) -> Result<Offer, OfferError> {
+    /// When the device has no such object, or who asks does not see the device.
+    pub async fn offer_download(
+        &self,
+        device: &Arc<Device>,
+        id: Uuid,
+        by: Option<&Caller>,
+    ) -> Result<Offer, OfferError> {
+        self.in_sight(device, by)?;
         self.media_storage()?.offer_download(device.id, id).await
+    }
+
+    fn in_sight(&self, device: &Device, by: Option<&Caller>) -> Result<(), OfferError> {
+        if by.is_some_and(|caller| !caller.sees(device)) { Err(OfferError::Unknown) } else { Ok(()) }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use osap::das::storage::{Grant, Grants, Method, Object, Query, Results};
 use osap::das::{BodyError, storage};
+use uuid::Uuid;
 use vestibule_broker::Disposition;
 use vestibule_platform::{Device, MediaKind, Offer, OfferError, Platform, Wish};
 
@@ -63,7 +64,7 @@ fn method(message: Storage) -> &'static str {
 }
 
 /// All that was asked for, or why not.
-async fn granted(platform: &Platform, device: &Device, message: Storage, asked: Query) -> Grants {
+async fn granted(platform: &Platform, device: &Arc<Device>, message: Storage, asked: Query) -> Grants {
     let mut objects = Vec::with_capacity(asked.objects.len());
     for object in asked.objects {
         let name = object.name.clone();
@@ -71,7 +72,7 @@ async fn granted(platform: &Platform, device: &Device, message: Storage, asked: 
             Storage::Download => (
                 Method::Get,
                 match object.name.parse() {
-                    Ok(id) => platform.offer_download(device, id).await,
+                    Ok(id) => platform.offer_download(device, id, None).await,
                     Err(_) => Err(OfferError::Unknown),
                 },
             ),
@@ -98,6 +99,7 @@ fn wish(object: Object) -> Wish {
         _ => MediaKind::File,
     };
     Wish {
+        id: own_id(&object.name),
         kind,
         name: object.name,
         bytes: object.size,
@@ -106,10 +108,17 @@ fn wish(object: Object) -> Wish {
     }
 }
 
+/// A device that names an object by a UUID has given it its id: so it can name the object in an event before it has asked where
+/// to put it, and asks for the same one again after an interruption.
+fn own_id(name: &str) -> Option<Uuid> {
+    Uuid::try_parse(name).ok().filter(|id| !id.is_nil() && !id.is_max() && id.hyphenated().to_string() == name)
+}
+
 /// The reason as a device is told it; the protocol names no codes, so these are those of HTTP.
 fn code(error: &OfferError) -> i64 {
     match error {
         OfferError::Off | OfferError::Unknown => 404,
+        OfferError::Taken => 409,
         OfferError::TooLarge { .. } => 413,
         OfferError::Type { .. } => 415,
         OfferError::Name => 422,

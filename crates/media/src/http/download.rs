@@ -17,7 +17,7 @@ use crate::content::Format;
 use crate::hex;
 use crate::media::{Media, object_path, stored};
 use crate::problem::{Kind, Problem};
-use crate::thumbnail::ThumbnailError;
+use crate::thumbnail::{ThumbnailError, Thumbnails};
 use crate::ticket::TicketKind;
 
 /// A picture, or a thumbnail of it.
@@ -86,14 +86,14 @@ async fn thumbnail(media: &Media, row: &MediaRow, width: u32) -> Result<u64, Pro
     if let Some(length) = head().await? {
         return Ok(length);
     }
-    let _place = media.thumbnails.place().await.map_err(not_made)?;
+    let place = media.thumbnails.place().await.map_err(not_made)?;
     // Somebody else may have made it while this request waited.
     if let Some(length) = head().await? {
         return Ok(length);
     }
     let format = Format::of_media_type(&row.media_type).ok_or_else(Problem::not_found)?;
     let original = media.blobs.get(&digest, Part::Original, GetOptions::default()).await?.bytes().await?;
-    let made = media.thumbnails.make(original.to_vec(), format, width, media.config.picture_max_pixels).await;
+    let made = Thumbnails::make(place, original.to_vec(), format, width, media.config.picture_max_pixels).await;
     let made = made.map_err(not_made)?;
     let length = made.len() as u64;
     let _gate = media.blobs.gate(&digest).await;

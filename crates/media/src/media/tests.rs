@@ -1,4 +1,6 @@
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Body;
@@ -69,7 +71,7 @@ impl Bed {
 }
 
 fn file(bytes: Option<u64>) -> Wish {
-    Wish { kind: MediaKind::File, name: String::new(), bytes, media_type: None, digest: None }
+    Wish { id: None, kind: MediaKind::File, name: String::new(), bytes, media_type: None, digest: None }
 }
 
 async fn asked(media: &Arc<Media>, request: Request<Body>) -> StatusCode {
@@ -154,6 +156,64 @@ async fn neither_a_device_nor_all_have_more_than_they_may() {
         media.offer_upload(a, file(Some(1))).await.expect("an offer");
     }
     assert!(matches!(media.offer_upload(a, file(Some(1))).await, Err(OfferError::Quota)), "too many are open");
+    media.platform.close().await;
+}
+
+#[tokio::test]
+async fn an_upload_cannot_be_shorter_than_what_has_come() {
+    let bed = Bed::new(|_| ());
+    let media = bed.open().await;
+    let offer = media.offer_upload(DeviceId::mint(), file(None)).await.expect("an offer");
+    assert_eq!(patch(&media, &offer.url, 0, &[7; 1_000]).await, StatusCode::NO_CONTENT);
+    // Of a body that does not say its length nobody knows how long it will be.
+    let endless = Body::new(Chunks(4));
+    let request = Request::patch(&offer.url).header("content-type", "application/partial-upload");
+    let request = request.header("upload-offset", 1_000).header("upload-length", 10).body(endless);
+    assert_eq!(asked(&media, request.expect("a request")).await, StatusCode::CONFLICT);
+    let staged = std::fs::metadata(media.staging.path(offer.id)).expect("a file").len();
+    assert_eq!(staged, 1_000);
+    media.platform.close().await;
+}
+
+/// A body of so many chunks that does not say how long it is.
+struct Chunks(usize);
+
+impl hyper::body::Body for Chunks {
+    type Data = axum::body::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        self.0 = match self.0.checked_sub(1) {
+            Some(left) => left,
+            None => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(Ok(hyper::body::Frame::data(axum::body::Bytes::from_static(&[7; 1_024])))))
+    }
+}
+
+#[tokio::test]
+async fn a_device_gives_an_id_and_asks_for_it_again() {
+    let bed = Bed::new(|_| ());
+    let media = bed.open().await;
+    let (device, id) = (DeviceId::mint(), Uuid::now_v7());
+    let own = |digest| Wish { id: Some(id), digest, ..file(Some(6)) };
+    let first = media.offer_upload(device, own(Some([1; 32]))).await.expect("an offer");
+    assert_eq!(first.id, id);
+    assert!(matches!(media.offer_upload(DeviceId::mint(), own(None)).await, Err(OfferError::Taken)), "another's");
+    assert!(matches!(media.offer_upload(device, own(Some([2; 32]))).await, Err(OfferError::Taken)), "other content");
+    let picture = Wish { kind: MediaKind::Picture, ..own(None) };
+    assert!(matches!(media.offer_upload(device, picture).await, Err(OfferError::Taken)), "another kind");
+    // The first ticket is too old; what is asked for again is good, and goes on where the upload is.
+    bed.set(15 * 60 * 1_000 - 1);
+    let again = media.offer_upload(device, own(None)).await.expect("an offer");
+    bed.set(15 * 60 * 1_000);
+    assert_eq!(patch(&media, &first.url, 0, b"abc").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(patch(&media, &again.url, 0, b"abc").await, StatusCode::NO_CONTENT);
+    let again = media.offer_upload(device, own(None)).await.expect("an offer");
+    assert_eq!(patch(&media, &again.url, 3, b"def").await, StatusCode::UNPROCESSABLE_ENTITY, "another SHA-256");
     media.platform.close().await;
 }
 

@@ -145,9 +145,16 @@ impl Control {
         self.write(Write::Media(MediaWrite::Key { number, made, sealed })).await.map(drop)
     }
 
-    /// Adds an object that is offered; durable when this returns.
-    pub async fn offer_media(&self, row: MediaRow) -> Result<(), StoreError> {
-        self.write(Write::Media(MediaWrite::Offer(Box::new(row)))).await.map(drop)
+    /// Adds an object that is offered, durably when this returns; `false` when there is one of this id, or the device has
+    /// `most` that are offered or under way.
+    pub async fn offer_media(&self, row: MediaRow, most: i64) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Media(MediaWrite::Offer(Box::new(row), most))).await? > 0)
+    }
+
+    /// Offers an object once more, until `deadline`: one that nobody has begun, or one that is here, whose upload may be
+    /// repeated. Whoever has begun has the time that was given then. `false` when nothing was changed.
+    pub async fn renew_media(&self, id: Uuid, deadline: i64) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Media(MediaWrite::Renew { id, deadline })).await? > 0)
     }
 
     /// An object.
@@ -169,7 +176,7 @@ impl Control {
     }
 
     /// Marks an offered object as under way; `false` when somebody was faster, or its time is up. `length` and `digest`
-    /// are what it will be, as far as that is known.
+    /// are what it will be, as far as that is known; of a known length it takes no more than that.
     pub async fn begin_media(
         &self,
         id: Uuid,
@@ -195,6 +202,29 @@ impl Control {
     /// Marks an object under way as here, durably when this returns; `false` when it is not under way.
     pub async fn finish_media(&self, id: Uuid, arrival: MediaArrival) -> Result<bool, StoreError> {
         Ok(self.write(Write::Media(MediaWrite::Finish { id, arrival })).await? > 0)
+    }
+
+    /// Takes down that those who follow events have been told that an object is here; `false` when that was known.
+    pub async fn told_media(&self, id: Uuid) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Media(MediaWrite::Told { id })).await? > 0)
+    }
+
+    /// Objects that are here, and of which nobody has been told that they are, the oldest first, [`MEDIA_PAGE`] at most.
+    pub async fn untold_media(&self) -> Result<Vec<MediaRow>, StoreError> {
+        let rows: Vec<Columns> = self
+            .read(|db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as(
+                        "SELECT id, device, kind, name, media_type, state, bytes, length, digest, width, height, created, \
+                         deadline FROM media_object WHERE state = 2 AND told = 0 ORDER BY created LIMIT $1",
+                    )
+                    .bind(MEDIA_PAGE)
+                    .fetch_all(pool)
+                    .await?
+                }))
+            })
+            .await?;
+        rows.into_iter().map(media_row).collect()
     }
 
     /// Removes an object that is in this state; `false` when it is not.
@@ -267,21 +297,6 @@ impl Control {
             })
             .await?;
         rows.into_iter().map(|(device, bytes)| Ok((stored_id(&device)?, bytes))).collect()
-    }
-
-    /// How many objects of a device are offered or under way.
-    pub async fn open_media(&self, device: DeviceId) -> Result<i64, StoreError> {
-        let (count,): (i64,) = self
-            .read(move |db| async move {
-                Ok(on_db!(&db, pool => {
-                    sqlx::query_as("SELECT COUNT(*) FROM media_object WHERE device = $1 AND state < 2")
-                        .bind(device.as_bytes().to_vec())
-                        .fetch_one(pool)
-                        .await?
-                }))
-            })
-            .await?;
-        Ok(count)
     }
 
     /// The digests of objects that are here and begin with this byte, each once.
@@ -370,10 +385,12 @@ fn stored_digest(bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
 /// A change of the objects or the keys.
 pub(super) enum MediaWrite {
     Key { number: i64, made: i64, sealed: Vec<u8> },
-    Offer(Box<MediaRow>),
+    Offer(Box<MediaRow>, i64),
+    Renew { id: Uuid, deadline: i64 },
     Begin { id: Uuid, now: i64, length: Option<i64>, digest: Option<[u8; 32]>, deadline: i64 },
     Learn { id: Uuid, length: Option<i64>, digest: Option<[u8; 32]> },
     Finish { id: Uuid, arrival: MediaArrival },
+    Told { id: Uuid },
     Remove { id: Uuid, state: MediaState },
 }
 
@@ -391,11 +408,14 @@ impl MediaWrite {
                 rows!(transaction, "DELETE FROM media_key WHERE number < $1 - 1", number)?;
                 Ok(added)
             }
-            MediaWrite::Offer(row) => rows!(
+            // Counted where it is added: however many ask at once, none is one too many.
+            MediaWrite::Offer(row, most) => rows!(
                 transaction,
                 "INSERT INTO media_object \
-                 (id, device, kind, name, media_type, state, bytes, length, digest, created, deadline) \
-                 VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10)",
+                 (id, device, kind, name, media_type, state, bytes, length, digest, created, deadline, told) \
+                 SELECT $1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10, 0 \
+                 WHERE (SELECT COUNT(*) FROM media_object WHERE device = $2 AND state < 2) < $11 \
+                 ON CONFLICT (id) DO NOTHING",
                 row.id.as_bytes().to_vec(),
                 row.device.as_bytes().to_vec(),
                 row.kind.as_str(),
@@ -405,11 +425,18 @@ impl MediaWrite {
                 row.length,
                 row.digest.map(|digest| digest.to_vec()),
                 row.created,
-                row.deadline
+                row.deadline,
+                most
+            ),
+            MediaWrite::Renew { id, deadline } => rows!(
+                transaction,
+                "UPDATE media_object SET deadline = $1 WHERE id = $2 AND state IN (0, 2) AND deadline < $1",
+                deadline,
+                id.as_bytes().to_vec()
             ),
             MediaWrite::Begin { id, now, length, digest, deadline } => rows!(
                 transaction,
-                "UPDATE media_object SET state = 1, length = $1, digest = $2, deadline = $3 \
+                "UPDATE media_object SET state = 1, bytes = COALESCE($1, bytes), length = $1, digest = $2, deadline = $3 \
                  WHERE id = $4 AND state = 0 AND deadline > $5",
                 length,
                 digest.map(|digest| digest.to_vec()),
@@ -434,6 +461,11 @@ impl MediaWrite {
                 arrival.size.map(|(width, _)| i64::from(width)),
                 arrival.size.map(|(_, height)| i64::from(height)),
                 arrival.now,
+                id.as_bytes().to_vec()
+            ),
+            MediaWrite::Told { id } => rows!(
+                transaction,
+                "UPDATE media_object SET told = 1 WHERE id = $1 AND state = 2 AND told = 0",
                 id.as_bytes().to_vec()
             ),
             MediaWrite::Remove { id, state } => rows!(

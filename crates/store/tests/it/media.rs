@@ -11,6 +11,8 @@ on_both!(
     what_is_too_late_does_not_begin,
     an_object_goes_forward_only,
     what_is_due_and_old_is_found,
+    a_device_has_so_many_open_offers_and_one_of_each_id,
+    what_is_here_is_told_once,
 );
 
 fn offered(device: DeviceId) -> MediaRow {
@@ -51,7 +53,7 @@ async fn the_newest_two_keys_are_kept(bed: Bed) {
 async fn an_object_is_begun_by_one_of_many(bed: Bed) {
     let store = bed.open().await;
     let row = offered(DeviceId::mint());
-    store.control.offer_media(row.clone()).await.unwrap();
+    assert!(store.control.offer_media(row.clone(), 9).await.unwrap());
     assert_eq!(store.control.media(row.id).await.unwrap().as_ref(), Some(&row));
     let mut begins = tokio::task::JoinSet::new();
     for _ in 0..20 {
@@ -71,7 +73,7 @@ async fn an_object_is_begun_by_one_of_many(bed: Bed) {
 async fn what_is_too_late_does_not_begin(bed: Bed) {
     let store = bed.open().await;
     let row = offered(DeviceId::mint());
-    store.control.offer_media(row.clone()).await.unwrap();
+    assert!(store.control.offer_media(row.clone(), 9).await.unwrap());
     let begin = async |id, now| store.control.begin_media(id, now, None, None, NOON).await.unwrap();
     assert!(!begin(row.id, row.deadline).await);
     assert!(!begin(Uuid::now_v7(), NOON).await, "nobody offered it");
@@ -81,15 +83,14 @@ async fn what_is_too_late_does_not_begin(bed: Bed) {
 
 async fn an_object_goes_forward_only(bed: Bed) {
     let store = bed.open().await;
-    let (device, other) = (DeviceId::mint(), DeviceId::mint());
+    let device = DeviceId::mint();
     let row = offered(device);
-    store.control.offer_media(row.clone()).await.unwrap();
+    assert!(store.control.offer_media(row.clone(), 9).await.unwrap());
     assert!(!store.control.finish_media(row.id, arrival([7; 32])).await.unwrap(), "nobody has begun");
     assert!(!store.control.learn_media(row.id, None, None).await.unwrap());
-    assert_eq!(store.control.open_media(device).await.unwrap(), 1);
     assert!(store.control.media_usage().await.unwrap().is_empty(), "an offer takes nothing");
     assert!(store.control.begin_media(row.id, NOON, Some(900), None, NOON + 9).await.unwrap());
-    assert_eq!(store.control.media_usage().await.unwrap(), [(device, 1_000)]);
+    assert_eq!(store.control.media_usage().await.unwrap(), [(device, 900)]);
     assert_eq!(store.control.receiving_media().await.unwrap(), [row.id]);
     assert!(store.control.learn_media(row.id, Some(800), Some([7; 32])).await.unwrap());
     assert!(!store.control.has_media_digest([7; 32]).await.unwrap(), "it is not here");
@@ -101,8 +102,6 @@ async fn an_object_goes_forward_only(bed: Bed) {
     assert!(store.control.has_media_digest([7; 32]).await.unwrap());
     assert_eq!(store.control.media_digests(7).await.unwrap(), [[7; 32]]);
     assert!(store.control.media_digests(8).await.unwrap().is_empty());
-    assert_eq!(store.control.open_media(device).await.unwrap(), 0);
-    assert_eq!(store.control.open_media(other).await.unwrap(), 0);
     for state in [MediaState::Offered, MediaState::Receiving] {
         assert!(!store.control.remove_media(row.id, state).await.unwrap(), "it is further");
     }
@@ -116,7 +115,7 @@ async fn what_is_due_and_old_is_found(bed: Bed) {
     let rows = [offered(DeviceId::mint()), offered(DeviceId::mint())];
     for (n, row) in rows.iter().enumerate() {
         let row = MediaRow { deadline: NOON + HOUR + n as i64, ..row.clone() };
-        store.control.offer_media(row).await.unwrap();
+        assert!(store.control.offer_media(row, 9).await.unwrap());
     }
     let due = async |state, now| {
         let due = store.control.due_media(state, now).await.unwrap();
@@ -130,5 +129,49 @@ async fn what_is_due_and_old_is_found(bed: Bed) {
     assert!(store.control.finish_media(rows[0].id, arrival([1; 32])).await.unwrap());
     assert!(store.control.old_media(NOON + 4).await.unwrap().is_empty());
     assert_eq!(store.control.old_media(NOON + 5).await.unwrap()[0].id, rows[0].id);
+    store.close().await;
+}
+
+async fn a_device_has_so_many_open_offers_and_one_of_each_id(bed: Bed) {
+    const MOST: i64 = 5;
+    let store = bed.open().await;
+    let (device, other) = (DeviceId::mint(), DeviceId::mint());
+    let mut offers = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (control, row) = (store.control.clone(), offered(device));
+        offers.spawn(async move { control.offer_media(row, MOST).await.unwrap() });
+    }
+    assert_eq!(offers.join_all().await.into_iter().filter(|added| *added).count(), MOST as usize);
+    let row = offered(other);
+    assert!(store.control.offer_media(row.clone(), MOST).await.unwrap(), "another device is not concerned");
+    let again = MediaRow { device: DeviceId::mint(), ..row.clone() };
+    assert!(!store.control.offer_media(again, MOST).await.unwrap(), "the id is taken");
+    assert_eq!(store.control.media(row.id).await.unwrap().as_ref(), Some(&row));
+    // Once more, and later; never earlier, and not while it is under way.
+    let deadline = async || store.control.media(row.id).await.unwrap().unwrap().deadline;
+    assert!(store.control.renew_media(row.id, NOON + 2 * HOUR).await.unwrap());
+    assert!(!store.control.renew_media(row.id, NOON + HOUR).await.unwrap());
+    assert_eq!(deadline().await, NOON + 2 * HOUR);
+    assert!(store.control.begin_media(row.id, NOON, None, None, NOON + 9).await.unwrap());
+    assert!(!store.control.renew_media(row.id, NOON + 3 * HOUR).await.unwrap());
+    assert!(store.control.finish_media(row.id, arrival([1; 32])).await.unwrap());
+    assert!(store.control.renew_media(row.id, NOON + 3 * HOUR).await.unwrap());
+    assert_eq!(deadline().await, NOON + 3 * HOUR);
+    store.close().await;
+}
+
+async fn what_is_here_is_told_once(bed: Bed) {
+    let store = bed.open().await;
+    let row = offered(DeviceId::mint());
+    assert!(store.control.offer_media(row.clone(), 9).await.unwrap());
+    assert!(!store.control.told_media(row.id).await.unwrap(), "it is not here");
+    assert!(store.control.begin_media(row.id, NOON, None, None, NOON + 9).await.unwrap());
+    assert!(store.control.untold_media().await.unwrap().is_empty());
+    assert!(store.control.finish_media(row.id, arrival([1; 32])).await.unwrap());
+    let untold = store.control.untold_media().await.unwrap();
+    assert_eq!(untold.iter().map(|row| row.id).collect::<Vec<_>>(), [row.id]);
+    assert!(store.control.told_media(row.id).await.unwrap());
+    assert!(!store.control.told_media(row.id).await.unwrap());
+    assert!(store.control.untold_media().await.unwrap().is_empty());
     store.close().await;
 }
