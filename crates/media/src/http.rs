@@ -10,7 +10,7 @@ use axum::Router;
 use axum::http::{HeaderMap, Uri, header};
 use axum::routing::{get, put};
 use uuid::Uuid;
-use vestibule_platform::Permission;
+use vestibule_platform::{Caller, Permission};
 
 use crate::media::Media;
 use crate::problem::{Kind, Problem};
@@ -53,17 +53,18 @@ fn number(headers: &HeaderMap, name: &str) -> Result<Option<u64>, Problem> {
     }
 }
 
-/// Lets in who has a token with this permission.
-fn permitted(media: &Media, headers: &HeaderMap, permission: Permission) -> Result<(), Problem> {
+/// Lets in who has a token that may see pictures and files, and says who it is: which of them it sees is asked of each.
+fn permitted(media: &Media, headers: &HeaderMap) -> Result<Caller, Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::ticket()) };
     let token = value.to_str().ok().and_then(|value| value.split_once(' '));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-    match token.and_then(|token| media.platform.authorize(token)) {
-        None => Err(Problem::ticket()),
-        Some(caller) if caller.may(permission) => Ok(()),
-        Some(_) => {
-            Err(Problem::new(Kind::Forbidden, "This token does not have the permission to see pictures and files."))
-        }
+    let caller = token.and_then(|token| media.platform.authorize(token)).ok_or_else(Problem::ticket)?;
+    media.platform.count_request(&caller).map_err(Problem::too_often)?;
+    if !caller.may(Permission::MediaRead) {
+        media.platform.denied(&caller, Permission::MediaRead);
+        let detail = "This token does not have the permission to see pictures and files.";
+        return Err(Problem::new(Kind::Forbidden, detail));
     }
+    Ok(caller)
 }

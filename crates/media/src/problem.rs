@@ -1,6 +1,7 @@
 //! Errors as a client sees them: RFC 9457 documents of the types of media 11.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -59,7 +60,8 @@ pub(crate) struct Problem {
     offset: Option<u64>,
     /// How long the object is, when a range of it was asked for that it does not have.
     length: Option<u64>,
-    retry_after: Option<u32>,
+    /// Seconds.
+    retry_after: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -88,6 +90,12 @@ impl Problem {
 
     pub(crate) fn not_found() -> Problem {
         Problem::new(Kind::NotFound, "There is no such picture or file, or it has not arrived.")
+    }
+
+    /// A token that is used too often.
+    pub(crate) fn too_often(after: Duration) -> Problem {
+        let problem = Problem::new(Kind::Quota, "This token is used too often.");
+        Problem { retry_after: Some(after.as_secs() + u64::from(after.subsec_nanos() > 0)), ..problem }
     }
 
     /// Says where the upload stands.

@@ -8,7 +8,10 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vestibule_platform::{Caller, DevicePath, NewDevice, NewToken, NewUser, OrgPath, Permission, Role, Secret};
+use vestibule_platform::{
+    Caller, DeviceId, DevicePath, MediaStorage, NewDevice, NewToken, NewUser, Offer, Offered, OrgPath, Permission,
+    Role, Secret, Wish,
+};
 
 use crate::site::{NOW, Site};
 
@@ -79,6 +82,8 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         "add_webhook" => sent(json!({"url": NOWHERE}), 201),
         "change_webhook" => sent(json!({"url": NOWHERE}), 200),
         "replay_dead_letters" => sent(json!({}), 200),
+        "offer_upload" => sent(json!({}), 201),
+        "offer_download" => sent(json!({"id": uuid::Uuid::nil()}), 201),
         "make_token" => sent(json!({"name": fresh, "role": "viewer"}), 201),
         "add_user" => sent(json!({"name": fresh, "password": PASSWORD, "role": "viewer"}), 201),
         "set_user_password" => sent(json!({"password": "another password"}), 204),
@@ -104,6 +109,23 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
 }
 
 const PASSWORD: &str = "correct horse";
+
+/// Has room for everything, and everything there is.
+struct Store;
+
+impl MediaStorage for Store {
+    fn offer_upload(&self, _: DeviceId, wish: Wish) -> Offered<'_> {
+        let offer = Offer { id: uuid::Uuid::nil(), name: wish.name, url: "/there".into(), expires_in: HOUR };
+        Box::pin(std::future::ready(Ok(offer)))
+    }
+
+    fn offer_download(&self, _: DeviceId, id: uuid::Uuid) -> Offered<'_> {
+        let offer = Offer { id, name: String::new(), url: "/there".into(), expires_in: HOUR };
+        Box::pin(std::future::ready(Ok(offer)))
+    }
+}
+
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 fn new_user(name: &str, role: Role, place: &str) -> NewUser {
     NewUser { name: name.into(), password: Secret::new(PASSWORD), role, subtree: Some(org(place)) }
@@ -204,6 +226,8 @@ fn expected(permission: &str, template: &str, who: Option<(Role, &str)>) -> &'st
 #[test]
 fn everybody_may_what_the_table_says_at_every_endpoint() {
     let site = Site::new();
+    let store = std::sync::Arc::new(Store);
+    site.platform.keep_media_in(&store);
     let tokens = WHO.map(|(name, who)| {
         let (role, place) = who?;
         let new = NewToken { name: name.into(), role, subtree: Some(org(place)), expires_in: None };

@@ -7,7 +7,6 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use object_store::{GetOptions, GetRange};
-use vestibule_platform::Permission;
 use vestibule_store::{MediaKind, MediaRow, MediaState};
 
 use super::range::{Sent, asked};
@@ -56,20 +55,24 @@ pub(super) async fn file(
     Ok(response)
 }
 
-/// The object, if whoever asks may have it: by a ticket for it, or by a token.
+/// The object, if whoever asks may have it: by a ticket for it, or by a token of somebody who sees its device. What belongs
+/// elsewhere is not there.
 async fn object(media: &Media, kind: MediaKind, id: &str, uri: &Uri, headers: &HeaderMap) -> Result<MediaRow, Problem> {
     let id = id_in(id);
-    match parameter(uri, "ticket") {
-        None => permitted(media, headers, Permission::MediaRead)?,
+    let caller = match parameter(uri, "ticket") {
+        None => Some(permitted(media, headers)?),
         Some(ticket) => {
             let id = id.ok_or_else(Problem::ticket)?;
             let opened = media.keys.open_ticket(ticket, TicketKind::Object, id, &object_path(kind, id));
             let now = u64::try_from(media.now() / 1_000).unwrap_or(u64::MAX);
             opened.filter(|ticket| now < ticket.expiry).ok_or_else(Problem::ticket)?;
+            None
         }
-    }
+    };
     let row = media.control.media(id.ok_or_else(Problem::not_found)?).await?;
-    row.filter(|row| row.state == MediaState::Here && row.kind == kind).ok_or_else(Problem::not_found)
+    let is_seen =
+        |row: &MediaRow| caller.as_ref().is_none_or(|caller| media.platform.sees_media_of(row.device, caller));
+    row.filter(|row| row.state == MediaState::Here && row.kind == kind && is_seen(row)).ok_or_else(Problem::not_found)
 }
 
 /// Makes the thumbnail unless there is one; returns how long it is.

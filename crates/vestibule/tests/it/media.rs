@@ -130,6 +130,12 @@ impl Site {
         ask(self.address(), "GET", path, &headers, None, 0).expect("an answer")
     }
 
+    #[track_caller]
+    fn call(&self, method: &str, path: &str, token: &str, body: &Value) -> Reply {
+        let (headers, body) = ([("authorization", token), ("content-type", "application/json")], body.to_string());
+        ask(self.address(), method, path, &headers, Some(body.as_bytes()), body.len()).expect("an answer")
+    }
+
     /// Sends the rest of an upload from an offset; or says where it is instead.
     #[track_caller]
     fn go_on(&self, path: &str, content: &[u8], here: u64) -> Result<(), u64> {
@@ -268,6 +274,47 @@ fn a_wrong_ticket_is_told_nothing() {
     site.put(&other_path, &content).is(201);
     // An object is fetched as what it was sent as.
     site.get(&format!("/media/v1/file/{other}"), &[]).refused(404, "not-found");
+    site.platform.assert_no_panic();
+}
+
+#[test]
+fn what_belongs_elsewhere_is_not_there() {
+    let site = Site::new();
+    let content = picture(ImageFormat::Png, 20, 20, 1);
+    let (id, path) = site.ticket(&json!({}));
+    site.put(&path, &content).is(201);
+    let device = format!("/v1/devices/{}", site.serial);
+    site.call("PATCH", &device, &site.token, &json!({"org": "/plant-1/hall-2"})).is(200);
+    let token = |name: &str, role: &str, subtree: &str| {
+        let wish = json!({"name": name, "role": role, "subtree": subtree});
+        let made = site.call("POST", "/v1/tokens", &site.token, &wish).is(201).json();
+        format!("Bearer {}", made["token"].as_str().expect("a token"))
+    };
+    let here = token("here", "viewer", "/plant-1");
+    let elsewhere = token("elsewhere", "admin", "/plant-2");
+    let shown = format!("/media/v1/picture/{id}");
+    for (token, status) in [(&here, 200), (&elsewhere, 404)] {
+        for target in [shown.clone(), format!("{shown}?w=160")] {
+            let answer = ask(site.address(), "GET", &target, &[("authorization", token)], None, 0);
+            answer.expect("an answer").is(status);
+        }
+    }
+    // As if there were none.
+    let unknown = format!("/media/v1/picture/{}", uuid::Uuid::now_v7());
+    let answer = |target: &str| ask(site.address(), "GET", target, &[("authorization", &elsewhere)], None, 0);
+    assert_eq!(answer(&shown).expect("an answer").body, answer(&unknown).expect("an answer").body);
+    for (token, download, upload) in [(&here, 201, 403), (&elsewhere, 404, 404)] {
+        for (end, body, status) in [("downloads", json!({"id": id}), download), ("uploads", json!({}), upload)] {
+            site.call("POST", &format!("{device}/{end}"), token, &body).is(status);
+        }
+    }
+    // Of a removed device its pictures are seen by who sees everything.
+    let removed = ask(site.address(), "DELETE", &device, &[("authorization", &site.token)], None, 0);
+    removed.expect("an answer").is(204);
+    site.get(&shown, &[]).is(200);
+    for token in [here, elsewhere] {
+        ask(site.address(), "GET", &shown, &[("authorization", &token)], None, 0).expect("an answer").is(404);
+    }
     site.platform.assert_no_panic();
 }
 
