@@ -12,6 +12,7 @@ mod principal;
 mod queue;
 mod session;
 mod twin;
+mod view;
 mod webhook;
 mod writer;
 
@@ -25,6 +26,7 @@ pub use principal::PrincipalRow;
 pub use queue::QueuedOperation;
 pub use session::SessionRow;
 pub use twin::{LeafPart, LeafRow};
+pub use view::ViewRow;
 pub use webhook::{DeadLetter, WebhookPlace, WebhookRow};
 
 use std::sync::Arc;

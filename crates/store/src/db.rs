@@ -181,6 +181,7 @@ const STEPS: [Step; 11] = [
     Step { version: 9, name: "sessions", sql: include_str!("../migrations/0009_sessions.sql"), only: None },
     Step { version: 10, name: "media", sql: include_str!("../migrations/0010_media.sql"), only: None },
     Step { version: 11, name: "jobs", sql: include_str!("../migrations/0011_jobs.sql"), only: None },
+    Step { version: 12, name: "views", sql: include_str!("../migrations/0012_views.sql"), only: None },
 ];
 
 fn migrator(dialect: Dialect, steps: &[Step]) -> Migrator {

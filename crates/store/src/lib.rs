@@ -89,7 +89,7 @@ pub use config::{Clock, ReadAt, StoreConfig};
 pub use control::{
     AuditQuery, AuditRow, Begun, Control, Credential, Credentials, DeadLetter, DeviceRow, JobRow, LeafPart, LeafRow,
     MEDIA_PAGE, MediaArrival, MediaKey, MediaKind, MediaRow, MediaState, NewAudit, PrincipalRow, QueuedOperation,
-    SealedCode, SessionRow, WebhookPlace, WebhookRow,
+    SealedCode, SessionRow, ViewRow, WebhookPlace, WebhookRow,
 };
 pub use device::DeviceId;
 pub use error::{InsertError, OpenError, StoreError};

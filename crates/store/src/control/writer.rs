@@ -14,6 +14,7 @@ use super::principal::PrincipalWrite;
 use super::queue::QueueWrite;
 use super::session::SessionWrite;
 use super::twin::LeavesWrite;
+use super::view::ViewWrite;
 use super::webhook::WebhookWrite;
 use crate::StoreError;
 use crate::db::{Connection, Db, Transaction};
@@ -47,6 +48,7 @@ pub(super) enum Write {
     Enlist(EnlistWrite),
     Job(JobWrite),
     Media(MediaWrite),
+    View(ViewWrite),
 }
 
 impl Write {
@@ -78,6 +80,7 @@ impl Write {
             Write::Enlist(write) => write.apply(transaction).await,
             Write::Job(write) => write.apply(transaction).await,
             Write::Media(write) => write.apply(transaction).await,
+            Write::View(write) => write.apply(transaction).await,
         }
     }
 }

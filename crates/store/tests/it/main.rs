@@ -27,5 +27,6 @@ mod segments;
 mod session;
 mod tls;
 mod twin;
+mod view;
 mod webhook;
 mod wreck;
