@@ -52,6 +52,7 @@ mod storage;
 mod token;
 mod twin;
 mod user;
+mod view;
 mod webhook;
 
 pub use bulk::{BulkAction, BulkError};
@@ -90,9 +91,10 @@ pub use storage::{MediaStorage, Offer, OfferError, Offered, Wish};
 pub use token::{NewToken, TokenError, TokenFile};
 pub use twin::{Desired, Leaf, Reported, SetOutcome};
 pub use user::NewUser;
+pub use view::ViewError;
 pub use webhook::{Webhook, WebhookError, WebhookSpec};
 
 pub use vestibule_store::{
     AuditQuery, AuditRow, Credential, Credentials, DeadLetter, DeviceId, DevicePath, Flags, Journal, MediaKind, Order,
-    Position, Record, RecordKind, Secret, StoreError, WebhookPlace,
+    Position, Record, RecordKind, Secret, StoreError, ViewRow, WebhookPlace,
 };
