@@ -9,6 +9,7 @@ mod events;
 mod facts;
 mod find;
 mod follow;
+mod import;
 mod invoke;
 mod once;
 mod org;
