@@ -17,7 +17,7 @@ use crate::hooks::Hooks;
 use crate::routes::Routes;
 use crate::{
     attributes, audit, bulk, describe, devices, directives, events, export, health, history, imports, openapi,
-    operations, page, pass, queue, request, sessions, stream, tokens, uploads, users, webhooks,
+    operations, page, pass, queue, request, sessions, stream, tokens, uploads, users, views, webhooks,
 };
 
 /// What the handlers share.
@@ -107,6 +107,10 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesWrite, routes!(imports::list_imports))
         .needs(DevicesWrite, routes!(imports::show_import))
         .needs(DevicesWrite, routes!(imports::cancel_import))
+        .needs(DevicesRead, routes!(views::list_views))
+        .needs(DevicesRead, routes!(views::show_view))
+        .needs(DevicesControl, routes!(views::put_view))
+        .needs(DevicesControl, routes!(views::remove_view))
         .needs(DevicesControl, routes!(bulk::change_devices))
         .needs(DevicesControl, routes!(bulk::list_bulk))
         .needs(DevicesControl, routes!(bulk::show_bulk))

@@ -14,7 +14,7 @@ use vestibule_platform::{BulkAction, BulkError, Caller, Device, DeviceFilter, LO
 
 use crate::api::Shared;
 use crate::extract::{Answer, JsonBody, Nothing, Params, TheCaller};
-use crate::find::{Asked, Flag};
+use crate::find::{Asked, FilterToApply};
 use crate::jobs::{BULK, BulkList, BulkShape, JobInPath, TheJob, kind};
 use crate::org::OrgParam;
 use crate::problem::{Kind, Problem, ProblemDocument};
@@ -49,44 +49,6 @@ pub(crate) struct ManyToChange {
     /// Only count the devices and show some of them.
     #[serde(default)]
     dry_run: bool,
-}
-
-/// Which devices: those to which all of this applies. The fields are the parameters of the list of devices.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = DeviceFilter)]
-pub(crate) struct FilterToApply {
-    /// `online`, `offline` or `never_seen`.
-    #[schema(pattern = "^(online|offline|never_seen)$")]
-    presence: Option<String>,
-    /// The suite of their present or last session.
-    suite: Option<String>,
-    /// Their product.
-    product: Option<String>,
-    /// The family of protocols they speak.
-    #[schema(pattern = "^osap$")]
-    family: Option<String>,
-    /// Whether they are shut out.
-    disabled: Option<bool>,
-    /// Id or serial of the device they are reached through.
-    parent: Option<String>,
-    /// The place in the organisation they are at, or below.
-    #[schema(value_type = Option<String>, example = "/plant-1")]
-    org: Option<OrgParam>,
-    /// Labels on them: `name`, or `name:value`.
-    #[serde(default)]
-    #[schema(max_items = 32)]
-    label: Vec<String>,
-    /// Text in their serial, name, product or labels.
-    #[schema(min_length = 1, max_length = 256)]
-    text: Option<String>,
-}
-
-impl From<FilterToApply> for Asked {
-    fn from(filter: FilterToApply) -> Asked {
-        let FilterToApply { presence, suite, product, family, disabled, parent, org, label, text } = filter;
-        Asked { presence, suite, product, family, disabled: disabled.map(Flag), parent, org, label, text }
-    }
 }
 
 /// What would be done.

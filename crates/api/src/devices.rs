@@ -18,10 +18,11 @@ use vestibule_platform::{
 
 use crate::api::Shared;
 use crate::extract::{Answer, DeviceInPath, JsonBody, Nothing, Params, TheCaller, TheDevice, page_size};
-use crate::find::{self, asking_for_devices};
+use crate::find::asking_for_devices;
 use crate::org::OrgParam;
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::{DeviceList, DeviceShape, Why, rfc3339};
+use crate::views;
 
 /// A device to be registered.
 #[derive(Deserialize, ToSchema)]
@@ -108,6 +109,9 @@ asking_for_devices! {
         /// that are online come last). From its end with a `-` before it.
         #[param(pattern = "^-?(added|serial|name|seen)$", default = "added", example = "-seen")]
         order: Option<String>,
+        /// As the view of this name says; what is asked for beside it counts before that.
+        #[param(min_length = 1, max_length = 64)]
+        view: Option<String>,
         /// Most devices on the page.
         #[param(minimum = 1, maximum = 1000, default = 100)]
         limit: Option<u64>,
@@ -127,7 +131,9 @@ asking_for_devices! {
     params(ListParams),
     responses(
         (status = 200, description = "One page of devices", body = DeviceList),
-        (status = 404, description = "No device has the id or serial of `parent`",
+        (status = 404, description = "No device has the id or serial of `parent`, or there is no such view",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "The store does not answer, which has the view",
             body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
@@ -136,8 +142,8 @@ pub(crate) async fn list_devices(
     TheCaller(caller): TheCaller,
     Params(mut params): Params<ListParams>,
 ) -> Answer<Json<DeviceList>> {
-    let filter = params.asked().filter(&shared.platform, &caller)?;
-    let query = find::query(filter, params.order.as_deref())?;
+    let (asked, order) = (params.asked(), params.order.as_deref());
+    let query = views::query(&shared.platform, params.view.as_deref(), asked, order, &caller).await?;
     page(&shared.platform, &query, params.limit, params.cursor.as_deref(), &caller).await
 }
 

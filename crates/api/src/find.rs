@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 use vestibule_platform::{
     Caller, Device, DeviceFilter, DeviceOrder, DeviceQuery, Family, LabelFilter, Platform, PresenceState,
 };
@@ -87,6 +88,44 @@ macro_rules! asking_for_devices {
     };
 }
 pub(crate) use asking_for_devices;
+
+/// Which devices: those to which all of this applies. The fields are the parameters of the list of devices.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = DeviceFilter)]
+pub(crate) struct FilterToApply {
+    /// `online`, `offline` or `never_seen`.
+    #[schema(pattern = "^(online|offline|never_seen)$")]
+    presence: Option<String>,
+    /// The suite of their present or last session.
+    suite: Option<String>,
+    /// Their product.
+    product: Option<String>,
+    /// The family of protocols they speak.
+    #[schema(pattern = "^osap$")]
+    family: Option<String>,
+    /// Whether they are shut out.
+    disabled: Option<bool>,
+    /// Id or serial of the device they are reached through.
+    parent: Option<String>,
+    /// The place in the organisation they are at, or below.
+    #[schema(value_type = Option<String>, example = "/plant-1")]
+    org: Option<OrgParam>,
+    /// Labels on them: `name`, or `name:value`.
+    #[serde(default)]
+    #[schema(max_items = 32)]
+    label: Vec<String>,
+    /// Text in their serial, name, product or labels.
+    #[schema(min_length = 1, max_length = 256)]
+    text: Option<String>,
+}
+
+impl From<FilterToApply> for Asked {
+    fn from(filter: FilterToApply) -> Asked {
+        let FilterToApply { presence, suite, product, family, disabled, parent, org, label, text } = filter;
+        Asked { presence, suite, product, family, disabled: disabled.map(Flag), parent, org, label, text }
+    }
+}
 
 impl Asked {
     /// The filter it stands for.

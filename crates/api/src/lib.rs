@@ -50,6 +50,7 @@ mod stream;
 mod tokens;
 mod uploads;
 mod users;
+mod views;
 mod webhooks;
 
 pub use api::Api;

@@ -125,7 +125,7 @@ mod tests {
                 assert_eq!(guarded, named != OPEN, "{path}");
             }
         }
-        assert_eq!(seen, 69, "operations in the document");
+        assert_eq!(seen, 73, "operations in the document");
     }
 
     #[test]

@@ -175,6 +175,56 @@ fn a_list_is_of_those_to_which_all_that_is_asked_applies() {
 }
 
 #[test]
+fn a_view_is_a_list_to_come_back_to() {
+    let site = Site::new();
+    for (serial, product) in [("S1", "cam"), ("S3", "cam"), ("S2", "lock")] {
+        let new = json!({"serial": serial, "code": "ABCDEF", "product": product, "labels": {"floor": "2"}});
+        assert_eq!(site.post("/v1/devices", &new.to_string()).status, 201);
+    }
+    let put = |name: &str, body: Value| {
+        let headers = format!("{}content-type: application/json\r\n", site.bearer());
+        site.request("PUT", &format!("/v1/views/{name}"), &headers, &body.to_string())
+    };
+    let found = |query: &str| -> Vec<String> {
+        let page = site.get(&format!("/v1/devices?{query}")).json();
+        let items = page["items"].as_array().unwrap_or_else(|| panic!("{query}: {page}"));
+        items.iter().map(|item| item["serial"].as_str().expect("a serial").to_owned()).collect()
+    };
+    let kept = put("my%20cams", json!({"filter": {"product": "cam", "label": ["floor:2"]}, "order": "-serial"}));
+    assert_eq!((kept.status, &kept.json()["name"]), (200, &json!("my cams")));
+    assert_eq!(found("view=my%20cams"), ["S3", "S1"]);
+    assert_eq!(found("view=my%20cams&order=serial"), ["S1", "S3"]);
+    assert_eq!(found("view=my%20cams&product=lock"), ["S2"]);
+    assert!(found("view=my%20cams&label=floor:3").is_empty());
+    let next = site.get("/v1/devices?view=my%20cams&limit=1").json()["next"].as_str().expect("more").to_owned();
+    assert_eq!(found(&format!("view=my%20cams&cursor={next}")), ["S1"]);
+    let shown = site.get("/v1/views/my%20cams").json();
+    assert_eq!((&shown["filter"]["product"], &shown["changed_by"]), (&json!("cam"), &json!("administrator")));
+    assert_eq!(site.get("/v1/views").json()["items"], json!([shown]));
+    assert_eq!(put("my%20cams", json!({})).status, 200);
+    assert_eq!(found("view=my%20cams"), ["S1", "S3", "S2"]);
+    site.get(&format!("/v1/devices?view=my%20cams&cursor={next}")).problem(422, "invalid-value");
+    for (name, body, field) in [
+        ("x", json!({"order": "id"}), "order"),
+        ("x", json!({"filter": {"presence": "here"}}), "presence"),
+        ("%20", json!({}), "name"),
+        (&*"x".repeat(65), json!({}), "name"),
+    ] {
+        assert_eq!(put(name, body).problem(422, "invalid-value")["field"], field);
+    }
+    put("x", json!({"filter": {"parent": "NOBODY"}})).problem(404, "unknown-device");
+    assert_eq!(site.request("DELETE", "/v1/views/my%20cams", &site.bearer(), "").status, 204);
+    site.request("DELETE", "/v1/views/my%20cams", &site.bearer(), "").problem(404, "unknown-view");
+    site.get("/v1/views/my%20cams").problem(404, "unknown-view");
+    site.get("/v1/devices?view=my%20cams").problem(404, "unknown-view");
+    for n in 0..100 {
+        assert_eq!(put(&format!("v{n}"), json!({})).status, 200);
+    }
+    put("one-more", json!({})).problem(409, "too-many-views");
+    assert_eq!(put("v7", json!({"order": "name"})).status, 200);
+}
+
+#[test]
 fn a_removed_device_is_gone() {
     let site = Site::new();
     site.add("SN-1");

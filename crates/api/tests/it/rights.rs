@@ -67,7 +67,9 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         "invoke_operation" => sent(json!({"input": null}), 200),
         "pass_message" => ("x".to_owned(), "content-type: text/plain\r\n", "", 200),
         "export_devices" | "list_imports" | "show_import" | "cancel_import" | "list_bulk" | "show_bulk"
-        | "cancel_bulk" => plain(200),
+        | "cancel_bulk" | "list_views" | "show_view" => plain(200),
+        "put_view" => sent(json!({"order": "name"}), 200),
+        "remove_view" => plain(204),
         "import_devices" => {
             let row = json!({"serial": fresh, "code": "ABCDEF"}).to_string();
             (row, "content-type: application/x-ndjson\r\n", "", 201)
@@ -180,6 +182,9 @@ fn hide(site: &Site, n: usize, template: &str) -> Hidden {
         let headers = format!("{}content-type: application/x-ndjson\r\n", site.bearer());
         import = site.request("POST", "/v1/imports", &headers, "{}").json()["id"].as_str().expect("an id").to_owned();
     }
+    if template.starts_with("/v1/views/") {
+        site.wait(site.platform.put_view("Power", "{}".to_owned(), &by)).expect("kept");
+    }
     if template.starts_with("/v1/bulk/") {
         let body = json!({"action": "enable", "devices": [serial]}).to_string();
         bulk = site.post("/v1/bulk", &body).json()["id"].as_str().expect("an id").to_owned();
@@ -205,7 +210,7 @@ fn ask(site: &Site, method: &str, asking: &Asking, token: Option<&str>) -> (u16,
 }
 
 /// What the permission and the roles say, as a cell of the table.
-fn expected(permission: &str, template: &str, who: Option<(Role, &str)>) -> &'static str {
+fn expected(permission: &str, method: &str, template: &str, who: Option<(Role, &str)>) -> &'static str {
     if permission == "open" {
         return "yes";
     }
@@ -218,6 +223,8 @@ fn expected(permission: &str, template: &str, who: Option<(Role, &str)>) -> &'st
     match role.has(permission) && !(is_bound && permission.is_of_the_whole()) {
         false => "403",
         true if is_bound && (template.contains("{d}") || template.contains("{id}")) => "404",
+        // Each place has views of its own.
+        true if is_bound && template == "/v1/views/{name}" && method != "PUT" => "404",
         true if is_bound => "own",
         true => "yes",
     }
@@ -257,7 +264,7 @@ fn everybody_may_what_the_table_says_at_every_endpoint() {
                 });
                 let token = session.as_ref().or(token.as_ref());
                 let (status, body) = ask(&site, &method, &asking, token.map(String::as_str));
-                let expected = expected(permission, template, *who);
+                let expected = expected(permission, &method, template, *who);
                 let status_of = |cell: &str| cell.parse().unwrap_or(asking.allowed);
                 assert_eq!(status, status_of(expected), "{method} {template} asked by {heading}: {body}");
                 if expected == "own" {

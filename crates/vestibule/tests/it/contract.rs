@@ -24,6 +24,7 @@ fn every_answer_is_one_that_the_document_promises() {
     schemathesis.args(["-m", "schemathesis.cli", "--no-color", "--config-file"]);
     schemathesis.arg(root.join("tests/contract/schemathesis.toml")).args(["run", "--seed", "20261121", "--url"]);
     schemathesis.arg(platform.url()).arg(root.join("api/openapi.json"));
+    schemathesis.env("SCHEMATHESIS_HOOKS", root.join("tests/contract/hooks.py"));
     schemathesis.env("VESTIBULE_TOKEN", platform.token()).current_dir(platform.data());
     let done = Program::of(schemathesis).finish();
     assert_eq!(done.code, Some(0), "{}\n{}", done.stdout, done.stderr);
