@@ -1,5 +1,6 @@
 //! The platform's HTTP API, as far as a measurement needs it.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +16,9 @@ use crate::metrics::Metrics;
 const REGISTRARS: usize = 8;
 /// Requests that are under way at once when devices are asked for something; one for each device where there are fewer.
 pub const CALLERS: usize = 16;
+
+/// How long many devices at once may take.
+const LONG: Duration = Duration::from_secs(600);
 
 /// How many requests are made: so many, or as many as fit into the time.
 #[derive(Debug)]
@@ -135,6 +139,43 @@ impl Http {
             .with_context(|| format!("a desired value of {serial}"))?;
         let desired = &leaf["desired"];
         if desired["outcome"] != "applied" { bail!("a desired value of {serial} became {desired}") } else { Ok(()) }
+    }
+
+    /// Imports a CSV file; the job as it ended.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn import(&self, file: &str) -> anyhow::Result<Value> {
+        let post = self.agent.post(format!("{}/v1/imports", self.base)).header("authorization", &self.bearer);
+        let post = post.config().timeout_global(Some(LONG)).build();
+        let job = post.header("content-type", "text/csv").send(file);
+        job.and_then(|mut answer| answer.body_mut().read_json()).context("devices cannot be imported")
+    }
+
+    /// How many lines are at an address.
+    ///
+    /// # Errors
+    /// When they cannot be read to their end.
+    pub fn lines(&self, path: &str) -> anyhow::Result<u64> {
+        let get = self.agent.get(format!("{}{path}", self.base)).header("authorization", &self.bearer);
+        let mut answer = get.config().timeout_global(Some(LONG)).build().call().context(path.to_owned())?;
+        let mut lines = 0;
+        for line in BufReader::new(answer.body_mut().as_reader()).lines() {
+            line.with_context(|| format!("{path} broke off"))?;
+            lines += 1;
+        }
+        Ok(lines)
+    }
+
+    /// One page of the devices that a query finds.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn page(&self, query: &str, cursor: Option<&str>) -> anyhow::Result<Value> {
+        let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let get = self.agent.get(format!("{}/v1/devices?limit=100&{query}{cursor}", self.base));
+        let page = get.header("authorization", &self.bearer).call();
+        page.and_then(|mut answer| answer.body_mut().read_json()).with_context(|| format!("the list {query}"))
     }
 
     /// The platform's counters.

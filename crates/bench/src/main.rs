@@ -2,6 +2,7 @@
 //! process as the kernel accounts it. Linux only.
 
 mod affinity;
+mod api_bench;
 mod cpu;
 mod device;
 mod fleet;
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// OSAP devices: authentication, refresh, login, events, attributes, operations, desired values, memory
     Osap(osap_bench::Args),
+    /// Lists of devices at a large registry, import and export
+    Api(api_bench::Args),
     /// A flood of strangers at the LBS while good devices come back
     Flood(flood::Args),
 }
@@ -39,6 +42,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Osap(args) => osap_bench::run(&args),
+        Command::Api(args) => api_bench::run(&args),
         Command::Flood(args) => flood::run(&args),
     };
     match outcome {
