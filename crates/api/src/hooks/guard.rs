@@ -1,9 +1,10 @@
 //! Which addresses webhooks may be delivered to.
 //!
 //! Who may add a webhook has this machine connect to where he likes, and sees how that went. So only addresses of the
-//! public internet are connected to, whatever a name resolves to at that moment, unless the operator allows more.
+//! public internet are connected to, and none of this machine's own among them, whatever a name resolves to at that moment,
+//! unless the operator allows more.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use crate::network::Network;
 
@@ -52,9 +53,27 @@ impl Guard {
     /// What is wrong with this address; `None` when it may be connected to.
     pub(crate) fn refuses(&self, address: IpAddr) -> Option<&'static str> {
         let address = address.to_canonical();
+        if self.allow.iter().any(|network| network.contains(address)) {
+            return None;
+        }
         let inside = embedded(address).map_or_else(|| inner(address), |v4| inner(v4.into()));
-        inside.filter(|_| !self.allow.iter().any(|network| network.contains(address)))
+        inside.or_else(|| is_own(address).then_some("this machine's own"))
     }
+}
+
+/// Whether this machine has the address itself: then it is also where the machine would send from. Asking that sends
+/// nothing.
+fn is_own(address: IpAddr) -> bool {
+    let from = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let Ok(socket) = UdpSocket::bind((from, 0)) else {
+        // Nor would there be a socket to connect with.
+        return false;
+    };
+    // Any port does. What cannot be reached is not here.
+    socket.connect((address, 9)).and_then(|()| socket.local_addr()).is_ok_and(|local| local.ip() == address)
 }
 
 /// The IPv4 address that an IPv6 network carries what is sent to this address to.
@@ -182,6 +201,19 @@ mod tests {
             "2a00:1450::1",
         ] {
             assert!(!refused(&guard, public), "{public}");
+        }
+    }
+
+    #[test]
+    fn ssrf_this_machine_knows_its_own_addresses() {
+        let own = |address: &str| is_own(address.parse().expect(address));
+        assert!(own("127.0.0.1"));
+        assert!(!own("127.0.0.2"), "another one of this machine's is sent to from the first");
+        assert!(!own("1.1.1.1") && !own("192.0.2.1") && !own("2606:4700::1111"));
+        // Where there is a network, the address that the machine has there.
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        if socket.connect("1.1.1.1:9").is_ok() {
+            assert!(is_own(socket.local_addr().expect("bound").ip()));
         }
     }
 
