@@ -11,6 +11,7 @@ use vestibule_store::{AuditQuery, AuditRow, Control, NewAudit, StoreError};
 
 use crate::caller::Caller;
 use crate::clock::Clock;
+use crate::describe::DESCRIBE;
 use crate::device::Device;
 use crate::operation_log::LOGGED;
 use crate::org::OrgPath;
@@ -74,10 +75,13 @@ impl Misdeeds {
 }
 
 impl Platform {
-    /// What was done, newest first, to what the caller sees: devices, tokens and people of its part of the organisation.
+    /// What was done, newest first, to what the caller sees: devices, tokens and people of its part of the organisation. Where
+    /// a device came from is not told to who does not see that place.
     pub async fn audits(&self, query: &AuditQuery, by: &Caller) -> Result<Vec<AuditRow>, StoreError> {
         let subtree = (!by.subtree().is_root()).then(|| by.subtree().as_str().to_owned());
-        self.control().audits(&AuditQuery { subtree, ..query.clone() }).await
+        let mut rows = self.control().audits(&AuditQuery { subtree, ..query.clone() }).await?;
+        rows.iter_mut().filter(|row| row.action == DESCRIBE).for_each(|row| hide_origin(row, by));
+        Ok(rows)
     }
 
     /// A device did something that it may not, such as to speak for another one. Written down once an hour for each
@@ -129,6 +133,16 @@ impl Platform {
 
     pub(crate) fn auditor(&self) -> Auditor {
         Auditor { control: self.control().clone(), clock: self.clock_handle() }
+    }
+}
+
+/// Takes the place that a device was moved from out of a row, if the caller does not see it.
+fn hide_origin(row: &mut AuditRow, by: &Caller) {
+    let Ok(Value::Object(mut detail)) = serde_json::from_str(&row.detail) else { return };
+    let from = detail.get("from").and_then(Value::as_str).map(OrgPath::parse);
+    if from.is_some_and(|from| !from.is_ok_and(|from| by.subtree().covers(&from))) {
+        detail.remove("from");
+        row.detail = Value::Object(detail).to_string();
     }
 }
 

@@ -14,6 +14,8 @@ use crate::platform::{Platform, to_the_end};
 use crate::presence::announce;
 use crate::registration::{AddDeviceError, check_label};
 
+/// How the audit calls it.
+pub(crate) const DESCRIBE: &str = "device.describe";
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_NAME: usize = 64;
 const MAX_LABEL_VALUE: usize = 256;
@@ -141,7 +143,7 @@ impl Platform {
                 detail["from"] = before.org.as_str().into();
             }
             let (actor, device_of) = (by.name(), Some(&*device));
-            auditor.write(Deed { actor, action: "device.describe", device: device_of, detail, ok: true }).await;
+            auditor.write(Deed { actor, action: DESCRIBE, device: device_of, detail, ok: true }).await;
             Ok(after)
         })
         .await

@@ -307,6 +307,9 @@ A token that ends by itself does not live on in what it makes: a token that it m
 the same moment, and a longer one is refused), and it can neither add users nor give them passwords (403). A user's session
 is over after twelve hours, but who has logged in may do so again: what users make ends when they say.
 
+A serial is one device's in the whole platform, and a name one token's or user's. Who registers one that is taken is told so
+(409) also when it is taken elsewhere, and nothing more: neither whose it is nor where.
+
 | | |
 | --- | --- |
 | yes | answered |

@@ -246,6 +246,24 @@ async fn the_audit_is_that_of_what_is_seen() {
 }
 
 #[tokio::test]
+async fn where_a_device_came_from_is_told_to_who_sees_that_place() {
+    let bed = Bed::new().await;
+    let device = add(&bed, "A", "/b/secret").await;
+    let by = bound(&bed, "/a").await;
+    for place in ["/a/x", "/a/y"] {
+        go(&bed, &device, place).await;
+    }
+    let query = AuditQuery { action: Some("device.describe".into()), limit: 10, ..AuditQuery::default() };
+    let origins = async |by: &Caller| {
+        let rows = bed.platform.audits(&query, by).await.expect("readable");
+        let detail = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        rows.iter().map(|row| detail(&row.detail)["from"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(origins(&bed.caller()).await, [Some("/a/x".to_owned()), Some("/b/secret".to_owned())]);
+    assert_eq!(origins(&by).await, [Some("/a/x".to_owned()), None]);
+}
+
+#[tokio::test]
 async fn what_waits_while_a_device_is_moved_away_does_nothing_to_it() {
     let bed = Bed::new().await;
     let device = add(&bed, "A", "/a").await;
