@@ -19,10 +19,10 @@ pub(crate) struct Limits {
     pub(crate) per_site: usize,
 }
 
-/// The connections that are here. Where they are too many, one that has not shown a frame yet is asked to leave for each
+/// The connections that are here. Where they are too many, one whose device has not proven yet who it is makes room for each
 /// newcomer: the oldest of the host, or of the site, that has its limit, and otherwise the oldest of the site that has
-/// most of them. A good device shows its first frame at once, so that it is hardly ever one of them; and however many
-/// connections somebody opens and says nothing on, he drives out his own.
+/// most of them. A good device proves itself within some round trips, so that it is hardly ever one of them; and however many
+/// connections somebody opens, whether he says nothing on them or sends what anybody could, he drives out his own.
 ///
 /// As large as the number of connections.
 pub(crate) struct Crowd {
@@ -37,24 +37,24 @@ struct Here {
     next: u64,
     hosts: HashMap<Host, usize>,
     sites: HashMap<Site, Neighbours>,
-    /// Sites with somebody who has shown nothing yet. The last one is to make room: it has most of them and, of several
+    /// Sites with somebody who has proven nothing yet. The last one is to make room: it has most of them and, of several
     /// with as many, the oldest.
-    silent: BTreeMap<Silence, Site>,
+    strangers: BTreeMap<Strangers, Site>,
 }
 
-/// How many of a site have shown nothing, and the oldest of them.
-type Silence = (usize, Reverse<u64>);
+/// How many of a site have proven nothing, and the oldest of them.
+type Strangers = (usize, Reverse<u64>);
 
 /// Connections of one site.
 #[derive(Default)]
 struct Neighbours {
-    /// Who has shown a frame.
-    speaking: usize,
+    /// Who has proven who they are.
+    known: usize,
     /// Who has not, by age.
-    silent: BTreeMap<u64, Silent>,
+    strangers: BTreeMap<u64, Stranger>,
 }
 
-struct Silent {
+struct Stranger {
     host: Host,
     leave: oneshot::Sender<()>,
 }
@@ -65,7 +65,7 @@ pub(crate) struct Place<'a> {
     number: u64,
     host: Host,
     site: Site,
-    has_shown: AtomicBool,
+    is_known: AtomicBool,
 }
 
 /// Tells a connection that it is to make room.
@@ -75,7 +75,7 @@ impl Notice {
     /// Ends when the connection is to be closed at once; never, if it is not.
     pub(crate) async fn given(self) {
         if self.0.await.is_err() {
-            // It has shown a frame, and stays.
+            // Its device is known, and stays.
             future::pending().await
         }
     }
@@ -83,11 +83,11 @@ impl Notice {
 
 impl Neighbours {
     fn count(&self) -> usize {
-        self.speaking + self.silent.len()
+        self.known + self.strangers.len()
     }
 
-    fn silence(&self) -> Option<Silence> {
-        self.silent.first_key_value().map(|(oldest, _)| (self.silent.len(), Reverse(*oldest)))
+    fn ranked(&self) -> Option<Strangers> {
+        self.strangers.first_key_value().map(|(oldest, _)| (self.strangers.len(), Reverse(*oldest)))
     }
 }
 
@@ -96,7 +96,7 @@ impl Crowd {
         Crowd { limits, here: Mutex::default() }
     }
 
-    /// A place for a peer from there; `None` when everybody who could make room for him has shown a frame.
+    /// A place for a peer from there; `None` when everybody who could make room for him is known.
     pub(crate) fn enter(&self, origin: Origin) -> Option<(Place<'_>, Notice)> {
         let (host, site) = (origin.host(), origin.site());
         let Limits { total, per_host, per_site } = self.limits;
@@ -104,13 +104,13 @@ impl Crowd {
         // From the narrowest to the widest: who leaves his host leaves its site, too.
         let makes_room = if here.of_host(host) >= per_host {
             let of_host = |neighbours: &Neighbours| {
-                neighbours.silent.iter().find(|(_, silent)| silent.host == host).map(|(number, _)| *number)
+                neighbours.strangers.iter().find(|(_, stranger)| stranger.host == host).map(|(number, _)| *number)
             };
             Some((site, here.sites.get(&site).and_then(of_host)?))
         } else if here.of_site(site) >= per_site {
-            Some((site, here.sites.get(&site).and_then(Neighbours::silence)?.1.0))
+            Some((site, here.sites.get(&site).and_then(Neighbours::ranked)?.1.0))
         } else if here.total >= total {
-            let ((_, Reverse(oldest)), site) = here.silent.last_key_value()?;
+            let ((_, Reverse(oldest)), site) = here.strangers.last_key_value()?;
             Some((*site, *oldest))
         } else {
             None
@@ -120,7 +120,7 @@ impl Crowd {
         }
         let (leave, notice) = oneshot::channel();
         Some((
-            Place { crowd: self, number: here.enter(host, site, leave), host, site, has_shown: AtomicBool::new(false) },
+            Place { crowd: self, number: here.enter(host, site, leave), host, site, is_known: AtomicBool::new(false) },
             Notice(notice),
         ))
     }
@@ -140,13 +140,13 @@ impl Here {
         self.next += 1;
         self.total += 1;
         *self.hosts.entry(host).or_default() += 1;
-        self.change(site, |neighbours| neighbours.silent.insert(number, Silent { host, leave }));
+        self.change(site, |neighbours| neighbours.strangers.insert(number, Stranger { host, leave }));
         number
     }
 
-    /// Who has shown nothing yet is gone from here at once: when his connection ends, his place is another's.
+    /// Who makes room is gone from here at once: when his connection ends, his place is another's.
     fn make_leave(&mut self, site: Site, number: u64) {
-        if let Some(Silent { host, leave }) = self.change(site, |neighbours| neighbours.silent.remove(&number)) {
+        if let Some(Stranger { host, leave }) = self.change(site, |neighbours| neighbours.strangers.remove(&number)) {
             self.forget(host);
             // Who is closing already hears nothing, and needs not.
             let _ = leave.send(());
@@ -166,12 +166,12 @@ impl Here {
     /// Changes the neighbours of a site, and its place among those that are to make room.
     fn change<T>(&mut self, site: Site, change: impl FnOnce(&mut Neighbours) -> T) -> T {
         let neighbours = self.sites.entry(site).or_default();
-        let before = neighbours.silence();
+        let before = neighbours.ranked();
         let changed = change(neighbours);
-        let (after, is_empty) = (neighbours.silence(), neighbours.count() == 0);
+        let (after, is_empty) = (neighbours.ranked(), neighbours.count() == 0);
         if before != after {
-            before.and_then(|before| self.silent.remove(&before));
-            after.and_then(|after| self.silent.insert(after, site));
+            before.and_then(|before| self.strangers.remove(&before));
+            after.and_then(|after| self.strangers.insert(after, site));
         }
         if is_empty {
             self.sites.remove(&site);
@@ -181,30 +181,30 @@ impl Here {
 }
 
 impl Place<'_> {
-    /// The connection has shown a frame: it will not be asked to leave any more.
-    pub(crate) fn has_shown(&self) {
-        if self.has_shown.load(Ordering::Relaxed) {
+    /// The device has proven who it is: it will not be asked to leave any more.
+    pub(crate) fn keep(&self) {
+        if self.is_known.load(Ordering::Relaxed) {
             return;
         }
         let is_here = self.crowd.here.lock().change(self.site, |neighbours| {
-            let is_here = neighbours.silent.remove(&self.number).is_some();
-            neighbours.speaking += usize::from(is_here);
+            let is_here = neighbours.strangers.remove(&self.number).is_some();
+            neighbours.known += usize::from(is_here);
             is_here
         });
         // Otherwise it was asked in this moment.
-        self.has_shown.store(is_here, Ordering::Relaxed);
+        self.is_known.store(is_here, Ordering::Relaxed);
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut here = self.crowd.here.lock();
-        let has_shown = self.has_shown.load(Ordering::Relaxed);
+        let is_known = self.is_known.load(Ordering::Relaxed);
         let was_here = here.change(self.site, |neighbours| {
-            if has_shown {
-                neighbours.speaking -= 1;
+            if is_known {
+                neighbours.known -= 1;
             }
-            has_shown || neighbours.silent.remove(&self.number).is_some()
+            is_known || neighbours.strangers.remove(&self.number).is_some()
         });
         if was_here {
             here.forget(self.host);

@@ -88,6 +88,9 @@ pub(crate) fn lbs_broken(run: Option<Run>, reason: &'static str, peer: Option<Ip
     let text = match reason {
         "timeout" => "The device did not send the next message in time.",
         "panicked" => "The key agreement failed inside the platform; its log tells more.",
+        "made_room" => {
+            "Too many connections were open, and the device's made room for another; the device comes back by itself."
+        }
         "overloaded" => "Too many devices authenticate at once; the device comes back by itself.",
         _ => "The connection to the LBS broke off before the device had its access server.",
     };

@@ -34,8 +34,8 @@ pub struct LbsConfig {
     /// A refused code is answered no sooner than this after the request (osap-wire 13.2.3): what is read of a known serial
     /// from the disk, and not of an unknown one, does not show.
     pub refusal_pace: Duration,
-    /// Connections open at once. Past it one that has not shown a frame yet makes room for each newcomer, so the listener
-    /// should take some more.
+    /// Connections open at once. Past it one whose device has not proven yet who it is makes room for each newcomer, so the
+    /// listener should take some more.
     pub max_connections: usize,
     /// Connections open at once from one address, or one /64 of IPv6.
     pub max_per_address: usize,

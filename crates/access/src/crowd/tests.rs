@@ -25,22 +25,22 @@ impl Notice {
     }
 }
 
-/// Enters and shows a frame.
-fn speaks(crowd: &Crowd, origin: Origin) -> Option<Place<'_>> {
+/// Enters and proves who it is.
+fn known(crowd: &Crowd, origin: Origin) -> Option<Place<'_>> {
     let (place, _) = crowd.enter(origin)?;
-    place.has_shown();
+    place.keep();
     Some(place)
 }
 
 #[test]
 fn neither_a_host_nor_a_site_takes_every_place() {
     let crowd = crowd(10, 2, 3);
-    let first = speaks(&crowd, from(1, 1)).expect("room");
-    let _second = speaks(&crowd, from(1, 1)).expect("room");
+    let first = known(&crowd, from(1, 1)).expect("room");
+    let _second = known(&crowd, from(1, 1)).expect("room");
     assert!(crowd.enter(from(1, 1)).is_none());
-    let third = speaks(&crowd, from(1, 2)).expect("room for a neighbour");
+    let third = known(&crowd, from(1, 2)).expect("room for a neighbour");
     assert!(crowd.enter(from(1, 3)).is_none(), "the site has its three");
-    let _other = speaks(&crowd, from(2, 1)).expect("room for another site");
+    let _other = known(&crowd, from(2, 1)).expect("room for another site");
     drop(first);
     assert!(crowd.enter(from(1, 3)).is_some());
     drop(third);
@@ -51,30 +51,30 @@ fn neither_a_host_nor_a_site_takes_every_place() {
 #[test]
 fn a_host_has_a_64_and_a_site_a_48_of_ipv6() {
     let crowd = crowd(10, 2, 3);
-    let _held = ["2001:db8:0:1::1", "2001:db8:0:1::2"].map(|peer| speaks(&crowd, v6(peer)).expect("room"));
+    let _held = ["2001:db8:0:1::1", "2001:db8:0:1::2"].map(|peer| known(&crowd, v6(peer)).expect("room"));
     assert!(crowd.enter(v6("2001:db8:0:1:ffff::3")).is_none(), "as one host");
-    let _third = speaks(&crowd, v6("2001:db8:0:2::1")).expect("room");
+    let _third = known(&crowd, v6("2001:db8:0:2::1")).expect("room");
     assert!(crowd.enter(v6("2001:db8:0:3::1")).is_none(), "as one site");
     assert!(crowd.enter(v6("2001:db8:1::1")).is_some());
 }
 
 #[test]
-fn the_oldest_of_the_site_with_most_who_say_nothing_makes_room() {
+fn the_oldest_of_the_site_with_most_strangers_makes_room() {
     let crowd = crowd(6, 6, 6);
     let (one, one_told) = crowd.enter(from(1, 1)).expect("room");
     let (_two, two_told) = crowd.enter(from(2, 1)).expect("room");
     let (_three, three_told) = crowd.enter(from(2, 2)).expect("room");
-    // More than those of the second site, and all of them speak.
-    let _speaking = [3, 4, 5].map(|host| speaks(&crowd, from(3, host)).expect("room"));
+    // More than those of the second site, and all of them are known.
+    let _known = [3, 4, 5].map(|host| known(&crowd, from(3, host)).expect("room"));
     let (_four, four_told) = crowd.enter(from(4, 1)).expect("somebody makes room");
     assert!(two_told.was_given());
     // As many in each: the oldest of all.
     let (_five, five_told) = crowd.enter(from(5, 1)).expect("somebody makes room");
     assert!(one_told.was_given());
-    one.has_shown();
+    one.keep();
     drop(one);
     assert_eq!(crowd.here.lock().total, 6, "its place is another's already");
-    let _six = speaks(&crowd, from(6, 1)).expect("somebody makes room");
+    let _six = known(&crowd, from(6, 1)).expect("somebody makes room");
     assert!(three_told.was_given());
     for told in [four_told, five_told] {
         assert!(!told.was_given());
@@ -97,12 +97,12 @@ fn a_host_and_a_site_with_their_limit_make_room_for_themselves() {
 }
 
 #[test]
-fn nobody_who_has_shown_a_frame_makes_room() {
+fn nobody_who_is_known_makes_room() {
     let crowd = crowd(2, 2, 2);
     let places = [1, 2].map(|site| crowd.enter(from(site, 1)).expect("room"));
     places.iter().for_each(|(place, _)| {
-        place.has_shown();
-        place.has_shown();
+        place.keep();
+        place.keep();
     });
     assert!(crowd.enter(from(3, 1)).is_none());
     for (place, told) in places {
@@ -110,7 +110,7 @@ fn nobody_who_has_shown_a_frame_makes_room() {
         drop(place);
     }
     let here = crowd.here.lock();
-    assert_eq!((here.total, here.hosts.len(), here.sites.len(), here.silent.len()), (0, 0, 0, 0));
+    assert_eq!((here.total, here.hosts.len(), here.sites.len(), here.strangers.len()), (0, 0, 0, 0));
 }
 
 proptest! {
@@ -128,7 +128,7 @@ proptest! {
                     places.push((origin, place, Some(notice)));
                 },
                 1 => if let Some(it) = places.iter_mut().find(|it| it.0 == origin && it.2.is_some()) {
-                    it.1.has_shown();
+                    it.1.keep();
                     it.2 = None;
                 },
                 _ => if let Some(at) = places.iter().position(|it| it.0 == origin) {
@@ -146,11 +146,11 @@ proptest! {
             prop_assert_eq!(here.of_host(origin.host()), of(&|it| it.host() == origin.host()));
             prop_assert_eq!(here.of_site(origin.site()), of(&|it| it.site() == origin.site()));
             prop_assert!(here.total <= 8 && here.of_host(origin.host()) <= 3 && here.of_site(origin.site()) <= 5);
-            let silent: usize = here.silent.keys().map(|(count, _)| count).sum();
-            prop_assert_eq!(silent, places.iter().filter(|it| it.2.is_some()).count());
+            let strangers: usize = here.strangers.keys().map(|(count, _)| count).sum();
+            prop_assert_eq!(strangers, places.iter().filter(|it| it.2.is_some()).count());
         }
         drop(places);
         let here = crowd.here.lock();
-        prop_assert_eq!((here.total, here.hosts.len(), here.sites.len(), here.silent.len()), (0, 0, 0, 0));
+        prop_assert_eq!((here.total, here.hosts.len(), here.sites.len(), here.strangers.len()), (0, 0, 0, 0));
     }
 }

@@ -81,9 +81,11 @@ impl<'a> Visit<'a> {
             match server.poll() {
                 Output::Read => {
                     let frame = connection.read_frame(server.max_frame(), self.lbs.config.frame_timeout).await?;
-                    self.place.has_shown();
                     asked = Instant::now();
                     server.handle_frame(&frame);
+                    if server.is_proven() {
+                        self.place.keep();
+                    }
                     connection.forget(frame.len());
                 }
                 Output::Lookup(serial) => {
@@ -256,7 +258,9 @@ impl<'a> Visit<'a> {
             Err(Failure::Closed(reason)) => (reason.as_str(), reason.to_string()),
             Err(Failure::Lost) => ("connection_lost", "the peer closed the connection".to_owned()),
             Err(Failure::TimedOut) => ("timeout", "the peer was too slow".to_owned()),
-            Err(Failure::MadeRoom) => ("made_room", "the peer said nothing, and made room for another".to_owned()),
+            Err(Failure::MadeRoom) => {
+                ("made_room", "the peer had not proven who it is, and made room for another".to_owned())
+            }
             Err(Failure::Panicked) => ("panicked", "the key agreement panicked".to_owned()),
         };
         let labels = [("run", run), ("generation", generation), ("result", result)];
@@ -283,8 +287,7 @@ impl<'a> Visit<'a> {
             Err(Failure::Closed(CloseReason::Disabled | CloseReason::ShutOut)) => explain::disabled(self.run, ip),
             Err(Failure::Closed(reason)) => explain::lbs_refusal(self.run, &reason, ip),
             Err(Failure::Lost) => explain::lbs_broken(self.run, "connection_lost", ip),
-            // It has not said who it is.
-            Err(Failure::MadeRoom) => return,
+            Err(Failure::MadeRoom) => explain::lbs_broken(self.run, "made_room", ip),
             Err(Failure::TimedOut) => explain::lbs_broken(self.run, "timeout", ip),
             Err(Failure::Panicked) => explain::lbs_broken(self.run, "panicked", ip),
         };

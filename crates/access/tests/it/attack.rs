@@ -319,10 +319,10 @@ fn osap_13_2_connections_of_one_network_leave_room_for_others() {
     let limits = LbsConfig { max_per_address: 3, max_per_network: 5, ..LbsConfig::default() };
     let site = Site::with(Plan { limits, ..Plan::default() });
     site.add(SERIAL);
-    // Each has been answered and says nothing more.
+    // Each has proven who it is and says nothing more.
     let hold = |host| {
         let mut visit = TestDevice::new().visit_from([127, 1, 1, host].into(), &site);
-        visit.hold_before(0x72);
+        visit.hold_before(0xA0);
         visit
     };
     let held = [1, 1, 1, 2, 2].map(hold);
@@ -384,7 +384,7 @@ fn osap_13_2_who_holds_connections_and_says_nothing_holds_no_good_device_out() {
     // The oldest went first.
     attacker.held.iter_mut().take(200).for_each(Wire::expect_end);
     slow.finish().expect("its network has nobody else");
-    quiet.finish().expect("it has shown who it is");
+    quiet.finish().expect("nor has this one's");
 }
 
 /// Also a good device that shares an address with somebody who holds all it may have.
@@ -393,7 +393,26 @@ fn osap_13_2_somebody_silent_of_an_address_makes_room_for_the_newest() {
     let limits = LbsConfig { max_per_address: 3, max_per_network: 5, ..LbsConfig::default() };
     let site = Site::with(Plan { limits, ..Plan::default() });
     site.add(SERIAL);
-    let _held: Vec<Wire> = (0..3).map(|_| Wire::dial_from([127, 1, 1, 1].into(), site.lbs)).collect();
+    // That one of four has made room shows that three are here.
+    let held: Vec<Wire> = (0..4).map(|_| Wire::dial_from([127, 1, 1, 1].into(), site.lbs)).collect();
+    eventually("three are here", || held.iter().filter(|wire| wire.has_ended()).count() == 1);
+    let mut device = TestDevice::new();
+    device.visit_from([127, 1, 1, 1].into(), &site).finish().expect("let in");
+    device.come_in(&site);
+}
+
+/// Nor does a first message keep anybody out, which is no proof: it may be one that was recorded.
+#[test]
+fn osap_13_2_who_sends_a_first_message_only_makes_room_as_who_sends_nothing() {
+    let limits = LbsConfig { max_per_address: 3, max_per_network: 5, ..LbsConfig::default() };
+    let site = Site::with(Plan { limits, ..Plan::default() });
+    site.add(SERIAL);
+    let hold = |_| {
+        let mut visit = TestDevice::new().visit_from([127, 1, 1, 1].into(), &site);
+        visit.hold_before(0x72);
+        visit
+    };
+    let _held: Vec<_> = (0..3).map(hold).collect();
     let mut device = TestDevice::new();
     device.visit_from([127, 1, 1, 1].into(), &site).finish().expect("let in");
     device.come_in(&site);

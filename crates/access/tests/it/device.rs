@@ -48,6 +48,17 @@ impl Wire {
         self.stream.write_all(bytes).is_ok()
     }
 
+    /// Whether the peer has ended the connection, on which it has said nothing.
+    pub fn has_ended(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("set");
+        let ended = match self.stream.peek(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        };
+        self.stream.set_nonblocking(false).expect("set");
+        ended
+    }
+
     /// As the real client sends: each part by itself.
     #[track_caller]
     pub fn send_in_parts(&mut self, parts: &[&[u8]]) {

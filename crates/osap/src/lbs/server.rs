@@ -190,6 +190,13 @@ impl Server {
         self.serial.as_ref()
     }
 
+    /// Whether the device has proven who it is on this connection: under a key that was agreed on here, or by the answer to a
+    /// challenge. A first message, which anybody may have recorded, is no proof.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        matches!(self.state, State::WaitService(_) | State::Assign(_) | State::Staging { .. } | State::Done)
+    }
+
     /// The generation of an authentication, once the device has shown it; a plain refresh is the
     /// same in all.
     #[must_use]
