@@ -1,7 +1,10 @@
 //! What devices reported, as one file: JSON, one report on a line, or CSV.
 //!
 //! An export is read page by page as its client takes it, so that its length costs no memory. It ends with what was stored
-//! when it began. Where the store fails in the middle, the connection is cut: a file that is short never looks complete.
+//! when it began. Where the store fails in the middle, or retention takes what was not read yet, the connection is cut: a file
+//! that is short, or has a hole, never looks complete.
+
+mod lines;
 
 use std::io;
 use std::sync::Arc;
@@ -10,18 +13,19 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use csv::WriterBuilder;
 use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
+use tokio::sync::watch;
 use utoipa::IntoParams;
-use vestibule_platform::{Caller, HistoryQuery, Platform, Position, Record, RecordKind, StoreError};
+use vestibule_platform::{Caller, HistoryQuery, Platform, Position, RecordKind, StoreError};
 
 use crate::access::NOBODYS;
 use crate::api::Shared;
 use crate::extract::{Answer, Params, TheCaller, device_filter};
 use crate::moment::Moment;
 use crate::problem::{Kind, Problem, ProblemDocument};
-use crate::shapes::{EventShape, ReportShape, rfc3339};
+use lines::{head, lines, rows};
+pub(crate) use lines::{kept, meant, written};
 
 /// Reports that are read at once: large ones are in memory together.
 const PAGE: usize = 100;
@@ -158,21 +162,14 @@ async fn export(shared: &Arc<Shared>, kind: RecordKind, params: ExportParams, by
         limit: PAGE,
         ..HistoryQuery::all(kind)
     };
-    let mut pages = Pages { platform: Arc::clone(&shared.platform), by, query, format, is_over: false };
-    // The first page is read before the answer begins: a store that is down is told by its status.
+    let (platform, closing) = (Arc::clone(&shared.platform), shared.closing.subscribe());
+    let mut pages = Pages { platform, closing, by, query, format, is_over: false };
+    // The journal is read for the first time before the answer begins: a store that is down is told by its status.
     let mut first = if format == Format::Csv { head(kind) } else { Vec::new() };
-    first.extend(pages.next().await?.unwrap_or_default());
-    let closing = shared.closing.subscribe();
-    let rest = stream::unfold((pages, place), move |(mut pages, place)| {
-        let is_closing = *closing.borrow();
-        async move {
-            let page =
-                if is_closing { Err("the platform is shutting down".to_owned()) } else { pages.next_chunk().await };
-            // Its client sees the connection end too early.
-            let chunk =
-                page.inspect_err(|error| tracing::warn!(error, "an export ends early")).map_err(io::Error::other);
-            Some((chunk.transpose()?, (pages, place)))
-        }
+    first.extend(pages.read().await?);
+    let rest = stream::unfold((pages, place), async |(mut pages, place)| {
+        let chunk = pages.next().await.transpose()?;
+        Some((chunk.map(Bytes::from).map_err(io::Error::other), (pages, place)))
     });
     let first = stream::once(std::future::ready(Ok(Bytes::from(first))));
     let mut response = Body::from_stream(first.chain(rest)).into_response();
@@ -195,6 +192,21 @@ enum Ended {
     Store(#[from] StoreError),
     #[error("the rights of its caller have ended")]
     Revoked,
+    #[error("retention has taken what was not read yet")]
+    Overtaken,
+    #[error("the platform is shutting down")]
+    ShuttingDown,
+}
+
+impl Ended {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Ended::Store(_) => "store",
+            Ended::Revoked => "revoked",
+            Ended::Overtaken => "overtaken",
+            Ended::ShuttingDown => "shutdown",
+        }
+    }
 }
 
 impl From<Ended> for Problem {
@@ -202,6 +214,9 @@ impl From<Ended> for Problem {
         match ended {
             Ended::Store(error) => error.into(),
             Ended::Revoked => Problem::new(Kind::Unauthenticated, NOBODYS),
+            Ended::ShuttingDown => Problem::new(Kind::ShuttingDown, "The platform is shutting down."),
+            // Not before something was read.
+            Ended::Overtaken => Problem::new(Kind::Overloaded, "Retention was faster. Try again."),
         }
     }
 }
@@ -209,6 +224,7 @@ impl From<Ended> for Problem {
 /// The reports of an export, page by page.
 struct Pages {
     platform: Arc<Platform>,
+    closing: watch::Receiver<bool>,
     /// For whom: what he does not see is left out.
     by: Caller,
     query: HistoryQuery,
@@ -217,169 +233,41 @@ struct Pages {
 }
 
 impl Pages {
-    /// The next page as it is written; `None` after the last.
+    /// The next page as it is written; `None` after the last. After an error nothing follows, and its client sees the
+    /// connection end too early.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Ended> {
         while !self.is_over {
-            if !self.by.is_current(self.platform.clock().now_ms()) {
-                return Err(Ended::Revoked);
-            }
-            let page = self.platform.history(self.query.clone(), &self.by).await?;
-            self.is_over = page.is_last;
-            self.query.after = page.reached.unwrap_or(self.query.after);
-            if !page.items.is_empty() {
-                return Ok(Some(match self.format {
-                    Format::Ndjson => lines(&page.items),
-                    Format::Csv => rows(&page.items),
-                }));
+            match self.read().await {
+                Ok(page) if page.is_empty() => {}
+                Ok(page) => return Ok(Some(page)),
+                Err(ended) => {
+                    self.is_over = true;
+                    metrics::counter!("vestibule_exports_cut_total", "reason" => ended.as_str()).increment(1);
+                    tracing::warn!(error = &ended as &dyn std::error::Error, "an export ends early");
+                    return Err(ended);
+                }
             }
         }
         Ok(None)
     }
-}
 
-impl Pages {
-    async fn next_chunk(&mut self) -> Result<Option<Bytes>, String> {
-        let page = self.next().await.inspect_err(|_| self.is_over = true);
-        page.map(|page| page.map(Bytes::from)).map_err(|error| error.to_string())
-    }
-}
-
-/// Each report on a line of its own. A device's own JSON may hold line breaks between its tokens: they are spaces to JSON.
-fn lines(records: &[Arc<Record>]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(records.len() * 512);
-    for record in records {
-        let begin = text.len();
-        // Shapes are strings, numbers and checked JSON: they always have a JSON text.
-        let _ = match record.kind {
-            RecordKind::Attribute => serde_json::to_writer(&mut text, &ReportShape::from(&**record)),
-            _ => serde_json::to_writer(&mut text, &EventShape::from(&**record)),
-        };
-        for byte in &mut text[begin..] {
-            if matches!(byte, b'\n' | b'\r') {
-                *byte = b' ';
-            }
+    /// Reads once, and writes what is for the caller: nothing, when all of it is of others.
+    async fn read(&mut self) -> Result<Vec<u8>, Ended> {
+        if *self.closing.borrow() {
+            return Err(Ended::ShuttingDown);
         }
-        text.push(b'\n');
-    }
-    text
-}
-
-/// The line of names.
-fn head(kind: RecordKind) -> Vec<u8> {
-    let what = if kind == RecordKind::Attribute { "value" } else { "data" };
-    let names =
-        ["position", "id", "device_id", "serial", "resource", "index", "area", "name", "time", "received", "flags"];
-    written(|writer| {
-        names.iter().try_for_each(|name| writer.write_field(name))?;
-        writer.write_field(what)?;
-        writer.write_record(None::<&[u8]>)
-    })
-}
-
-fn rows(records: &[Arc<Record>]) -> Vec<u8> {
-    written(|writer| {
-        for record in records {
-            let path = &record.path;
-            let text =
-                [record.id.as_deref().unwrap_or_default(), &record.device.to_string(), &record.serial].map(harmless);
-            let place = [&*path.resource, &path.index, &path.area, &path.name].map(harmless);
-            let flags = record.flags.names().collect::<Vec<_>>().join(" ");
-            writer.write_field(record.position.get().to_string())?;
-            text.iter().chain(&place).try_for_each(|cell| writer.write_field(cell))?;
-            for cell in [&*rfc3339(record.time), &rfc3339(record.received), &flags, &harmless(&record.data)] {
-                writer.write_field(cell)?;
-            }
-            writer.write_record(None::<&[u8]>)?;
+        if !self.by.is_current(self.platform.clock().now_ms()) {
+            return Err(Ended::Revoked);
         }
-        Ok(())
-    })
-}
-
-pub(crate) fn written(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Vec<u8> {
-    let mut writer = WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    // Into memory, and every line has as many cells as the others: nothing is there that could fail.
-    let _ = write(&mut writer);
-    writer.into_inner().unwrap_or_default()
-}
-
-/// A device's own text as a cell that no spreadsheet takes for a formula. A number stays one.
-fn harmless(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) && text.parse::<f64>().is_err();
-    if is_formula { format!("'{text}") } else { text.to_owned() }
-}
-
-/// A text as such a cell that [`meant`] gives back.
-pub(crate) fn kept(text: &str) -> String {
-    if text.starts_with('\'') { format!("'{text}") } else { harmless(text) }
-}
-
-/// What a cell of [`kept`] was.
-pub(crate) fn meant(cell: &str) -> &str {
-    let guarded = cell.strip_prefix('\'');
-    guarded.filter(|text| text.starts_with(['\'', '=', '+', '-', '@', '\t', '\r', '\n'])).unwrap_or(cell)
-}
-
-#[cfg(test)]
-mod tests {
-    use vestibule_platform::{DeviceId, DevicePath, Flags};
-
-    use super::*;
-
-    fn record(name: &str, data: &str) -> Arc<Record> {
-        let level = |level: &str| level.into();
-        let path = DevicePath { resource: level("Lamp"), index: level("0"), area: level("Alarm"), name: level(name) };
-        Arc::new(Record {
-            position: Position::new(7),
-            device: "018f3a2c-0000-7000-8000-000000000000".parse::<DeviceId>().expect("an id"),
-            serial: "SN,1".into(),
-            kind: RecordKind::Event,
-            path: Arc::new(path),
-            id: Some("e\"1".into()),
-            time: 0,
-            received: 1,
-            flags: Flags::CLOCK_SUSPECT | Flags::NO_TIME,
-            data: data.into(),
+        let page = self.platform.history(self.query.clone(), &self.by).await?;
+        if page.overtaken {
+            return Err(Ended::Overtaken);
+        }
+        self.is_over = page.is_last;
+        self.query.after = page.reached.unwrap_or(self.query.after);
+        Ok(match self.format {
+            Format::Ndjson => lines(&page.items),
+            Format::Csv => rows(&page.items),
         })
-    }
-
-    #[test]
-    fn a_line_holds_one_report_whatever_its_json_looks_like() {
-        let text = lines(&[record("Smoke", "{\n\"a\":\r\n1}"), record("Fire", "[]")]);
-        let text = String::from_utf8(text).expect("text");
-        let read: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        assert_eq!((read.len(), &read[0]["data"]["a"], &read[1]["name"]), (2, &1.into(), &"Fire".into()));
-    }
-
-    #[test]
-    fn a_row_has_the_cells_of_the_head_and_reads_back() {
-        let text = [head(RecordKind::Event), rows(&[record("Smoke", "{\"a\":\"x,\\ny\"}")])].concat();
-        let mut reader = csv::Reader::from_reader(&*text);
-        let names: Vec<String> = reader.headers().expect("a head").iter().map(str::to_owned).collect();
-        let row = reader.records().next().expect("a row").expect("as long as the head");
-        let cell = |name: &str| &row[names.iter().position(|known| known == name).expect("a column")];
-        assert_eq!((cell("position"), cell("id"), cell("serial")), ("7", "e\"1", "SN,1"));
-        assert_eq!((cell("flags"), cell("data")), ("clock_suspect no_time", "{\"a\":\"x,\\ny\"}"));
-        assert_eq!(cell("time"), "1970-01-01T00:00:00.000Z");
-        assert!(String::from_utf8(head(RecordKind::Attribute)).is_ok_and(|head| head.trim_end().ends_with(",value")));
-    }
-
-    #[test]
-    fn csv_formulas_of_a_device_are_text() {
-        for formula in ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0"] {
-            assert_eq!(harmless(formula), format!("'{formula}"));
-        }
-        for plain in ["", "Smoke", "-12.5", "+3", "a=b"] {
-            assert_eq!(harmless(plain), plain);
-        }
-    }
-
-    #[test]
-    fn a_cell_that_is_read_back_is_what_it_was() {
-        for text in ["", "a", "-12.5", "-a", "'", "'a", "'=a", "''-", "=1", "\tx", "it's"] {
-            let cell = kept(text);
-            assert_eq!(meant(&cell), text, "{cell}");
-            assert!(!cell.starts_with(['=', '@', '\t']), "{cell}");
-        }
-        assert_eq!(meant("'plain"), "'plain", "written by hand");
     }
 }

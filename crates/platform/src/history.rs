@@ -84,11 +84,13 @@ pub struct HistoryPage {
     pub reached: Option<Position>,
     /// Whether nothing follows.
     pub is_last: bool,
+    /// Whether retention has taken what follows the position that was asked from: there may be a hole.
+    pub overtaken: bool,
 }
 
 impl Platform {
-    /// Stored reports of devices that the caller sees. Those of others are left out, so that a page may be short and not
-    /// the last.
+    /// Stored reports of devices that the caller sees. Who sees many, but not all, has those of others left out, so that a page
+    /// may be short and not the last; for who sees few, no others are read.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -112,13 +114,31 @@ impl Platform {
             limit: query.limit.min(MAX_SCAN),
         };
         if device.is_some_and(|device| !self.registry().is_seen(device, by)) {
-            return Ok(HistoryPage { items: Vec::new(), reached: None, is_last: true });
+            return Ok(HistoryPage { items: Vec::new(), reached: None, is_last: true, overtaken: false });
         }
-        let mut items = self.journal().scan(&scan).await?;
-        let (reached, is_last) = (items.last().map(|record| record.position), items.len() < scan.limit);
+        let (limit, order, before) = (scan.limit, scan.order, scan.before);
+        let few = if device.is_none() && !by.subtree().is_root() { self.few_seen(by) } else { None };
+        let mut items = match few {
+            Some(devices) => self.scan_each(scan, devices).await?,
+            None => self.journal().scan(&scan).await?,
+        };
+        let (reached, is_last) = (items.last().map(|record| record.position), items.len() < limit);
         if !by.subtree().is_root() {
             items.retain(|record| self.registry().is_seen(record.device, by));
         }
-        Ok(HistoryPage { items, reached, is_last })
+        // Looked at after the scan: what retention takes away meanwhile cannot go unnoticed.
+        let overtaken = order == Order::Oldest && self.is_overtaken(query.after, before).await?;
+        Ok(HistoryPage { items, reached, is_last, overtaken })
+    }
+
+    /// Whether retention has taken something between two positions. From the very beginning means from the oldest that is
+    /// left.
+    async fn is_overtaken(&self, after: Position, before: Option<Position>) -> Result<bool, StoreError> {
+        let next = Position::new(after.get().saturating_add(1));
+        if after == Position::START || before.is_some_and(|before| before <= next) {
+            return Ok(false);
+        }
+        let oldest = self.journal().oldest().await?;
+        Ok(oldest.map_or_else(|| next <= self.journal().durable(), |oldest| next < oldest))
     }
 }

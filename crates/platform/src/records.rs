@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vestibule_store::{MAX_SCAN, Position, Record, Scan, StoreError};
+use vestibule_store::{DeviceId, MAX_SCAN, Order, Position, Record, Scan, StoreError};
 
 use crate::caller::Caller;
 use crate::platform::Platform;
@@ -35,25 +35,38 @@ impl Platform {
             let items = if is_seen { self.journal().scan(&scan).await? } else { Vec::new() };
             return Ok(Records { items, resume: None });
         }
-        match self.registry().few_below(by.subtree(), FEW) {
-            Some(devices) => {
-                let mut scan = Scan { limit: scan.limit.min(MAX_SCAN), ..scan };
-                let limit = scan.limit;
-                let mut items: Vec<Arc<Record>> = Vec::new();
-                for device in devices {
-                    scan.device = Some(device);
-                    items.extend(self.journal().scan(&scan).await?);
-                    items.sort_unstable_by_key(|record| std::cmp::Reverse(record.position));
-                    items.truncate(limit);
-                    if let Some(last) = items.last().filter(|_| items.len() == limit) {
-                        // What is older has no place on this page any more.
-                        scan.after = last.position;
-                    }
-                }
-                Ok(Records { items, resume: None })
-            }
+        match self.few_seen(by) {
+            Some(devices) => Ok(Records { items: self.scan_each(scan, devices).await?, resume: None }),
             None => self.left_over(scan, by).await,
         }
+    }
+
+    /// The devices that `by` sees, when they are so few that each is asked for by itself.
+    pub(crate) fn few_seen(&self, by: &Caller) -> Option<Vec<DeviceId>> {
+        self.registry().few_below(by.subtree(), FEW)
+    }
+
+    /// Reads the records of a few devices, in one order.
+    pub(crate) async fn scan_each(&self, scan: Scan, devices: Vec<DeviceId>) -> Result<Vec<Arc<Record>>, StoreError> {
+        let mut scan = Scan { limit: scan.limit.min(MAX_SCAN), ..scan };
+        let mut items: Vec<Arc<Record>> = Vec::new();
+        for device in devices {
+            scan.device = Some(device);
+            items.extend(self.journal().scan(&scan).await?);
+            items.sort_unstable_by_key(|record| record.position);
+            if scan.order == Order::Newest {
+                items.reverse();
+            }
+            items.truncate(scan.limit);
+            if let Some(last) = items.last().filter(|_| items.len() == scan.limit) {
+                // What lies beyond has no place on this page any more.
+                match scan.order {
+                    Order::Newest => scan.after = last.position,
+                    Order::Oldest => scan.before = Some(last.position),
+                }
+            }
+        }
+        Ok(items)
     }
 
     /// Reads the records of all and leaves out those that `by` does not see.

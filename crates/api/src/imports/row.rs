@@ -160,7 +160,7 @@ impl Head {
         let (mut fields, mut labels) = (Map::new(), Map::new());
         let mut has_labels = false;
         for (column, cell) in self.0.iter().zip(&cells).filter(|(_, cell)| !cell.is_empty()) {
-            let text = || Value::String(meant(cell).to_owned());
+            let text = || Value::String(meant(cell));
             match column {
                 Column::Label(name) => {
                     has_labels = true;
@@ -168,7 +168,7 @@ impl Head {
                 }
                 Column::Field("labels") => {
                     has_labels = true;
-                    let read: Option<Map<String, Value>> = serde_json::from_str(meant(cell)).ok();
+                    let read: Option<Map<String, Value>> = serde_json::from_str(&meant(cell)).ok();
                     let Some(read) = read else {
                         let detail = "labels must be a JSON object of texts, or columns label:NAME.".to_owned();
                         return Err(RowWrong { field: Some("labels".to_owned()), detail });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use vestibule_api::ApiConfig;
 use vestibule_platform::{Device, DevicePath, Position, RecordKind, Report};
 
 use crate::site::{NOW, Site};
@@ -114,4 +115,36 @@ fn an_export_that_nobody_takes_is_not_read_ahead() {
     let text = String::from_utf8(text).expect("text");
     assert_eq!(text.matches("\"id\":\"e-").count(), 2_000);
     assert!(!text.contains("late") && text.ends_with("0\r\n\r\n"), "complete");
+}
+
+#[test]
+fn an_export_that_retention_overtakes_never_looks_complete() {
+    let day = Duration::from_secs(24 * 3_600);
+    let site = Site::storing(ApiConfig::default(), |store| (store.retention, store.segment_rows) = (day, 100));
+    let device = site.add("A");
+    let data = format!("\"{}\"", "x".repeat(8_000));
+    let mut last = Position::START;
+    for number in 0..2_000 {
+        last = site.append(&device, "Fire", "Smoke", Some(&format!("e-{number}")), NOW, &data);
+    }
+    site.durable(last);
+    let mut stream = site.connect();
+    let head =
+        format!("GET /v1/events/export HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{}\r\n", site.bearer());
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut text = vec![0; 4_096];
+    stream.read_exact(&mut text).expect("its beginning");
+    // The next days have segments of their own; what is in the first ones has its time over.
+    for number in 0..3 {
+        site.advance(2 * day);
+        let late = site.append(&device, "Fire", "Smoke", Some(&format!("late-{number}")), NOW, "1");
+        site.durable(late);
+    }
+    let oldest = site.wait(site.platform.journal().oldest()).expect("readable").expect("one is left");
+    assert!(oldest > last, "retention has taken them: {oldest}");
+    // It may end with a reset, too.
+    let _ = stream.read_to_end(&mut text);
+    let text = String::from_utf8(text).expect("text");
+    assert!(text.matches("\"id\":\"e-").count() < 2_000);
+    assert!(!text.ends_with("0\r\n\r\n"), "its client sees that it is not complete");
 }

@@ -76,6 +76,11 @@ impl Site {
     }
 
     pub fn with(config: ApiConfig) -> Site {
+        Site::storing(config, |_| {})
+    }
+
+    /// One whose store is configured otherwise.
+    pub fn storing(config: ApiConfig, configure: impl FnOnce(&mut StoreConfig)) -> Site {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let dir = tempfile::tempdir().expect("a directory");
@@ -83,8 +88,13 @@ impl Site {
         let presented = token.reveal().to_owned();
         let clock = Arc::new(AtomicI64::new(NOW));
         let hands = Arc::new(Hands(Arc::clone(&clock)));
+        let mut store = StoreConfig::new(dir.path().join("data"));
+        let now = Arc::clone(&clock);
+        store.now = Arc::new(move || now.load(Ordering::SeqCst));
+        store.elapsed = Arc::clone(&store.now);
+        configure(&mut store);
         let (platform, listener) = runtime.block_on(async {
-            let store = Store::open(StoreConfig::new(dir.path().join("data"))).await.expect("a store");
+            let store = Store::open(store).await.expect("a store");
             let platform = Platform::open(store, PlatformConfig::default(), hands, token).await.expect("a platform");
             (platform, TcpListener::bind("127.0.0.1:0").await.expect("a port"))
         });

@@ -9,6 +9,7 @@ mod events;
 mod facts;
 mod find;
 mod follow;
+mod history;
 mod import;
 mod invoke;
 mod once;

@@ -1,0 +1,79 @@
+//! The past, page by page, for those who see all of it and for those who see a part.
+
+use std::time::Duration;
+
+use vestibule_platform::{Caller, Describe, HistoryQuery, OrgPath, Position, RecordKind, Role};
+
+use crate::bed::{Bed, Plan};
+use crate::token::make;
+
+fn events(after: i64, limit: usize) -> HistoryQuery {
+    HistoryQuery { after: Position::new(after), limit, ..HistoryQuery::all(RecordKind::Event) }
+}
+
+#[tokio::test]
+async fn who_is_overtaken_by_retention_is_told() {
+    let day = Duration::from_secs(24 * 3_600);
+    let plan = || Plan { segment_rows: Some(100), retention: Some(day), ..Plan::default() };
+    let bed = Bed::with(plan()).await;
+    let device = bed.add("SN1").await;
+    for _ in 0..250 {
+        bed.report(&device, "Smoke", None, None);
+    }
+    let last = bed.event(&device, "Smoke", None).await;
+    let page = bed.platform.history(events(0, 10), &Caller::program()).await.expect("readable");
+    assert_eq!((page.items.len(), page.reached, page.overtaken), (10, Some(Position::new(10)), false));
+    assert!(!bed.platform.history(events(10, 10), &Caller::program()).await.expect("readable").overtaken);
+    bed.advance(3 * day);
+    bed.event(&device, "Smoke", None).await;
+    drop(device);
+    // Retention runs at the start.
+    let bed = bed.restart_with(plan()).await;
+    let oldest = bed.platform.journal().oldest().await.expect("readable").expect("one is left").get();
+    assert!(oldest > 11, "something was taken: {oldest}");
+    let overtaken = async |after: i64, before: Option<Position>| {
+        let query = HistoryQuery { before, ..events(after, 10) };
+        bed.platform.history(query, &Caller::program()).await.expect("readable").overtaken
+    };
+    assert!(overtaken(10, None).await, "there is a hole behind it");
+    assert!(overtaken(oldest - 2, None).await && !overtaken(oldest - 1, None).await);
+    assert!(!overtaken(0, None).await, "from the beginning is from the oldest that is left");
+    assert!(!overtaken(10, Some(Position::new(11))).await, "what was asked for is all there");
+    assert!(overtaken(10, Some(last)).await);
+}
+
+/// Few devices are asked for one by one, of many the records of all are read: both say the same, in the same order.
+#[tokio::test]
+async fn the_past_is_that_of_seen_devices_however_many_they_are() {
+    for seen in [3, 70] {
+        let bed = Bed::new().await;
+        let mut devices = Vec::new();
+        for n in 0..seen {
+            let device = bed.add(&format!("A{n}")).await;
+            let place = Describe { org: Some(OrgPath::parse("/a").expect("a place")), ..Describe::default() };
+            bed.platform.describe_device(&device, place, &bed.caller()).await.expect("moved");
+            devices.push(device);
+        }
+        let other = bed.add("B").await;
+        let mut last = Position::START;
+        for n in 0..700 {
+            let device = if n % 10 == 0 { &devices[n / 10 % devices.len()] } else { &other };
+            last = bed.report(device, "Smoke", Some(&format!("e{n}")), None);
+        }
+        bed.durable(last).await;
+        let token = make(&bed.platform, "bound", Role::Viewer, "/a", &bed.caller()).await;
+        let by = bed.platform.authorize(&token).expect("known");
+        let (mut all, mut after, mut pages) = (Vec::new(), 0, 0);
+        loop {
+            let page = bed.platform.history(events(after, 20), &by).await.expect("readable");
+            all.extend(page.items.iter().map(|record| record.position.get()));
+            pages += 1;
+            if page.is_last {
+                break;
+            }
+            after = page.reached.expect("somewhere").get();
+        }
+        assert_eq!(all, (0..70).map(|n| n * 10 + 1).collect::<Vec<_>>());
+        assert_eq!(pages < 10, seen == 3, "of few devices nothing of others is read: {pages} pages");
+    }
+}
