@@ -2,12 +2,14 @@
 //!
 //! A webhook is a position in the journal, not a queue. Its courier follows the journal from there and notes now and then
 //! how far it came, so that a receiver misses nothing over a crash and is told some things twice, under the same id. While
-//! a receiver is down its webhook stands still. Nothing is shared among webhooks but the number of deliveries at once.
+//! a receiver is down its webhook stands still. Nothing is shared among webhooks but the number of deliveries at once, of
+//! which each has its share.
 
 mod authorities;
 mod backoff;
 mod cloud_event;
 mod courier;
+mod delivery;
 mod guard;
 mod post;
 pub(crate) mod sign;
@@ -20,18 +22,20 @@ pub(crate) use status::Seen;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 use vestibule_platform::{Platform, Secret, Webhook};
 
 use courier::Courier;
+use delivery::Outcome;
 use guard::Guard;
-use post::{Answered, Pool, PostError, Poster};
+use post::{Pool, Poster};
 use status::Status;
 use target::Target;
 
@@ -40,6 +44,11 @@ use crate::network::Network;
 /// How long until the webhooks are looked at again when nobody said that they changed: a courier that has ended is made
 /// anew, and a store that did not answer is asked again.
 const LOOK: Duration = Duration::from_secs(10);
+/// Dead letters that are told once more at a time, and tests, over all webhooks: beside what the journal comes to.
+const LETTERS: usize = 8;
+const TESTS: usize = 4;
+/// The longest that somebody waits for what comes of a test.
+const TEST: Duration = Duration::from_secs(20);
 
 /// How webhooks are told, from the configuration file.
 #[derive(Debug, Clone)]
@@ -68,57 +77,25 @@ impl Default for WebhookConfig {
     }
 }
 
-/// How a delivery ended.
-#[derive(Debug)]
-enum Outcome {
-    /// The receiver has taken it.
-    Delivered { status: u16 },
-    /// It is to be tried again.
-    Again { status: Option<u16>, reason: String, asked: Option<Duration> },
-    /// The receiver will not take it, however often it is tried.
-    Refused { status: u16, reason: String },
-    /// The receiver wants nothing any more.
-    Gone,
-}
-
-impl Outcome {
-    fn of(answered: Result<Answered, PostError>, now: i64) -> Outcome {
-        let Answered { status, retry_after } = match answered {
-            Ok(answered) => answered,
-            Err(error) => return Outcome::Again { status: None, reason: error.to_string(), asked: None },
-        };
-        let code = status.as_u16();
-        let again = |reason: String, asked| Outcome::Again { status: Some(code), reason, asked };
-        match code {
-            200..=299 => Outcome::Delivered { status: code },
-            410 => Outcome::Gone,
-            408 | 429 | 500.. => again(
-                format!("the receiver answered {code}"),
-                retry_after.as_deref().and_then(|text| backoff::asked(text, now)),
-            ),
-            300..=399 => again(format!("the receiver answered {code}; redirects are not followed"), None),
-            400..=499 => Outcome::Refused { status: code, reason: format!("the receiver answered {code}") },
-            _ => again(format!("the receiver answered {code}, which ends no request"), None),
-        }
-    }
-
-    fn as_str(&self) -> &'static str {
-        match self {
-            Outcome::Delivered { .. } => "delivered",
-            Outcome::Again { .. } => "failed",
-            Outcome::Refused { .. } => "refused",
-            Outcome::Gone => "gone",
-        }
-    }
-}
-
 /// What couriers share.
 struct Means {
     platform: Arc<Platform>,
     config: WebhookConfig,
     poster: Poster,
-    /// One for each delivery that may be under way.
+    /// How many webhooks are told now.
+    told: AtomicUsize,
+    /// One for each delivery of what the journal comes to.
     turns: Semaphore,
+    letters: Semaphore,
+    tests: Semaphore,
+}
+
+impl Means {
+    /// How many deliveries a webhook may have under way: what its receiver holds up by being slow is its own part, and
+    /// nobody else's. There are no more webhooks than deliveries, so that each has one.
+    fn share(&self) -> usize {
+        (self.config.max_deliveries / self.told.load(Ordering::Relaxed).max(1)).max(1)
+    }
 }
 
 /// The webhooks of one platform.
@@ -154,8 +131,9 @@ impl Working {
 impl Hooks {
     pub(crate) fn new(platform: Arc<Platform>, config: WebhookConfig) -> Hooks {
         let poster = Poster::new(Guard::new(config.allow.clone()), &config.authorities, config.timeout);
-        let turns = Semaphore::new(config.max_deliveries);
-        Hooks { means: Arc::new(Means { platform, config, poster, turns }), statuses: Mutex::default() }
+        let [turns, letters, tests] = [config.max_deliveries, LETTERS, TESTS].map(Semaphore::new);
+        let means = Means { platform, config, poster, told: AtomicUsize::new(0), turns, letters, tests };
+        Hooks { means: Arc::new(means), statuses: Mutex::default() }
     }
 
     /// Delivers until closing becomes true.
@@ -195,6 +173,7 @@ impl Hooks {
         for courier in outdated.iter().filter_map(|id| working.remove(id)).collect::<Vec<_>>() {
             courier.end().await;
         }
+        self.means.told.store(webhooks.iter().filter(|webhook| webhook.enabled).count(), Ordering::Relaxed);
         self.statuses.lock().retain(|id, _| webhooks.iter().any(|webhook| webhook.id == *id));
         for webhook in webhooks.into_iter().filter(|webhook| webhook.enabled) {
             let (id, version) = (webhook.id, webhook.version);
@@ -238,16 +217,20 @@ impl Hooks {
         Target::wanted(url, self.means.poster.guard()).map(drop)
     }
 
-    /// Delivers a test to a webhook, once, beside what its courier does.
-    pub(crate) async fn test(&self, webhook: &Webhook, secret: &Secret) -> Tested {
+    /// Delivers a test to a webhook, once, beside what its courier does; none when too many others are being tried.
+    pub(crate) async fn test(&self, webhook: &Webhook, secret: &Secret) -> Option<Tested> {
+        let _turn = self.means.tests.try_acquire().ok()?;
         let begun = Instant::now();
+        let again = |reason| Outcome::Again { status: None, reason, asked: None };
         let outcome = match Target::parse(&webhook.url) {
             Ok(target) => {
                 let id = format!("msg_{}_test_{}", webhook.id.simple(), Uuid::now_v7().simple());
                 let body = cloud_event::test(&id, webhook.id, self.means.platform.clock().now_ms());
-                self.means.deliver(&Pool::default(), &target, secret, &id, body).await
+                let pool = Pool::default();
+                let delivered = timeout(TEST, self.means.deliver(&pool, &target, secret, &id, body)).await;
+                delivered.unwrap_or_else(|_| again(format!("no answer within {} s", TEST.as_secs())))
             }
-            Err(wrong) => Outcome::Again { status: None, reason: format!("the address {wrong}"), asked: None },
+            Err(wrong) => again(format!("the address {wrong}")),
         };
         let (status, error) = match outcome {
             Outcome::Delivered { status } => (Some(status), None),
@@ -255,6 +238,6 @@ impl Hooks {
             Outcome::Refused { status, reason } => (Some(status), Some(reason)),
             Outcome::Gone => (Some(410), Some("the receiver wants nothing more".to_owned())),
         };
-        Tested { status, error, took: begun.elapsed() }
+        Some(Tested { status, error, took: begun.elapsed() })
     }
 }

@@ -263,7 +263,7 @@ pub(crate) async fn disable_webhook(
         (status = 200, description = "What came of it", body = WebhookTest),
         (status = 404, description = "No webhook has this id",
             body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "The store does not answer, or deliveries take up all there may be",
+        (status = 503, description = "The store does not answer, or too many tests are under way",
             body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
@@ -275,7 +275,8 @@ pub(crate) async fn test_webhook(
 ) -> Answer<Json<WebhookTest>> {
     let webhook = shared.platform.webhook(id).await?;
     let secret = shared.platform.webhook_secret(id).await?.ok_or_else(unknown)?;
+    shared.platform.webhook_is_tested(id, &caller).await;
     let tested = shared.hooks.test(&webhook, &secret).await;
-    shared.platform.webhook_tested(id, tested.error.is_none(), &caller).await;
+    let tested = tested.ok_or_else(|| Problem::new(Kind::Overloaded, "Too many tests are under way. Try again."))?;
     Ok(Json(tested.into()))
 }

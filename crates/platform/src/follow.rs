@@ -91,7 +91,8 @@ impl Filter {
         Filter { kinds: kinds.into(), device: None, area: None, name: None }
     }
 
-    fn wants(&self, record: &Record) -> bool {
+    /// Whether a follower with this filter gets the record.
+    pub fn wants(&self, record: &Record) -> bool {
         self.kinds.contains(record.kind)
             && self.device.is_none_or(|device| device == record.device)
             && self.area.as_deref().is_none_or(|area| area == &*record.path.area)
@@ -136,6 +137,7 @@ pub struct Follow {
     position: Position,
     buffered: VecDeque<Arc<Record>>,
     batch: usize,
+    batch_bytes: usize,
 }
 
 impl Platform {
@@ -146,15 +148,24 @@ impl Platform {
         let durable = journal.watch_durable();
         let position = after.unwrap_or_else(|| journal.durable());
         let sight = (!by.subtree().is_root()).then(|| (Arc::clone(self.registry()), by.clone()));
-        Follow { journal, durable, filter, sight, position, buffered: VecDeque::new(), batch: BATCH }
+        Follow {
+            journal,
+            durable,
+            filter,
+            sight,
+            position,
+            buffered: VecDeque::new(),
+            batch: BATCH,
+            batch_bytes: usize::MAX,
+        }
     }
 }
 
 impl Follow {
-    /// Takes no more than so many records into memory at a time.
+    /// Keeps no more than so many records in memory at a time, and none beyond those that have so many bytes.
     #[must_use]
-    pub fn with_batch(self, batch: usize) -> Follow {
-        Follow { batch: batch.clamp(1, BATCH), ..self }
+    pub fn with_batch(self, batch: usize, bytes: usize) -> Follow {
+        Follow { batch: batch.clamp(1, BATCH), batch_bytes: bytes.max(1), ..self }
     }
 
     /// The next record; waits for it. Cancel safe: one not returned is returned by the next call.
@@ -210,24 +221,37 @@ impl Follow {
     /// when part of it is gone.
     async fn read(&mut self, durable: Position) -> Result<Option<Position>, StoreError> {
         match self.journal.recent(self.position, self.batch) {
-            Recent::Records(records) => {
+            Recent::Records(mut records) => {
+                self.cut(&mut records);
                 // None: only repetitions, which are not stored, lie between.
                 self.position = records.last().map_or(durable, |last| last.position);
                 self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
             }
             Recent::Gone => {
-                let records = self.journal.scan(&self.filter.scan(self.position, self.batch)).await?;
+                let mut records = self.journal.scan(&self.filter.scan(self.position, self.batch)).await?;
                 // Looked at after the scan: what retention takes away meanwhile cannot go unnoticed.
                 if let Some(resume) = self.lost(durable).await? {
                     return Ok(Some(resume));
                 }
-                let more = records.len() == self.batch;
+                let more = self.cut(&mut records) || records.len() == self.batch;
                 let reached = records.last().map_or(Position::START, |last| last.position);
                 self.position = if more { reached } else { reached.max(durable) };
                 self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
             }
         }
         Ok(None)
+    }
+
+    /// Leaves what is too much for another time; the first one never is. Whether anything was left.
+    fn cut(&self, records: &mut Vec<Arc<Record>>) -> bool {
+        let mut room = self.batch_bytes;
+        let too_much = records.iter().position(|record| {
+            let is_full = room == 0;
+            room = room.saturating_sub(record.size());
+            is_full
+        });
+        records.truncate(too_much.unwrap_or(records.len()));
+        too_much.is_some()
     }
 
     /// Where to go on when retention has taken what follows our position. From the very beginning means from the

@@ -215,17 +215,19 @@ impl Platform {
     /// Enables or disables a webhook, durably when this returns. One that is enabled goes on where it stood.
     pub async fn enable_webhook(&self, id: Uuid, enabled: bool, caller: &Caller) -> Result<Webhook, WebhookError> {
         let control = self.control().clone();
-        let changed = to_the_end(async move { control.enable_webhook(id, enabled, None).await }).await?;
+        let changed = to_the_end(async move { control.enable_webhook(id, enabled).await }).await?;
         let action = if enabled { "webhook.enable" } else { "webhook.disable" };
         self.webhook_changed(id, action, caller.name(), changed).await;
         self.webhook(id).await
     }
 
-    /// Disables a webhook because of what its receiver says, durably when this returns.
-    pub async fn give_up_webhook(&self, id: Uuid, because: &str) -> Result<(), StoreError> {
+    /// Disables a webhook because of what its receiver says, durably when this returns; or leaves it as it is when somebody
+    /// has changed it since this version.
+    pub async fn give_up_webhook(&self, id: Uuid, version: i64, because: &str) -> Result<(), StoreError> {
         let (control, because) = (self.control().clone(), because.to_owned());
-        let changed = to_the_end(async move { control.enable_webhook(id, false, Some(&because)).await }).await?;
-        self.webhook_changed(id, "webhook.disable", PLATFORM, changed).await;
+        if to_the_end(async move { control.give_up_webhook(id, version, &because).await }).await? {
+            self.webhook_changed(id, "webhook.disable", PLATFORM, true).await;
+        }
         Ok(())
     }
 
@@ -237,9 +239,15 @@ impl Platform {
         if removed { Ok(()) } else { Err(WebhookError::Unknown) }
     }
 
-    /// Notes how far a webhook was told, and how many more positions retention took before.
-    pub async fn place_webhook(&self, id: Uuid, place: WebhookPlace, missed: i64) -> Result<(), StoreError> {
-        self.control().place_webhook(id, place, missed).await.map(drop)
+    /// Notes how far a webhook was told that was at this version, and how many more positions retention took before.
+    pub async fn place_webhook(
+        &self,
+        id: Uuid,
+        version: i64,
+        place: WebhookPlace,
+        missed: i64,
+    ) -> Result<(), StoreError> {
+        self.control().place_webhook(id, version, place, missed).await.map(drop)
     }
 
     /// Buries what a webhook could not be told, durably when this returns.
@@ -285,10 +293,14 @@ impl Platform {
         Ok(found.filter(|record| record.position == position))
     }
 
-    /// A webhook was tried; whoever tries it says whether it worked.
-    pub async fn webhook_tested(&self, id: Uuid, ok: bool, caller: &Caller) {
-        let detail = json!({ "webhook": id });
-        self.auditor().write(Deed { actor: caller.name(), action: "webhook.test", device: None, detail, ok }).await;
+    /// Somebody has a webhook tried. To be said before, so that nothing goes out of which nobody knows who sent it.
+    pub async fn webhook_is_tested(&self, id: Uuid, caller: &Caller) {
+        let (auditor, actor) = (self.auditor(), caller.name().to_owned());
+        to_the_end(async move {
+            let detail = json!({ "webhook": id });
+            auditor.write(Deed { actor: &actor, action: "webhook.test", device: None, detail, ok: true }).await;
+        })
+        .await;
     }
 
     /// Says that something was asked of a webhook, and writes down by whom.

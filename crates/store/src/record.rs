@@ -178,7 +178,7 @@ pub struct Record {
 
 impl Record {
     /// Memory the record occupies while it waits, in bytes. Path and serial count as if nothing shared them.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         const FIXED: usize = std::mem::size_of::<Record>() + 64;
         let DevicePath { resource, index, area, name } = &*self.path;
         let path: usize = [resource, index, area, name].iter().map(|level| level.len()).sum();

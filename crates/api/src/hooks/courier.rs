@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::http::HeaderMap;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
-use vestibule_platform::{Caller, DeadLetter, Followed, Position, Record, Secret, Webhook, WebhookPlace};
+use vestibule_platform::{Caller, DeadLetter, Followed, Position, Record, Secret, StoreError, Webhook, WebhookPlace};
 
+use super::delivery::Outcome;
 use super::post::Pool;
-use super::status::{Status, Trouble};
+use super::status::Status;
 use super::target::Target;
-use super::window::{Key, SIZE, Start, Window};
-use super::{Means, Outcome, backoff, cloud_event};
+use super::window::{BYTES, Began, Failed, Key, LETTERS, SIZE, Start, Window};
+use super::{Means, backoff, cloud_event};
 
 /// How often it is noted how far a webhook was told, and after how many deliveries at the latest.
 const SAVE: Duration = Duration::from_secs(1);
@@ -33,9 +32,16 @@ enum Read {
 
 /// A delivery that has ended.
 struct Ended {
-    key: Key,
-    round: u64,
+    began: Began,
     outcome: Outcome,
+}
+
+/// What has become of a dead letter that was told once more, to be written down.
+enum Told {
+    /// The receiver has it.
+    Delivered(Position),
+    /// It stays, with what was wrong this time.
+    NotDelivered(DeadLetter),
 }
 
 pub(super) struct Courier {
@@ -51,13 +57,9 @@ pub(super) struct Courier {
     unsaved: usize,
     /// Positions that retention took, to be noted.
     missed: i64,
+    /// Letters of which the store does not know yet; until it does no further ones are told, or these would be again.
+    told: Vec<Told>,
     underway: JoinSet<Ended>,
-}
-
-/// Why a courier ended by itself.
-enum End {
-    /// The receiver has said that it wants nothing more.
-    Gone,
 }
 
 impl Courier {
@@ -80,6 +82,7 @@ impl Courier {
             saved: place,
             unsaved: 0,
             missed: 0,
+            told: Vec::new(),
             underway: JoinSet::new(),
         }
     }
@@ -90,7 +93,7 @@ impl Courier {
         let platform = Arc::clone(&self.means.platform);
         let (after, filter) = (self.webhook.place.position, self.webhook.filter.clone());
         // Only who sees all devices makes webhooks.
-        let follow = platform.follow(Some(after), filter, &Caller::program()).with_batch(SIZE);
+        let follow = platform.follow(Some(after), filter, &Caller::program()).with_batch(SIZE, BYTES);
         let (sender, mut reads) = mpsc::channel(1);
         let mut reader = JoinSet::new();
         reader.spawn(read(follow, sender));
@@ -98,7 +101,7 @@ impl Courier {
         save.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut letters_due = true;
         loop {
-            if letters_due && self.window.has_room() && !self.window.has_letters() {
+            if letters_due && self.told.is_empty() && !self.window.has_letters() {
                 letters_due = self.take_letters().await;
             }
             self.begin();
@@ -119,12 +122,15 @@ impl Courier {
                     None => break,
                 },
                 Some(ended) = self.underway.join_next() => match ended {
-                    Ok(ended) => if let Some(End::Gone) = self.settle(ended).await { break },
+                    Ok(ended) => if self.settle(ended).await { break },
                     // A delivery that panicked stays under way for this courier; another one is made.
                     Err(_) => break,
                 },
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
-                _ = save.tick() => self.save().await,
+                _ = save.tick() => {
+                    self.note_letters().await;
+                    self.save().await;
+                }
             }
         }
         self.underway.shutdown().await;
@@ -155,7 +161,7 @@ impl Courier {
     /// Puts dead letters that are to be told once more into the window; whether there may be more.
     async fn take_letters(&mut self) -> bool {
         let platform = &self.means.platform;
-        let letters = match platform.dead_letters(self.webhook.id, None, true, SIZE / 2).await {
+        let letters = match platform.dead_letters(self.webhook.id, None, true, LETTERS).await {
             Ok(letters) => letters,
             Err(error) => {
                 tracing::warn!(webhook = %self.webhook.id, %error, "dead letters cannot be read");
@@ -163,98 +169,152 @@ impl Courier {
             }
         };
         // The newest come first, and are to be told last.
-        for letter in letters.iter().rev() {
-            match platform.record_at(letter.position).await {
-                Ok(Some(record)) => self.window.push_letter(record),
-                Ok(None) => {
-                    let reason = "retention has taken the record; it cannot be told any more".to_owned();
-                    let letter = DeadLetter { replay: false, reason, ..letter.clone() };
-                    if let Err(error) = platform.bury_letter(letter).await {
-                        tracing::warn!(webhook = %self.webhook.id, %error, "a dead letter cannot be written");
-                        return false;
-                    }
+        let any = !letters.is_empty();
+        for letter in letters.into_iter().rev() {
+            let reason = match platform.record_at(letter.position).await {
+                // It may have been changed since the letter was buried.
+                Ok(Some(record)) if !self.webhook.filter.wants(&record) => {
+                    "the webhook is not told of such records any more"
                 }
+                Ok(Some(record)) => {
+                    self.window.push_letter(record);
+                    continue;
+                }
+                Ok(None) => "retention has taken the record; it cannot be told any more",
                 Err(error) => {
                     tracing::warn!(webhook = %self.webhook.id, %error, "the record of a dead letter cannot be read");
                     return false;
                 }
-            }
+            };
+            self.told.push(Told::NotDelivered(DeadLetter { replay: false, reason: reason.to_owned(), ..letter }));
         }
-        !letters.is_empty()
+        self.note_letters().await;
+        any
     }
 
     /// Begins what may be delivered now.
     fn begin(&mut self) {
-        let now = self.now();
-        while let Some(Start { key, record, round }) = self.window.start(now) {
+        let (now, share) = (self.now(), self.means.share());
+        while let Some(Start { began, record }) = self.window.start(now, share) {
             let (means, pool) = (Arc::clone(&self.means), Arc::clone(&self.pool));
             let (target, secret) = (Arc::clone(&self.target), Arc::clone(&self.secret));
-            let id = format!("msg_{}_{}", self.webhook.id.simple(), key.position());
+            let id = format!("msg_{}_{}", self.webhook.id.simple(), began.key.position());
             self.underway.spawn(async move {
+                let turns = match began.key {
+                    Key::Journal(_) => &means.turns,
+                    Key::Letter(_) => &means.letters,
+                };
+                // Never closed.
+                let _turn = turns.acquire().await;
                 let outcome = means.deliver(&pool, &target, &secret, &id, cloud_event::of(&record)).await;
-                Ended { key, round, outcome }
+                Ended { began, outcome }
             });
         }
     }
 
-    async fn settle(&mut self, ended: Ended) -> Option<End> {
-        let Ended { key, round, outcome } = ended;
+    /// Does what follows from the end of a delivery; whether the courier has to end.
+    async fn settle(&mut self, ended: Ended) -> bool {
+        let Ended { began, outcome } = ended;
         let at = self.means.platform.clock().now_ms();
         if let Some(trouble) = outcome.trouble(at) {
             tracing::debug!(webhook = %self.webhook.id, reason = trouble.reason, "a delivery failed");
             self.status.note(|seen| seen.last_error = Some(trouble));
         }
-        match outcome {
-            Outcome::Delivered { .. } => {
-                self.status.note(|seen| seen.last_success = Some(at));
-                self.unsaved += 1;
-                if let Key::Letter(position) = key
-                    && let Err(error) = self.means.platform.remove_letter(self.webhook.id, position).await
-                {
-                    // It is told again at the next start, as everything may be.
-                    tracing::warn!(webhook = %self.webhook.id, %error, "a dead letter that was delivered stays");
-                }
-                self.window.done(key);
-            }
-            Outcome::Refused { status, reason } => {
-                let attempts = self.window.attempts(key);
-                if !self.bury(key, attempts, Some(status), &reason).await {
-                    self.again(key, round, None);
-                }
-            }
-            Outcome::Again { status, reason, asked } => {
-                let failed = self.again(key, round, asked);
-                let age = self.now().saturating_sub(failed.since);
-                if u128::try_from(age).is_ok_and(|age| age >= self.means.config.give_up.as_millis()) {
-                    self.bury(key, failed.attempts, status, &reason).await;
-                }
-            }
-            Outcome::Gone => {
+        match (began.key, outcome) {
+            (_, Outcome::Gone) => {
                 let because = "the receiver answered 410: it wants nothing more";
-                match self.means.platform.give_up_webhook(self.webhook.id, because).await {
-                    Ok(()) => return Some(End::Gone),
-                    Err(_) => {
-                        self.again(key, round, None);
+                // What was changed meanwhile is not what the receiver has answered to.
+                let Webhook { id, version, .. } = self.webhook;
+                if self.means.platform.give_up_webhook(id, version, because).await.is_ok() {
+                    return true;
+                }
+                match began.key {
+                    Key::Journal(_) => drop(self.again(began, None)),
+                    // It is read again with the next ones.
+                    Key::Letter(_) => self.window.done(began),
+                }
+            }
+            (_, Outcome::Delivered { .. }) => {
+                self.status.note(|seen| seen.last_success = Some(at));
+                self.window.done(began);
+                match began.key {
+                    Key::Journal(_) => self.unsaved += 1,
+                    Key::Letter(position) => {
+                        self.told.push(Told::Delivered(position));
+                        self.note_letters().await;
                     }
                 }
             }
+            (Key::Journal(position), Outcome::Refused { status, reason }) => {
+                let attempts = self.window.attempts(position);
+                if !self.bury(began, attempts, Some(status), reason).await {
+                    self.again(began, None);
+                }
+            }
+            (Key::Journal(_), Outcome::Again { status, reason, asked }) => {
+                let failed = self.again(began, asked);
+                let age = self.now().saturating_sub(failed.since);
+                if u128::try_from(age).is_ok_and(|age| age >= self.means.config.give_up.as_millis()) {
+                    self.bury(began, failed.attempts, status, reason).await;
+                }
+            }
+            // It was asked for once more, and was tried once more.
+            (Key::Letter(_), Outcome::Refused { status, reason }) => {
+                self.letter_stays(began, Some(status), reason).await;
+            }
+            (Key::Letter(_), Outcome::Again { status, reason, .. }) => self.letter_stays(began, status, reason).await,
         }
-        None
+        false
     }
 
-    fn again(&mut self, key: Key, round: u64, asked: Option<Duration>) -> super::window::Failed {
-        let now = self.now();
-        self.window.failed((key, round), now, |failures| {
+    fn again(&mut self, began: Began, asked: Option<Duration>) -> Failed {
+        self.window.failed(began, self.now(), asked, |failures| {
             let mut dice = [0; 4];
             aws_lc_rs::rand::fill(&mut dice).expect("the generator of the crypto library never runs dry");
-            backoff::wait(failures, u32::from_ne_bytes(dice)).max(asked.unwrap_or_default())
+            backoff::wait(failures, u32::from_ne_bytes(dice))
         })
     }
 
+    async fn letter_stays(&mut self, began: Began, status: Option<u16>, reason: String) {
+        if let Some(record) = self.window.record(began.key) {
+            self.told.push(Told::NotDelivered(self.letter(record, 1, status, reason)));
+        }
+        self.window.done(began);
+        self.note_letters().await;
+    }
+
+    /// Has the store know what has become of letters; what it does not take is tried again by time.
+    async fn note_letters(&mut self) {
+        while let Some(told) = self.told.last() {
+            let platform = &self.means.platform;
+            let noted: Result<(), StoreError> = match told {
+                Told::Delivered(position) => platform.remove_letter(self.webhook.id, *position).await,
+                Told::NotDelivered(letter) => platform.bury_letter(letter.clone()).await,
+            };
+            if let Err(error) = noted {
+                // Should the process end before, it is told again, as everything may be.
+                tracing::warn!(webhook = %self.webhook.id, %error, "what became of a dead letter is not written yet");
+                return;
+            }
+            self.told.pop();
+        }
+    }
+
     /// Makes a record a dead letter, durably; false: it cannot be written, and stays to be delivered.
-    async fn bury(&mut self, key: Key, attempts: u32, status: Option<u16>, reason: &str) -> bool {
-        let Some(record) = self.window.record(key) else { return true };
-        let letter = DeadLetter {
+    async fn bury(&mut self, began: Began, attempts: u32, status: Option<u16>, reason: String) -> bool {
+        let Some(record) = self.window.record(began.key) else { return true };
+        let letter = self.letter(record, attempts, status, reason);
+        if let Err(error) = self.means.platform.bury_letter(letter).await {
+            tracing::warn!(webhook = %self.webhook.id, %error, "a dead letter cannot be written");
+            return false;
+        }
+        metrics::counter!("vestibule_webhook_dead_letters_total").increment(1);
+        self.window.done(began);
+        true
+    }
+
+    fn letter(&self, record: &Record, attempts: u32, status: Option<u16>, reason: String) -> DeadLetter {
+        DeadLetter {
             webhook: self.webhook.id,
             position: record.position,
             device: record.device,
@@ -263,16 +323,9 @@ impl Courier {
             died: self.means.platform.clock().now_ms(),
             attempts: attempts.into(),
             status: status.map(i64::from),
-            reason: reason.to_owned(),
+            reason,
             replay: false,
-        };
-        if let Err(error) = self.means.platform.bury_letter(letter).await {
-            tracing::warn!(webhook = %self.webhook.id, %error, "a dead letter cannot be written");
-            return false;
         }
-        metrics::counter!("vestibule_webhook_dead_letters_total").increment(1);
-        self.window.done(key);
-        true
     }
 
     /// Shows how far the webhook is.
@@ -300,7 +353,7 @@ impl Courier {
         if place == self.saved && self.missed == 0 {
             return;
         }
-        match self.means.platform.place_webhook(self.webhook.id, place, self.missed).await {
+        match self.means.platform.place_webhook(self.webhook.id, self.webhook.version, place, self.missed).await {
             Ok(()) => (self.saved, self.missed) = (place, 0),
             // What it was told since then is told again if the process ends now.
             Err(error) => tracing::warn!(webhook = %self.webhook.id, %error, "how far a webhook was told is not noted"),
@@ -333,56 +386,5 @@ async fn read(mut follow: vestibule_platform::Follow, sender: mpsc::Sender<Read>
         if sender.send(read).await.is_err() {
             return;
         }
-    }
-}
-
-impl Means {
-    /// Delivers a text once, when its turn among all webhooks has come.
-    pub(super) async fn deliver(
-        &self,
-        pool: &Pool,
-        target: &Target,
-        secret: &Secret,
-        id: &str,
-        body: Bytes,
-    ) -> Outcome {
-        // Never closed.
-        let _turn = self.turns.acquire().await;
-        let begun = Instant::now();
-        // Of now: a receiver refuses what was signed long ago.
-        let timestamp = self.platform.clock().now_ms().div_euclid(1_000);
-        let outcome = match headers(id, timestamp, secret, &body) {
-            Some(headers) => {
-                let answered = self.poster.post(pool, target, &headers, &body).await;
-                Outcome::of(answered, self.platform.clock().now_ms())
-            }
-            None => Outcome::Again { status: None, reason: "the headers cannot be written".to_owned(), asked: None },
-        };
-        metrics::histogram!("vestibule_webhook_delivery_seconds").record(begun.elapsed().as_secs_f64());
-        metrics::counter!("vestibule_webhook_deliveries_total", "outcome" => outcome.as_str()).increment(1);
-        outcome
-    }
-}
-
-fn headers(id: &str, timestamp: i64, secret: &Secret, body: &[u8]) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(6);
-    headers.insert("content-type", cloud_event::MEDIA_TYPE.parse().ok()?);
-    headers.insert("user-agent", concat!("vestibule/", env!("CARGO_PKG_VERSION")).parse().ok()?);
-    headers.insert("webhook-id", id.parse().ok()?);
-    headers.insert("webhook-timestamp", timestamp.into());
-    headers.insert("webhook-signature", super::sign::sign(secret, id, timestamp, body).parse().ok()?);
-    Some(headers)
-}
-
-impl Outcome {
-    /// What is shown of a delivery that did not work.
-    fn trouble(&self, at: i64) -> Option<Trouble> {
-        let (status, reason) = match self {
-            Outcome::Delivered { .. } => return None,
-            Outcome::Again { status, reason, .. } => (*status, reason.clone()),
-            Outcome::Refused { status, reason } => (Some(*status), reason.clone()),
-            Outcome::Gone => (Some(410), "the receiver wants nothing more".to_owned()),
-        };
-        Some(Trouble { at, status, reason })
     }
 }

@@ -111,7 +111,7 @@ async fn several_kinds_come_in_order_and_what_is_not_wanted_moves_the_position_o
     }
     let last = bed.platform.report(&device, pass()).expect("taken");
     bed.durable(last).await;
-    let mut both = bed.platform.follow(from_disk, Filter::all(kinds), &Caller::program()).with_batch(7);
+    let mut both = bed.platform.follow(from_disk, Filter::all(kinds), &Caller::program()).with_batch(7, usize::MAX);
     for expected in (1..=60).filter(|position| position % 3 != 1) {
         assert_eq!(event(&mut both).await, expected);
         assert!(both.position().get() >= expected && both.position().get() <= expected + 1);
@@ -168,6 +168,26 @@ async fn repetitions_do_not_stop_a_follower() {
     assert_eq!(event(&mut follow).await, new.get());
     let mut again = bed.platform.follow(Some(Position::new(1)), Filter::all(RecordKind::Event), &Caller::program());
     assert_eq!(event(&mut again).await, new.get());
+}
+
+#[tokio::test]
+async fn a_bound_of_bytes_has_less_read_at_a_time_and_nothing_missed() {
+    for tail_records in [Some(4), None] {
+        let bed = Bed::with(Plan { tail_records, ..Plan::default() }).await;
+        let device = bed.add("SN1").await;
+        for _ in 0..59 {
+            bed.report(&device, "Smoke", None, None);
+        }
+        bed.event(&device, "Smoke", None).await;
+        for bytes in [0, 1, 1_000] {
+            let follow = bed.platform.follow(Some(Position::START), Filter::all(RecordKind::Event), &Caller::program());
+            let mut follow = follow.with_batch(50, bytes);
+            for expected in 1..=60 {
+                assert_eq!(event(&mut follow).await, expected, "{bytes}");
+                assert_eq!(follow.position().get(), expected);
+            }
+        }
+    }
 }
 
 #[tokio::test]

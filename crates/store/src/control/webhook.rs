@@ -106,10 +106,15 @@ impl Control {
         Ok(self.write(Write::Webhook(WebhookWrite::Change { row: Box::new(row), secret })).await? > 0)
     }
 
-    /// Enables a webhook, or disables it, for a reason when that was not asked for; false: there is none.
-    pub async fn enable_webhook(&self, id: Uuid, enabled: bool, because: Option<&str>) -> Result<bool, StoreError> {
-        let because = because.map(str::to_owned);
-        Ok(self.write(Write::Webhook(WebhookWrite::Enable { id, enabled, because })).await? > 0)
+    /// Enables a webhook, or disables it; false: there is none. Nothing has failed in the time in which it is disabled.
+    pub async fn enable_webhook(&self, id: Uuid, enabled: bool) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Webhook(WebhookWrite::Enable { id, enabled })).await? > 0)
+    }
+
+    /// Disables a webhook for a reason that nobody has asked for; false: there is none, or it has another version by now.
+    pub async fn give_up_webhook(&self, id: Uuid, version: i64, because: &str) -> Result<bool, StoreError> {
+        let because = because.to_owned();
+        Ok(self.write(Write::Webhook(WebhookWrite::GiveUp { id, version, because })).await? > 0)
     }
 
     /// Removes a webhook with its dead letters; false: there is none.
@@ -117,9 +122,16 @@ impl Control {
         Ok(self.write(Write::Webhook(WebhookWrite::Remove { id })).await? > 0)
     }
 
-    /// Notes how far a webhook was told, and how many more positions it could not be; false: there is none.
-    pub async fn place_webhook(&self, id: Uuid, place: WebhookPlace, missed: i64) -> Result<bool, StoreError> {
-        Ok(self.write(Write::Webhook(WebhookWrite::Place { id, place, missed })).await? > 0)
+    /// Notes how far a webhook was told, and how many more positions it could not be; false: there is none. What could not
+    /// be delivered under another version than its present one is not held against it.
+    pub async fn place_webhook(
+        &self,
+        id: Uuid,
+        version: i64,
+        place: WebhookPlace,
+        missed: i64,
+    ) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Webhook(WebhookWrite::Place { id, version, place, missed })).await? > 0)
     }
 }
 
@@ -214,9 +226,10 @@ fn stored_webhook(bytes: &[u8]) -> Result<Uuid, StoreError> {
 pub(super) enum WebhookWrite {
     Insert { row: Box<WebhookRow>, secret: Vec<u8>, max: i64 },
     Change { row: Box<WebhookRow>, secret: Option<Vec<u8>> },
-    Enable { id: Uuid, enabled: bool, because: Option<String> },
+    Enable { id: Uuid, enabled: bool },
+    GiveUp { id: Uuid, version: i64, because: String },
     Remove { id: Uuid },
-    Place { id: Uuid, place: WebhookPlace, missed: i64 },
+    Place { id: Uuid, version: i64, place: WebhookPlace, missed: i64 },
     Letter(LetterWrite),
 }
 
@@ -249,7 +262,8 @@ impl WebhookWrite {
             WebhookWrite::Change { row, secret } => rows!(
                 transaction,
                 "UPDATE webhook SET name = $1, url = $2, kinds = $3, device = $4, area = $5, event = $6, \
-                 secret = COALESCE($7, secret), version = version + 1 WHERE id = $8",
+                 secret = COALESCE($7, secret), version = version + 1, stuck_position = NULL, stuck_since = NULL \
+                 WHERE id = $8",
                 &row.name,
                 &row.url,
                 &row.kinds,
@@ -259,22 +273,32 @@ impl WebhookWrite {
                 secret,
                 stored(&row.id)
             ),
-            WebhookWrite::Enable { id, enabled, because } => rows!(
+            WebhookWrite::Enable { id, enabled } => rows!(
                 transaction,
-                "UPDATE webhook SET enabled = $1, disabled_because = $2, version = version + 1 WHERE id = $3",
+                "UPDATE webhook SET enabled = $1, disabled_because = NULL, version = version + 1, \
+                 stuck_position = NULL, stuck_since = NULL WHERE id = $2",
                 i64::from(*enabled),
-                because,
                 stored(id)
             ),
-            WebhookWrite::Remove { id } => rows!(transaction, "DELETE FROM webhook WHERE id = $1", stored(id)),
-            WebhookWrite::Place { id, place, missed } => rows!(
+            WebhookWrite::GiveUp { id, version, because } => rows!(
                 transaction,
-                "UPDATE webhook SET position = $1, stuck_position = $2, stuck_since = $3, missed = missed + $4 \
-                 WHERE id = $5",
+                "UPDATE webhook SET enabled = 0, disabled_because = $1, version = version + 1, \
+                 stuck_position = NULL, stuck_since = NULL WHERE id = $2 AND version = $3",
+                because,
+                stored(id),
+                version
+            ),
+            WebhookWrite::Remove { id } => rows!(transaction, "DELETE FROM webhook WHERE id = $1", stored(id)),
+            WebhookWrite::Place { id, version, place, missed } => rows!(
+                transaction,
+                "UPDATE webhook SET position = $1, missed = missed + $2, \
+                 stuck_position = CASE WHEN version = $3 THEN $4 ELSE NULL END, \
+                 stuck_since = CASE WHEN version = $3 THEN $5 ELSE NULL END WHERE id = $6",
                 place.position.get(),
+                missed,
+                version,
                 place.stuck.map(|(position, _)| position.get()),
                 place.stuck.map(|(_, since)| since),
-                missed,
                 stored(id)
             ),
             WebhookWrite::Letter(letter) => letter.apply(transaction).await,

@@ -7,6 +7,7 @@ use crate::bed::{Bed, NOON, on_both};
 
 on_both!(
     a_webhook_comes_back_with_its_secret,
+    what_failed_before_a_change_is_not_held_against_a_webhook,
     there_are_so_many_webhooks_at_most,
     dead_letters_have_a_bound_and_can_be_told_once_more,
 );
@@ -53,8 +54,8 @@ async fn a_webhook_comes_back_with_its_secret(bed: Bed) {
     assert!(store.control.insert_webhook(second.clone(), &secret, 9).await.unwrap());
     assert!(store.control.insert_webhook(first.clone(), &other, 9).await.unwrap());
     let place = WebhookPlace { position: Position::new(9), stuck: Some((Position::new(10), NOON)) };
-    assert!(store.control.place_webhook(first.id, place, 3).await.unwrap());
-    assert!(store.control.place_webhook(first.id, place, 4).await.unwrap());
+    assert!(store.control.place_webhook(first.id, 1, place, 3).await.unwrap());
+    assert!(store.control.place_webhook(first.id, 1, place, 4).await.unwrap());
     store.close().await;
     let store = bed.open().await;
     (first.place, first.missed) = (place, 7);
@@ -67,15 +68,39 @@ async fn a_webhook_comes_back_with_its_secret(bed: Bed) {
     let third = Secret::new(*b"the third");
     assert!(store.control.change_webhook(wanted.clone(), Some(&third)).await.unwrap());
     assert_eq!(store.control.webhook_secret(first.id).await.unwrap(), Some(third));
-    assert!(store.control.enable_webhook(first.id, false, Some("gone")).await.unwrap());
-    let changed = WebhookRow { enabled: false, disabled_because: Some("gone".into()), version: 4, ..wanted };
+    assert!(!store.control.give_up_webhook(first.id, 2, "gone").await.unwrap(), "it was changed since");
+    assert!(store.control.give_up_webhook(first.id, 3, "gone").await.unwrap());
+    let mut changed = WebhookRow { enabled: false, disabled_because: Some("gone".into()), version: 4, ..wanted };
+    changed.place.stuck = None;
     assert_eq!(store.control.webhooks().await.unwrap()[0], changed);
 
     assert!(store.control.remove_webhook(first.id).await.unwrap());
     assert!(!store.control.remove_webhook(first.id).await.unwrap());
-    assert!(!store.control.place_webhook(first.id, place, 0).await.unwrap());
-    assert!(!store.control.enable_webhook(first.id, true, None).await.unwrap());
+    assert!(!store.control.place_webhook(first.id, 1, place, 0).await.unwrap());
+    assert!(!store.control.enable_webhook(first.id, true).await.unwrap());
     assert_eq!(store.control.webhook_secret(first.id).await.unwrap(), None);
+    store.close().await;
+}
+
+async fn what_failed_before_a_change_is_not_held_against_a_webhook(bed: Bed) {
+    let store = bed.open().await;
+    let hook = row(1);
+    assert!(store.control.insert_webhook(hook.clone(), &Secret::new(*b"a secret"), 9).await.unwrap());
+    let place = WebhookPlace { position: Position::new(9), stuck: Some((Position::new(10), NOON)) };
+    let stored = async || store.control.webhooks().await.unwrap()[0].place;
+    for (version, change) in (1..).zip(["change", "disable", "enable"]) {
+        store.control.place_webhook(hook.id, version, place, 0).await.unwrap();
+        assert_eq!(stored().await, place, "{change}");
+        assert!(match change {
+            "change" => store.control.change_webhook(hook.clone(), None).await.unwrap(),
+            change => store.control.enable_webhook(hook.id, change == "enable").await.unwrap(),
+        });
+        assert_eq!(stored().await, WebhookPlace { stuck: None, ..place }, "{change}");
+        // The last word of who told it until then.
+        let further = WebhookPlace { position: Position::new(11), stuck: Some((Position::new(12), NOON)) };
+        store.control.place_webhook(hook.id, version, further, 0).await.unwrap();
+        assert_eq!(stored().await, WebhookPlace { stuck: None, ..further }, "{change}");
+    }
     store.close().await;
 }
 

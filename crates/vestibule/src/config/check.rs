@@ -71,7 +71,7 @@ fn ranges(config: &Config) -> Vec<Broken> {
         ("webhooks.timeout", ms(webhooks.timeout), 1),
         ("webhooks.give_up_after", ms(webhooks.give_up_after), 1),
         ("webhooks.max_webhooks", webhooks.max_webhooks as u64, 1),
-        ("webhooks.max_deliveries", webhooks.max_deliveries as u64, 1),
+        ("webhooks.max_deliveries", webhooks.max_deliveries as u64, webhooks.max_webhooks as u64),
         ("webhooks.max_dead_letters", webhooks.max_dead_letters as u64, 1),
     ];
     least
@@ -81,6 +81,7 @@ fn ranges(config: &Config) -> Vec<Broken> {
             let floor = match key {
                 "das.max_queue_bytes" | "store.queue_bytes" => Some("das.max_frame_bytes"),
                 "mqtt.max_queue_bytes" => Some("mqtt.max_frame_bytes"),
+                "webhooks.max_deliveries" => Some("webhooks.max_webhooks"),
                 _ => None,
             };
             let unit = match key {
