@@ -170,7 +170,7 @@ fn figure(server: &Server, units: u64, work: impl FnOnce() -> anyhow::Result<()>
     work()?;
     let waited = begun.elapsed();
     server.cpu().settle()?;
-    let spent = server.cpu().read()?.since(&before)?;
+    let spent = server.cpu().since(&before)?;
     Ok(Figure { units, cpu_us: micros(spent.cpu), wall_ms: waited.as_secs_f64() * 1e3 })
 }
 
@@ -191,7 +191,7 @@ fn list(server: &Server, question: &Question, requests: u32) -> anyhow::Result<L
         rows += page["items"].as_array().map_or(0, |items| items.len() as u64);
         cursor = page["next"].as_str().map(str::to_owned);
     }
-    let spent = server.cpu().read()?.since(&before)?;
+    let spent = server.cpu().since(&before)?;
     let examined = counted("vestibule_devices_examined_total")? - examined;
     if (rows > 0) != question.finds {
         bail!("{} showed {rows} devices", question.name);

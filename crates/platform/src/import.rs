@@ -277,7 +277,7 @@ impl Import {
         let (platform, job, actor) = (Arc::clone(&self.platform), Arc::clone(&self.job), self.by.name().to_owned());
         let (mut tally, before) = (reached, self.tally.clone());
         let (tally, done) = to_the_end(async move {
-            let (lines, devices): (Vec<u64>, Vec<_>) = pending.into_iter().map(Pending::into_written).unzip();
+            let (lines, devices): (Vec<u64>, Vec<_>) = pending.into_iter().map(Pending::into_vetted).unzip();
             let audits = devices.iter().map(|vetted| vetted.audit(&actor)).collect();
             let devices: Vec<_> = devices.into_iter().map(|vetted| (vetted.row, vetted.code)).collect();
             match platform.control().enlist(&devices, audits, Some(job.row_with(&tally))).await {
@@ -305,7 +305,7 @@ impl Import {
 }
 
 impl Pending {
-    fn into_written(mut self) -> (u64, Vetted) {
+    fn into_vetted(mut self) -> (u64, Vetted) {
         self.vetted.row.disabled = self.disabled;
         (self.line, self.vetted)
     }
