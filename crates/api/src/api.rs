@@ -17,7 +17,7 @@ use crate::hooks::Hooks;
 use crate::routes::Routes;
 use crate::{
     attributes, audit, bulk, describe, devices, directives, events, export, health, history, imports, openapi,
-    operations, page, pass, queue, request, sessions, stream, tokens, uploads, users, views, webhooks,
+    operations, page, pass, problems, queue, request, sessions, stream, tokens, uploads, users, views, webhooks,
 };
 
 /// What the handlers share.
@@ -169,6 +169,7 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .open(routes!(health::alive))
         .open(routes!(health::ready))
         .open(routes!(openapi::document))
+        .open(routes!(problems::explain_problem))
         .open(routes!(page::live_page))
         .finish()
 }

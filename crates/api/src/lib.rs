@@ -38,6 +38,7 @@ mod org;
 mod page;
 mod pass;
 mod problem;
+mod problems;
 mod proxies;
 mod queue;
 mod request;

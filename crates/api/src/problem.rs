@@ -1,5 +1,7 @@
 //! Errors as problem documents (RFC 9457).
 
+mod kind;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -9,120 +11,20 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use vestibule_platform::StoreError;
 
+pub(crate) use self::kind::Kind;
+
 /// The media type of every error.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Every kind of error there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    MalformedRequest,
-    MalformedJson,
-    Unauthenticated,
-    Forbidden,
-    UnknownRoute,
-    UnknownDevice,
-    UnknownAttribute,
-    UnknownOperation,
-    UnknownWebhook,
-    UnknownJob,
-    TooManyJobs,
-    UnknownView,
-    TooManyViews,
-    TooManyWebhooks,
-    UnknownObject,
-    MediaOff,
-    QuotaUsed,
-    DeviceOffline,
-    KeyUnderWay,
-    KeyTaken,
-    Unsupported,
-    Stale,
-    MethodNotAllowed,
-    Timeout,
-    SerialTaken,
-    NameTaken,
-    UnknownToken,
-    UnknownUser,
-    UnknownSession,
-    LoginRefused,
-    TooManyRequests,
-    BodyTooLarge,
-    UriTooLong,
-    UnsupportedMediaType,
-    WrongHost,
-    UnknownField,
-    MissingField,
-    DuplicateField,
-    WrongType,
-    InvalidValue,
-    HeadTooLarge,
-    StoreUnavailable,
-    Overloaded,
-    TooManyConnections,
-    TooManyStreams,
-    RegistryFull,
-    DeviceBusy,
-    QueueFull,
-    ShuttingDown,
-}
-
 impl Kind {
-    /// Last part of the `type`, title and status.
-    fn parts(self) -> (&'static str, &'static str, StatusCode) {
-        use StatusCode as S;
-        match self {
-            Kind::MalformedRequest => ("malformed-request", "Malformed request", S::BAD_REQUEST),
-            Kind::MalformedJson => ("malformed-json", "Malformed JSON", S::BAD_REQUEST),
-            Kind::Unauthenticated => ("unauthenticated", "Token missing or unknown", S::UNAUTHORIZED),
-            Kind::Forbidden => ("forbidden", "Permission missing", S::FORBIDDEN),
-            Kind::UnknownRoute => ("unknown-route", "No such resource", S::NOT_FOUND),
-            Kind::UnknownDevice => ("unknown-device", "No such device", S::NOT_FOUND),
-            Kind::UnknownAttribute => ("unknown-attribute", "No such attribute", S::NOT_FOUND),
-            Kind::UnknownOperation => ("unknown-operation", "No such operation", S::NOT_FOUND),
-            Kind::UnknownWebhook => ("unknown-webhook", "No such webhook", S::NOT_FOUND),
-            Kind::UnknownJob => ("unknown-job", "No such job", S::NOT_FOUND),
-            Kind::TooManyJobs => ("too-many-jobs", "Too many jobs", S::CONFLICT),
-            Kind::UnknownView => ("unknown-view", "No such view", S::NOT_FOUND),
-            Kind::TooManyViews => ("too-many-views", "Too many views", S::CONFLICT),
-            Kind::TooManyWebhooks => ("too-many-webhooks", "Too many webhooks", S::CONFLICT),
-            Kind::UnknownObject => ("unknown-object", "Unknown picture or file", S::NOT_FOUND),
-            Kind::MediaOff => ("media-off", "No pictures and files here", S::NOT_FOUND),
-            Kind::QuotaUsed => ("quota-used", "No room for more", S::TOO_MANY_REQUESTS),
-            Kind::DeviceOffline => ("device-offline", "Device offline", S::CONFLICT),
-            Kind::KeyUnderWay => ("key-under-way", "Request under way", S::CONFLICT),
-            Kind::KeyTaken => ("key-taken", "Idempotency key taken", S::UNPROCESSABLE_ENTITY),
-            Kind::Unsupported => ("unsupported", "Not supported by the device", S::UNPROCESSABLE_ENTITY),
-            Kind::Stale => ("stale", "Changed meanwhile", S::PRECONDITION_FAILED),
-            Kind::MethodNotAllowed => ("method-not-allowed", "Method not allowed", S::METHOD_NOT_ALLOWED),
-            Kind::Timeout => ("timeout", "Request not completed in time", S::REQUEST_TIMEOUT),
-            Kind::SerialTaken => ("serial-taken", "Serial taken", S::CONFLICT),
-            Kind::NameTaken => ("name-taken", "Name taken", S::CONFLICT),
-            Kind::UnknownToken => ("unknown-token", "No such token", S::NOT_FOUND),
-            Kind::UnknownUser => ("unknown-user", "No such user", S::NOT_FOUND),
-            Kind::UnknownSession => ("unknown-session", "No session", S::NOT_FOUND),
-            Kind::LoginRefused => ("login-refused", "Name or password wrong", S::UNAUTHORIZED),
-            Kind::TooManyRequests => ("too-many-requests", "Too many requests", S::TOO_MANY_REQUESTS),
-            Kind::BodyTooLarge => ("body-too-large", "Body too large", S::PAYLOAD_TOO_LARGE),
-            Kind::UriTooLong => ("uri-too-long", "Address too long", S::URI_TOO_LONG),
-            Kind::UnsupportedMediaType => {
-                ("unsupported-media-type", "Unsupported media type", S::UNSUPPORTED_MEDIA_TYPE)
-            }
-            Kind::WrongHost => ("wrong-host", "Wrong host", S::MISDIRECTED_REQUEST),
-            Kind::UnknownField => ("unknown-field", "Unknown field", S::UNPROCESSABLE_ENTITY),
-            Kind::MissingField => ("missing-field", "Missing field", S::UNPROCESSABLE_ENTITY),
-            Kind::DuplicateField => ("duplicate-field", "Duplicate field", S::UNPROCESSABLE_ENTITY),
-            Kind::WrongType => ("wrong-type", "Wrong type", S::UNPROCESSABLE_ENTITY),
-            Kind::InvalidValue => ("invalid-value", "Invalid value", S::UNPROCESSABLE_ENTITY),
-            Kind::HeadTooLarge => ("head-too-large", "Headers too large", S::REQUEST_HEADER_FIELDS_TOO_LARGE),
-            Kind::StoreUnavailable => ("store-unavailable", "Store unavailable", S::SERVICE_UNAVAILABLE),
-            Kind::Overloaded => ("overloaded", "Answer not ready in time", S::SERVICE_UNAVAILABLE),
-            Kind::TooManyConnections => ("too-many-connections", "Too many connections", S::SERVICE_UNAVAILABLE),
-            Kind::TooManyStreams => ("too-many-streams", "Too many event streams", S::SERVICE_UNAVAILABLE),
-            Kind::RegistryFull => ("registry-full", "Registry full", S::SERVICE_UNAVAILABLE),
-            Kind::DeviceBusy => ("device-busy", "Device busy", S::SERVICE_UNAVAILABLE),
-            Kind::QueueFull => ("queue-full", "Queue full", S::SERVICE_UNAVAILABLE),
-            Kind::ShuttingDown => ("shutting-down", "Shutting down", S::SERVICE_UNAVAILABLE),
-        }
+    /// The `type` of its documents.
+    pub(crate) fn uri(self) -> String {
+        format!("/problems/{}", self.name())
+    }
+
+    /// Last part of that; never changes.
+    pub(crate) fn name(self) -> &'static str {
+        self.parts().0
     }
 
     /// The kind in words.
@@ -175,11 +77,10 @@ impl Problem {
 
     /// The document's JSON text.
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        let (name, title, status) = self.kind.parts();
         let document = ProblemDocument {
-            kind: format!("/problems/{name}"),
-            title,
-            status: status.as_u16(),
+            kind: self.kind.uri(),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
             detail: &self.detail,
             field: self.field.as_deref(),
         };

@@ -5,9 +5,13 @@ use crate::site::Site;
 #[test]
 fn what_is_not_there_is_said_so() {
     let site = Site::new();
-    for path in ["/nothing", "/v1", "/v1/devices/", "/v1/devices/a/b/c", "/problems/unknown-field", "/../etc/passwd"] {
+    for path in
+        ["/nothing", "/v1", "/v1/devices/", "/v1/devices/a/b/c", "/problems/unknown", "/problems/..", "/../etc/passwd"]
+    {
         site.get(path).problem(404, "unknown-route");
     }
+    let explained = site.request("GET", "/problems/unknown-route", "", "").json();
+    assert_eq!((&explained["status"], &explained["type"]), (&404.into(), &"/problems/unknown-route".into()));
     for (method, path, allow) in [
         ("PUT", "/v1/devices", "POST"),
         ("PATCH", "/v1/events", "GET"),

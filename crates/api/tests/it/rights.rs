@@ -51,7 +51,7 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         "list_devices" | "show_device" | "explain_device" | "list_children" | "list_attributes" | "list_events"
         | "list_operations" | "list_queue" | "list_passed" | "list_history" | "export_events" | "export_attributes"
         | "list_audit" | "list_tokens" | "list_users" | "show_session" | "metrics" | "alive" | "ready" | "document"
-        | "live_page" | "disable_device" | "enable_device" => plain(200),
+        | "explain_problem" | "live_page" | "disable_device" | "enable_device" => plain(200),
         "stream_events" | "stream_attributes" | "stream_passed" => (String::new(), "", "?after=0", 200),
         "show_attribute" => plain(200),
         "remove_device" | "cancel_waiting" | "remove_token" | "remove_user" | "log_out" => plain(204),
@@ -104,7 +104,8 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         Some("bulk") => &hidden.bulk,
         _ => &hidden.waiting,
     };
-    let path = template.replace("{d}", &hidden.serial).replace("{id}", id);
+    let path = template.replace("/problems/{name}", "/problems/timeout");
+    let path = path.replace("{d}", &hidden.serial).replace("{id}", id);
     let path = part.iter().fold(path, |path, (name, value)| path.replace(name, value));
     let as_user = matches!(operation, "log_out" | "change_password");
     Asking { path, query, headers, body, allowed, as_user }

@@ -13,7 +13,7 @@ fn every_route_but_the_open_ones_asks_for_a_token() {
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
             let method = method.to_uppercase();
-            let path = path.replace("{d}", "SN-1");
+            let path = path.replace("{d}", "SN-1").replace("/problems/{name}", "/problems/timeout");
             let permission = operation["x-permission"].as_str().unwrap_or_else(|| panic!("{method} {path}"));
             let answer = site.request(&method, &path, "", "");
             if permission == "open" {
@@ -37,7 +37,7 @@ fn every_route_but_the_open_ones_asks_for_a_token() {
             }
         }
     }
-    assert_eq!((open, guarded), (5, 68));
+    assert_eq!((open, guarded), (6, 68));
 }
 
 #[test]
