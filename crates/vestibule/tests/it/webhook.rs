@@ -270,6 +270,44 @@ fn what_is_refused_becomes_a_dead_letter_and_can_be_told_once_more() {
 }
 
 #[test]
+fn a_letter_that_is_told_once_more_is_tried_once_and_only_while_it_is_wanted() {
+    let platform = Platform::configured(ALLOWING);
+    let mut receiver = Receiver::start();
+    let hook = add(&platform, &receiver.url("/in"), json!({}));
+    let replay = || platform.http().post(&format!("{hook}/dead-letters/replay"), &json!({})).ok();
+    let letter = |reason: &str| {
+        until("the letter is back", || {
+            let letters = platform.http().get(&format!("{hook}/dead-letters")).ok();
+            let letter = &letters["items"][0];
+            let is_back =
+                letter["replay"] == false && letter["reason"].as_str().is_some_and(|why| why.contains(reason));
+            is_back.then(|| letter.clone())
+        })
+    };
+    receiver.answer("422");
+    report(&platform, 1);
+    assert_eq!(receiver.told()["answer"], 422);
+    letter("422");
+
+    // It fails otherwise this time, and is not tried again; what is live goes on at once.
+    receiver.answer("500");
+    replay();
+    assert_eq!(receiver.told()["answer"], 500);
+    assert_eq!(letter("500")["attempts"], 1);
+    assert_eq!(platform.http().get(&hook).ok()["failures"], 0);
+    receiver.answer("204");
+    let serial = report(&platform, 1);
+    let told = receiver.told();
+    assert_eq!((&told["answer"], &told["event"]["data"]["device"]["serial"]), (&json!(204), &json!(serial)));
+
+    let changed = json!({ "url": receiver.url("/in"), "type": "Fire" });
+    assert_eq!(platform.http().put(&hook, &changed).status, 200);
+    replay();
+    letter("not told of such records any more");
+    platform.assert_no_panic();
+}
+
+#[test]
 fn what_fails_for_too_long_becomes_a_dead_letter_and_the_next_is_told() {
     let platform = Platform::configured(&format!("{ALLOWING}give_up_after = \"1s\"\n"));
     let mut receiver = Receiver::start();
