@@ -15,13 +15,11 @@ use aws_lc_rs::digest;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 use vestibule_store::{Control, PrincipalRow, Secret, StoreError};
-use zeroize::Zeroizing;
 
 use crate::caller::{Caller, RESERVED};
 use crate::org::OrgPath;
 use crate::permission::Role;
 use crate::rate::Used;
-use crate::token::mint;
 
 /// Most tokens and people together.
 pub(crate) const MAX_PRINCIPALS: usize = 10_000;
@@ -375,13 +373,6 @@ fn check_name(name: &str) -> Result<(), PrincipalError> {
     if RESERVED.contains(&name) { invalid("is what the platform calls itself; take another one") } else { Ok(()) }
 }
 
-/// A new token, and its digest to be kept.
-pub(crate) fn new_token(prefix: &'static str) -> (Zeroizing<String>, Secret) {
-    let token = mint(prefix);
-    let digest = Secret::new(digest_of(&token));
-    (token, digest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,12 +385,5 @@ mod tests {
         for wrong in ["", " a", "a\t", "a\nb", "administrator", "program", "device", &"n".repeat(65)] {
             assert!(check_name(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn tokens_differ_and_are_known_by_their_digest_only() {
-        let ((one, digest), (other, _)) = (new_token("vst_"), new_token("vst_"));
-        assert!(one.len() == 4 + 64 && one.starts_with("vst_") && one != other);
-        assert_eq!(digest, Secret::new(digest_of(&one)));
     }
 }

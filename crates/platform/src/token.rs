@@ -10,14 +10,14 @@ use std::time::Duration;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
-use vestibule_store::StoreError;
+use vestibule_store::{Secret, StoreError};
 use zeroize::Zeroizing;
 
 use crate::caller::Caller;
 use crate::org::OrgPath;
 use crate::permission::Role;
 use crate::platform::{Platform, to_the_end};
-use crate::principal::{NewPrincipal, Principal, PrincipalError, PrincipalKind, new_token};
+use crate::principal::{NewPrincipal, Principal, PrincipalError, PrincipalKind, digest_of};
 use crate::rate::Pace;
 
 const RANDOM_BYTES: usize = 32;
@@ -113,6 +113,13 @@ pub(crate) fn mint(prefix: &'static str) -> Zeroizing<String> {
         }
     }
     token
+}
+
+/// A new token, and its digest to be kept.
+fn new_token(prefix: &'static str) -> (Zeroizing<String>, Secret) {
+    let token = mint(prefix);
+    let digest = Secret::new(digest_of(&token));
+    (token, digest)
 }
 
 /// A token to be made.
@@ -262,5 +269,12 @@ mod tests {
         let path = dir.path().join("token");
         fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).expect("made");
         assert!(matches!(TokenFile::open(&path), Err(TokenError::Malformed { .. })));
+    }
+
+    #[test]
+    fn tokens_differ_and_are_known_by_their_digest_only() {
+        let ((one, digest), (other, _)) = (new_token("vst_"), new_token("vst_"));
+        assert!(one.len() == 4 + 64 && one.starts_with("vst_") && one != other);
+        assert_eq!(digest, Secret::new(digest_of(&one)));
     }
 }
