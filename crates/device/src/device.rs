@@ -21,6 +21,7 @@ use crate::hub::Hub;
 use crate::operation::OperationPath;
 use crate::owner::{self, BindError, OwnerError};
 use crate::pass;
+use crate::picture::{self, Picture, UploadError, WithPictures};
 use crate::shared::{Counters, Shared};
 use crate::state::{LinkFault, State, StopReason};
 use crate::storage::{Storage, StorageError};
@@ -141,6 +142,16 @@ impl Device {
         let message = pass::message(&shared.profile.serial, path, media_type, bytes)?;
         let acknowledged = shared.enqueue(&path.sub, message)?;
         shared.outcome(acknowledged).await
+    }
+
+    /// Sends a picture and waits until the platform has it, over any number of connections: what has come is not sent again.
+    /// The picture is named by its id, in an event ([`Event::picture`] does both), an attribute or the answer to an operation.
+    /// Up to 16 pictures are on their way at once.
+    ///
+    /// # Errors
+    /// [`UploadError`].
+    pub async fn upload_picture(&self, picture: &Picture) -> Result<(), UploadError> {
+        picture::send(self.shared(), GLOBAL, picture).await
     }
 
     /// Where and how often the platform wants the device to ask for the time (osap-wire 10.4); `None` until it has said
@@ -310,12 +321,22 @@ impl Device {
 pub struct Event<'a> {
     device: &'a Device,
     path: EventPath,
+    pictures: Vec<(Box<str>, Picture)>,
 }
 
 impl<'a> Event<'a> {
     pub(crate) fn new(device: &'a Device, sub: &str, resource: &str, index: u16, area: &str, name: &str) -> Self {
         let (resource, area, name) = (resource.into(), area.into(), name.into());
-        Self { device, path: EventPath { sub: sub.into(), resource, index, area, name } }
+        Self { device, path: EventPath { sub: sub.into(), resource, index, area, name }, pictures: Vec::new() }
+    }
+
+    /// Names a picture in the event, as this member of its body. The event is delivered at once and the picture follows:
+    /// [`Receipt::pictures`] waits for that, and the platform says that it is pending until then. The picture is in
+    /// memory only, and lost when the device stops before the platform has it.
+    #[must_use]
+    pub fn picture(mut self, member: &str, picture: Picture) -> Self {
+        self.pictures.push((member.into(), picture));
+        self
     }
 
     /// Reports the event with this body, a JSON object, and waits until it is safe: the platform has stored it, or, with
@@ -333,15 +354,29 @@ impl<'a> Event<'a> {
     pub async fn report<T: Serialize + ?Sized>(&self, body: &T) -> Result<Receipt, ReportError> {
         let shared = self.device.shared();
         let topic = self.path.topic(&shared.profile.serial).map_err(InvalidEvent::from)?;
-        let Body { json, id } = Body::compose(body, &*shared.clock, &mut SystemRandom)?;
+        let Body { json, id } = match &*self.pictures {
+            [] => Body::compose(body, &*shared.clock, &mut SystemRandom)?,
+            pictures => Body::compose(&WithPictures { body, pictures }, &*shared.clock, &mut SystemRandom)?,
+        };
         let (id, message) = (id.into(), Message { topic, body: json.into() });
         let Some(cache) = &shared.cache else {
             let acknowledged = shared.enqueue(&self.path.sub, message)?;
+            // On their way by themselves from here on, as the event is.
+            let pictures = self.send_pictures();
             shared.outcome(acknowledged).await?;
-            return Ok(Receipt { id, fate: None });
+            return Ok(Receipt { id, fate: None, pictures });
         };
         let fate = cache.report(shared, &self.path.sub, message).await?;
-        Ok(Receipt { id, fate: Some(fate) })
+        Ok(Receipt { id, fate: Some(fate), pictures: self.send_pictures() })
+    }
+
+    fn send_pictures(&self) -> Vec<watch::Receiver<picture::Outcome>> {
+        let pictures = self.pictures.iter();
+        pictures
+            .map(|(_, picture)| {
+                picture::send_in_background(&self.device.handle.shared, &self.path.sub, picture.clone())
+            })
+            .collect()
     }
 }
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::cache::{Fate, settled};
 use crate::clock::Clock;
 use crate::outbox::PushError;
+use crate::picture::{self, UploadError};
 
 /// The largest event body, in bytes of JSON with `basic` included.
 ///
@@ -27,6 +28,8 @@ pub struct Receipt {
     pub id: String,
     /// Of an event in a cache.
     pub(crate) fate: Option<watch::Receiver<Fate>>,
+    /// Of the pictures it names.
+    pub(crate) pictures: Vec<watch::Receiver<picture::Outcome>>,
 }
 
 /// Why an event was not reported.
@@ -219,6 +222,19 @@ impl Receipt {
         }
     }
 
+    /// Waits until the platform has the pictures that were reported with the event.
+    ///
+    /// # Errors
+    /// [`UploadError`], of the first that the platform does not get.
+    pub async fn pictures(mut self) -> Result<(), UploadError> {
+        for picture in &mut self.pictures {
+            // The task that sends it says how it went, unless its runtime is gone.
+            let outcome = picture.wait_for(Option::is_some).await.ok().and_then(|outcome| *outcome);
+            outcome.unwrap_or(Err(UploadError::Stopped))?;
+        }
+        Ok(())
+    }
+
     /// The id as a UUID, when it is one: always, unless the body brought its own.
     #[must_use]
     pub fn uuid(&self) -> Option<Uuid> {
@@ -258,7 +274,7 @@ mod tests {
             format!(r#"{{"level":3,"basic":{{"dateTime":"2026-11-20T21:31:22.110+00:00","UUID":"{}"}}}}"#, body.id);
         assert_eq!(*body.json, *expected);
         assert_eq!(body.id.len(), 32);
-        let receipt = Receipt { id: body.id.into(), fate: None };
+        let receipt = Receipt { id: body.id.into(), fate: None, pictures: Vec::new() };
         assert_eq!(receipt.uuid().unwrap().get_version_num(), 7);
 
         let empty = compose(&json!({})).unwrap();

@@ -97,6 +97,23 @@
 //! Bytes that the platform carries and does not read: [`Device::pass`] sends some to an application and returns when they
 //! are stored, [`Builder::on_pass`] takes what an application sends.
 //!
+//! # Pictures
+//!
+//! ```no_run
+//! # use serde_json::json;
+//! # use vestibule_device::{Device, Picture};
+//! # async fn camera(device: Device, jpeg: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! let motion = device.event("Camera", 0, "Detection", "Motion").picture("shot", Picture::jpeg(jpeg));
+//! let receipt = motion.report(&json!({"level": 3})).await?;
+//! receipt.pictures().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An event names a [`Picture`] by its id and is delivered at once; the picture follows over HTTP, to an address that the
+//! platform gives for it, and goes on where it was after a cut. [`Device::upload_picture`] sends one by itself. Pictures are in memory
+//! until the platform has them, sixteen at most; they do not outlive the program.
+//!
 //! # Children
 //!
 //! A hub speaks for up to 64 devices that have no connection of their own: [`Builder::child`] and [`Device::add_child`].
@@ -151,6 +168,7 @@ mod operation;
 mod outbox;
 mod owner;
 mod pass;
+mod picture;
 mod profile;
 mod query;
 mod session;
@@ -171,6 +189,7 @@ pub use firmware::{FirmwareModule, UpgradeError, UpgradeProgress};
 pub use operation::OperationError;
 pub use owner::{BindError, CommandError, OwnerError};
 pub use pass::PassThrough;
+pub use picture::{Picture, UploadError};
 pub use shared::Counters;
 pub use state::{LinkFault, Reason, State, StopReason};
 pub use steering::{PresenceChallenge, PresenceError};

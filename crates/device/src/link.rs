@@ -127,6 +127,8 @@ pub(crate) enum LinkEvent<T> {
     Pass { seq: u64, pass: Box<PassThrough> },
     /// Other firmware is to be fetched.
     Upgrade { seq: u64, body: Box<[u8]> },
+    /// Where objects may be put.
+    Granted { seq: u64, body: Box<[u8]> },
     /// A downlink nobody here understands. It is acknowledged all the same.
     Ignored,
 }

@@ -265,6 +265,14 @@ impl<'a> Talk<'a> {
                     self.link.answer(answer);
                 }
             }
+            Some(LinkEvent::Granted { seq, body }) => {
+                let mut steering = self.shared.steering.lock();
+                let is_awaited = steering.asking.as_mut().is_some_and(|asking| asking.handle_answer(seq, &body));
+                drop(steering);
+                if !is_awaited {
+                    self.shared.count(|count| &count.ignored);
+                }
+            }
             Some(LinkEvent::Ignored) => self.shared.count(|count| &count.ignored),
         }
         Ok(None)

@@ -14,6 +14,7 @@ use osap::das::pending::Take;
 use crate::driver::now;
 use crate::link::{Note, Number};
 use crate::owner::Questions;
+use crate::picture::Asking;
 use crate::shared::Shared;
 use crate::state::State;
 
@@ -30,6 +31,8 @@ pub(crate) struct Steering {
     pub notes: Vec<Note>,
     /// What the program has asked the platform.
     pub questions: Option<Box<Questions>>,
+    /// Of a device that has sent a picture.
+    pub asking: Option<Box<Asking>>,
 }
 
 impl Steering {
@@ -42,6 +45,9 @@ impl Steering {
     pub(crate) fn handle_link_end(&mut self) {
         self.notes.retain(|note| !matches!(note.number, Number::Request(_)));
         self.questions = None;
+        if let Some(asking) = &mut self.asking {
+            asking.handle_link_end();
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use osap::das::ota;
 use osap::das::pass;
 use osap::das::service::Operate;
 use osap::das::shadow;
+use osap::das::storage;
 use osap::das::topic::{GLOBAL, Topic, method};
 
 use super::{Link, LinkEvent};
@@ -51,6 +52,9 @@ impl Link {
                 msg_type: "operate",
                 ..
             } => Some(LinkEvent::Upgrade { seq, body: application.into() }),
+            Topic::Module { module: storage::MODULE, method: storage::UPLOAD, msg_type: "query_reply", .. } => {
+                Some(LinkEvent::Granted { seq, body: application.into() })
+            }
             Topic::Command { domain, command, .. } => {
                 let command =
                     Command::lookup(domain, command).filter(|command| command.direction() == Direction::Down)?;

@@ -23,7 +23,13 @@ impl Talk<'_> {
         }
         let now = now();
         self.shared.ask_again(now);
-        let mut notes = self.shared.steering.lock().take_notes();
+        let (mut notes, questions) = {
+            let mut steering = self.shared.steering.lock();
+            (steering.take_notes(), steering.asking.as_mut().map(|asking| asking.take_questions()))
+        };
+        for question in questions.into_iter().flatten() {
+            self.link.answer(question);
+        }
         let mut told = Vec::new();
         if let Some(hub) = &mut *self.shared.hub.lock() {
             notes.extend(std::iter::from_fn(|| hub.poll(now)));
