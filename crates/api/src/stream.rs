@@ -36,6 +36,9 @@ pub(crate) struct EventStreamParams {
 ///
 /// `event: event` has the position as its `id` and an Event as its data. To go on after a break, send the last
 /// `id` as `Last-Event-ID`: nothing is missed and nothing comes twice. The first `id` comes at once, without data.
+/// A picture that an event names and that has not arrived has `"pending": true` there. When it arrives, `event: amended` comes
+/// with an id of its own and an Event as its data, whose `data` says with `{"amends": {"position", "id"}, "picture"}` what it
+/// is about.
 /// `event: presence` has a Device as its data
 /// and no `id`, and `event: removed` the `id` and `serial` of a device that was removed, or moved out of your part of the
 /// organisation; both follow `device`
@@ -69,7 +72,10 @@ pub(crate) async fn stream_events(
     let after = feed::begin(&headers, params.after.as_deref())?;
     let device = device_filter(&shared.platform, params.device.as_deref(), &caller)?;
     let filter = Filter { kinds: RecordKind::Event.into(), device, area: params.area, name: params.kind };
-    let record = |record: &Record| record_message("event", record.position, &EventShape::from(record));
+    let record = |record: &Record| {
+        let kind = if record.kind == RecordKind::Amendment { "amended" } else { "event" };
+        record_message(kind, record.position, &EventShape::from(record))
+    };
     feed::open(&shared, Show { by: caller, filter, after, record, presence: true })
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 use vestibule_platform::{MediaStorage, Offer, OfferError, Offered, Platform, Wish};
@@ -30,6 +30,8 @@ const STORED_AT_ONCE: usize = 4;
 const SWEEP: Duration = Duration::from_secs(5 * 60);
 /// Every so many sweeps what nobody refers to is looked for as well.
 const DEEP: u32 = 12 * 24;
+/// How long nobody is told of arrivals when the store does not answer.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of a name.
 const MAX_NAME: usize = 255;
 
@@ -68,6 +70,10 @@ pub struct Media {
     pub(crate) uploads: Semaphore,
     /// One permit for each object that is being stored.
     pub(crate) storing: Semaphore,
+    /// Something has arrived that nobody was told of.
+    pub(crate) arrival: Arc<Notify>,
+    /// Room is short.
+    pub(crate) short: Arc<Notify>,
 }
 
 /// The path of an upload.
@@ -107,6 +113,8 @@ impl Media {
         let media = Arc::new(Media {
             uploads: Semaphore::new(config.max_uploads),
             storing: Semaphore::new(STORED_AT_ONCE),
+            arrival: Arc::default(),
+            short: Arc::default(),
             thumbnails: Thumbnails::new(cores),
             turns: Turns::default(),
             config,
@@ -118,7 +126,10 @@ impl Media {
             usage,
         });
         media.platform.keep_media_in(&media);
-        let keeper = tokio::spawn(Media::keep(Arc::downgrade(&media)));
+        let keeper = Arc::downgrade(&media);
+        let keeper = tokio::spawn(async move {
+            tokio::join!(Media::keep(Weak::clone(&keeper)), Media::tell(keeper));
+        });
         Ok((media, keeper))
     }
 
@@ -148,8 +159,45 @@ impl Media {
                 }
             }
             round = round.wrapping_add(1);
+            let short = Arc::clone(&media.short);
             drop(media);
-            tokio::time::sleep(SWEEP).await;
+            // Somebody who finds no room has it made.
+            let _ = tokio::time::timeout(SWEEP, short.notified()).await;
+        }
+    }
+
+    /// Tells those who follow events of pictures that have arrived, also of those the last process did not come to, until the
+    /// adapter is gone.
+    async fn tell(media: Weak<Media>) {
+        while let Some(media) = media.upgrade() {
+            let told = media.tell_arrivals().await;
+            let pause = match told {
+                Ok(()) => SWEEP,
+                Err(error) => {
+                    tracing::warn!(%error, "nobody is told yet that pictures have arrived");
+                    TELL_AGAIN
+                }
+            };
+            // The strong handle is not held while nothing happens, or the adapter would never be gone.
+            let arrival = media.arrival.clone();
+            drop(media);
+            let _ = tokio::time::timeout(pause, arrival.notified()).await;
+        }
+    }
+
+    async fn tell_arrivals(&self) -> Result<(), StoreError> {
+        loop {
+            let untold = self.control.untold_media().await?;
+            for row in &untold {
+                if row.kind == MediaKind::Picture {
+                    let amended = self.platform.picture_arrived(row).await?;
+                    metrics::counter!("vestibule_media_amendments_total").increment(amended as u64);
+                }
+                self.control.told_media(row.id).await?;
+            }
+            if untold.is_empty() {
+                return Ok(());
+            }
         }
     }
 
@@ -176,24 +224,59 @@ impl Media {
             }
         }
         let retention = i64::try_from(self.config.retention.as_millis()).unwrap_or(i64::MAX);
+        let before = now.saturating_sub(retention);
         loop {
-            let old = self.control.old_media(now.saturating_sub(retention)).await?;
+            let old = self.control.old_media(MediaState::Here, before).await?;
             for row in &old {
-                self.remove(row).await?;
-                metrics::counter!("vestibule_media_expired_total").increment(1);
+                self.remove(row, false).await?;
+                metrics::counter!("vestibule_media_expired_total", "why" => "age").increment(1);
             }
             if (old.len() as i64) < vestibule_store::MEDIA_PAGE {
-                return Ok(());
+                break;
             }
         }
+        loop {
+            let gone = self.control.old_media(MediaState::Gone, before).await?;
+            for row in &gone {
+                self.control.remove_media(row.id, MediaState::Gone).await?;
+            }
+            if (gone.len() as i64) < vestibule_store::MEDIA_PAGE {
+                break;
+            }
+        }
+        self.make_room().await
     }
 
-    /// Removes an object that is here, and its content when no other has the same.
-    async fn remove(&self, row: &MediaRow) -> Result<(), ExpireError> {
+    /// Removes the oldest objects until there is room for a twentieth of all again.
+    async fn make_room(&self) -> Result<(), ExpireError> {
+        while self.usage.is_short() {
+            let oldest = self.control.old_media(MediaState::Here, i64::MAX).await?;
+            if oldest.is_empty() {
+                break;
+            }
+            for row in &oldest {
+                if !self.usage.is_short() {
+                    break;
+                }
+                self.remove(row, true).await?;
+                metrics::counter!("vestibule_media_expired_total", "why" => "room").increment(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an object that is here, and its content when no other has the same. One that goes `early` is remembered, so
+    /// that nobody waits for it.
+    async fn remove(&self, row: &MediaRow, early: bool) -> Result<(), ExpireError> {
         let Some(digest) = row.digest else { return Ok(()) };
         let _gate = self.blobs.gate(&digest).await;
-        if self.control.remove_media(row.id, MediaState::Here).await? {
+        let removed = match early {
+            true => self.control.evict_media(row.id).await?,
+            false => self.control.remove_media(row.id, MediaState::Here).await?,
+        };
+        if removed {
             self.usage.give_back(row.device, stored(row.bytes));
+            self.platform.picture_gone(row.id);
             if !self.control.has_media_digest(digest).await? {
                 self.blobs.remove(&digest).await?;
             }
@@ -235,7 +318,7 @@ impl Media {
         {
             // Asked for again, because an answer was lost or the time was up: the same object, as far as it has come.
             let is_same = row.digest.zip(wish.digest).is_none_or(|(known, said)| known == said);
-            if row.device != device || row.kind != wish.kind || !is_same {
+            if row.device != device || row.kind != wish.kind || row.state == MediaState::Gone || !is_same {
                 return Err(OfferError::Taken);
             }
             self.control.renew_media(id, deadline).await?;
@@ -257,6 +340,9 @@ impl Media {
             created: now,
             deadline,
         };
+        if self.usage.is_short() {
+            self.short.notify_one();
+        }
         if !self.usage.has_room(device, bytes) || !self.control.offer_media(row, MAX_OPEN).await? {
             metrics::counter!("vestibule_media_refused_total", "why" => "quota").increment(1);
             return Err(OfferError::Quota);
@@ -287,6 +373,10 @@ impl MediaStorage for Media {
 
     fn offer_download(&self, device: DeviceId, id: Uuid) -> Offered<'_> {
         Box::pin(self.download_offer(device, id))
+    }
+
+    fn kept_for(&self) -> Duration {
+        self.config.retention
     }
 }
 

@@ -56,7 +56,7 @@ impl Media {
         let now = self.now();
         let in_time =
             row.state != MediaState::Offered || u64::try_from(now / 1_000).is_ok_and(|now| now < opened.expiry);
-        if !in_time || now >= row.deadline {
+        if !in_time || now >= row.deadline || row.state == MediaState::Gone {
             return Err(Problem::ticket());
         }
         Ok(row)
@@ -148,7 +148,7 @@ impl Media {
         let offset = match row.state {
             MediaState::Offered => 0,
             MediaState::Receiving => self.staging.offset(id).await?,
-            MediaState::Here => stored(row.bytes),
+            MediaState::Here | MediaState::Gone => stored(row.bytes),
         };
         Ok((offset, row.length.map(stored)))
     }
@@ -287,6 +287,7 @@ impl Media {
             tracing::warn!(%error, "the file of a completed upload stays until the next start");
         }
         metrics::counter!("vestibule_media_uploads_total", "result" => "stored").increment(1);
+        self.arrival.notify_one();
         Ok(MediaRow {
             state: MediaState::Here,
             bytes: arrival.bytes,

@@ -37,6 +37,11 @@ impl Usage {
         self.fits(&taken, device, bytes)
     }
 
+    /// Whether less than a twentieth of all is left.
+    pub(crate) fn is_short(&self) -> bool {
+        self.taken.lock().all > self.most - self.most / 20
+    }
+
     fn fits(&self, taken: &Taken, device: DeviceId, bytes: u64) -> bool {
         let of_device = taken.devices.get(&device).copied().unwrap_or(0);
         taken.all.saturating_add(bytes) <= self.most && of_device.saturating_add(bytes) <= self.most_of_device

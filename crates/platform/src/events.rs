@@ -176,6 +176,8 @@ impl Platform {
             limit: query.limit,
             ..Scan::default()
         };
-        self.records(scan, by).await
+        let Records { items, resume } = self.records(scan, by).await?;
+        let items = self.pictures().fold(self.control(), self.clock().now_ms(), items).await?;
+        Ok(Records { items, resume })
     }
 }

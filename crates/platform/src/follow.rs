@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use vestibule_store::{DeviceId, Journal, Order, Position, Recent, Record, RecordKind, Scan, StoreError};
+use vestibule_store::{Control, DeviceId, Journal, Order, Position, Recent, Record, RecordKind, Scan, StoreError};
 
 use crate::caller::Caller;
+use crate::clock::Clock;
+use crate::pictures::Pictures;
 use crate::platform::Platform;
 use crate::registry::Registry;
 
@@ -26,7 +28,8 @@ impl Kinds {
 
     const fn bit(kind: RecordKind) -> u8 {
         match kind {
-            RecordKind::Event => 1,
+            // What amends events goes with them.
+            RecordKind::Event | RecordKind::Amendment => 1,
             RecordKind::Attribute => 2,
             RecordKind::Operation => 4,
             RecordKind::Pass => 8,
@@ -104,6 +107,7 @@ impl Filter {
         Scan {
             device: self.device,
             kind: self.kinds.only(),
+            amendments: true,
             area: self.area.clone(),
             name: self.name.clone(),
             after,
@@ -130,6 +134,9 @@ pub enum Followed {
 /// One follower of the journal.
 pub struct Follow {
     journal: Journal,
+    control: Control,
+    clock: Arc<dyn Clock>,
+    pictures: Arc<Pictures>,
     durable: watch::Receiver<Position>,
     filter: Filter,
     /// Of which devices, for who does not see all.
@@ -150,6 +157,9 @@ impl Platform {
         let sight = (!by.subtree().is_root()).then(|| (Arc::clone(self.registry()), by.clone()));
         Follow {
             journal,
+            control: self.control().clone(),
+            clock: self.clock_handle(),
+            pictures: Arc::clone(self.pictures()),
             durable,
             filter,
             sight,
@@ -224,8 +234,8 @@ impl Follow {
             Recent::Records(mut records) => {
                 self.cut(&mut records);
                 // None: only repetitions, which are not stored, lie between.
-                self.position = records.last().map_or(durable, |last| last.position);
-                self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
+                let reached = records.last().map_or(durable, |last| last.position);
+                self.buffer(records, reached).await?;
             }
             Recent::Gone => {
                 let mut records = self.journal.scan(&self.filter.scan(self.position, self.batch)).await?;
@@ -235,8 +245,7 @@ impl Follow {
                 }
                 let more = self.cut(&mut records) || records.len() == self.batch;
                 let reached = records.last().map_or(Position::START, |last| last.position);
-                self.position = if more { reached } else { reached.max(durable) };
-                self.buffered.extend(records.into_iter().filter(|record| self.filter.wants(record)));
+                self.buffer(records, if more { reached } else { reached.max(durable) }).await?;
             }
         }
         Ok(None)

@@ -100,6 +100,7 @@ impl Platform {
         let scan = Scan {
             device,
             kind: Some(kind),
+            amendments: false,
             resource,
             index,
             area,
@@ -128,6 +129,7 @@ impl Platform {
         }
         // Looked at after the scan: what retention takes away meanwhile cannot go unnoticed.
         let overtaken = order == Order::Oldest && self.is_overtaken(query.after, before).await?;
+        let items = self.pictures().fold(self.control(), self.clock().now_ms(), items).await?;
         Ok(HistoryPage { items, reached, is_last, overtaken })
     }
 

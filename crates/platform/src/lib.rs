@@ -38,6 +38,7 @@ mod org;
 mod pass;
 mod password;
 mod permission;
+mod pictures;
 mod platform;
 mod presence;
 mod principal;
@@ -95,6 +96,6 @@ pub use view::ViewError;
 pub use webhook::{Webhook, WebhookError, WebhookSpec};
 
 pub use vestibule_store::{
-    AuditQuery, AuditRow, Credential, Credentials, DeadLetter, DeviceId, DevicePath, Flags, Journal, MediaKind, Order,
-    Position, Record, RecordKind, Secret, StoreError, ViewRow, WebhookPlace,
+    AuditQuery, AuditRow, Credential, Credentials, DeadLetter, DeviceId, DevicePath, Flags, Journal, MediaKind,
+    MediaRow, Order, Position, Record, RecordKind, Secret, StoreError, ViewRow, WebhookPlace,
 };

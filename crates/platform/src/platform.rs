@@ -1,7 +1,7 @@
 //! The platform itself: what holds the parts together.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -19,10 +19,10 @@ use crate::door::Door;
 use crate::job::Jobs;
 use crate::notebook::Notebook;
 use crate::once::Running;
+use crate::pictures::Pictures;
 use crate::principal::Principals;
 use crate::queue::Queues;
 use crate::registry::Registry;
-use crate::storage::MediaStorage;
 use crate::token::TokenFile;
 use crate::twin::Twins;
 
@@ -76,7 +76,7 @@ pub struct Platform {
     adoptions: Arc<tokio::sync::Mutex<()>>,
     /// Counts the changes of webhooks.
     webhooks: watch::Sender<u64>,
-    media: OnceLock<Weak<dyn MediaStorage>>,
+    pictures: Arc<Pictures>,
     runtime: Handle,
     keepers: [JoinHandle<()>; 4],
 }
@@ -136,7 +136,7 @@ impl Platform {
             answering: Answering::default(),
             adoptions: Arc::default(),
             webhooks: watch::Sender::new(0),
-            media: OnceLock::new(),
+            pictures: Arc::default(),
             runtime: Handle::current(),
             keepers,
         });
@@ -233,9 +233,8 @@ impl Platform {
         Underway(Arc::clone(&self.operations))
     }
 
-    /// Where the adapter that keeps pictures and files is entered.
-    pub(crate) fn media_slot(&self) -> &OnceLock<Weak<dyn MediaStorage>> {
-        &self.media
+    pub(crate) fn pictures(&self) -> &Arc<Pictures> {
+        &self.pictures
     }
 
     pub(crate) fn twins(&self) -> &Twins {

@@ -88,6 +88,9 @@ pub trait MediaStorage: Send + Sync + 'static {
 
     /// An address where an object of a device may be fetched.
     fn offer_download(&self, device: DeviceId, id: Uuid) -> Offered<'_>;
+
+    /// How long pictures and files are kept.
+    fn kept_for(&self) -> Duration;
 }
 
 impl Platform {
@@ -95,11 +98,11 @@ impl Platform {
     pub fn keep_media_in(&self, storage: &Arc<impl MediaStorage>) {
         let storage: Weak<dyn MediaStorage> = Arc::downgrade(&(Arc::clone(storage) as Arc<dyn MediaStorage>));
         // A second one would be a mistake of the program that starts the parts; the first goes on.
-        let _ = self.media_slot().set(storage);
+        let _ = self.pictures().storage().set(storage);
     }
 
-    fn media_storage(&self) -> Result<Arc<dyn MediaStorage>, OfferError> {
-        self.media_slot().get().and_then(Weak::upgrade).ok_or(OfferError::Off)
+    pub(crate) fn media_storage(&self) -> Result<Arc<dyn MediaStorage>, OfferError> {
+        self.pictures().storage().get().and_then(Weak::upgrade).ok_or(OfferError::Off)
     }
 
     /// Whether somebody sees what this device has sent. Of a removed one that is who sees everything: where it belonged is not

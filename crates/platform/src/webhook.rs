@@ -146,7 +146,7 @@ impl WebhookSpec {
 /// What somebody must be allowed to see to have it told elsewhere.
 fn permission_of(kind: RecordKind) -> Permission {
     match kind {
-        RecordKind::Event => Permission::EventsRead,
+        RecordKind::Event | RecordKind::Amendment => Permission::EventsRead,
         RecordKind::Attribute => Permission::AttributesRead,
         RecordKind::Operation => Permission::OperationsRead,
         RecordKind::Pass => Permission::PassRead,

@@ -57,6 +57,8 @@ pub enum RecordKind {
     Operation,
     /// A message in the device's own format, in either direction, as it went through.
     Pass,
+    /// What has become known of an event since: the platform's own record, not the device's.
+    Amendment,
 }
 
 impl RecordKind {
@@ -67,6 +69,7 @@ impl RecordKind {
             RecordKind::Attribute => "attribute",
             RecordKind::Operation => "operation",
             RecordKind::Pass => "pass",
+            RecordKind::Amendment => "amendment",
         }
     }
 
@@ -76,6 +79,7 @@ impl RecordKind {
             RecordKind::Attribute => 2,
             RecordKind::Operation => 3,
             RecordKind::Pass => 4,
+            RecordKind::Amendment => 5,
         }
     }
 
@@ -85,6 +89,7 @@ impl RecordKind {
             2 => Some(RecordKind::Attribute),
             3 => Some(RecordKind::Operation),
             4 => Some(RecordKind::Pass),
+            5 => Some(RecordKind::Amendment),
             _ => None,
         }
     }

@@ -22,6 +22,8 @@ pub struct Scan {
     pub device: Option<DeviceId>,
     /// Only this kind.
     pub kind: Option<RecordKind>,
+    /// With events, also what amends them.
+    pub amendments: bool,
     /// Only this resource.
     pub resource: Option<String>,
     /// Only this one of several such resources.

@@ -44,6 +44,7 @@ pub(crate) fn of(record: &Record) -> Bytes {
         RecordKind::Event => event(record, "vestibule.device.event", EventShape::from(record)),
         RecordKind::Attribute => event(record, "vestibule.device.attribute", ReportShape::from(record)),
         RecordKind::Operation => event(record, "vestibule.device.operation", OperationShape::from(record)),
+        RecordKind::Amendment => event(record, "vestibule.device.amendment", EventShape::from(record)),
         RecordKind::Pass => event(record, "vestibule.device.pass", PassedShape::from(record)),
     }
 }
@@ -142,6 +143,9 @@ mod tests {
         let operation = shown(&record(RecordKind::Operation, ended));
         assert_eq!(operation["type"], "vestibule.device.operation");
         assert_eq!(operation["data"]["outcome"], "done");
+        let amendment = shown(&record(RecordKind::Amendment, r#"{"amends":{"position":6}}"#));
+        assert_eq!(amendment["type"], "vestibule.device.amendment");
+        assert_eq!(amendment["data"]["data"]["amends"]["position"], 6);
         assert_eq!(shown(&record(RecordKind::Pass, "{}"))["type"], "vestibule.device.pass");
     }
 

@@ -126,6 +126,10 @@ impl MediaStorage for Store {
         let offer = Offer { id, name: String::new(), url: "/there".into(), expires_in: HOUR };
         Box::pin(std::future::ready(Ok(offer)))
     }
+
+    fn kept_for(&self) -> std::time::Duration {
+        HOUR
+    }
 }
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);

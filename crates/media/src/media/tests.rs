@@ -160,6 +160,34 @@ async fn neither_a_device_nor_all_have_more_than_they_may() {
 }
 
 #[tokio::test]
+async fn the_oldest_make_room() {
+    let bed = Bed::new(|config| config.max_bytes = 100);
+    let media = bed.open().await;
+    let device = DeviceId::mint();
+    let mut ids = Vec::new();
+    for n in 0..10_u8 {
+        bed.set(i64::from(n));
+        let offer = media.offer_upload(device, file(Some(10))).await.expect("an offer");
+        assert_eq!(put(&media, &offer.url, &[n; 10]).await, StatusCode::CREATED);
+        ids.push(offer.id);
+    }
+    assert!(matches!(media.offer_upload(device, file(Some(10))).await, Err(OfferError::Quota)));
+    media.expire(bed.now()).await.expect("room");
+    let state = async |id| media.control.media(id).await.expect("a store").map(|row| row.state);
+    assert_eq!(state(ids[0]).await, Some(MediaState::Gone), "nobody waits for it");
+    for id in &ids[1..] {
+        assert_eq!(state(*id).await, Some(MediaState::Here));
+    }
+    assert_eq!(bed.files("blob"), 9);
+    let offer = media.offer_upload(device, file(Some(10))).await.expect("an offer");
+    assert_eq!(put(&media, &offer.url, b"0123456789").await, StatusCode::CREATED);
+    bed.set(40 * DAY);
+    media.expire(bed.now()).await.expect("expired");
+    assert_eq!((state(ids[0]).await, bed.files("blob")), (None, 0), "nothing is remembered for ever");
+    media.platform.close().await;
+}
+
+#[tokio::test]
 async fn an_upload_cannot_be_shorter_than_what_has_come() {
     let bed = Bed::new(|_| ());
     let media = bed.open().await;

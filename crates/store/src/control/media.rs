@@ -50,6 +50,8 @@ pub enum MediaState {
     Receiving,
     /// All of it is here.
     Here,
+    /// It was here, and went early to make room (3 in the database): nobody waits for it any more.
+    Gone,
 }
 
 impl MediaState {
@@ -58,6 +60,7 @@ impl MediaState {
             MediaState::Offered => 0,
             MediaState::Receiving => 1,
             MediaState::Here => 2,
+            MediaState::Gone => 3,
         }
     }
 }
@@ -175,6 +178,34 @@ impl Control {
         row.map(media_row).transpose()
     }
 
+    /// Those objects of these ids that there are.
+    pub async fn media_of(&self, ids: &[Uuid]) -> Result<Vec<MediaRow>, StoreError> {
+        let mut found = Vec::new();
+        for some in ids.chunks(8) {
+            // One statement whatever their number: the last one again, where there are fewer.
+            let id = |n: usize| some.get(n).or(some.last()).map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+            let ids: [Vec<u8>; 8] = std::array::from_fn(id);
+            let rows: Vec<Columns> = self
+                .read(move |db| async move {
+                    Ok(on_db!(&db, pool => {
+                        let mut query = sqlx::query_as(
+                            "SELECT id, device, kind, name, media_type, state, bytes, length, digest, width, height, \
+                             created, deadline FROM media_object WHERE id IN ($1, $2, $3, $4, $5, $6, $7, $8)",
+                        );
+                        for id in ids {
+                            query = query.bind(id);
+                        }
+                        query.fetch_all(pool).await?
+                    }))
+                })
+                .await?;
+            for row in rows {
+                found.push(media_row(row)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// Marks an offered object as under way; `false` when somebody was faster, or its time is up. `length` and `digest`
     /// are what it will be, as far as that is known; of a known length it takes no more than that.
     pub async fn begin_media(
@@ -252,15 +283,21 @@ impl Control {
         rows.into_iter().map(media_row).collect()
     }
 
-    /// Objects that are here since `before` or longer, the oldest first, [`MEDIA_PAGE`] at most.
-    pub async fn old_media(&self, before: i64) -> Result<Vec<MediaRow>, StoreError> {
+    /// Marks an object that is here as gone; `false` when it is not here.
+    pub async fn evict_media(&self, id: Uuid) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Media(MediaWrite::Evict { id })).await? > 0)
+    }
+
+    /// Objects in this state that arrived at `before` or earlier, the oldest first, [`MEDIA_PAGE`] at most.
+    pub async fn old_media(&self, state: MediaState, before: i64) -> Result<Vec<MediaRow>, StoreError> {
         let rows: Vec<Columns> = self
             .read(move |db| async move {
                 Ok(on_db!(&db, pool => {
                     sqlx::query_as(
                         "SELECT id, device, kind, name, media_type, state, bytes, length, digest, width, height, created, \
-                         deadline FROM media_object WHERE state = 2 AND created <= $1 ORDER BY created LIMIT $2",
+                         deadline FROM media_object WHERE state = $1 AND created <= $2 ORDER BY created LIMIT $3",
                     )
+                    .bind(state.number())
                     .bind(before)
                     .bind(MEDIA_PAGE)
                     .fetch_all(pool)
@@ -289,7 +326,7 @@ impl Control {
             .read(|db| async move {
                 Ok(on_db!(&db, pool => {
                     sqlx::query_as(
-                        "SELECT device, CAST(SUM(bytes) AS BIGINT) FROM media_object WHERE state >= 1 GROUP BY device",
+                        "SELECT device, CAST(SUM(bytes) AS BIGINT) FROM media_object WHERE state IN (1, 2) GROUP BY device",
                     )
                     .fetch_all(pool)
                     .await?
@@ -363,6 +400,7 @@ fn media_row(row: Columns) -> Result<MediaRow, StoreError> {
             0 => MediaState::Offered,
             1 => MediaState::Receiving,
             2 => MediaState::Here,
+            3 => MediaState::Gone,
             _ => return Err(StoreError::Corrupt("state of a media object")),
         },
         bytes,
@@ -391,6 +429,7 @@ pub(super) enum MediaWrite {
     Learn { id: Uuid, length: Option<i64>, digest: Option<[u8; 32]> },
     Finish { id: Uuid, arrival: MediaArrival },
     Told { id: Uuid },
+    Evict { id: Uuid },
     Remove { id: Uuid, state: MediaState },
 }
 
@@ -461,6 +500,11 @@ impl MediaWrite {
                 arrival.size.map(|(width, _)| i64::from(width)),
                 arrival.size.map(|(_, height)| i64::from(height)),
                 arrival.now,
+                id.as_bytes().to_vec()
+            ),
+            MediaWrite::Evict { id } => rows!(
+                transaction,
+                "UPDATE media_object SET state = 3, bytes = 0, told = 1 WHERE id = $1 AND state = 2",
                 id.as_bytes().to_vec()
             ),
             MediaWrite::Told { id } => rows!(

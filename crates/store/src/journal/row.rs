@@ -56,7 +56,11 @@ pub(super) fn select(scan: &Scan, indexed: bool) -> QueryBuilder<Sqlite> {
         query.push_bind(device.as_bytes().to_vec()).push(")");
     }
     if let Some(kind) = scan.kind {
-        query.push(" AND kind = ").push_bind(kind.stored());
+        query.push(" AND kind IN (").push_bind(kind.stored());
+        if scan.amendments && kind == RecordKind::Event {
+            query.push(", ").push_bind(RecordKind::Amendment.stored());
+        }
+        query.push(")");
     }
     let levels = [
         (" AND resource = ", &scan.resource),

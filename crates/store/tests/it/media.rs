@@ -13,6 +13,7 @@ on_both!(
     what_is_due_and_old_is_found,
     a_device_has_so_many_open_offers_and_one_of_each_id,
     what_is_here_is_told_once,
+    what_makes_room_is_remembered_as_gone,
 );
 
 fn offered(device: DeviceId) -> MediaRow {
@@ -127,8 +128,8 @@ async fn what_is_due_and_old_is_found(bed: Bed) {
     assert!(store.control.begin_media(rows[0].id, NOON, None, None, NOON + 9).await.unwrap());
     assert_eq!(due(MediaState::Receiving, NOON + 9).await, [rows[0].id]);
     assert!(store.control.finish_media(rows[0].id, arrival([1; 32])).await.unwrap());
-    assert!(store.control.old_media(NOON + 4).await.unwrap().is_empty());
-    assert_eq!(store.control.old_media(NOON + 5).await.unwrap()[0].id, rows[0].id);
+    assert!(store.control.old_media(MediaState::Here, NOON + 4).await.unwrap().is_empty());
+    assert_eq!(store.control.old_media(MediaState::Here, NOON + 5).await.unwrap()[0].id, rows[0].id);
     store.close().await;
 }
 
@@ -147,6 +148,11 @@ async fn a_device_has_so_many_open_offers_and_one_of_each_id(bed: Bed) {
     let again = MediaRow { device: DeviceId::mint(), ..row.clone() };
     assert!(!store.control.offer_media(again, MOST).await.unwrap(), "the id is taken");
     assert_eq!(store.control.media(row.id).await.unwrap().as_ref(), Some(&row));
+    let here = store.control.media_of(&[Uuid::now_v7(), row.id]).await.unwrap();
+    assert_eq!(here, std::slice::from_ref(&row));
+    assert!(store.control.media_of(&[]).await.unwrap().is_empty());
+    let many: Vec<Uuid> = (0..20).map(|_| Uuid::now_v7()).chain([row.id]).collect();
+    assert_eq!(store.control.media_of(&many).await.unwrap().len(), 1);
     // Once more, and later; never earlier, and not while it is under way.
     let deadline = async || store.control.media(row.id).await.unwrap().unwrap().deadline;
     assert!(store.control.renew_media(row.id, NOON + 2 * HOUR).await.unwrap());
@@ -173,5 +179,23 @@ async fn what_is_here_is_told_once(bed: Bed) {
     assert!(store.control.told_media(row.id).await.unwrap());
     assert!(!store.control.told_media(row.id).await.unwrap());
     assert!(store.control.untold_media().await.unwrap().is_empty());
+    store.close().await;
+}
+
+async fn what_makes_room_is_remembered_as_gone(bed: Bed) {
+    let store = bed.open().await;
+    let row = offered(DeviceId::mint());
+    assert!(store.control.offer_media(row.clone(), 9).await.unwrap());
+    assert!(!store.control.evict_media(row.id).await.unwrap(), "it is not here");
+    assert!(store.control.begin_media(row.id, NOON, None, None, NOON + 9).await.unwrap());
+    assert!(store.control.finish_media(row.id, arrival([1; 32])).await.unwrap());
+    assert!(store.control.evict_media(row.id).await.unwrap());
+    assert!(store.control.media_usage().await.unwrap().is_empty());
+    assert!(!store.control.has_media_digest([1; 32]).await.unwrap());
+    assert!(store.control.untold_media().await.unwrap().is_empty());
+    assert!(!store.control.renew_media(row.id, NOON + HOUR * 9).await.unwrap(), "it does not come again");
+    assert_eq!(store.control.media(row.id).await.unwrap().unwrap().state, MediaState::Gone);
+    assert_eq!(store.control.old_media(MediaState::Gone, NOON + 5).await.unwrap().len(), 1);
+    assert!(store.control.remove_media(row.id, MediaState::Gone).await.unwrap());
     store.close().await;
 }
