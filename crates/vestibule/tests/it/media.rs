@@ -1,9 +1,11 @@
 //! Pictures and files over the sockets of the real binary: tickets, uploads that are cut and go on, content that is refused, and
 //! what is shown.
 
+mod device;
+mod load;
+
 use std::io::{Cursor, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -425,52 +427,6 @@ fn a_file_is_saved_and_not_shown() {
     assert_eq!(saved.header("content-type"), Some("application/octet-stream"));
     assert_eq!(saved.header("content-disposition"), Some("attachment; filename*=UTF-8''log%20%221%22.html"));
     site.get(&format!("/media/v1/picture/{id}"), &[]).refused(404, "not-found");
-    site.platform.assert_no_panic();
-}
-
-#[test]
-fn two_hundred_uploads_at_once_arrive_whole() {
-    const ALL: usize = 200;
-    const AT_ONCE: usize = 32;
-    let site = Site::new();
-    let warm = site.ticket(&json!({})).1;
-    site.put(&warm, &picture(ImageFormat::Png, 64, 64, 0)).is(201);
-    let before = site.memory();
-    let (next, most) = (AtomicUsize::new(0), std::sync::atomic::AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= ALL {
-                        break;
-                    }
-                    let mut content = picture(ImageFormat::Png, 160, 160, number as u8);
-                    // No two are the same.
-                    let at = content.len() - 12;
-                    let mark = [&[0, 0, 0, 2][..], b"teSt", &(number as u16).to_be_bytes(), &[0; 4]].concat();
-                    content.splice(at..at, mark);
-                    let (id, path) = site.ticket(&json!({"sha256": hex(&content)}));
-                    if number % 10 == 0 {
-                        ask(site.address(), "PUT", &path, &[], Some(&content), content.len() / 2);
-                        let mut here = site.offset(&path);
-                        // The first request may still be on its way in: what it brings moves the offset.
-                        while let Err(moved) = site.go_on(&path, &content, here) {
-                            here = moved;
-                        }
-                    } else {
-                        site.put(&path, &content).is(201);
-                    }
-                    assert!(site.get(&format!("/media/v1/picture/{id}"), &[]).is(200).body == content);
-                    most.fetch_max(site.memory(), Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    let most = most.into_inner();
-    assert!(most < before + (96 << 20), "memory went from {before} to {most}");
-    let staging = site.platform.data().join("media/staging");
-    assert_eq!(std::fs::read_dir(staging).expect("a directory").count(), 0, "nothing is left of any");
     site.platform.assert_no_panic();
 }
 
