@@ -1,14 +1,14 @@
-//! A camera that enrols and reports a motion every few seconds, until ctrl-c.
+//! A camera that enrols and reports a motion every few seconds, with a picture when it is given one, until ctrl-c.
 //!
 //! ```sh
-//! cargo run -p vestibule-device --example camera -- SN0000001 ABCDEF 127.0.0.1:8666
+//! cargo run -p vestibule-device --example camera -- SN0000001 ABCDEF 127.0.0.1:8666 yard.jpg
 //! ```
 
 use std::error::Error;
 use std::time::Duration;
 
 use serde_json::json;
-use vestibule_device::{Device, FileStorage, ReportError};
+use vestibule_device::{Device, FileStorage, Picture, ReportError};
 
 /// Time between two motions.
 const EVERY: Duration = Duration::from_secs(3);
@@ -16,16 +16,17 @@ const EVERY: Duration = Duration::from_secs(3);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [serial, code, lbs] = arguments.as_slice() else {
-        eprintln!("usage: camera SERIAL CODE LBS_HOST:PORT");
+    let [serial, code, lbs, pictures @ ..] = arguments.as_slice() else {
+        eprintln!("usage: camera SERIAL CODE LBS_HOST:PORT [PICTURE.jpg]");
         std::process::exit(2);
     };
+    let picture = pictures.first().map(std::fs::read).transpose()?;
     let device =
         Device::builder(serial, code).lbs(lbs).storage(FileStorage::new("state")?).device_type("Camera").start()?;
 
     tokio::select! {
         result = watch(&device) => result?,
-        result = report(&device) => result?,
+        result = report(&device, picture) => result?,
         result = tokio::signal::ctrl_c() => result?,
     }
     device.stop().await?;
@@ -42,12 +43,15 @@ async fn watch(device: &Device) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Reports a motion every few seconds.
-async fn report(device: &Device) -> Result<(), Box<dyn Error>> {
-    let motion = device.event("Camera", 0, "Detection", "Motion");
+/// Reports a motion every few seconds. The picture follows its event by itself.
+async fn report(device: &Device, picture: Option<Vec<u8>>) -> Result<(), Box<dyn Error>> {
     let mut ticks = tokio::time::interval(EVERY);
     for level in (1..=5).cycle() {
         ticks.tick().await;
+        let mut motion = device.event("Camera", 0, "Detection", "Motion");
+        if let Some(picture) = &picture {
+            motion = motion.picture("shot", Picture::jpeg(picture.clone()));
+        }
         match motion.report(&json!({ "level": level })).await {
             Ok(receipt) => println!("motion {level} is stored as {}", receipt.id),
             Err(ReportError::Stopped) => break,
