@@ -24,6 +24,7 @@ mod queue;
 mod registry;
 mod rounds;
 mod second_device;
+mod security;
 mod simulate;
 mod support;
 mod tour;
