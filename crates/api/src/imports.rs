@@ -13,8 +13,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout};
 use utoipa::IntoParams;
 use vestibule_platform::{Import, ImportEnded, RowWrong};
 
@@ -29,6 +29,8 @@ use row::{Head, RowToImport};
 
 /// The longest file, in bytes.
 const MAX_FILE: u64 = 128 * 1024 * 1024;
+/// And how long it may be in coming.
+const MAX_TIME: Duration = Duration::from_secs(60 * 60);
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,14 +115,8 @@ pub(crate) async fn import_devices(
     let (end, ended) = oneshot::channel::<()>();
     // Its own task, so that a client that goes away leaves a job that says so.
     tokio::spawn(async move {
-        let file = File { first, body, length, format, idle: shared.config.body_timeout };
-        let mut closing = shared.closing.subscribe();
-        let how = tokio::select! {
-            how = file.read_into(&mut import) => how,
-            _ = closing.wait_for(|closing| *closing) => {
-                Err(ImportEnded::Interrupted("The platform was shut down. Send it once more.".to_owned()))
-            }
-        };
+        let (idle, closing) = (shared.config.body_timeout, shared.closing.subscribe());
+        let how = File { first, body, length, format, idle, closing }.read_into(&mut import).await;
         import.end(how).await;
         // Nobody may wait for it any more.
         let _ = end.send(());
@@ -145,6 +141,7 @@ struct File {
     format: Format,
     /// How long nothing may arrive.
     idle: Duration,
+    closing: watch::Receiver<bool>,
 }
 
 fn interrupted(reason: impl Into<String>) -> ImportEnded {
@@ -158,14 +155,25 @@ impl File {
         let mut head = None;
         let mut bytes = std::mem::take(&mut self.first);
         let mut arrived = 0;
+        let late = Instant::now() + MAX_TIME;
         loop {
+            // Asked for whatever arrives, also where no row is complete with it.
+            import.check()?;
+            if Instant::now() > late {
+                return Err(interrupted("The file took longer than an hour. Send the rest as another one."));
+            }
             arrived += bytes.len() as u64;
             if arrived > MAX_FILE {
                 return Err(interrupted("The file is longer than 128 MiB. Send the rest as another one."));
             }
             records.push(&bytes);
-            take_all(self.format, &mut records, &mut head, import).await?;
-            bytes = match timeout(self.idle, self.body.next()).await {
+            // Rows are not left in the middle: what is registered and what the job says of it go together.
+            take_all(self.format, &mut records, &mut head, import, &self.closing).await?;
+            let next = tokio::select! {
+                next = timeout(self.idle, self.body.next()) => next,
+                _ = self.closing.wait_for(|closing| *closing) => return Err(shut_down()),
+            };
+            bytes = match next {
                 Ok(Some(Ok(bytes))) => bytes,
                 Ok(None) if self.length.is_none_or(|length| length == arrived) => break,
                 Ok(None | Some(Err(_))) => {
@@ -175,8 +183,12 @@ impl File {
             };
         }
         records.finish();
-        take_all(self.format, &mut records, &mut head, import).await
+        take_all(self.format, &mut records, &mut head, import, &self.closing).await
     }
+}
+
+fn shut_down() -> ImportEnded {
+    interrupted("The platform was shut down. Send it once more.")
 }
 
 /// Takes the rows that are complete.
@@ -185,8 +197,12 @@ async fn take_all(
     records: &mut Records,
     head: &mut Option<Head>,
     import: &mut Import,
+    closing: &watch::Receiver<bool>,
 ) -> Result<(), ImportEnded> {
     while let Some((line, record)) = records.next_record().map_err(|error| interrupted(error.to_string()))? {
+        if *closing.borrow() {
+            return Err(shut_down());
+        }
         let row = match (format, &head) {
             (Format::Ndjson, _) => row::of_json(record),
             (Format::Csv, Some(head)) => head.row(record),

@@ -42,6 +42,9 @@ const RESERVED: [&str; 3] = ["iot", "oneM2M", "v1"];
 /// What tokens begin with: they are no passwords.
 const TOKENS: [&str; 2] = ["vst_", "vss_"];
 
+/// Connections of one user, logged in with name and password, at once.
+const LOGINS: usize = 16;
+
 /// Requests of one connection that are under way at once.
 const CALLS: usize = 32;
 
@@ -138,6 +141,11 @@ impl Applications {
         let (Some(user), false, false) = (user, password.is_empty(), is_token) else {
             return Err(refused(NOT_AUTHORISED, "bad_token"));
         };
+        // Past as many sessions as a user may have, the oldest ends: some are left for other ways in.
+        let open = self.open.lock().values().filter(|(_, caller)| caller.is_user() && caller.name() == user).count();
+        if open >= LOGINS {
+            return Err(refused(NOT_AUTHORISED, "too_many_logins"));
+        }
         let peer = login.link.peer().ip().to_canonical();
         let session = self.platform.log_in(user, Secret::new(password.as_bytes().to_vec()), peer).await;
         let session = session.map_err(|error| match error {
@@ -241,7 +249,8 @@ impl Service for Applications {
     }
 
     fn subscribe(&self, session: &mut Session, filter: &str, qos: QoS) -> Subscription {
-        if session.caller.is_revoked() {
+        // Each may have the presence of all devices said.
+        if session.caller.is_revoked() || self.platform.count_request(&session.caller).is_err() {
             return Subscription::Refused;
         }
         let caller = &session.caller;

@@ -16,6 +16,9 @@ use crate::find::{self, Asked, FilterToApply};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::rfc3339;
 
+/// The longest view, in bytes of JSON.
+const MAX_VIEW: usize = 8_192;
+
 /// What a view shows.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -217,6 +220,9 @@ pub(crate) async fn put_view(
 ) -> Answer<Json<ViewShape>> {
     // Strings, booleans and lists of them always have a JSON text.
     let text = serde_json::to_string(&view).unwrap_or_default();
+    if text.len() > MAX_VIEW {
+        return Err(Problem::new(Kind::BodyTooLarge, "A view has at most 8192 bytes of JSON."));
+    }
     // What it says must be something.
     view.query(Asked::default(), None, &shared.platform, &caller)?;
     ViewShape::of(shared.platform.put_view(&name, text, &caller).await?).map(Json)

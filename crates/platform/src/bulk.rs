@@ -15,7 +15,7 @@ use crate::find::{DeviceFilter, DeviceQuery};
 use crate::job::{Job, JobKind, JobRefused, JobState, Tally, Trouble};
 use crate::org::OrgPath;
 use crate::permission::Permission;
-use crate::platform::Platform;
+use crate::platform::{Platform, to_the_end};
 use crate::registration::AddDeviceError;
 
 /// Devices that are changed at the same time, so that they share commits.
@@ -99,12 +99,17 @@ impl Platform {
         if let BulkAction::Move(org) = &action {
             check_place(org, by).map_err(BulkError::from)?;
         }
-        let job = self.begin_job(JobKind::Bulk, Some(devices.len() as u64), false, by).await?;
-        let detail = json!({"job": job.id, "do": action.as_str(), "devices": devices.len()});
-        self.auditor().note(by.name(), "devices.bulk", by.subtree(), detail, true).await;
-        let (platform, by, going) = (Arc::clone(self), by.clone(), Arc::clone(&job));
-        self.runtime().spawn(async move { platform.go_through(&going, &action, &devices, &by).await });
-        Ok(job)
+        let (platform, by) = (Arc::clone(self), by.clone());
+        // Whoever goes away in the middle does not leave a job that nobody works at.
+        to_the_end(async move {
+            let job = platform.begin_job(JobKind::Bulk, Some(devices.len() as u64), false, &by).await?;
+            let detail = json!({"job": job.id, "do": action.as_str(), "devices": devices.len()});
+            platform.auditor().note(by.name(), "devices.bulk", by.subtree(), detail, true).await;
+            let (runtime, going) = (platform.runtime().clone(), Arc::clone(&job));
+            runtime.spawn(async move { platform.go_through(&going, &action, &devices, &by).await });
+            Ok(job)
+        })
+        .await
     }
 
     async fn go_through(self: Arc<Self>, job: &Arc<Job>, action: &BulkAction, devices: &[DeviceId], by: &Caller) {

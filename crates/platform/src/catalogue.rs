@@ -155,7 +155,8 @@ impl Shelves {
     /// By the time they were added, those with the rarest trait are in order themselves. In another order either these are
     /// put in order, which looks at each of them, or the shelf is gone along until there are enough. Where they lie evenly
     /// on it, the second looks at `limit * all / few`: the one with the smaller number is taken. Where they do not, it is
-    /// given up for the first once it has looked at as many as that would, so that a page costs twice as much at most.
+    /// given up for the first once it has looked at as many as that would, so that a page costs twice as much at most; but for
+    /// so many that putting them in order would keep others waiting.
     fn find(&self, wanted: &Wanted<'_>, after: Option<&Place>, limit: usize, looked: usize) -> Found {
         let mut sets = Vec::with_capacity(wanted.traits.len());
         for one in wanted.traits {
@@ -177,7 +178,7 @@ impl Shelves {
                 self.gather(wanted, ids.copied().map(|id| (id, None)), &[], limit, STRIDE)
             }
             (order, Some((rarest, others)))
-                if rarest.len() <= looked
+                if rarest.len() <= looked.min(STRIDE)
                     || rarest.len().saturating_mul(rarest.len()) <= limit.saturating_mul(self.entries.len()) =>
             {
                 let places = rarest.iter().filter_map(|id| Some(self.entries.get(id)?.place(*id, order)));

@@ -3,9 +3,9 @@
 //! Whoever knows a name can try passwords for it, and must neither find the right one that way nor keep its owner out. So
 //! what counts first is a name together with where somebody tries from: a stranger uses up what is there for his own
 //! network, and the owner comes in from every other one. That many networks together do not guess on is what the budget of
-//! the name itself is for, which no single network can use up.
+//! the name itself is for, which no single network can use up, nor all those of one site.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::rate::{Pace, Taken, UsedBy};
 
 /// Wrong passwords of one name from one network: ten at once, then one every two minutes.
 const OF_A_NAME_THERE: Pace = Pace { every_ms: 120_000, burst: 10 };
+/// Wrong passwords of one name from the site that the network is a part of: one customer of a provider has many networks.
+const OF_A_NAME_NEAR: Pace = Pace { every_ms: 30_000, burst: 100 };
 /// Wrong passwords of one name from everywhere.
 const OF_A_NAME: Pace = Pace { every_ms: 10_000, burst: 500 };
 /// Wrong passwords from one network, behind which there may be many people.
@@ -28,6 +30,7 @@ pub(crate) struct Door {
     pub(crate) passwords: Passwords,
     networks: Arc<UsedBy>,
     names_there: Arc<UsedBy>,
+    names_near: Arc<UsedBy>,
     names: Arc<UsedBy>,
     selves: Arc<UsedBy>,
 }
@@ -38,6 +41,7 @@ impl Default for Door {
             passwords: Passwords::default(),
             networks: UsedBy::new(OF_A_NETWORK),
             names_there: UsedBy::new(OF_A_NAME_THERE),
+            names_near: UsedBy::new(OF_A_NAME_NEAR),
             names: UsedBy::new(OF_A_NAME),
             selves: UsedBy::new(OF_ONESELF),
         }
@@ -61,6 +65,7 @@ impl Door {
         let taken = [
             self.networks.take(&network, now)?,
             self.names_there.take(&(name, network), now)?,
+            self.names_near.take(&(name, site(from)), now)?,
             self.names.take(name, now)?,
         ];
         Ok(Attempt(taken.into()))
@@ -80,6 +85,20 @@ fn network(address: IpAddr) -> IpAddr {
             Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
         }
         address => address,
+    }
+}
+
+/// What networks are parts of: a /24, and of IPv6 the /48 that one customer of a provider may have.
+fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
+        }
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            Ipv4Addr::new(a, b, c, 0).into()
+        }
     }
 }
 
@@ -112,10 +131,21 @@ mod tests {
     #[test]
     fn many_networks_together_are_bounded_too() {
         let door = Door::default();
-        let all: usize = (0..100).map(|n| wrong(&door, "anna", &format!("198.51.100.{n}"))).sum();
+        let all: usize = (0..100).map(|n| wrong(&door, "anna", &format!("198.51.{n}.7"))).sum();
         assert_eq!(all, 500);
         assert_eq!(wrong(&door, "anna", "203.0.113.7"), 0);
         assert!(door.attempt("anna", address("203.0.113.7"), NOW + 10_000).is_ok());
+    }
+
+    #[test]
+    fn the_networks_of_one_site_leave_something_for_others() {
+        for site in ["2001:db8:7", "198.51.100"] {
+            let door = Door::default();
+            let from = |n: u32| if site.contains(':') { format!("{site}:{n:x}::1") } else { format!("{site}.{n}") };
+            let all: usize = (0..200).map(|n| wrong(&door, "anna", &from(n))).sum();
+            assert_eq!(all, 100, "{site}");
+            assert_eq!(wrong(&door, "anna", "203.0.113.7"), 10, "{site}");
+        }
     }
 
     #[test]

@@ -178,7 +178,8 @@ impl Platform {
             found.truncate(limit);
             page.next = found.last().map(|(place, _)| cursor::write(place, query));
         }
-        page.items.extend(found.into_iter().map(|(_, device)| device));
+        // One may have gone elsewhere since it was found.
+        page.items.extend(found.into_iter().map(|(_, device)| device).filter(|device| by.sees(device)));
         metrics::counter!("vestibule_devices_examined_total").increment(page.examined as u64);
         metrics::counter!("vestibule_devices_found_total").increment(page.items.len() as u64);
         Ok(page)

@@ -107,18 +107,17 @@ impl Platform {
     /// # Errors
     /// [`JobRefused`].
     pub async fn begin_import(self: &Arc<Self>, dry_run: bool, by: &Caller) -> Result<Import, JobRefused> {
-        let job = self.begin_job(JobKind::Import, None, dry_run, by).await?;
-        let detail = json!({"job": job.id, "dry_run": dry_run});
-        self.auditor().note(by.name(), "devices.import", by.subtree(), detail, true).await;
-        Ok(Import {
-            platform: Arc::clone(self),
-            job,
-            by: by.clone(),
-            tally: Tally::default(),
-            pending: Vec::new(),
-            fresh: 0,
-            came: HashMap::new(),
+        let (platform, by) = (Arc::clone(self), by.clone());
+        // Whoever goes away in the middle leaves an import that is dropped, and not a job that runs for ever.
+        to_the_end(async move {
+            let job = platform.begin_job(JobKind::Import, None, dry_run, &by).await?;
+            let (tally, pending, came) = (Tally::default(), Vec::new(), HashMap::new());
+            let import = Import { platform, job, by, tally, pending, fresh: 0, came };
+            let (by, detail) = (&import.by, json!({"job": import.job.id, "dry_run": dry_run}));
+            import.platform.auditor().note(by.name(), "devices.import", by.subtree(), detail, true).await;
+            Ok(import)
         })
+        .await
     }
 }
 
@@ -128,17 +127,26 @@ impl Import {
         &self.job
     }
 
-    /// The next row and the line it begins in. It may wait for the next that come.
+    /// Whether it may go on: to be asked for whatever arrives.
     ///
     /// # Errors
-    /// The import is over; [`end`](Self::end) is to be told why.
-    pub async fn take(&mut self, line: u64, row: Result<ImportRow, RowWrong>) -> Result<(), ImportEnded> {
+    /// It was cancelled, or the rights of who asked for it have ended.
+    pub fn check(&self) -> Result<(), ImportEnded> {
         if self.job.is_cancelled() {
             return Err(ImportEnded::Cancelled);
         }
         if !self.by.is_current(self.platform.clock().now_ms()) {
             return Err(ImportEnded::Interrupted("The rights of who asked for it have ended.".to_owned()));
         }
+        Ok(())
+    }
+
+    /// The next row and the line it begins in. It may wait for the next that come.
+    ///
+    /// # Errors
+    /// The import is over; [`end`](Self::end) is to be told why.
+    pub async fn take(&mut self, line: u64, row: Result<ImportRow, RowWrong>) -> Result<(), ImportEnded> {
+        self.check()?;
         if self.tally.seen >= MAX_IMPORT {
             let detail = format!("There are more than {MAX_IMPORT} rows. Send the others as another import.");
             return Err(ImportEnded::Interrupted(detail));
@@ -264,6 +272,7 @@ impl Import {
 
     /// Registers what waits.
     async fn flush(&mut self) -> Result<(), ImportEnded> {
+        self.check()?;
         let pending = std::mem::take(&mut self.pending);
         self.fresh = 0;
         let count = pending.len() as u64;

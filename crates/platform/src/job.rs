@@ -21,6 +21,8 @@ use crate::platform::Platform;
 const KEPT: usize = 200;
 /// Jobs that go on at the same time.
 const RUNNING: usize = 8;
+/// And those of one part of the organisation.
+const RUNNING_OF_A_PART: usize = 4;
 /// Troubles of one job that are told one by one.
 const TOLD: usize = 100;
 
@@ -310,10 +312,17 @@ impl Platform {
         });
         let room = {
             let mut jobs = self.jobs_kept().0.write();
-            if jobs.values().filter(|job| job.state() == JobState::Running).count() >= RUNNING {
+            let running = || jobs.values().filter(|job| job.state() == JobState::Running);
+            if running().count() >= RUNNING {
                 return Err(JobRefused::TooMany(RUNNING));
             }
-            let oldest = jobs.values().find(|job| job.state() != JobState::Running).map(|job| job.id);
+            // A part of the organisation leaves some for the others.
+            let org = by.subtree();
+            if !org.is_root() && running().filter(|job| org.covers(&job.org)).count() >= RUNNING_OF_A_PART {
+                return Err(JobRefused::TooMany(RUNNING_OF_A_PART));
+            }
+            let mut ended = jobs.values().filter(|job| job.state() != JobState::Running);
+            let oldest = ended.clone().find(|job| job.org == *org).or_else(|| ended.next()).map(|job| job.id);
             let room = oldest.filter(|_| jobs.len() >= KEPT);
             if let Some(id) = room {
                 jobs.remove(&id);

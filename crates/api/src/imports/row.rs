@@ -195,8 +195,14 @@ impl Head {
 
 fn cells(line: &[u8]) -> Result<StringRecord, RowWrong> {
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line);
-    match reader.records().next() {
-        Some(Ok(record)) => Ok(record),
+    let mut records = reader.records();
+    match (records.next(), records.next()) {
+        (Some(Ok(record)), None) => Ok(record),
+        (Some(Ok(_)), Some(_)) => {
+            let detail =
+                "The row ends in its middle. Lines end with LF or CRLF; a cell with line ends is in quotation marks.";
+            Err(RowWrong { field: None, detail: detail.to_owned() })
+        }
         _ => Err(RowWrong { field: None, detail: "The row is not CSV in UTF-8.".to_owned() }),
     }
 }

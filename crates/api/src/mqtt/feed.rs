@@ -12,11 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{Link, SendError};
 use vestibule_platform::{
-    Caller, Change, Changes, Device, DeviceQuery, Filter as Records, Follow, Followed, Platform, Record, RecordKind,
-    StoreError,
+    Caller, Change, Changes, Device, DeviceQuery, Filter as Records, Follow, Followed, Platform, Position, Record,
+    RecordKind, StoreError,
 };
 
-use super::subscriptions::Subscriptions;
+use super::subscriptions::{Served, Subscriptions};
 use super::topic::{Class, Filter, Topic};
 use crate::shapes::{DeviceRef, DeviceShape, EventShape, ReportShape};
 
@@ -45,7 +45,8 @@ struct Over;
 impl Feed {
     /// Runs until the session is over.
     pub(crate) async fn run(mut self) {
-        let (mut changes, mut position, mut greeted) = (None, None, 0);
+        let (mut changes, mut greeted) = (None, 0);
+        let mut served: Option<Served> = None;
         loop {
             let wanted = Arc::clone(&self.subscriptions.borrow_and_update());
             // Before what is the case is said, so that no change after it is missed.
@@ -59,16 +60,18 @@ impl Feed {
                     return;
                 }
             }
-            greeted = wanted.asked();
             let kinds = wanted.kinds(&self.caller);
             let mut follow = (!kinds.is_empty()).then(|| {
-                let after = position.or(wanted.since());
+                // New ones may have begun before the others got as far as they are.
+                let after = served.map(|served| served.to).into_iter().chain(wanted.since(greeted)).min();
                 self.platform.follow(after, Records::all(kinds), &self.caller)
             });
-            if self.serve(&wanted, follow.as_mut(), changes.as_mut()).await.is_err() {
+            greeted = wanted.asked();
+            let so_far = served.unwrap_or(Served { asked: 0, to: Position::START });
+            if self.serve(&wanted, so_far, follow.as_mut(), changes.as_mut()).await.is_err() {
                 return;
             }
-            position = follow.map(|follow| follow.position());
+            served = follow.map(|follow| Served { asked: greeted, to: follow.position().max(so_far.to) });
         }
     }
 
@@ -76,6 +79,7 @@ impl Feed {
     async fn serve(
         &mut self,
         wanted: &Subscriptions,
+        served: Served,
         mut follow: Option<&mut Follow>,
         mut changes: Option<&mut Changes>,
     ) -> Result<(), Over> {
@@ -84,6 +88,8 @@ impl Feed {
             let mut next = pin!(next_record(follow.as_deref_mut()));
             let followed = loop {
                 tokio::select! {
+                    // What was asked for first is in force before more is said.
+                    biased;
                     changed = self.subscriptions.changed() => return changed.map_err(|_| Over),
                     followed = &mut next => break followed,
                     Some(reply) = self.replies.recv() => self.say_reply(wanted, reply).await?,
@@ -91,7 +97,7 @@ impl Feed {
                 }
             };
             match followed {
-                Ok(Followed::Record(record)) => self.say_record(wanted, &record).await?,
+                Ok(Followed::Record(record)) => self.say_record(wanted, served, &record).await?,
                 // MQTT has no other way to say that something is missing.
                 Ok(Followed::Lagged { .. }) => return self.end("lagged"),
                 Err(error) => {
@@ -102,9 +108,9 @@ impl Feed {
         }
     }
 
-    async fn say_record(&self, wanted: &Subscriptions, record: &Record) -> Result<(), Over> {
+    async fn say_record(&self, wanted: &Subscriptions, served: Served, record: &Record) -> Result<(), Over> {
         let Some(topic) = Topic::of_record(record.kind, &record.serial, &record.path) else { return Ok(()) };
-        let Some(qos) = wanted.qos(&topic, Some(record.position)) else { return Ok(()) };
+        let Some(qos) = wanted.qos_of_record(&topic, record.position, served) else { return Ok(()) };
         match record.kind {
             RecordKind::Attribute => self.say(&topic, qos, &ReportShape::from(record)).await,
             _ => self.say(&topic, qos, &EventShape::from(record)).await,
@@ -113,7 +119,7 @@ impl Feed {
 
     async fn say_reply(&self, wanted: &Subscriptions, reply: Reply) -> Result<(), Over> {
         let topic = Topic::of_reply(&reply.request);
-        match wanted.qos(&topic, None) {
+        match wanted.qos(&topic) {
             Some(qos) => self.publish(&topic, qos, &reply.payload).await,
             // It does not want to know.
             None => Ok(()),
@@ -122,14 +128,16 @@ impl Feed {
 
     async fn say_change(&self, wanted: &Subscriptions, change: Change) -> Result<(), Over> {
         match change {
-            Change::Device(device) => self.say_device(&device, |topic| wanted.qos(topic, None)).await,
+            Change::Device(device) => self.say_device(&device, |topic| wanted.qos(topic)).await,
             Change::Gone(device) => {
                 let topic = Topic::of_device(Class::Removed, &device.serial);
-                match wanted.qos(&topic, None) {
+                match wanted.qos(&topic) {
                     Some(qos) => self.say(&topic, qos, &DeviceRef::new(device.id, &device.serial)).await,
                     None => Ok(()),
                 }
             }
+            // What is gone cannot be said anew, and MQTT has no way to say that something is missing.
+            Change::Lagged(_) if wanted.removals() => self.end("lagged"),
             Change::Lagged(_) => {
                 for filter in wanted.new_of_presence(0) {
                     self.say_presence(wanted, filter).await?;
@@ -141,7 +149,7 @@ impl Feed {
 
     /// Says what the presence of each device is that a filter is about.
     async fn say_presence(&self, wanted: &Subscriptions, filter: &Filter) -> Result<(), Over> {
-        let qos = |topic: &Topic<'_>| wanted.qos(topic, None).filter(|_| filter.matches(topic));
+        let qos = |topic: &Topic<'_>| wanted.qos(topic).filter(|_| filter.matches(topic));
         if let Some(serial) = filter.serial() {
             let device = self.platform.device_by_serial(&serial).filter(|device| self.caller.sees(device));
             return match device {

@@ -3,6 +3,7 @@
 //! | topic | who says it | what |
 //! | --- | --- | --- |
 //! | `/v1/devices/{serial}/events/{resource}/{index}/{area}/{name}` | platform | an Event |
+//! | `/v1/devices/{serial}/amendments/{resource}/{index}/{area}/{name}` | platform | an Event that amends an earlier one |
 //! | `/v1/devices/{serial}/attributes/{resource}/{index}/{area}/{name}` | platform | an AttributeReport |
 //! | `/v1/devices/{serial}/presence` | platform | a Device, when its presence or description changes |
 //! | `/v1/devices/{serial}/removed` | platform | id and serial of one that is gone |
@@ -22,6 +23,7 @@ use vestibule_platform::{Caller, DevicePath, Permission, RecordKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Events,
+    Amendments,
     Attributes,
     Presence,
     Removed,
@@ -32,17 +34,21 @@ pub(crate) enum Class {
 const LEVELS: usize = 9;
 
 impl Class {
-    pub(crate) const ALL: [Class; 5] =
-        [Class::Events, Class::Attributes, Class::Presence, Class::Removed, Class::Replies];
+    pub(crate) const ALL: [Class; 6] =
+        [Class::Events, Class::Amendments, Class::Attributes, Class::Presence, Class::Removed, Class::Replies];
 
     /// Its levels; `None` where any may stand.
     fn schema(self) -> &'static [Option<&'static str>] {
         const PART: Option<&str> = None;
+        macro_rules! of_a_part {
+            ($what:literal) => {
+                &[Some(""), Some("v1"), Some("devices"), PART, Some($what), PART, PART, PART, PART]
+            };
+        }
         match self {
-            Class::Events => &[Some(""), Some("v1"), Some("devices"), PART, Some("events"), PART, PART, PART, PART],
-            Class::Attributes => {
-                &[Some(""), Some("v1"), Some("devices"), PART, Some("attributes"), PART, PART, PART, PART]
-            }
+            Class::Events => of_a_part!("events"),
+            Class::Amendments => of_a_part!("amendments"),
+            Class::Attributes => of_a_part!("attributes"),
             Class::Presence => &[Some(""), Some("v1"), Some("devices"), PART, Some("presence")],
             Class::Removed => &[Some(""), Some("v1"), Some("devices"), PART, Some("removed")],
             Class::Replies => &[Some(""), Some("v1"), Some("replies"), PART],
@@ -53,6 +59,7 @@ impl Class {
     pub(crate) fn record(self) -> Option<RecordKind> {
         match self {
             Class::Events => Some(RecordKind::Event),
+            Class::Amendments => Some(RecordKind::Amendment),
             Class::Attributes => Some(RecordKind::Attribute),
             Class::Presence | Class::Removed | Class::Replies => None,
         }
@@ -61,7 +68,7 @@ impl Class {
     /// Whether somebody may hear it; what is a reply is checked when it is asked for.
     pub(crate) fn is_for(self, caller: &Caller) -> bool {
         let permission = match self {
-            Class::Events => Permission::EventsRead,
+            Class::Events | Class::Amendments => Permission::EventsRead,
             Class::Attributes => Permission::AttributesRead,
             Class::Presence | Class::Removed => Permission::DevicesRead,
             Class::Replies => return true,
@@ -142,6 +149,7 @@ impl<'a> Topic<'a> {
     pub(crate) fn of_record(kind: RecordKind, serial: &'a str, path: &'a DevicePath) -> Option<Topic<'a>> {
         let what = match kind {
             RecordKind::Event => "events",
+            RecordKind::Amendment => "amendments",
             RecordKind::Attribute => "attributes",
             _ => return None,
         };
@@ -299,7 +307,7 @@ mod tests {
     fn only_filters_that_can_meet_something_are_kept() {
         for (filter, classes) in [
             ("#", &Class::ALL[..]),
-            ("/v1/devices/SN1/#", &Class::ALL[..4]),
+            ("/v1/devices/SN1/#", &Class::ALL[..5]),
             ("/v1/devices/+/presence", &[Class::Presence]),
             ("/v1/+/SN1", &[Class::Replies]),
             ("/v1/replies/+", &[Class::Replies]),

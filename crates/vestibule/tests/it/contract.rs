@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::support::{Listener, Platform, Program, python, until};
 
@@ -26,7 +27,8 @@ fn every_answer_is_one_that_the_document_promises() {
     schemathesis.arg(platform.url()).arg(root.join("api/openapi.json"));
     schemathesis.env("SCHEMATHESIS_HOOKS", root.join("tests/contract/hooks.py"));
     schemathesis.env("VESTIBULE_TOKEN", platform.token()).current_dir(platform.data());
-    let done = Program::of(schemathesis).finish();
+    // It says nothing until it has tried everything, some thousand requests.
+    let done = Program::of(schemathesis).with_patience(Duration::from_secs(900)).finish();
     assert_eq!(done.code, Some(0), "{}\n{}", done.stdout, done.stderr);
     let tried = done.stdout.lines().find(|line| line.contains(" generated,")).expect("a summary");
     println!("{}", tried.trim());

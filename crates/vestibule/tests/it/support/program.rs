@@ -41,6 +41,7 @@ pub struct Program {
     child: Child,
     lines: Receiver<String>,
     stderr: Option<JoinHandle<String>>,
+    patience: Duration,
 }
 
 impl Program {
@@ -75,18 +76,24 @@ impl Program {
             let _ = stderr.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         });
-        Program { child, lines, stderr: Some(stderr) }
+        Program { child, lines, stderr: Some(stderr), patience: PATIENCE }
+    }
+
+    /// One that may say nothing for so long.
+    pub fn with_patience(mut self, patience: Duration) -> Program {
+        self.patience = patience;
+        self
     }
 
     /// The next line of its standard output; `None` when it has closed it.
     #[track_caller]
     pub fn line(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
+        match self.lines.recv_timeout(self.patience) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
                 self.kill();
-                panic!("nothing was said for {} s; on standard error: {}", PATIENCE.as_secs(), self.said_on_stderr())
+                panic!("nothing was said for {:?}; on standard error: {}", self.patience, self.said_on_stderr())
             }
         }
     }
