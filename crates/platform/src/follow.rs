@@ -251,16 +251,6 @@ impl Follow {
         Ok(None)
     }
 
-    /// Keeps what is wanted of what was read up to here, with how the pictures it names stand.
-    async fn buffer(&mut self, records: Vec<Arc<Record>>, reached: Position) -> Result<(), StoreError> {
-        let wanted = records.into_iter().filter(|record| self.filter.wants(record)).collect();
-        let folded = self.pictures.fold(&self.control, self.clock.now_ms(), wanted).await?;
-        // Together, so that a call that is given up in the middle has taken nothing.
-        self.position = reached;
-        self.buffered.extend(folded);
-        Ok(())
-    }
-
     /// Leaves what is too much for another time; the first one never is. Whether anything was left.
     fn cut(&self, records: &mut Vec<Arc<Record>>) -> bool {
         let mut room = self.batch_bytes;
@@ -271,6 +261,16 @@ impl Follow {
         });
         records.truncate(too_much.unwrap_or(records.len()));
         too_much.is_some()
+    }
+
+    /// Buffers what is wanted of these records, as it stands now; `reached` is where they end. Nothing of it has happened when
+    /// this is dropped.
+    async fn buffer(&mut self, records: Vec<Arc<Record>>, reached: Position) -> Result<(), StoreError> {
+        let wanted = records.into_iter().filter(|record| self.filter.wants(record)).collect();
+        let records = self.pictures.fold(&self.control, self.clock.now_ms(), wanted).await?;
+        self.position = reached;
+        self.buffered.extend(records);
+        Ok(())
     }
 
     /// Where to go on when retention has taken what follows our position. From the very beginning means from the
