@@ -56,10 +56,10 @@ fn an_import_that_was_killed_in_the_middle_is_gone_on_with() {
     for said in [platform.log(), jobs.to_string(), again.to_string()] {
         assert!(!said.contains("SECRET"));
     }
-    for file in ["control.db", "control.db-wal"] {
-        let kept = fs::read(platform.data().join(file)).expect("readable");
-        assert!(kept.len() > 100_000 && !kept.windows(6).any(|window| window == b"SECRET"), "codes are sealed");
-    }
+    let kept = ["control.db", "control.db-wal"].map(|file| fs::read(platform.data().join(file)).unwrap_or_default());
+    let kept = kept.concat();
+    assert!(kept.len() > 100_000, "{}", kept.len());
+    assert!(!kept.windows(6).any(|window| window == b"SECRET"), "codes are sealed");
     platform.assert_no_panic();
 }
 
