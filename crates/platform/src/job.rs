@@ -348,7 +348,11 @@ impl Platform {
         if !job.end(state, self.clock().now_ms(), reason) {
             return;
         }
-        metrics::counter!("vestibule_jobs_total", "kind" => job.kind.as_str(), "state" => state.as_str()).increment(1);
+        let (kind, tally) = (job.kind.as_str(), job.tally());
+        metrics::counter!("vestibule_jobs_total", "kind" => kind, "state" => state.as_str()).increment(1);
+        for (outcome, count) in [("changed", tally.changed), ("unchanged", tally.unchanged), ("failed", tally.failed)] {
+            metrics::counter!("vestibule_job_items_total", "kind" => kind, "outcome" => outcome).increment(count);
+        }
         if let Err(error) = self.control().put_job(job.row_with(&job.tally())).await {
             // The next start finds it running, and calls it interrupted.
             tracing::warn!(%error, job = %job.id, "how a job ended is not written down");

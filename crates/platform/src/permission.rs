@@ -103,7 +103,7 @@ impl Permission {
 /// | | viewer | operator | admin |
 /// | --- | --- | --- | --- |
 /// | see devices, events, attributes, operations, passed messages, pictures and files | yes | yes | yes |
-/// | have devices do something: operations, desired values, messages, directives, disable and enable, enrolment | | yes | yes |
+/// | have devices do something: operations, desired values, messages, directives, disable and enable, enrolment; keep views | | yes | yes |
 /// | have pictures and files of devices sent | | yes | yes |
 /// | register, describe, move, rotate, redirect and remove devices | | | yes |
 /// | see the audit; manage tokens and people | | | yes |
