@@ -84,6 +84,7 @@ impl Media {
         if row.state == MediaState::Here {
             return self.compare(row, length, body, &turn).await;
         }
+        fits(&row, length)?;
         let row = self.begin(row, Some(length), digest).await?;
         let offset = self.receive(&row, 0, length, body, &turn).await?;
         if offset < length {

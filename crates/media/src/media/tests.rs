@@ -203,6 +203,26 @@ async fn an_upload_cannot_be_shorter_than_what_has_come() {
     media.platform.close().await;
 }
 
+#[tokio::test]
+async fn what_waited_is_held_to_what_was_said_meanwhile() {
+    let bed = Bed::new(|_| ());
+    let media = bed.open().await;
+    let offer = media.offer_upload(DeviceId::mint(), file(None)).await.expect("an offer");
+    let turn = media.turns.take(offer.id).await;
+    let waiting = tokio::spawn({
+        let (media, url) = (Arc::clone(&media), offer.url.clone());
+        async move { put(&media, &url, b"longer").await }
+    });
+    // It has looked at the row, and waits for its turn.
+    turn.ended().await;
+    let now = bed.now();
+    assert!(media.control.begin_media(offer.id, now, Some(1), None, now + DAY).await.expect("a store"));
+    drop(turn);
+    assert_eq!(waiting.await.expect("an answer"), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(bed.files("staging"), 0);
+    media.platform.close().await;
+}
+
 /// A body of so many chunks that does not say how long it is.
 struct Chunks(usize);
 
