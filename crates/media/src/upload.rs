@@ -283,7 +283,7 @@ impl Media {
             return Err(Problem::ticket());
         }
         drop(gate);
-        self.usage.give_back(row.device, stored(row.bytes).saturating_sub(seen.bytes));
+        self.usage.shrink(row.device, stored(row.bytes), seen.bytes);
         if let Err(error) = self.staging.remove(row.id).await {
             tracing::warn!(%error, "the file of a completed upload stays until the next start");
         }

@@ -21,7 +21,7 @@ pub use credential::{Credential, Credentials, SealedCode};
 pub use device::DeviceRow;
 pub use idempotency::Begun;
 pub use job::JobRow;
-pub use media::{MEDIA_PAGE, MediaArrival, MediaKey, MediaKind, MediaRow, MediaState};
+pub use media::{MEDIA_LEAST, MEDIA_PAGE, MediaArrival, MediaKey, MediaKind, MediaRow, MediaState};
 pub use principal::PrincipalRow;
 pub use queue::QueuedOperation;
 pub use session::SessionRow;

@@ -88,8 +88,8 @@ pub use backup::{Backup, BackupError, BackupPlan, back_up, restore};
 pub use config::{Clock, ReadAt, StoreConfig};
 pub use control::{
     AuditQuery, AuditRow, Begun, Control, Credential, Credentials, DeadLetter, DeviceRow, JobRow, LeafPart, LeafRow,
-    MEDIA_PAGE, MediaArrival, MediaKey, MediaKind, MediaRow, MediaState, NewAudit, PrincipalRow, QueuedOperation,
-    SealedCode, SessionRow, ViewRow, WebhookPlace, WebhookRow,
+    MEDIA_LEAST, MEDIA_PAGE, MediaArrival, MediaKey, MediaKind, MediaRow, MediaState, NewAudit, PrincipalRow,
+    QueuedOperation, SealedCode, SessionRow, ViewRow, WebhookPlace, WebhookRow,
 };
 pub use device::DeviceId;
 pub use error::{InsertError, OpenError, StoreError};

@@ -15,6 +15,8 @@ use vestibule_store::{Store, StoreConfig};
 use super::*;
 
 const NOON: i64 = 1_795_214_614_000;
+/// What the shortest object counts as.
+const LEAST: u64 = vestibule_store::MEDIA_LEAST.unsigned_abs();
 const DAY: i64 = 24 * 60 * 60 * 1_000;
 
 #[derive(Default)]
@@ -138,19 +140,25 @@ async fn equal_contents_are_stored_once_and_go_with_the_last() {
 #[tokio::test]
 async fn neither_a_device_nor_all_have_more_than_they_may() {
     let bed = Bed::new(|config| {
-        config.device_max_bytes = 10;
-        config.max_bytes = 15;
+        config.device_max_bytes = 10 * LEAST;
+        config.max_bytes = 15 * LEAST;
     });
     let media = bed.open().await;
     let (a, b) = (DeviceId::mint(), DeviceId::mint());
-    let first = media.offer_upload(a, file(Some(8))).await.expect("an offer");
-    let second = media.offer_upload(a, file(Some(8))).await.expect("an offer takes nothing");
-    assert_eq!(put(&media, &first.url, b"01234567").await, StatusCode::CREATED);
-    assert_eq!(put(&media, &second.url, b"abcdefgh").await, StatusCode::TOO_MANY_REQUESTS);
-    assert!(matches!(media.offer_upload(a, file(Some(3))).await, Err(OfferError::Quota)));
-    assert!(matches!(media.offer_upload(b, file(Some(8))).await, Err(OfferError::Quota)));
-    let third = media.offer_upload(b, file(Some(7))).await.expect("an offer");
-    assert_eq!(put(&media, &third.url, b"0123456").await, StatusCode::CREATED);
+    let eight = vec![8; 8 * LEAST as usize];
+    let first = media.offer_upload(a, file(Some(8 * LEAST))).await.expect("an offer");
+    let second = media.offer_upload(a, file(Some(8 * LEAST))).await.expect("an offer takes nothing");
+    assert_eq!(put(&media, &first.url, &eight).await, StatusCode::CREATED);
+    assert_eq!(put(&media, &second.url, &eight).await, StatusCode::TOO_MANY_REQUESTS);
+    assert!(matches!(media.offer_upload(a, file(Some(3 * LEAST))).await, Err(OfferError::Quota)));
+    assert!(matches!(media.offer_upload(b, file(Some(8 * LEAST))).await, Err(OfferError::Quota)));
+    for _ in 0..7 {
+        let third = media.offer_upload(b, file(None)).await;
+        assert!(matches!(third, Err(OfferError::Quota)), "what does not say its length may be as long as any");
+        let third = media.offer_upload(b, file(Some(1))).await.expect("an offer");
+        assert_eq!(put(&media, &third.url, b"0").await, StatusCode::CREATED);
+    }
+    assert!(matches!(media.offer_upload(b, file(Some(0))).await, Err(OfferError::Quota)), "the shortest counts");
     media.expire(NOON + 31 * DAY).await.expect("expired");
     for _ in 0..MAX_OPEN {
         media.offer_upload(a, file(Some(1))).await.expect("an offer");
@@ -161,7 +169,7 @@ async fn neither_a_device_nor_all_have_more_than_they_may() {
 
 #[tokio::test]
 async fn the_oldest_make_room() {
-    let bed = Bed::new(|config| config.max_bytes = 100);
+    let bed = Bed::new(|config| config.max_bytes = 10 * LEAST);
     let media = bed.open().await;
     let device = DeviceId::mint();
     let mut ids = Vec::new();

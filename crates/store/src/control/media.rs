@@ -14,6 +14,9 @@ const KEY: &str = "media_key/sealed";
 /// Rows of one answer at most.
 pub const MEDIA_PAGE: i64 = 256;
 
+/// Bytes an object counts as at least: what its row and the block of its file take, however short it is.
+pub const MEDIA_LEAST: i64 = 4_096;
+
 /// What an object is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaKind {
@@ -320,14 +323,17 @@ impl Control {
         rows.into_iter().map(|(id,)| stored_uuid(&id)).collect()
     }
 
-    /// How many bytes the objects of each device take: those that are here, and what those under way may take.
+    /// How many bytes the objects of each device take: those that are here, and what those under way may take, each
+    /// [`MEDIA_LEAST`] at least.
     pub async fn media_usage(&self) -> Result<Vec<(DeviceId, i64)>, StoreError> {
         let rows: Vec<(Vec<u8>, i64)> = self
             .read(|db| async move {
                 Ok(on_db!(&db, pool => {
                     sqlx::query_as(
-                        "SELECT device, CAST(SUM(bytes) AS BIGINT) FROM media_object WHERE state IN (1, 2) GROUP BY device",
+                        "SELECT device, CAST(SUM(CASE WHEN bytes > $1 THEN bytes ELSE $1 END) AS BIGINT) \
+                         FROM media_object WHERE state IN (1, 2) GROUP BY device",
                     )
+                    .bind(MEDIA_LEAST)
                     .fetch_all(pool)
                     .await?
                 }))

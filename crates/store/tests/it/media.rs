@@ -1,7 +1,7 @@
 //! Pictures and files, and the keys of their tickets.
 
 use uuid::Uuid;
-use vestibule_store::{DeviceId, MediaArrival, MediaKey, MediaKind, MediaRow, MediaState, Secret};
+use vestibule_store::{DeviceId, MEDIA_LEAST, MediaArrival, MediaKey, MediaKind, MediaRow, MediaState, Secret};
 
 use crate::bed::{Bed, HOUR, NOON, on_both};
 
@@ -91,7 +91,12 @@ async fn an_object_goes_forward_only(bed: Bed) {
     assert!(!store.control.learn_media(row.id, None, None).await.unwrap());
     assert!(store.control.media_usage().await.unwrap().is_empty(), "an offer takes nothing");
     assert!(store.control.begin_media(row.id, NOON, Some(900), None, NOON + 9).await.unwrap());
-    assert_eq!(store.control.media_usage().await.unwrap(), [(device, 900)]);
+    assert_eq!(store.control.media_usage().await.unwrap(), [(device, MEDIA_LEAST)], "however short");
+    let long = MediaRow { bytes: 10_000, ..offered(device) };
+    assert!(store.control.offer_media(long.clone(), 9).await.unwrap());
+    assert!(store.control.begin_media(long.id, NOON, None, None, NOON + 9).await.unwrap());
+    assert_eq!(store.control.media_usage().await.unwrap(), [(device, MEDIA_LEAST + 10_000)]);
+    assert!(store.control.remove_media(long.id, MediaState::Receiving).await.unwrap());
     assert_eq!(store.control.receiving_media().await.unwrap(), [row.id]);
     assert!(store.control.learn_media(row.id, Some(800), Some([7; 32])).await.unwrap());
     assert!(!store.control.has_media_digest([7; 32]).await.unwrap(), "it is not here");

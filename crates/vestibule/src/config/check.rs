@@ -61,7 +61,7 @@ fn ranges(config: &Config) -> Vec<Broken> {
         ("store.commit_delay", ms(store.commit_delay), 0),
         ("store.tail_records", store.tail_records as u64, 1),
         ("media.retention", ms(media.retention), 60_000),
-        ("media.device_max_bytes", media.device_max_bytes as u64, 1_024),
+        ("media.device_max_bytes", media.device_max_bytes as u64, 4_096),
         ("media.picture_max_bytes", media.picture_max_bytes as u64, 1_024),
         ("media.picture_max_pixels", media.picture_max_pixels, 1),
         ("media.file_max_bytes", media.file_max_bytes as u64, 1_024),
