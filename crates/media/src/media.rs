@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use uuid::Uuid;
 use vestibule_platform::{MediaStorage, Offer, OfferError, Offered, Platform, Wish};
 use vestibule_store::{Control, DeviceId, MediaKind, MediaRow, MediaState, StoreError};
@@ -30,6 +31,8 @@ const STORED_AT_ONCE: usize = 4;
 const SWEEP: Duration = Duration::from_secs(5 * 60);
 /// Every so many sweeps what nobody refers to is looked for as well.
 const DEEP: u32 = 12 * 24;
+/// How long an upload that has had its time is waited for; one that is being stored does not stop.
+const BUSY: Duration = Duration::from_secs(1);
 /// How long nobody is told of arrivals when the store does not answer.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of a name.
@@ -162,7 +165,7 @@ impl Media {
             let short = Arc::clone(&media.short);
             drop(media);
             // Somebody who finds no room has it made.
-            let _ = tokio::time::timeout(SWEEP, short.notified()).await;
+            let _ = timeout(SWEEP, short.notified()).await;
         }
     }
 
@@ -181,7 +184,7 @@ impl Media {
             // The strong handle is not held while nothing happens, or the adapter would never be gone.
             let arrival = media.arrival.clone();
             drop(media);
-            let _ = tokio::time::timeout(pause, arrival.notified()).await;
+            let _ = timeout(pause, arrival.notified()).await;
         }
     }
 
@@ -206,9 +209,13 @@ impl Media {
         for state in [MediaState::Offered, MediaState::Receiving] {
             loop {
                 let due = self.control.due_media(state, now).await?;
+                let mut busy = 0;
                 for row in &due {
-                    // Whoever is at it stops first.
-                    let _turn = self.turns.take(row.id).await;
+                    // Whoever is at it stops first; who does not has it stay until the next time.
+                    let Ok(_turn) = timeout(BUSY, self.turns.take(row.id)).await else {
+                        busy += 1;
+                        continue;
+                    };
                     if !self.control.remove_media(row.id, state).await? {
                         continue;
                     }
@@ -218,7 +225,7 @@ impl Media {
                         metrics::counter!("vestibule_media_uploads_total", "result" => "abandoned").increment(1);
                     }
                 }
-                if (due.len() as i64) < vestibule_store::MEDIA_PAGE {
+                if (due.len() as i64) < vestibule_store::MEDIA_PAGE || busy == due.len() {
                     break;
                 }
             }

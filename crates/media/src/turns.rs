@@ -63,6 +63,11 @@ impl Turns {
 }
 
 impl Turn {
+    /// Whether a newer request waits.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.newest.borrow() > self.number
+    }
+
     /// Resolves when a newer request waits.
     pub(crate) async fn ended(&self) {
         // The sender is in the place, which stays as long as the turn.
@@ -84,7 +89,7 @@ mod tests {
             async move { turns.take(id).await }
         });
         first.ended().await;
-        assert!(!second.is_finished());
+        assert!(first.is_over() && !second.is_finished());
         drop(first);
         let second = second.await.expect("a turn");
         // Who comes while others wait has all of them stop.
@@ -95,6 +100,9 @@ mod tests {
         second.ended().await;
         drop(second);
         let second = third.await.expect("a turn");
+        // Who gives up waiting leaves nothing behind, and whoever was asked to stop stops.
+        let impatient = tokio::time::timeout(std::time::Duration::ZERO, turns.take(id)).await;
+        assert!(impatient.is_err() && second.is_over());
         // Another upload is not concerned.
         let _other = turns.take(Uuid::now_v7()).await;
         drop(second);

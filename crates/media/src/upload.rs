@@ -12,7 +12,7 @@ use axum::body::{Body, Bytes};
 use hyper::body::Body as _;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 use vestibule_store::{MediaArrival, MediaKind, MediaRow, MediaState};
 
@@ -28,6 +28,8 @@ const WINDOW: Duration = Duration::from_secs(30);
 const LEAST: u64 = 8 * 1024;
 /// How long an upload waits for a place.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a request waits until an older one for the same upload has stopped. One that stores what has come does not stop.
+const TURN: Duration = Duration::from_secs(30);
 /// How long something that was sent before a newer request may be on its way.
 const ON_ITS_WAY: Duration = Duration::from_millis(200);
 /// What is gathered of a body before it goes to the disk.
@@ -77,7 +79,7 @@ impl Media {
             let detail = "Send the header \"Repr-Digest: sha-256=:<base64>:\"; the ticket does not say the digest.";
             return Err(Problem::new(Kind::Request, detail));
         }
-        let turn = self.turns.take(id).await;
+        let turn = self.turn(id).await?;
         let _place = self.upload_place().await?;
         // It may have gone on while others had their turn.
         let row = self.ticketed(id, ticket).await?;
@@ -97,7 +99,7 @@ impl Media {
     /// whether it says that this piece is the last one.
     pub(crate) async fn append(&self, id: Uuid, ticket: &str, piece: Piece, body: Body) -> Result<Taken, Problem> {
         self.ticketed(id, ticket).await?;
-        let turn = self.turns.take(id).await;
+        let turn = self.turn(id).await?;
         let _place = self.upload_place().await?;
         let row = self.ticketed(id, ticket).await?;
         if row.state == MediaState::Here {
@@ -144,7 +146,7 @@ impl Media {
     /// How much of an upload is here, and how long it is as far as that is known. Whoever is still at it stops.
     pub(crate) async fn standing(&self, id: Uuid, ticket: &str) -> Result<(u64, Option<u64>), Problem> {
         self.ticketed(id, ticket).await?;
-        let _turn = self.turns.take(id).await;
+        let _turn = self.turn(id).await?;
         let row = self.ticketed(id, ticket).await?;
         let offset = match row.state {
             MediaState::Offered => 0,
@@ -152,6 +154,20 @@ impl Media {
             MediaState::Here | MediaState::Gone => stored(row.bytes),
         };
         Ok((offset, row.length.map(stored)))
+    }
+
+    /// The turn of a request, when those before it have stopped.
+    async fn turn(&self, id: Uuid) -> Result<Turn, Problem> {
+        let turn = timeout(TURN, self.turns.take(id)).await;
+        turn.map_err(|_| Problem::new(Kind::Conflict, "Another request is at this upload still. Try again."))
+    }
+
+    /// When an upload has to be over.
+    fn end_of(&self, row: &MediaRow) -> Instant {
+        let left = Duration::from_millis(stored(row.deadline.saturating_sub(self.now())));
+        let now = Instant::now();
+        // What is too far away to be told is never.
+        now.checked_add(left).unwrap_or(now + self.config.upload_ttl)
     }
 
     /// A place among the uploads that are received at once.
@@ -201,7 +217,7 @@ impl Media {
     async fn receive(&self, row: &MediaRow, from: u64, most: u64, body: Body, turn: &Turn) -> Result<u64, Problem> {
         let file = self.staging.open_file(row.id, from == 0).await?;
         let mut file = BufWriter::with_capacity(GATHERED, file);
-        let mut source = Source::new(body);
+        let mut source = Source::new(body, self.end_of(row));
         let mut offset = from;
         let end = loop {
             match source.next(turn).await {
@@ -230,7 +246,7 @@ impl Media {
         if length != stored(row.bytes) {
             return Err(different());
         }
-        let mut source = Source::new(body);
+        let mut source = Source::new(body, self.end_of(&row));
         let (mut context, mut left) = (Context::new(&SHA256), length);
         while let Some(bytes) = source.next(turn).await? {
             left = left.checked_sub(bytes.len() as u64).ok_or_else(different)?;
@@ -410,43 +426,51 @@ fn too_large(most: u64) -> Problem {
     Problem::new(Kind::TooLarge, format!("At most {most} bytes are taken."))
 }
 
-/// Resolves when a newer request waits and nothing has come for a moment: what was on its way before is taken.
-async fn silent(turn: &Turn) {
-    turn.ended().await;
-    sleep(ON_ITS_WAY).await;
-}
-
-/// A body that has to keep coming.
+/// A body that has to keep coming, and to come to an end.
 struct Source {
     body: Body,
     window: Instant,
     come: u64,
+    /// When the time of the upload is up.
+    end: Instant,
+    /// When what was on its way before a newer request came has come; from then on it is that one's turn.
+    yields: Option<Instant>,
 }
 
 impl Source {
-    fn new(body: Body) -> Source {
-        Source { body, window: Instant::now() + WINDOW, come: 0 }
+    fn new(body: Body, end: Instant) -> Source {
+        Source { body, window: Instant::now() + WINDOW, come: 0, end, yields: None }
     }
 
     /// What comes next; `None` at the end.
     async fn next(&mut self, turn: &Turn) -> Result<Option<Bytes>, Problem> {
         loop {
-            let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx));
-            let frame = tokio::select! {
-                biased;
-                frame = timeout_at(self.window, frame) => frame,
-                () = silent(turn) => {
-                    return Err(Problem::new(Kind::Conflict, "Another request goes on with this upload."));
-                }
-            };
-            if Instant::now() >= self.window {
+            let now = Instant::now();
+            if self.yields.is_none() && turn.is_over() {
+                // Once for all of the body: however it trickles, that is not put off.
+                self.yields = Some(now + ON_ITS_WAY);
+            }
+            if self.yields.is_some_and(|yields| now >= yields) {
+                return Err(Problem::new(Kind::Conflict, "Another request goes on with this upload."));
+            }
+            if now >= self.end {
+                return Err(Problem::ticket());
+            }
+            if now >= self.window {
                 if self.come < LEAST {
                     return Err(Problem::new(Kind::Timeout, "The content comes too slowly; go on with it later."));
                 }
-                (self.window, self.come) = (Instant::now() + WINDOW, 0);
+                (self.window, self.come) = (now + WINDOW, 0);
             }
+            let until = self.window.min(self.end).min(self.yields.unwrap_or(self.end));
+            let frame = timeout_at(until, poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)));
+            let frame = tokio::select! {
+                biased;
+                frame = frame => frame,
+                () = turn.ended(), if self.yields.is_none() => continue,
+            };
             match frame {
-                // The window is over, and enough has come in it.
+                // Something is over; the next round looks at what it is.
                 Err(_) => {}
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) => {
@@ -462,3 +486,6 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,6 +231,27 @@ async fn what_waited_is_held_to_what_was_said_meanwhile() {
     media.platform.close().await;
 }
 
+#[tokio::test]
+async fn what_is_being_stored_does_not_hold_up_the_rest() {
+    let bed = Bed::new(|_| ());
+    let media = bed.open().await;
+    let device = DeviceId::mint();
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        let offer = media.offer_upload(device, file(Some(6))).await.expect("an offer");
+        assert_eq!(patch(&media, &offer.url, 0, b"abc").await, StatusCode::NO_CONTENT);
+        begun.push(offer.id);
+    }
+    let turn = media.turns.take(begun[0]).await;
+    media.expire(NOON + DAY).await.expect("expired");
+    let is_here = async |id| media.control.media(id).await.expect("a store").is_some();
+    assert!(is_here(begun[0]).await && !is_here(begun[1]).await);
+    drop(turn);
+    media.expire(NOON + DAY).await.expect("expired");
+    assert!(!is_here(begun[0]).await);
+    media.platform.close().await;
+}
+
 /// A body of so many chunks that does not say how long it is.
 struct Chunks(usize);
 
