@@ -93,7 +93,8 @@ impl Program {
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
                 self.kill();
-                panic!("nothing was said for {:?}; on standard error: {}", self.patience, self.said_on_stderr())
+                let stderr = self.said_on_stderr();
+                panic!("nothing was said for {:?}; on standard error: {stderr}", self.patience)
             }
         }
     }
