@@ -3,6 +3,7 @@
 mod bench;
 mod count;
 mod demo;
+mod node;
 mod python;
 mod report;
 mod step;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use crate::count::{Count, Runner};
+use crate::node;
 use crate::python::{self, SECOND_DEVICE};
 use crate::report::Report;
 use crate::step::{self, Outcome};
@@ -43,13 +44,17 @@ fn fast(report: &mut Report) {
 fn full(report: &mut Report, deny: bool) {
     report.step("programs the tests need", programs);
     let path = tools::path();
-    let python = environment(report, &path);
+    let python = made(report, "Python environment", || python::environment(&path));
+    let node = made(report, "packages of npm", || node::packages(&path));
     lints(report);
 
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
     tests.env("PATH", &path);
     if let Some(python) = &python {
         tests.env("VESTIBULE_TEST_PYTHON", python);
+    }
+    if let Some(node) = &node {
+        tests.env("VESTIBULE_TEST_NODE", node);
     }
     report.step("tests", || step::run(tests, Runner::Cargo));
 
@@ -83,12 +88,13 @@ fn programs() -> Outcome {
     Outcome { count: Count::default(), failure }
 }
 
-fn environment(report: &mut Report, path: &OsString) -> Option<PathBuf> {
+/// What the tests need and this step makes.
+fn made(report: &mut Report, step: &'static str, make: impl FnOnce() -> Result<PathBuf, String>) -> Option<PathBuf> {
     let mut made = None;
-    report.step("Python environment", || {
-        let failure = match python::environment(path) {
-            Ok(python) => {
-                made = Some(python);
+    report.step(step, || {
+        let failure = match make() {
+            Ok(path) => {
+                made = Some(path);
                 None
             }
             Err(sentence) => Some(sentence),

@@ -6,6 +6,7 @@ mod attributes;
 mod audit;
 mod cache;
 mod cli;
+mod clients;
 mod contract;
 mod durability;
 mod export;

@@ -109,7 +109,7 @@ impl SecondDevice {
     }
 }
 
-/// The interpreter that has what the second device and the contract tests need.
+/// The interpreter that has what the second device, the contract test and the generated client need.
 pub fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
@@ -120,12 +120,13 @@ pub fn python() -> &'static Path {
             None => PathBuf::from("python3"),
         };
         let name = python.to_string_lossy().into_owned();
-        let done = run(&name, &["-c", "import paho.mqtt.enums, cryptography, schemathesis"]);
+        let done = run(&name, &["-c", "import paho.mqtt.enums, cryptography, schemathesis, openapi_python_client"]);
         assert!(
             done.code == Some(0),
-            "{name} lacks paho-mqtt 2, cryptography or schemathesis. `cargo xtask test` makes an environment with them; or make \
-             one, `pip install -r tests/second_device/requirements.txt -r tests/contract/requirements.txt` there, and name its \
-             python in VESTIBULE_TEST_PYTHON.\n{}",
+            "{name} lacks paho-mqtt 2, cryptography, schemathesis or openapi-python-client. `cargo xtask test` makes an \
+             environment with them; or make one, `pip install -r tests/second_device/requirements.txt -r \
+             tests/contract/requirements.txt -r examples/python/requirements.txt` there, and name its python in \
+             VESTIBULE_TEST_PYTHON.\n{}",
             done.stderr
         );
         python
