@@ -22,7 +22,7 @@ pub struct MediaConfig {
     pub picture_max_pixels: u64,
     /// Most bytes of a file.
     pub file_max_bytes: u64,
-    /// Uploads that are received at once; more wait for a moment, then they are told to come again.
+    /// Uploads that are received at once, an eighth of them of one device at most; more wait for a moment, then they are told to come again.
     pub max_uploads: usize,
     /// How long an upload that was begun may take, with all its interruptions.
     pub upload_ttl: Duration,

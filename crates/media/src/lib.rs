@@ -16,6 +16,7 @@ mod hex;
 mod http;
 mod keys;
 mod media;
+mod places;
 mod problem;
 mod staging;
 mod thumbnail;

@@ -15,6 +15,7 @@ use crate::blobs::{BlobError, Blobs, SweepError};
 use crate::config::MediaConfig;
 use crate::content::Format;
 use crate::keys::KeyRing;
+use crate::places::Places;
 use crate::staging::Staging;
 use crate::thumbnail::Thumbnails;
 use crate::ticket::TicketKind;
@@ -69,8 +70,8 @@ pub struct Media {
     pub(crate) usage: Usage,
     pub(crate) turns: Turns,
     pub(crate) thumbnails: Thumbnails,
-    /// One permit for each upload that is received.
-    pub(crate) uploads: Semaphore,
+    /// One place for each upload that is received.
+    pub(crate) uploads: Places,
     /// One permit for each object that is being stored.
     pub(crate) storing: Semaphore,
     /// Something has arrived that nobody was told of.
@@ -114,7 +115,7 @@ impl Media {
         let usage = Usage::new(config.max_bytes, config.device_max_bytes, control.media_usage().await?);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let media = Arc::new(Media {
-            uploads: Semaphore::new(config.max_uploads),
+            uploads: Places::new(config.max_uploads),
             storing: Semaphore::new(STORED_AT_ONCE),
             arrival: Arc::default(),
             short: Arc::default(),

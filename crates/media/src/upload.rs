@@ -11,14 +11,14 @@ use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::{Body, Bytes};
 use hyper::body::Body as _;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
-use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
-use vestibule_store::{MediaArrival, MediaKind, MediaRow, MediaState};
+use vestibule_store::{DeviceId, MediaArrival, MediaKind, MediaRow, MediaState};
 
 use crate::blobs::BlobError;
 use crate::content::{ContentError, Described, Format, look};
 use crate::media::{FILE_TYPE, Media, stored, upload_path};
+use crate::places::Place;
 use crate::problem::{Kind, Problem};
 use crate::ticket::TicketKind;
 use crate::turns::Turn;
@@ -80,7 +80,7 @@ impl Media {
             return Err(Problem::new(Kind::Request, detail));
         }
         let turn = self.turn(id).await?;
-        let _place = self.upload_place().await?;
+        let _place = self.upload_place(row.device).await?;
         // It may have gone on while others had their turn.
         let row = self.ticketed(id, ticket).await?;
         if row.state == MediaState::Here {
@@ -98,9 +98,9 @@ impl Media {
     /// Takes the piece of an object that begins at this offset. `length` is what the sender says now of the whole, `last`
     /// whether it says that this piece is the last one.
     pub(crate) async fn append(&self, id: Uuid, ticket: &str, piece: Piece, body: Body) -> Result<Taken, Problem> {
-        self.ticketed(id, ticket).await?;
+        let device = self.ticketed(id, ticket).await?.device;
         let turn = self.turn(id).await?;
-        let _place = self.upload_place().await?;
+        let _place = self.upload_place(device).await?;
         let row = self.ticketed(id, ticket).await?;
         if row.state == MediaState::Here {
             // Used.
@@ -171,9 +171,9 @@ impl Media {
     }
 
     /// A place among the uploads that are received at once.
-    async fn upload_place(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        match timeout(PATIENCE, self.uploads.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
+    async fn upload_place(&self, device: DeviceId) -> Result<Place, Problem> {
+        match timeout(PATIENCE, self.uploads.take(device)).await {
+            Ok(Some(place)) => Ok(place),
             _ => Err(Problem::new(Kind::Quota, "As many uploads as allowed are under way.")),
         }
     }
