@@ -17,7 +17,7 @@ use crate::content::Format;
 use crate::keys::KeyRing;
 use crate::places::Places;
 use crate::staging::Staging;
-use crate::thumbnail::Thumbnails;
+use crate::thumbnail::{self, Thumbnails};
 use crate::ticket::TicketKind;
 use crate::turns::Turns;
 use crate::usage::Usage;
@@ -119,7 +119,7 @@ impl Media {
             storing: Semaphore::new(STORED_AT_ONCE),
             arrival: Arc::default(),
             short: Arc::default(),
-            thumbnails: Thumbnails::new(cores),
+            thumbnails: Thumbnails::new(cores, thumbnail::MEMORY),
             turns: Turns::default(),
             config,
             platform,

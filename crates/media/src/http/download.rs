@@ -16,7 +16,7 @@ use crate::content::Format;
 use crate::hex;
 use crate::media::{Media, object_path, stored};
 use crate::problem::{Kind, Problem};
-use crate::thumbnail::{ThumbnailError, Thumbnails};
+use crate::thumbnail::ThumbnailError;
 use crate::ticket::TicketKind;
 
 /// A picture, or a thumbnail of it.
@@ -96,7 +96,7 @@ async fn thumbnail(media: &Media, row: &MediaRow, width: u32) -> Result<u64, Pro
     }
     let format = Format::of_media_type(&row.media_type).ok_or_else(Problem::not_found)?;
     let original = media.blobs.get(&digest, Part::Original, GetOptions::default()).await?.bytes().await?;
-    let made = Thumbnails::make(place, original.to_vec(), format, width, media.config.picture_max_pixels).await;
+    let made = media.thumbnails.make(place, original.to_vec(), format, width, media.config.picture_max_pixels).await;
     let made = made.map_err(not_made)?;
     let length = made.len() as u64;
     let _gate = media.blobs.gate(&digest).await;
@@ -117,7 +117,10 @@ fn not_made(error: ThumbnailError) -> Problem {
         ThumbnailError::NotDecoded => {
             Problem::new(Kind::Codec, "Pictures of this format are stored as they are; leave out w.")
         }
-        ThumbnailError::Broken(_) | ThumbnailError::TooLarge | ThumbnailError::Resize(_) => {
+        ThumbnailError::TooLarge => {
+            Problem::new(Kind::Codec, "The picture takes too much memory to make a thumbnail of it; leave out w.")
+        }
+        ThumbnailError::Broken(_) | ThumbnailError::Resize(_) => {
             Problem::new(Kind::Content, "The picture cannot be decoded; leave out w.")
         }
         ThumbnailError::Ended => Problem::new(Kind::Store, "The thumbnail was not made. Try again."),
