@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::future::poll_fn;
-use std::io::{BufReader, Read as _, Seek as _};
+use std::io::{self, BufReader, Read as _, Seek as _};
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -270,23 +270,30 @@ impl Media {
             move || inspect(&path, kind, max_pixels)
         });
         let seen = seen.await.map_err(|_| Problem::new(Kind::Store, "The upload cannot be looked at."))?;
-        let seen = match seen.map_err(Problem::from).and_then(|seen| seen.agrees_with(&row).map(|()| seen)) {
-            Ok(seen) => seen,
-            Err(problem) => {
-                if problem.kind != Kind::Store {
-                    // What is wrong stays wrong: whoever sends again begins at the beginning.
-                    self.staging.remove(row.id).await?;
-                    metrics::counter!("vestibule_media_uploads_total", "result" => "refused").increment(1);
-                    return Err(problem.at(0));
-                }
-                return Err(problem);
+        let seen = seen?;
+        let described = match seen.check(&row) {
+            Ok(described) => described,
+            Err(refused) => {
+                metrics::counter!("vestibule_media_uploads_total", "result" => "refused").increment(1);
+                // What is wrong stays wrong: whoever sends again begins at the beginning.
+                self.staging.remove(row.id).await?;
+                return Err(match refused {
+                    Refused::Altered(problem) => problem.at(0),
+                    Refused::Unfit(problem) => {
+                        // Nothing else can come of it, so that it takes nothing any more, and its id is free.
+                        if self.control.remove_media(row.id, MediaState::Receiving).await? {
+                            self.usage.give_back(row.device, stored(row.bytes));
+                        }
+                        problem
+                    }
+                });
             }
         };
         let arrival = MediaArrival {
             digest: seen.digest,
             bytes: i64::try_from(seen.bytes).unwrap_or(i64::MAX),
-            media_type: seen.described.map_or(FILE_TYPE, |described| described.format.media_type()),
-            size: seen.described.map(|described| (described.width, described.height)),
+            media_type: described.map_or(FILE_TYPE, |described| described.format.media_type()),
+            size: described.map(|described| (described.width, described.height)),
             now: self.now(),
         };
         let gate = self.blobs.gate(&seen.digest).await;
@@ -337,67 +344,82 @@ pub(crate) struct Piece {
 struct Seen {
     bytes: u64,
     digest: Digest,
-    described: Option<Described>,
+    /// What a picture says of itself, or what is wrong with it.
+    described: Option<Result<Described, ContentError>>,
+}
+
+/// Why what has come is not taken.
+enum Refused {
+    /// It is not what was sent; it may be sent again.
+    Altered(Problem),
+    /// It is what was sent, as far as anybody said, and will never be taken.
+    Unfit(Problem),
 }
 
 impl Seen {
-    fn agrees_with(&self, row: &MediaRow) -> Result<(), Problem> {
+    /// What a picture says of itself, when all of it is as was said and asked for. Whether it came as it was sent is looked at
+    /// first: only then is what is wrong with it its sender's doing.
+    fn check(&self, row: &MediaRow) -> Result<Option<Described>, Refused> {
+        let altered = |detail| Err(Refused::Altered(Problem::new(Kind::Content, detail)));
         if row.length.map(stored).is_some_and(|length| length != self.bytes) {
-            return Err(Problem::new(Kind::Content, "The content has another length than was said."));
+            return altered("The content has another length than was said.");
         }
         if row.digest.is_some_and(|digest| digest != self.digest) {
-            return Err(Problem::new(Kind::Content, "The content has another SHA-256 than was said."));
+            return altered("The content has another SHA-256 than was said.");
         }
-        let asked = Format::of_media_type(&row.media_type);
-        match (self.described, asked) {
-            (Some(described), Some(asked)) if described.format != asked => Err(Problem::new(
+        let described = match &self.described {
+            None => return Ok(None),
+            Some(Ok(described)) => *described,
+            Some(Err(error)) => return Err(Refused::Unfit(unfit(error))),
+        };
+        match Format::of_media_type(&row.media_type) {
+            Some(asked) if described.format != asked => Err(Refused::Unfit(Problem::new(
                 Kind::Type,
                 format!("The content is {}, and the ticket is for {}.", described.format.media_type(), row.media_type),
-            )),
-            _ => Ok(()),
+            ))),
+            _ => Ok(Some(described)),
         }
     }
 }
 
 /// Syncs a file and goes through it, once for its digest and, when it is a picture, once for its structure.
-fn inspect(path: &Path, kind: MediaKind, max_pixels: u64) -> Result<Seen, ContentError> {
-    let mut file = match File::open(path) {
-        // An upload of nothing has no file.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(ContentError::Broken),
-        opened => opened.map_err(ContentError::Io)?,
-    };
-    file.sync_all().map_err(ContentError::Io)?;
+fn inspect(path: &Path, kind: MediaKind, max_pixels: u64) -> io::Result<Seen> {
     let mut context = Context::new(&SHA256);
-    let (mut buffer, mut bytes) = (vec![0; GATHERED], 0);
-    loop {
-        let read = file.read(&mut buffer).map_err(ContentError::Io)?;
-        if read == 0 {
-            break;
+    let (mut bytes, mut described) = (0, None);
+    match File::open(path) {
+        // An upload of nothing may have no file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => described = Some(Err(ContentError::Broken)),
+        Err(error) => return Err(error),
+        Ok(mut file) => {
+            file.sync_all()?;
+            let mut buffer = vec![0; GATHERED];
+            loop {
+                let read = file.read(&mut buffer)?;
+                if read == 0 {
+                    break;
+                }
+                context.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+            if kind == MediaKind::Picture {
+                file.rewind()?;
+                described = match look(&mut BufReader::with_capacity(GATHERED, file), bytes, max_pixels) {
+                    Err(ContentError::Io(error)) => return Err(error),
+                    looked => Some(looked),
+                };
+            }
         }
-        context.update(&buffer[..read]);
-        bytes += read as u64;
     }
     let mut digest = [0; 32];
     digest.copy_from_slice(context.finish().as_ref());
-    let described = match kind {
-        MediaKind::File => None,
-        MediaKind::Picture => {
-            file.rewind().map_err(ContentError::Io)?;
-            Some(look(&mut BufReader::with_capacity(GATHERED, file), bytes, max_pixels)?)
-        }
-    };
     Ok(Seen { bytes, digest, described })
 }
 
-impl From<ContentError> for Problem {
-    fn from(error: ContentError) -> Problem {
-        match error {
-            ContentError::NoPicture => {
-                Problem::new(Kind::Type, "The content is not a JPEG, PNG, WebP or AVIF picture.")
-            }
-            ContentError::Io(error) => Problem::from(error),
-            wrong => Problem::new(Kind::Content, format!("{wrong}.")),
-        }
+/// What is wrong with a picture, for its sender.
+fn unfit(error: &ContentError) -> Problem {
+    match error {
+        ContentError::NoPicture => Problem::new(Kind::Type, "The content is not a JPEG, PNG, WebP or AVIF picture."),
+        wrong => Problem::new(Kind::Content, format!("{wrong}.")),
     }
 }
 

@@ -252,6 +252,39 @@ async fn what_is_being_stored_does_not_hold_up_the_rest() {
     media.platform.close().await;
 }
 
+#[tokio::test]
+async fn what_is_never_taken_takes_nothing() {
+    let bed = Bed::new(|_| ());
+    let media = bed.open().await;
+    let device = DeviceId::mint();
+    let picture = |wish: Wish| Wish { kind: MediaKind::Picture, ..wish };
+    let is_there = async |id| media.control.media(id).await.expect("a store").is_some();
+    let is_free = || media.usage.has_room(device, media.config.device_max_bytes);
+    // The signature of a PNG, and what is not one.
+    let broken = b"\x89PNG\r\n\x1a\nand no more";
+
+    let html = media.offer_upload(device, picture(file(None))).await.expect("an offer");
+    assert_eq!(put(&media, &html.url, b"<!doctype html>").await, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let cut = media.offer_upload(device, picture(file(None))).await.expect("an offer");
+    assert_eq!(put(&media, &cut.url, broken).await, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(!is_there(html.id).await && !is_there(cut.id).await && is_free());
+    assert_eq!(put(&media, &cut.url, broken).await, StatusCode::UNAUTHORIZED, "the ticket is used");
+
+    // What was altered on its way may come again, whatever became of it.
+    let own = Wish { id: Some(cut.id), digest: Some([1; 32]), ..picture(file(Some(6))) };
+    let offer = media.offer_upload(device, own).await.expect("the id is free");
+    let whole = async |content: &[u8]| {
+        let request = Request::put(&offer.url).header("content-length", content.len());
+        asked(&media, request.body(Body::from(content.to_vec())).expect("a request")).await
+    };
+    for _ in 0..2 {
+        assert_eq!(whole(b"abcdef").await, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(is_there(offer.id).await && !is_free());
+    }
+    assert_eq!(bed.files("staging"), 0);
+    media.platform.close().await;
+}
+
 /// A body of so many chunks that does not say how long it is.
 struct Chunks(usize);
 
