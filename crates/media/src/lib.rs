@@ -18,6 +18,7 @@ mod keys;
 mod media;
 mod places;
 mod problem;
+mod source;
 mod staging;
 mod thumbnail;
 pub mod ticket;

@@ -1,17 +1,14 @@
 //! Uploads: one ticket, one object, in as many pieces as it takes (media 7.1).
 
 use std::fs::File;
-use std::future::poll_fn;
 use std::io::{self, BufReader, Read as _, Seek as _};
 use std::path::Path;
-use std::pin::Pin;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use axum::body::{Body, Bytes};
-use hyper::body::Body as _;
+use axum::body::Body;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 use vestibule_store::{DeviceId, MediaArrival, MediaKind, MediaRow, MediaState};
 
@@ -20,18 +17,14 @@ use crate::content::{ContentError, Described, Format, look};
 use crate::media::{FILE_TYPE, Media, stored, upload_path};
 use crate::places::Place;
 use crate::problem::{Kind, Problem};
+use crate::source::Source;
 use crate::ticket::TicketKind;
 use crate::turns::Turn;
 
-/// The least an upload has to bring in each window of time, or its place is needed by others.
-const WINDOW: Duration = Duration::from_secs(30);
-const LEAST: u64 = 8 * 1024;
 /// How long an upload waits for a place.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a request waits until an older one for the same upload has stopped. One that stores what has come does not stop.
 const TURN: Duration = Duration::from_secs(30);
-/// How long something that was sent before a newer request may be on its way.
-const ON_ITS_WAY: Duration = Duration::from_millis(200);
 /// What is gathered of a body before it goes to the disk.
 const GATHERED: usize = 128 * 1024;
 
@@ -158,8 +151,11 @@ impl Media {
 
     /// The turn of a request, when those before it have stopped.
     async fn turn(&self, id: Uuid) -> Result<Turn, Problem> {
-        let turn = timeout(TURN, self.turns.take(id)).await;
-        turn.map_err(|_| Problem::new(Kind::Conflict, "Another request is at this upload still. Try again."))
+        if let Ok(turn) = timeout(TURN, self.turns.take(id)).await {
+            return Ok(turn);
+        }
+        let here = self.staging.offset(id).await?;
+        Err(Problem::new(Kind::Conflict, "Another request is at this upload still. Try again.").at(here))
     }
 
     /// When an upload has to be over.
@@ -447,67 +443,3 @@ fn fits(row: &MediaRow, length: u64) -> Result<(), Problem> {
 fn too_large(most: u64) -> Problem {
     Problem::new(Kind::TooLarge, format!("At most {most} bytes are taken."))
 }
-
-/// A body that has to keep coming, and to come to an end.
-struct Source {
-    body: Body,
-    window: Instant,
-    come: u64,
-    /// When the time of the upload is up.
-    end: Instant,
-    /// When what was on its way before a newer request came has come; from then on it is that one's turn.
-    yields: Option<Instant>,
-}
-
-impl Source {
-    fn new(body: Body, end: Instant) -> Source {
-        Source { body, window: Instant::now() + WINDOW, come: 0, end, yields: None }
-    }
-
-    /// What comes next; `None` at the end.
-    async fn next(&mut self, turn: &Turn) -> Result<Option<Bytes>, Problem> {
-        loop {
-            let now = Instant::now();
-            if self.yields.is_none() && turn.is_over() {
-                // Once for all of the body: however it trickles, that is not put off.
-                self.yields = Some(now + ON_ITS_WAY);
-            }
-            if self.yields.is_some_and(|yields| now >= yields) {
-                return Err(Problem::new(Kind::Conflict, "Another request goes on with this upload."));
-            }
-            if now >= self.end {
-                return Err(Problem::ticket());
-            }
-            if now >= self.window {
-                if self.come < LEAST {
-                    return Err(Problem::new(Kind::Timeout, "The content comes too slowly; go on with it later."));
-                }
-                (self.window, self.come) = (now + WINDOW, 0);
-            }
-            let until = self.window.min(self.end).min(self.yields.unwrap_or(self.end));
-            let frame = timeout_at(until, poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)));
-            let frame = tokio::select! {
-                biased;
-                frame = frame => frame,
-                () = turn.ended(), if self.yields.is_none() => continue,
-            };
-            match frame {
-                // Something is over; the next round looks at what it is.
-                Err(_) => {}
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(_))) => {
-                    return Err(Problem::new(Kind::Request, "The connection broke before the body was complete."));
-                }
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(bytes) = frame.into_data() {
-                        self.come += bytes.len() as u64;
-                        return Ok(Some(bytes));
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;
