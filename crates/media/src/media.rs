@@ -217,7 +217,7 @@ impl Media {
                         busy += 1;
                         continue;
                     };
-                    if !self.control.remove_media(row.id, state).await? {
+                    if !self.control.remove_due_media(row.id, state, now).await? {
                         continue;
                     }
                     if state == MediaState::Receiving {

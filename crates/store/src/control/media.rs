@@ -263,7 +263,15 @@ impl Control {
 
     /// Removes an object that is in this state; `false` when it is not.
     pub async fn remove_media(&self, id: Uuid, state: MediaState) -> Result<bool, StoreError> {
-        Ok(self.write(Write::Media(MediaWrite::Remove { id, state })).await? > 0)
+        let remove = MediaWrite::Remove { id, state, due: i64::MAX };
+        Ok(self.write(Write::Media(remove)).await? > 0)
+    }
+
+    /// Removes an object that is in this state and whose deadline is not after `now`; `false` when it is not, or has been
+    /// given more time since it was found to be due.
+    pub async fn remove_due_media(&self, id: Uuid, state: MediaState, now: i64) -> Result<bool, StoreError> {
+        let remove = MediaWrite::Remove { id, state, due: now };
+        Ok(self.write(Write::Media(remove)).await? > 0)
     }
 
     /// Objects in this state whose deadline is not after `now`, the oldest first, [`MEDIA_PAGE`] at most.
@@ -436,7 +444,7 @@ pub(super) enum MediaWrite {
     Finish { id: Uuid, arrival: MediaArrival },
     Told { id: Uuid },
     Evict { id: Uuid },
-    Remove { id: Uuid, state: MediaState },
+    Remove { id: Uuid, state: MediaState, due: i64 },
 }
 
 impl MediaWrite {
@@ -518,11 +526,12 @@ impl MediaWrite {
                 "UPDATE media_object SET told = 1 WHERE id = $1 AND state = 2 AND told = 0",
                 id.as_bytes().to_vec()
             ),
-            MediaWrite::Remove { id, state } => rows!(
+            MediaWrite::Remove { id, state, due } => rows!(
                 transaction,
-                "DELETE FROM media_object WHERE id = $1 AND state = $2",
+                "DELETE FROM media_object WHERE id = $1 AND state = $2 AND deadline <= $3",
                 id.as_bytes().to_vec(),
-                state.number()
+                state.number(),
+                due
             ),
         }
     }

@@ -11,6 +11,7 @@ on_both!(
     what_is_too_late_does_not_begin,
     an_object_goes_forward_only,
     what_is_due_and_old_is_found,
+    what_was_given_more_time_stays,
     a_device_has_so_many_open_offers_and_one_of_each_id,
     what_is_here_is_told_once,
     what_makes_room_is_remembered_as_gone,
@@ -135,6 +136,28 @@ async fn what_is_due_and_old_is_found(bed: Bed) {
     assert!(store.control.finish_media(rows[0].id, arrival([1; 32])).await.unwrap());
     assert!(store.control.old_media(MediaState::Here, NOON + 4).await.unwrap().is_empty());
     assert_eq!(store.control.old_media(MediaState::Here, NOON + 5).await.unwrap()[0].id, rows[0].id);
+    store.close().await;
+}
+
+async fn what_was_given_more_time_stays(bed: Bed) {
+    let store = bed.open().await;
+    let (device, due) = (DeviceId::mint(), NOON + HOUR);
+    let [renewed, begun, late] = [offered(device), offered(device), offered(device)];
+    for row in [&renewed, &begun, &late] {
+        assert!(store.control.offer_media(row.clone(), 9).await.unwrap());
+    }
+    assert_eq!(store.control.due_media(MediaState::Offered, due).await.unwrap().len(), 3);
+    // Between the look and the removal.
+    assert!(store.control.renew_media(renewed.id, due + 1).await.unwrap());
+    assert!(store.control.begin_media(begun.id, due - 1, None, None, due + 1).await.unwrap());
+    let remove = async |row: &MediaRow, state, now| store.control.remove_due_media(row.id, state, now).await.unwrap();
+    assert!(remove(&late, MediaState::Offered, due).await);
+    assert!(!remove(&renewed, MediaState::Offered, due).await);
+    for state in [MediaState::Offered, MediaState::Receiving] {
+        assert!(!remove(&begun, state, due).await);
+    }
+    assert!(remove(&renewed, MediaState::Offered, due + 1).await);
+    assert!(remove(&begun, MediaState::Receiving, due + 1).await);
     store.close().await;
 }
 
