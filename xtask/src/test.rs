@@ -1,6 +1,5 @@
 //! `cargo xtask test`: everything that proves the platform.
 
-use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
