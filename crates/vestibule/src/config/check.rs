@@ -19,6 +19,7 @@ pub(super) fn rules(config: &Config) -> Vec<Broken> {
     broken.extend(empty_data(config));
     broken.extend(time_zone(config));
     broken.extend(media_url(config));
+    broken.extend(upload_ttl(config));
     broken
 }
 
@@ -127,6 +128,17 @@ fn media_url(config: &Config) -> Option<Broken> {
         reads: vec!["media.url"],
         message: "must be \"auto\", or scheme and host such as \"https://vestibule.example\", without a path"
             .to_owned(),
+    })
+}
+
+/// The key that signed the ticket of an upload is sure to be there for a day.
+fn upload_ttl(config: &Config) -> Option<Broken> {
+    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
+    let value = config.media.upload_ttl;
+    (value > DAY).then(|| Broken {
+        key: "media.upload_ttl",
+        reads: vec!["media.upload_ttl"],
+        message: format!("must be at most {} ms, a day; it is {}", DAY.as_millis(), value.as_millis()),
     })
 }
 

@@ -209,6 +209,13 @@ fn limits_have_floors() {
 }
 
 #[test]
+fn an_upload_ends_before_its_ticket() {
+    load(&Sources { set: vec!["media.upload_ttl=24h".to_owned()], ..nothing() }).expect("a day");
+    let problems = without_file(&Sources { set: vec!["media.upload_ttl=25h".to_owned()], ..nothing() });
+    assert_eq!(problems, ["--set media.upload_ttl: must be at most 86400000 ms, a day; it is 90000000"]);
+}
+
+#[test]
 fn a_rule_does_not_judge_a_value_that_is_already_wrong() {
     let set = ["http.listen=0.0.0.0:1", "http.insecure=perhaps"].map(str::to_owned).to_vec();
     let problems = without_file(&Sources { set, ..nothing() });
