@@ -22,6 +22,7 @@ use vestibule_platform::{Caller, HistoryQuery, Platform, Position, RecordKind, S
 use crate::access::NOBODYS;
 use crate::api::Shared;
 use crate::extract::{Answer, Params, TheCaller, device_filter};
+use crate::feed;
 use crate::moment::Moment;
 use crate::problem::{Kind, Problem, ProblemDocument};
 use lines::{head, lines, rows};
@@ -140,14 +141,7 @@ pub(crate) async fn export_attributes(
 }
 
 async fn export(shared: &Arc<Shared>, kind: RecordKind, params: ExportParams, by: Caller) -> Answer<Response> {
-    if *shared.closing.borrow() {
-        return Err(Problem::new(Kind::ShuttingDown, "The platform is shutting down."));
-    }
-    // It takes a place among the streams: somebody who asks for many waits for himself.
-    let Ok(place) = Arc::clone(&shared.streams).try_acquire_owned() else {
-        metrics::counter!("vestibule_http_streams_refused_total").increment(1);
-        return Err(Problem::new(Kind::TooManyStreams, "As many streams and exports as allowed are open."));
-    };
+    let place = feed::place(shared)?;
     let format = Format::named(params.format.as_deref())?;
     let end = Position::new(shared.platform.journal().durable().get().saturating_add(1));
     let query = HistoryQuery {

@@ -48,15 +48,20 @@ pub(crate) fn begin(headers: &HeaderMap, after: Option<&str>) -> Answer<Option<P
     }
 }
 
-/// Opens a stream; what it shows goes on until the client is gone or the server shuts down.
-pub(crate) fn open(shared: &Arc<Shared>, show: Show) -> Answer<Response> {
+/// A place among the answers that go on for long: streams and exports. Somebody who asks for many waits for himself.
+pub(crate) fn place(shared: &Shared) -> Answer<OwnedSemaphorePermit> {
     if *shared.closing.borrow() {
         return Err(Problem::new(Kind::ShuttingDown, "The platform is shutting down."));
     }
-    let Ok(permit) = Arc::clone(&shared.streams).try_acquire_owned() else {
+    Arc::clone(&shared.streams).try_acquire_owned().map_err(|_| {
         metrics::counter!("vestibule_http_streams_refused_total").increment(1);
-        return Err(Problem::new(Kind::TooManyStreams, "As many event streams as allowed are open."));
-    };
+        Problem::new(Kind::TooManyStreams, "As many streams and exports as allowed are open.")
+    })
+}
+
+/// Opens a stream; what it shows goes on until the client is gone or the server shuts down.
+pub(crate) fn open(shared: &Arc<Shared>, show: Show) -> Answer<Response> {
+    let permit = place(shared)?;
     // Both begin before the answer does, so that a client that has the answer misses nothing.
     let presence = show.presence.then(|| shared.platform.changes(&show.by));
     let device = show.filter.device;

@@ -91,8 +91,8 @@ struct ListFigure {
     p99_us: u64,
     /// Devices of a page.
     rows: f64,
-    /// Devices that were looked at for each that was shown.
-    examined_per_row: f64,
+    /// Devices that were looked at for each that was shown; none when none was.
+    examined_per_row: Option<f64>,
 }
 
 /// Measures, and prints what came out.
@@ -205,7 +205,7 @@ fn list(server: &Server, question: &Question, requests: u32) -> anyhow::Result<L
         median_us: wait(50),
         p99_us: wait(99),
         rows: rows as f64 / f64::from(requests),
-        examined_per_row: examined / (rows.max(1) as f64),
+        examined_per_row: (rows > 0).then(|| examined / rows as f64),
     })
 }
 
@@ -238,7 +238,7 @@ fn tables(report: &Report) -> String {
             format!("{:.0}", list.cpu_us),
             list.median_us.to_string(),
             list.p99_us.to_string(),
-            format!("{:.1}", list.examined_per_row),
+            list.examined_per_row.map_or("–".to_owned(), |examined| format!("{examined:.1}")),
         ];
         lists.row(list.name, cells);
     }

@@ -19,8 +19,9 @@ use vestibule_platform::{Caller, Device, DeviceQuery, Platform, PresenceState};
 use crate::api::Shared;
 use crate::export::{Format, kept, written};
 use crate::extract::{Answer, Params, TheCaller};
+use crate::feed;
 use crate::find::{self, asking_for_devices};
-use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::problem::ProblemDocument;
 use crate::shapes::rfc3339;
 
 /// Devices that are read at once.
@@ -88,13 +89,7 @@ pub(crate) async fn export_devices(
     TheCaller(caller): TheCaller,
     Params(mut params): Params<DeviceExportParams>,
 ) -> Answer<Response> {
-    if *shared.closing.borrow() {
-        return Err(Problem::new(Kind::ShuttingDown, "The platform is shutting down."));
-    }
-    let Ok(place) = Arc::clone(&shared.streams).try_acquire_owned() else {
-        metrics::counter!("vestibule_http_streams_refused_total").increment(1);
-        return Err(Problem::new(Kind::TooManyStreams, "As many streams and exports as allowed are open."));
-    };
+    let place = feed::place(&shared)?;
     let filter = params.asked().filter(&shared.platform, &caller)?;
     let query = find::query(filter, params.order.as_deref())?;
     let format = Format::named(params.format.as_deref())?;

@@ -71,7 +71,8 @@ impl Feed {
             if self.serve(&wanted, so_far, follow.as_mut(), changes.as_mut()).await.is_err() {
                 return;
             }
-            served = follow.map(|follow| Served { asked: greeted, to: follow.position().max(so_far.to) });
+            // Where it was interrupted before it had come so far again, some records are said twice, and none is left out.
+            served = follow.map(|follow| Served { asked: greeted, to: follow.position() });
         }
     }
 
@@ -91,9 +92,10 @@ impl Feed {
                     // What was asked for first is in force before more is said.
                     biased;
                     changed = self.subscriptions.changed() => return changed.map_err(|_| Over),
-                    followed = &mut next => break followed,
+                    // Records come last: of them there may always be more, of the others only as many as were made.
                     Some(reply) = self.replies.recv() => self.say_reply(wanted, reply).await?,
                     change = next_change(changes.as_deref_mut()) => self.say_change(wanted, change).await?,
+                    followed = &mut next => break followed,
                 }
             };
             match followed {

@@ -73,7 +73,7 @@ fn devices_go_into_a_file_and_back_and_are_changed_together() {
     assert!(said.contains("100 rows: 100 registered"), "{said}");
     fs::write(path("bad.ndjson"), "{\"serial\":\"a b\",\"code\":\"SECRET\"}\n").expect("written");
     let bad = platform.cli(&["device", "import", &path("bad.ndjson")]).expect(1);
-    assert!(bad.stdout.contains("serial must be") && bad.stderr.contains("1 rows"), "{}{}", bad.stdout, bad.stderr);
+    assert!(bad.stdout.contains("serial must be") && bad.stderr.contains("1 row was"), "{}{}", bad.stdout, bad.stderr);
     assert!(!bad.stdout.contains("SECRET") && !bad.stderr.contains("SECRET"));
 
     let bulk = |arguments: &[&str]| platform.cli(&[&["device", "bulk"], arguments].concat());

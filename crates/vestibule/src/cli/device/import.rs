@@ -115,6 +115,7 @@ pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Res
     let failed = job["failed"].as_u64().unwrap_or_default();
     match job["state"].as_str() {
         Some("done") if failed == 0 => Ok(()),
+        Some("done") if failed == 1 => bail!("1 row was not taken"),
         Some("done") => bail!("{failed} rows were not taken"),
         state => {
             let reason = words::text(&job, "/reason");
