@@ -54,6 +54,20 @@ impl Code {
         Ok(Self(bytes.to_vec()))
     }
 
+    /// Whether nobody guesses it: it has the length that 64 random bits need in its alphabet (osap-wire 13.5). A code
+    /// of digits alone counts 3.3 bits each, of hexadecimal digits 4, of anything else the 5 of base 32.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        let needed = if self.0.iter().all(u8::is_ascii_digit) {
+            20
+        } else if self.0.iter().all(u8::is_ascii_hexdigit) {
+            16
+        } else {
+            13
+        };
+        self.0.len() >= needed
+    }
+
     /// The code, to be stored under seal or hashed; never to be shown.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -143,6 +157,21 @@ mod tests {
         assert_eq!(Code::new(""), Err(CodeError::Length));
         assert_eq!(Code::new("A B"), Err(CodeError::Character));
         assert_eq!(Code::new([0xC3, 0xA4]), Err(CodeError::Character));
+    }
+
+    #[test]
+    fn osap_13_5_a_long_code_has_64_bits() {
+        for (code, long) in [
+            ("ABCDEF", false),
+            ("ABCDEFGHJKMN", false),
+            ("ABCDEFGHJKMNP", true),
+            ("0123456789012345678", false),
+            ("01234567890123456789", true),
+            ("0123456789abcde", false),
+            ("0123456789abcdef", true),
+        ] {
+            assert_eq!(Code::new(code).unwrap().is_long(), long, "{code}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! - [`lbs`]: the frames of the LBS, and the two state machines of one connection,
 //!   [`lbs::server::Server`] and [`lbs::client::Client`];
 //! - [`das`]: the login record, the envelope, topics and bodies of the DAS;
+//! - [`modern`]: the same two conversations under the modern suites;
 //! - [`suite`]: which cryptography a connection speaks;
 //! - [`id`], [`key`], [`result`](mod@result): the vocabulary.
 //!
@@ -22,6 +23,7 @@ pub mod id;
 mod json;
 pub mod key;
 pub mod lbs;
+pub mod modern;
 pub mod random;
 pub mod result;
 pub mod suite;

@@ -12,17 +12,28 @@ pub enum Suite {
     /// Protocol type 1 and the generations before there were types: keys derived from the code
     /// alone or by ECDH P-384 under it. Broken by design, not confidential.
     Legacy,
+    /// Protocol type 4: over TLS 1.3 alone; the fresh secret is the exporter of the connection.
+    Tls,
+    /// Protocol type 8: over plain TCP alone; ephemeral ECDH on P-384.
+    P384,
+    /// Protocol type 16: over plain TCP alone; ephemeral X25519.
+    X25519,
 }
 
 impl Suite {
     /// Every suite.
-    pub const ALL: [Self; 1] = [Self::Legacy];
+    pub const ALL: [Self; 4] = [Self::Legacy, Self::Tls, Self::P384, Self::X25519];
+    /// The suites of [`crate::modern`], in the server's order of preference (osap-wire 13.3).
+    pub const MODERN: [Self; 3] = [Self::Tls, Self::X25519, Self::P384];
 
     /// The name used in storage, in the API and in logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
+            Self::Tls => "tls",
+            Self::P384 => "p384",
+            Self::X25519 => "x25519",
         }
     }
 
@@ -37,15 +48,28 @@ impl Suite {
     pub fn protocol_type(self) -> u8 {
         match self {
             Self::Legacy => 1,
+            Self::Tls => 4,
+            Self::P384 => 8,
+            Self::X25519 => 16,
         }
+    }
+
+    /// The suite of a protocol type on the wire.
+    #[must_use]
+    pub fn from_protocol_type(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|suite| suite.protocol_type() == number)
+    }
+
+    /// Whether it is one of [`crate::modern`].
+    #[must_use]
+    pub fn is_modern(self) -> bool {
+        self != Self::Legacy
     }
 
     /// Whether bodies stay closed to somebody who listens.
     #[must_use]
     pub fn is_confidential(self) -> bool {
-        match self {
-            Self::Legacy => false,
-        }
+        self.is_modern()
     }
 }
 
@@ -113,6 +137,7 @@ mod tests {
     fn a_name_leads_back_to_its_suite() {
         for suite in Suite::ALL {
             assert_eq!(Suite::from_name(suite.as_str()), Some(suite));
+            assert_eq!(Suite::from_protocol_type(suite.protocol_type()), Some(suite));
         }
         assert_eq!(Suite::from_name("modern"), None);
     }

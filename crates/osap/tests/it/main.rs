@@ -9,6 +9,7 @@ mod corpus;
 mod crash;
 mod generations;
 mod messages;
+mod modern_vectors;
 mod old_device;
 mod older_messages;
 mod pair;

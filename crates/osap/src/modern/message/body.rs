@@ -1,0 +1,202 @@
+//! What is sealed in 0x72, 0x42, 0x82 and 0x62 (osap-wire 13.3).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::{MAX_EXTRA, MessageError};
+use crate::id::DevId;
+use crate::json;
+use crate::modern::schedule::{MAC_LEN, Mac};
+use crate::modern::secret::TicketId;
+use crate::wire::Reader;
+
+/// What a device sends along when it enrols or returns: a JSON object, unknown members ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Info {
+    /// A PKCS #10 request, DER: the device asks for a certificate.
+    pub csr: Option<Vec<u8>>,
+}
+
+impl Info {
+    /// Reads what was sent; nothing at all is an empty one.
+    ///
+    /// # Errors
+    /// [`MessageError::Content`] unless it is empty or one JSON object whose `csr` is base64.
+    pub fn decode(text: &[u8]) -> Result<Self, MessageError> {
+        let mut info = Self::default();
+        if text.is_empty() {
+            return Ok(info);
+        }
+        let mut broken = false;
+        json::for_each_member(text, |name, value| {
+            if name == "csr" {
+                info.csr = json::string(value).and_then(|text| STANDARD.decode(text.as_bytes()).ok());
+                broken |= info.csr.is_none();
+            }
+        })
+        .map_err(|_| MessageError::Content)?;
+        if broken { Err(MessageError::Content) } else { Ok(info) }
+    }
+
+    /// The text that travels: always an object when a device enrols, as in the vectors, and nothing when it returns and
+    /// has nothing to say.
+    #[must_use]
+    pub fn encode(&self, enrols: bool) -> Vec<u8> {
+        match &self.csr {
+            None if enrols => b"{}".to_vec(),
+            None => Vec::new(),
+            Some(csr) => {
+                serde_json::to_vec(&serde_json::json!({ "csr": STANDARD.encode(csr) })).expect("text serialises")
+            }
+        }
+    }
+}
+
+/// What the LBS sends along: a JSON object, unknown members ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grant {
+    /// The certificate that was asked for and what leads to its root, DER, leaf first.
+    pub certificate: Vec<Vec<u8>>,
+}
+
+impl Grant {
+    /// Reads what was sent.
+    ///
+    /// # Errors
+    /// [`MessageError::Content`] unless it is empty or one JSON object whose `cert` is a list of base64.
+    pub fn decode(text: &[u8]) -> Result<Self, MessageError> {
+        let mut grant = Self::default();
+        if text.is_empty() {
+            return Ok(grant);
+        }
+        let mut broken = false;
+        json::for_each_member(text, |name, value| {
+            if name == "cert" {
+                let list: Option<Vec<String>> = serde_json::from_str(value.get()).ok();
+                let list = list.and_then(|list| list.iter().map(|der| STANDARD.decode(der).ok()).collect());
+                broken |= list.is_none();
+                grant.certificate = list.unwrap_or_default();
+            }
+        })
+        .map_err(|_| MessageError::Content)?;
+        if broken { Err(MessageError::Content) } else { Ok(grant) }
+    }
+
+    /// The text that travels; nothing when there is nothing to say.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        if self.certificate.is_empty() {
+            return Vec::new();
+        }
+        let list: Vec<String> = self.certificate.iter().map(|der| STANDARD.encode(der)).collect();
+        serde_json::to_vec(&serde_json::json!({ "cert": list })).expect("text serialises")
+    }
+}
+
+/// What proves the device in 0x72 and 0x42.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Over the transcript.
+    pub mac: Mac,
+    /// 0x72: the proof of the code, nothing with a certificate. 0x42: the DevID.
+    pub claim: Vec<u8>,
+    /// What is sent along, not read yet.
+    pub info: Vec<u8>,
+}
+
+impl Entry {
+    /// Reads the opened text; the claim has one of these lengths.
+    ///
+    /// # Errors
+    /// [`MessageError::Content`] when the fields do not fit.
+    pub fn decode(text: &[u8], claims: &[usize]) -> Result<Self, MessageError> {
+        let mut reader = Reader::new(text);
+        let fields = (|| {
+            let mac = reader.array()?;
+            let len = reader.u8()?;
+            let claim = reader.take(len.into())?.to_vec();
+            let len = reader.array().map(u16::from_be_bytes)?;
+            Ok::<_, crate::wire::Short>((mac, claim, reader.take(len.into())?.to_vec()))
+        })();
+        let (mac, claim, info) = fields.map_err(|_| MessageError::Content)?;
+        if !reader.is_empty() || !claims.contains(&claim.len()) || info.len() > MAX_EXTRA {
+            return Err(MessageError::Content);
+        }
+        Ok(Self { mac, claim, info })
+    }
+
+    /// The text to be sealed.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(MAC_LEN + 3 + self.claim.len() + self.info.len());
+        out.extend_from_slice(&self.mac);
+        out.push(self.claim.len() as u8);
+        out.extend_from_slice(&self.claim);
+        out.extend_from_slice(&(self.info.len() as u16).to_be_bytes());
+        out.extend_from_slice(&self.info);
+        out
+    }
+}
+
+/// What 0x82 and 0x62 hand out. The PSK that goes with the ticket does not travel: both ends derive it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The identity.
+    pub dev_id: DevId,
+    /// How long the ticket is accepted, in seconds; 0: without end. The device does not judge it.
+    pub lifetime_s: u32,
+    /// The new ticket.
+    pub ticket: TicketId,
+    /// Proves that the LBS knows the code, after a run that showed it.
+    pub proof: Option<Mac>,
+    /// What is sent along, not read yet.
+    pub grant: Vec<u8>,
+}
+
+impl Issued {
+    /// Reads the opened text.
+    ///
+    /// # Errors
+    /// [`MessageError::Content`] when the fields do not fit.
+    pub fn decode(text: &[u8]) -> Result<Self, MessageError> {
+        let mut reader = Reader::new(text);
+        let issued = (|| {
+            (usize::from(reader.u8().ok()?) == DevId::LEN).then_some(())?;
+            let dev_id = DevId::parse(&reader.array::<32>().ok()?).ok()?;
+            let lifetime_s = reader.array().map(u32::from_be_bytes).ok()?;
+            (usize::from(reader.u8().ok()?) == TicketId::LEN).then_some(())?;
+            let ticket = TicketId::new(reader.array().ok()?);
+            let proof = match usize::from(reader.u8().ok()?) {
+                0 => None,
+                MAC_LEN => Some(reader.array().ok()?),
+                _ => return None,
+            };
+            let len = reader.array().map(u16::from_be_bytes).ok()?;
+            let grant = reader.take(len.into()).ok()?.to_vec();
+            Some(Self { dev_id, lifetime_s, ticket, proof, grant })
+        })();
+        issued.filter(|issued| reader.is_empty() && issued.grant.len() <= MAX_EXTRA).ok_or(MessageError::Content)
+    }
+
+    /// The text to be sealed.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(112 + self.grant.len()));
+        out.push(32);
+        out.extend_from_slice(self.dev_id.as_bytes());
+        out.extend_from_slice(&self.lifetime_s.to_be_bytes());
+        out.push(TicketId::LEN as u8);
+        out.extend_from_slice(self.ticket.as_bytes());
+        match &self.proof {
+            None => out.push(0),
+            Some(proof) => {
+                out.push(MAC_LEN as u8);
+                out.extend_from_slice(proof);
+            }
+        }
+        out.extend_from_slice(&(self.grant.len() as u16).to_be_bytes());
+        out.extend_from_slice(&self.grant);
+        out
+    }
+}
