@@ -49,7 +49,12 @@ pub(crate) fn stored(record: &Record, present: &Credentials, now: i64) -> Creden
             code_case_lower: lower,
         }
     };
-    Credentials { committed: record.committed.as_ref().map(store), candidate: record.candidate.as_ref().map(store) }
+    Credentials {
+        committed: record.committed.as_ref().map(store),
+        candidate: record.candidate.as_ref().map(store),
+        tickets: present.tickets.clone(),
+        modern: present.modern,
+    }
 }
 
 fn credential(stored: &Credential) -> Option<OsapCredential> {

@@ -105,10 +105,12 @@ impl Platform {
         let present = self.load_secrets(device, &mut held).await?;
         let credentials = change(&present.credentials).map_err(UpdateError::Refused)?;
         let (control, id) = (self.control().clone(), device.id);
+        let owner = self.registry().by_id(id).ok_or(UpdateError::Removed)?;
         to_the_end(async move {
             // Read again next time, unless it is known what is stored now.
             *held = Held::Stored;
             control.put_credentials(id, credentials.clone()).await?;
+            owner.set_suites(credentials.modern, owner.is_tls_only());
             *held = Held::Read(Arc::new(Secrets { code: present.code.clone(), credentials }));
             Ok(())
         })

@@ -58,6 +58,8 @@ pub struct Device {
     /// The same by the steady clock, which is what counts.
     window_ends: AtomicI64,
     disabled: AtomicBool,
+    modern: AtomicBool,
+    tls_only: AtomicBool,
     pardons: AtomicU32,
     parent: Mutex<Option<DeviceId>>,
     description: Mutex<Arc<Description>>,
@@ -92,6 +94,8 @@ impl Device {
             enrol_until: AtomicI64::new(row.enrol_until),
             window_ends: AtomicI64::new(clock.steady_ms().saturating_add(left)),
             disabled: AtomicBool::new(row.disabled),
+            modern: AtomicBool::new(row.modern),
+            tls_only: AtomicBool::new(row.tls_only),
             pardons: AtomicU32::new(0),
             parent: Mutex::new(row.parent),
             description: Mutex::new(Arc::new(description)),
@@ -143,6 +147,21 @@ impl Device {
     /// Whether an operator has shut the device out.
     pub fn is_disabled(&self) -> bool {
         self.disabled.load(Ordering::Acquire)
+    }
+
+    /// Whether the device has come in by a modern suite: the legacy ones are closed to it (osap-wire 13.4).
+    pub fn is_modern(&self) -> bool {
+        self.modern.load(Ordering::Acquire)
+    }
+
+    /// Whether an operator lets the device in over TLS alone (osap-wire 13.4).
+    pub fn is_tls_only(&self) -> bool {
+        self.tls_only.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_suites(&self, modern: bool, tls_only: bool) {
+        self.modern.store(modern, Ordering::Release);
+        self.tls_only.store(tls_only, Ordering::Release);
     }
 
     /// How often somebody has let the device try anew since the start: enabled it, gave it another code, opened a window.

@@ -74,6 +74,8 @@ impl Platform {
             created: self.clock().now_ms(),
             enrol_until: 0,
             disabled: false,
+            modern: false,
+            tls_only: false,
             parent: new.parent.map(|parent| parent.id),
             last_failure: None,
             presence: None,

@@ -320,7 +320,7 @@ fn enrol_with(site: &Site, dev_id: &str) {
         created: 0,
         code_case_lower: false,
     };
-    let credentials = vestibule_platform::Credentials { committed: Some(credential), candidate: None };
+    let credentials = vestibule_platform::Credentials { committed: Some(credential), ..Default::default() };
     let device = site.device();
     site.block_on(site.platform.update_credentials(&device, |_| Ok::<_, &str>(credentials))).expect("stored");
 }

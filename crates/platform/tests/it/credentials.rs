@@ -25,7 +25,7 @@ fn credential(epoch: i64) -> Credential {
 /// The committed credential with the next epoch.
 fn next(present: &Credentials) -> Result<Credentials, Infallible> {
     let epoch = present.committed.as_ref().map_or(0, |held| held.epoch) + 1;
-    Ok(Credentials { committed: Some(credential(epoch)), candidate: None })
+    Ok(Credentials { committed: Some(credential(epoch)), ..Credentials::default() })
 }
 
 async fn epoch(bed: &Bed) -> i64 {

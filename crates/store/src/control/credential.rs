@@ -19,6 +19,7 @@ const TOGETHER: usize = 64;
 const CODE: &str = "device/code";
 const COMMITTED: &str = "device/committed";
 const CANDIDATE: &str = "device/candidate";
+const TICKETS: &str = "device/tickets";
 
 /// A device's verification code as it is stored: sealed, and of use to [`Control::open_code`] only.
 #[derive(Clone)]
@@ -68,6 +69,10 @@ pub struct Credentials {
     pub committed: Option<Credential>,
     /// Given to the device, not proven by it yet.
     pub candidate: Option<Credential>,
+    /// What was agreed with the device under a modern suite, as its adapter encodes it.
+    pub tickets: Option<Secret>,
+    /// The device has come in by a modern suite: the legacy ones are closed to it (osap-wire 13.4).
+    pub modern: bool,
 }
 
 impl Control {
@@ -85,7 +90,8 @@ impl Control {
     pub async fn new_codes(&self) -> Result<Vec<(DeviceId, SealedCode)>, StoreError> {
         self.read(move |db| async move {
             let rows: Vec<(Vec<u8>, Vec<u8>)> = on_db!(&db, pool => sqlx::query_as(
-                "SELECT id, code FROM device WHERE committed IS NULL AND candidate IS NULL",
+                "SELECT id, code FROM device \
+                 WHERE committed IS NULL AND candidate IS NULL AND tickets IS NULL AND modern = 0",
             )
             .fetch_all(pool)
             .await?);
@@ -101,18 +107,19 @@ impl Control {
 
     /// Code and credentials of a device in one question: a device that comes in for the first time waits for both.
     pub async fn secrets(&self, id: DeviceId) -> Result<(Option<Secret>, Credentials), StoreError> {
-        type Row = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+        type Sealed = Option<Vec<u8>>;
+        type Row = (Vec<u8>, Sealed, Sealed, Sealed, i64);
         let row: Option<Row> = self
             .read(move |db| async move {
                 Ok(on_db!(&db, pool => {
-                    sqlx::query_as("SELECT code, committed, candidate FROM device WHERE id = $1")
+                    sqlx::query_as("SELECT code, committed, candidate, tickets, modern FROM device WHERE id = $1")
                         .bind(id.as_bytes().to_vec())
                         .fetch_optional(pool)
                         .await?
                 }))
             })
             .await?;
-        let Some((code, committed, candidate)) = row else {
+        let Some((code, committed, candidate, tickets, modern)) = row else {
             return Ok((None, Credentials::default()));
         };
         let open = |sealed: Vec<u8>, column| self.0.envelope.open_sealed(&sealed, &place(&id, column));
@@ -121,8 +128,12 @@ impl Control {
             let stored = open(sealed, column)?;
             encoding::decode(stored.expose()).map(Some).ok_or(StoreError::Corrupt("credential"))
         };
-        let credentials =
-            Credentials { committed: credential(committed, COMMITTED)?, candidate: credential(candidate, CANDIDATE)? };
+        let credentials = Credentials {
+            committed: credential(committed, COMMITTED)?,
+            candidate: credential(candidate, CANDIDATE)?,
+            tickets: tickets.map(|sealed| open(sealed, TICKETS)).transpose()?,
+            modern: modern != 0,
+        };
         Ok((Some(open(code, CODE)?), credentials))
     }
 
@@ -134,7 +145,9 @@ impl Control {
         };
         let committed = seal(credentials.committed, COMMITTED);
         let candidate = seal(credentials.candidate, CANDIDATE);
-        self.update(Write::Credentials(CredentialsWrite { id, committed, candidate })).await
+        let tickets = credentials.tickets.map(|tickets| self.0.envelope.seal(&tickets, &place(&id, TICKETS)));
+        let modern = credentials.modern;
+        self.update(Write::Credentials(CredentialsWrite { id, committed, candidate, tickets, modern })).await
     }
 
     pub(super) fn seal_code(&self, id: &DeviceId, code: &Secret) -> Vec<u8> {
@@ -151,15 +164,19 @@ pub(super) struct CredentialsWrite {
     id: DeviceId,
     committed: Option<Vec<u8>>,
     candidate: Option<Vec<u8>>,
+    tickets: Option<Vec<u8>>,
+    modern: bool,
 }
 
 impl CredentialsWrite {
     pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
         rows!(
             transaction,
-            "UPDATE device SET committed = $1, candidate = $2 WHERE id = $3",
+            "UPDATE device SET committed = $1, candidate = $2, tickets = $3, modern = $4 WHERE id = $5",
             &self.committed,
             &self.candidate,
+            &self.tickets,
+            i64::from(self.modern),
             self.id.as_bytes().to_vec()
         )
     }
@@ -177,20 +194,33 @@ pub(super) async fn put_together(
     for some in credentials.chunks(TOGETHER) {
         // Rows without an id fill it up and match nothing, so that there are few statements to prepare.
         let rows = some.len().next_power_of_two();
-        let values: Vec<String> =
-            (0..rows).map(|row| format!("(${}, ${}, ${})", 3 * row + 1, 3 * row + 2, 3 * row + 3)).collect();
+        let values: Vec<String> = (0..rows)
+            .map(|row| 5 * row)
+            .map(|at| format!("(${}, ${}, ${}, ${}, ${})", at + 1, at + 2, at + 3, at + 4, at + 5))
+            .collect();
         let sql = format!(
-            "UPDATE device SET committed = given.column2, candidate = given.column3 \
+            "UPDATE device SET committed = given.column2, candidate = given.column3, tickets = given.column4, \
+             modern = given.column5 \
              FROM (VALUES {}) AS given WHERE device.id = given.column1",
             values.join(", ")
         );
         let written = on_db!(Connection, &mut *connection, connection => {
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for write in some {
-                query = query.bind(write.id.as_bytes().to_vec()).bind(&write.committed).bind(&write.candidate);
+                query = query
+                    .bind(write.id.as_bytes().to_vec())
+                    .bind(&write.committed)
+                    .bind(&write.candidate)
+                    .bind(&write.tickets)
+                    .bind(i64::from(write.modern));
             }
             for _ in some.len()..rows {
-                query = query.bind(None::<Vec<u8>>).bind(None::<Vec<u8>>).bind(None::<Vec<u8>>);
+                query = query
+                    .bind(None::<Vec<u8>>)
+                    .bind(None::<Vec<u8>>)
+                    .bind(None::<Vec<u8>>)
+                    .bind(None::<Vec<u8>>)
+                    .bind(None::<i64>);
             }
             query.execute(&mut **connection).await?.rows_affected()
         });

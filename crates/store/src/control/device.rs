@@ -34,6 +34,10 @@ pub struct DeviceRow {
     pub enrol_until: i64,
     /// Whether an operator has shut it out.
     pub disabled: bool,
+    /// Whether it has come in by a modern suite.
+    pub modern: bool,
+    /// Whether an operator lets it in over TLS alone.
+    pub tls_only: bool,
     /// The device it is a part of.
     pub parent: Option<DeviceId>,
     /// The last failed connection fact, JSON.
@@ -58,14 +62,16 @@ impl Control {
     /// Devices with an id beyond `after`, by id, at most `limit` (and never more than 10,000).
     pub async fn devices(&self, after: Option<DeviceId>, limit: i64) -> Result<Vec<DeviceRow>, StoreError> {
         type Text = Option<String>;
+        type Parent = Option<Vec<u8>>;
+        // One value for each column, in the order of the statement.
         type Row =
-            (Vec<u8>, String, String, Text, Text, i64, i64, Text, Text, i64, Option<Vec<u8>>, String, String, i64);
+            (Vec<u8>, String, String, Text, Text, i64, i64, Text, Text, i64, Parent, String, String, i64, i64, i64);
         let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         let limit = limit.clamp(0, MAX_DEVICES);
         self.read(move |db| async move {
             let rows: Vec<Row> = on_db!(&db, pool => sqlx::query_as(
                 "SELECT id, serial, family, product, name, created, enrol_until, last_failure, presence, disabled, \
-                 parent, org, labels, version FROM device WHERE id > $1 ORDER BY id LIMIT $2",
+                 parent, org, labels, version, modern, tls_only FROM device WHERE id > $1 ORDER BY id LIMIT $2",
             )
             .bind(after)
             .bind(limit)
@@ -82,6 +88,8 @@ impl Control {
                         created: row.5,
                         enrol_until: row.6,
                         disabled: row.9 != 0,
+                        modern: row.14 != 0,
+                        tls_only: row.15 != 0,
                         parent: row.10.as_deref().map(stored_id).transpose()?,
                         last_failure: row.7,
                         presence: row.8,
@@ -136,6 +144,12 @@ impl Control {
         self.update(Write::Device(DeviceWrite::Disabled { id, disabled })).await
     }
 
+    /// Sets which suites are open to the device (osap-wire 13.4): the legacy ones are not to a `modern` one, and those over
+    /// plain TCP are not to one that is `tls_only`.
+    pub async fn set_suites(&self, id: DeviceId, modern: bool, tls_only: bool) -> Result<(), StoreError> {
+        self.update(Write::Device(DeviceWrite::Suites { id, modern, tls_only })).await
+    }
+
     /// Keeps the last failed connection fact, JSON.
     pub async fn set_last_failure(&self, id: DeviceId, json: Option<&str>) -> Result<(), StoreError> {
         let json = json.map(str::to_owned);
@@ -159,8 +173,8 @@ macro_rules! insert_device {
     ($end:literal) => {
         concat!(
             "INSERT INTO device (id, serial, family, product, name, created, enrol_until, last_failure, presence, \
-             code, disabled, parent, org, labels, version) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             code, disabled, parent, org, labels, version, modern, tls_only) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
             $end
         )
     };
@@ -192,7 +206,9 @@ pub(super) async fn insert(
         row.parent.as_ref().map(stored),
         &row.org,
         &row.labels,
-        row.version
+        row.version,
+        i64::from(row.modern),
+        i64::from(row.tls_only)
     )
 }
 
@@ -204,6 +220,7 @@ pub(super) enum DeviceWrite {
     Parent { id: DeviceId, parent: Option<DeviceId> },
     EnrolUntil { id: DeviceId, until: i64 },
     Disabled { id: DeviceId, disabled: bool },
+    Suites { id: DeviceId, modern: bool, tls_only: bool },
     Rotate { id: DeviceId, code: Vec<u8> },
     LastFailure { id: DeviceId, json: Option<String> },
     Presence { id: DeviceId, json: Option<String> },
@@ -237,13 +254,21 @@ impl DeviceWrite {
             }
             DeviceWrite::Rotate { id, code } => rows!(
                 transaction,
-                "UPDATE device SET code = $1, committed = NULL, candidate = NULL, enrol_until = 0, parent = NULL WHERE id = $2",
+                "UPDATE device SET code = $1, committed = NULL, candidate = NULL, tickets = NULL, enrol_until = 0, \
+                 parent = NULL WHERE id = $2",
                 code,
                 stored(id)
             ),
             DeviceWrite::Disabled { id, disabled } => {
                 rows!(transaction, "UPDATE device SET disabled = $1 WHERE id = $2", i64::from(*disabled), stored(id))
             }
+            DeviceWrite::Suites { id, modern, tls_only } => rows!(
+                transaction,
+                "UPDATE device SET modern = $1, tls_only = $2 WHERE id = $3",
+                i64::from(*modern),
+                i64::from(*tls_only),
+                stored(id)
+            ),
             DeviceWrite::LastFailure { id, json } => {
                 rows!(transaction, "UPDATE device SET last_failure = $1 WHERE id = $2", json, stored(id))
             }

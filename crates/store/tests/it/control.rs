@@ -37,6 +37,8 @@ pub fn row(serial: &str) -> DeviceRow {
         created: NOON,
         enrol_until: 0,
         disabled: false,
+        modern: false,
+        tls_only: false,
         parent: None,
         last_failure: None,
         presence: None,
@@ -105,7 +107,11 @@ async fn the_code_of_a_new_device_is_kept_sealed_until_something_is_agreed(bed: 
         let known = registered(&store, serial).await;
         let (held, none) = (Some(credential(1)), None);
         let (committed, candidate) = if committed { (held, none) } else { (none, held) };
-        store.control.put_credentials(known.id, Credentials { committed, candidate }).await.unwrap();
+        store
+            .control
+            .put_credentials(known.id, Credentials { committed, candidate, ..Credentials::default() })
+            .await
+            .unwrap();
     }
     let codes = store.control.new_codes().await.unwrap();
     assert_eq!(codes.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [new.id]);
@@ -186,7 +192,7 @@ async fn what_does_not_exist_is_said_so(bed: Bed) {
     assert!(!control.remove_device(nobody).await.unwrap());
     assert_eq!(control.code(nobody).await.unwrap(), None);
     assert_eq!(control.credentials(nobody).await.unwrap(), Credentials::default());
-    let some = Credentials { committed: Some(credential(1)), candidate: None };
+    let some = Credentials { committed: Some(credential(1)), ..Credentials::default() };
     for result in [
         control.set_enrol_until(nobody, 1).await,
         control.set_last_failure(nobody, Some("{}")).await,
@@ -205,12 +211,22 @@ async fn credentials_are_replaced_whole(bed: Bed) {
     let other = registered(&store, "S-2").await.id;
     let with_session = Credential { session_key: Some(Secret::new([9; 16])), ..credential(2) };
     let steps = [
-        Credentials { committed: None, candidate: Some(credential(1)) },
-        Credentials { committed: Some(credential(1)), candidate: Some(with_session.clone()) },
-        Credentials { committed: Some(with_session), candidate: None },
+        Credentials { candidate: Some(credential(1)), ..Credentials::default() },
+        Credentials { committed: Some(credential(1)), candidate: Some(with_session.clone()), ..Credentials::default() },
+        Credentials {
+            committed: Some(with_session),
+            tickets: Some(Secret::new([5; 90])),
+            modern: true,
+            candidate: None,
+        },
         Credentials::default(),
     ];
-    let untouched = Credentials { committed: Some(credential(7)), candidate: Some(credential(8)) };
+    let untouched = Credentials {
+        committed: Some(credential(7)),
+        candidate: Some(credential(8)),
+        tickets: Some(Secret::new([6; 30])),
+        modern: true,
+    };
     store.control.put_credentials(other, untouched.clone()).await.unwrap();
     for step in steps {
         store.control.put_credentials(device, step.clone()).await.unwrap();
@@ -229,6 +245,7 @@ async fn credentials_written_together_reach_each_device_that_exists(bed: Bed) {
     let of = |seed: u8| Credentials {
         committed: Some(credential(seed)),
         candidate: seed.is_multiple_of(3).then(|| credential(seed.wrapping_add(1))),
+        ..Credentials::default()
     };
     let store = bed.open().await;
     let mut devices = Vec::new();
@@ -269,7 +286,7 @@ async fn removing_a_device_removes_its_credentials(bed: Bed) {
     let store = bed.open().await;
     let gone = registered(&store, "S-1").await;
     let kept = registered(&store, "S-2").await;
-    let both = Credentials { committed: Some(credential(1)), candidate: Some(credential(2)) };
+    let both = Credentials { committed: Some(credential(1)), candidate: Some(credential(2)), ..Credentials::default() };
     store.control.put_credentials(gone.id, both.clone()).await.unwrap();
     store.control.put_credentials(kept.id, both.clone()).await.unwrap();
     assert!(store.control.remove_device(gone.id).await.unwrap());
@@ -296,7 +313,7 @@ async fn callers_at_the_same_time_share_commits(bed: Bed) {
             let mut puts = tokio::task::JoinSet::new();
             for (device, seed) in devices.iter().copied().zip(0..) {
                 let control = store.control.clone();
-                let credentials = Credentials { committed: Some(credential(seed)), candidate: None };
+                let credentials = Credentials { committed: Some(credential(seed)), ..Credentials::default() };
                 puts.spawn(async move { control.put_credentials(device, credentials).await });
             }
             assert!(puts.join_all().await.iter().all(Result::is_ok));
@@ -392,7 +409,8 @@ async fn a_closed_store_says_so(bed: Bed) {
 async fn a_rotated_device_has_another_code_and_nothing_else(bed: Bed) {
     let store = bed.open().await;
     let device = registered(&store, "S-1").await;
-    let credentials = Credentials { committed: Some(credential(1)), candidate: Some(credential(2)) };
+    let credentials =
+        Credentials { committed: Some(credential(1)), candidate: Some(credential(2)), ..Credentials::default() };
     store.control.put_credentials(device.id, credentials).await.unwrap();
     store.control.set_enrol_until(device.id, NOON).await.unwrap();
     store.control.rotate(device.id, &Secret::new(*b"GHIJKL")).await.unwrap();
