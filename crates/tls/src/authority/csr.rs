@@ -1,0 +1,111 @@
+//! A request for a certificate (PKCS #10, RFC 2986), of which the key alone is kept.
+
+use rcgen::{PublicKeyData, SignatureAlgorithm};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{CertificateSigningRequestDer, alg_id};
+use thiserror::Error;
+use yasna::ASN1Result;
+
+/// The longest request that is looked at.
+pub const MAX_CSR: usize = 8 * 1024;
+
+/// Why a request for a certificate is refused: the fault of who sent it.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CsrError {
+    /// More than [`MAX_CSR`] bytes.
+    #[error("the request is longer than {MAX_CSR} bytes")]
+    TooLong,
+    /// Not a PKCS #10 request.
+    #[error("not a certificate request (PKCS #10)")]
+    Malformed,
+    /// A key or signature of another kind.
+    #[error("the key is none of P-256, P-384, Ed25519 and RSA, or is signed with another algorithm")]
+    Algorithm,
+    /// Who asks does not hold the key.
+    #[error("the request is not signed with its own key")]
+    Signature,
+}
+
+/// The public key of a request that was signed with it.
+pub(crate) struct RequestedKey {
+    bits: Vec<u8>,
+    algorithm: &'static SignatureAlgorithm,
+}
+
+impl RequestedKey {
+    pub(crate) fn read(request: &CertificateSigningRequestDer<'_>) -> Result<RequestedKey, CsrError> {
+        if request.len() > MAX_CSR {
+            return Err(CsrError::TooLong);
+        }
+        let parts = Parts::read(request).map_err(|_| CsrError::Malformed)?;
+        let algorithm = match parts.key_algorithm.as_slice() {
+            id if id == alg_id::ECDSA_P256.as_ref() => &rcgen::PKCS_ECDSA_P256_SHA256,
+            id if id == alg_id::ECDSA_P384.as_ref() => &rcgen::PKCS_ECDSA_P384_SHA384,
+            id if id == alg_id::ED25519.as_ref() => &rcgen::PKCS_ED25519,
+            id if id == alg_id::RSA_ENCRYPTION.as_ref() => &rcgen::PKCS_RSA_SHA256,
+            _ => return Err(CsrError::Algorithm),
+        };
+        let verifiers = default_provider().signature_verification_algorithms.all;
+        let mut fitting = verifiers.iter().filter(|verifier| {
+            verifier.public_key_alg_id().as_ref() == parts.key_algorithm
+                && verifier.signature_alg_id().as_ref() == parts.signature_algorithm
+        });
+        let Some(verifier) = fitting.next() else { return Err(CsrError::Algorithm) };
+        match verifier.verify_signature(&parts.key, &parts.signed, &parts.signature) {
+            Ok(()) => Ok(RequestedKey { bits: parts.key, algorithm }),
+            Err(_) => Err(CsrError::Signature),
+        }
+    }
+}
+
+impl PublicKeyData for RequestedKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.bits
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.algorithm
+    }
+}
+
+/// The parts of a request that matter.
+struct Parts {
+    /// What the signature is over.
+    signed: Vec<u8>,
+    /// The content of the key's AlgorithmIdentifier.
+    key_algorithm: Vec<u8>,
+    key: Vec<u8>,
+    /// The content of the signature's AlgorithmIdentifier.
+    signature_algorithm: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl Parts {
+    fn read(request: &[u8]) -> ASN1Result<Parts> {
+        let (signed, signature_algorithm, signature) = yasna::parse_der(request, |reader| {
+            reader.read_sequence(|reader| {
+                let signed = reader.next().read_der()?;
+                let algorithm = reader.next().read_tagged_der()?.value().to_vec();
+                let (signature, _) = reader.next().read_bitvec_bytes()?;
+                Ok((signed, algorithm, signature))
+            })
+        })?;
+        let (key_algorithm, key) = yasna::parse_der(&signed, |reader| {
+            reader.read_sequence(|reader| {
+                reader.next().read_i64()?;
+                // The name asked for: who gets the certificate is not for the requester to say.
+                reader.next().read_der()?;
+                let key = reader.next().read_sequence(|reader| {
+                    let algorithm = reader.next().read_tagged_der()?.value().to_vec();
+                    let (key, _) = reader.next().read_bitvec_bytes()?;
+                    Ok((algorithm, key))
+                })?;
+                // Attributes, which some leave out.
+                reader.read_optional(|reader| reader.read_der())?;
+                Ok(key)
+            })
+        })?;
+        Ok(Parts { signed, key_algorithm, key, signature_algorithm, signature })
+    }
+}

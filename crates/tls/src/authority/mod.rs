@@ -1,0 +1,292 @@
+//! The authority: who issues certificates for servers, or for devices.
+
+mod ca;
+mod csr;
+
+use std::net::IpAddr;
+
+use rcgen::SanType;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, CertificateSigningRequestDer};
+use thiserror::Error;
+
+pub use ca::{Ca, Rank};
+pub use csr::{CsrError, MAX_CSR};
+
+use crate::Key;
+use crate::device::device_uri;
+
+const HOUR: i64 = 60 * 60 * 1_000;
+const DAY: i64 = 24 * HOUR;
+/// Certificates are valid from a little before they are made: clocks differ.
+const BACKDATED: i64 = HOUR;
+/// A certificate of a server is valid for this long.
+const SERVER_LIFE: i64 = 90 * DAY;
+/// A server's certificate is renewed when less than this is left of it.
+const SERVER_RENEWAL: i64 = 30 * DAY;
+/// A certificate of a device is valid for this long at most.
+const DEVICE_LIFE: i64 = 730 * DAY;
+/// How long a list of revocations says that it is good for. A new one is made with every change and every start.
+const LIST_LIFE: i64 = 30 * DAY;
+
+/// Whom certificates are for. The two never share a key or a root: what proves a device proves no server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// The platform's own listeners.
+    Servers,
+    /// Devices (osap-wire 13.3, TLS profile 6).
+    Devices,
+}
+
+impl Purpose {
+    /// `servers` or `devices`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Servers => "servers",
+            Purpose::Devices => "devices",
+        }
+    }
+
+    fn root_life(self) -> i64 {
+        20 * 365 * DAY
+    }
+
+    /// An intermediate outlives what it issues.
+    fn intermediate_life(self) -> i64 {
+        match self {
+            Purpose::Servers => 365 * DAY,
+            Purpose::Devices => 5 * 365 * DAY,
+        }
+    }
+
+    /// The longest life of what is issued.
+    fn leaf_life(self) -> i64 {
+        match self {
+            Purpose::Servers => SERVER_LIFE,
+            Purpose::Devices => DEVICE_LIFE,
+        }
+    }
+}
+
+/// Why a certificate was not issued.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// The request for it is at fault.
+    #[error(transparent)]
+    Request(#[from] CsrError),
+    /// Nobody can be certified under this name.
+    #[error("{0:?} is neither a host name nor an address")]
+    Name(String),
+    /// A serial number that no certificate can name.
+    #[error("a serial number of a device is 1 to 255 bytes long")]
+    Serial,
+    /// A key that was kept cannot be read, or is missing.
+    #[error("a private key of the authority cannot be read")]
+    Key,
+    /// A certificate that was kept cannot be read.
+    #[error("a certificate of the authority cannot be read")]
+    Certificate,
+    /// Nothing valid is there to sign with: the clock is wrong, or renewal was not tried for years.
+    #[error("no certificate of the authority is valid now")]
+    NoIssuer,
+    /// The crypto library failed.
+    #[error("the crypto library failed: {0}")]
+    Library(String),
+}
+
+impl IssueError {
+    pub(crate) fn library(error: rcgen::Error) -> IssueError {
+        IssueError::Library(error.to_string())
+    }
+}
+
+/// A certificate that is not to be trusted any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// Common name of who issued it ([`crate::CertificateFacts::issuer`]).
+    pub issuer: String,
+    /// Its serial number ([`crate::CertificateFacts::serial`]).
+    pub serial: Vec<u8>,
+    /// Since when, Unix milliseconds.
+    pub since: i64,
+}
+
+/// The certificates of one purpose: roots, and below the newest of them intermediates that issue. Has no clock and no
+/// disk: what is new is returned, made durable by the owner, and given back with [`Authority::add`].
+pub struct Authority {
+    purpose: Purpose,
+    /// Newest first.
+    kept: Vec<Ca>,
+}
+
+impl Authority {
+    /// What was kept of it, in any order.
+    pub fn new(purpose: Purpose, kept: impl IntoIterator<Item = Ca>) -> Authority {
+        let mut authority = Authority { purpose, kept: Vec::new() };
+        kept.into_iter().for_each(|ca| authority.add(ca));
+        authority
+    }
+
+    /// Whom it is for.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// Takes in what is durable.
+    pub fn add(&mut self, ca: Ca) {
+        let at = self.kept.iter().position(|held| held.facts().not_before <= ca.facts().not_before);
+        self.kept.insert(at.unwrap_or(self.kept.len()), ca);
+    }
+
+    /// Everything, newest first.
+    pub fn kept(&self) -> &[Ca] {
+        &self.kept
+    }
+
+    /// What has to be made by now, in the order in which it is to be added: a first root and intermediate, and each anew
+    /// long before its end. Nothing when all is well.
+    ///
+    /// # Errors
+    /// See [`IssueError`].
+    pub fn due(&self, now: i64) -> Result<Vec<Ca>, IssueError> {
+        // What it issues never outlives an issuer: both are replaced while they can still cover a whole life.
+        let root_covers = now + self.purpose.intermediate_life();
+        let covers = now + self.purpose.leaf_life() + SERVER_RENEWAL;
+        match self.root(now) {
+            None => self.roll(now),
+            Some(root) if root.facts().not_after < root_covers => self.roll(now),
+            Some(root) => match self.issuing(now) {
+                Some(issuing) if issuing.facts().not_after >= covers => Ok(Vec::new()),
+                _ => Ok(vec![root.intermediate(now)?]),
+            },
+        }
+    }
+
+    /// A new root and what issues below it. The older roots stay trusted ([`Authority::anchors`]) until they end or are
+    /// taken away; for servers the older one vouches for the newer, so that clients which know the older one alone go on.
+    ///
+    /// # Errors
+    /// See [`IssueError`].
+    pub fn roll(&self, now: i64) -> Result<Vec<Ca>, IssueError> {
+        let root = Ca::root(self.purpose, now)?;
+        let intermediate = root.intermediate(now)?;
+        let mut made = Vec::new();
+        if self.purpose == Purpose::Servers {
+            for older in self.roots(now) {
+                made.push(older.cross(&root, now)?);
+            }
+        }
+        made.push(root);
+        made.push(intermediate);
+        Ok(made)
+    }
+
+    /// The roots to trust, newest first: what `ca.pem` holds, and what proves devices.
+    pub fn anchors(&self, now: i64) -> Vec<CertificateDer<'static>> {
+        self.roots(now).map(|root| root.certificate().clone()).collect()
+    }
+
+    /// A certificate for a server under these names, hosts and addresses, for 90 days, with its chain, leaf first.
+    ///
+    /// # Errors
+    /// A name is none, or see [`IssueError`].
+    pub fn server_certificate(
+        &self,
+        key: &Key,
+        names: &[String],
+        now: i64,
+    ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
+        let names = names.iter().map(|name| server_name(name)).collect::<Result<Vec<_>, _>>()?;
+        let issuing = self.issuing(now).ok_or(IssueError::NoIssuer)?;
+        let leaf = issuing.leaf(key, "Vestibule", names, now, now.saturating_add(SERVER_LIFE))?;
+        let mut chain = vec![leaf, issuing.certificate().clone()];
+        let crosses = self.of(Rank::Cross, now).filter(|cross| cross.facts().subject == issuing.facts().issuer);
+        chain.extend(crosses.map(|cross| cross.certificate().clone()));
+        Ok(chain)
+    }
+
+    /// Whether a server's certificate is to be made anew: little is left of it, it was issued below another root, or it
+    /// lacks one of the names.
+    pub fn server_certificate_is_due(&self, chain: &[CertificateDer<'static>], names: &[String], now: i64) -> bool {
+        let Some(leaf) = chain.first() else { return true };
+        let Ok(facts) = crate::CertificateFacts::read(leaf) else { return true };
+        let current = self.issuing(now).is_some_and(|issuing| issuing.facts().subject == facts.issuer);
+        facts.not_before > now
+            || facts.not_after < now + SERVER_RENEWAL
+            || !current
+            || !names.iter().all(|name| crate::covers(leaf, name))
+    }
+
+    /// A certificate for the device that holds the key of this request, valid for `life` milliseconds and never for more
+    /// than two years, with its chain, leaf first. Of the request its key alone is kept (osap-wire 13.3).
+    ///
+    /// # Errors
+    /// The request is refused, or see [`IssueError`].
+    pub fn device_certificate(
+        &self,
+        request: &CertificateSigningRequestDer<'_>,
+        serial: &str,
+        life: i64,
+        now: i64,
+    ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
+        if serial.is_empty() || serial.len() > 255 {
+            return Err(IssueError::Serial);
+        }
+        let key = csr::RequestedKey::read(request)?;
+        let uri = device_uri(serial).try_into().map_err(|_| IssueError::Serial)?;
+        let issuing = self.issuing(now).ok_or(IssueError::NoIssuer)?;
+        let end = now.saturating_add(life.clamp(0, DEVICE_LIFE));
+        let leaf = issuing.leaf(&key, "Vestibule device", vec![SanType::URI(uri)], now, end)?;
+        Ok(vec![leaf, issuing.certificate().clone()])
+    }
+
+    /// The lists of what was revoked, one for each intermediate whose certificates may still be valid. `number` grows
+    /// with each call.
+    ///
+    /// # Errors
+    /// See [`IssueError`].
+    pub fn revocation_lists(
+        &self,
+        revoked: &[Revoked],
+        number: u64,
+        now: i64,
+    ) -> Result<Vec<CertificateRevocationListDer<'static>>, IssueError> {
+        let list = |issuing: &Ca| {
+            let of_it = revoked.iter().filter(|revoked| revoked.issuer == issuing.facts().subject);
+            issuing.revocations(of_it.cloned(), number, now)
+        };
+        self.of(Rank::Intermediate, now).map(list).collect()
+    }
+
+    /// The root that new intermediates come from.
+    fn root(&self, now: i64) -> Option<&Ca> {
+        self.roots(now).next()
+    }
+
+    fn roots(&self, now: i64) -> impl Iterator<Item = &Ca> {
+        self.of(Rank::Root, now)
+    }
+
+    /// The intermediate that issues: the newest below the newest root.
+    fn issuing(&self, now: i64) -> Option<&Ca> {
+        let root = self.root(now)?;
+        self.of(Rank::Intermediate, now).find(|ca| ca.facts().issuer == root.facts().subject)
+    }
+
+    fn of(&self, rank: Rank, now: i64) -> impl Iterator<Item = &Ca> {
+        self.kept.iter().filter(move |ca| ca.rank() == rank && ca.is_valid(now))
+    }
+}
+
+fn server_name(name: &str) -> Result<SanType, IssueError> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    // The rules for names of hosts are the verifier's: a certificate that it would not accept is none.
+    let bare = name.strip_prefix("*.").unwrap_or(name);
+    let valid = rustls::pki_types::DnsName::try_from(bare).is_ok();
+    match name.try_into() {
+        Ok(text) if valid => Ok(SanType::DnsName(text)),
+        _ => Err(IssueError::Name(name.to_owned())),
+    }
+}
