@@ -4,7 +4,8 @@ use rcgen::{PublicKeyData, SignatureAlgorithm};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateSigningRequestDer, alg_id};
 use thiserror::Error;
-use yasna::ASN1Result;
+use yasna::tags::TAG_SEQUENCE;
+use yasna::{ASN1Error, ASN1ErrorKind, ASN1Result, BERReader};
 
 /// The longest request that is looked at.
 pub const MAX_CSR: usize = 8 * 1024;
@@ -86,8 +87,8 @@ impl Parts {
         let (signed, signature_algorithm, signature) = yasna::parse_der(request, |reader| {
             reader.read_sequence(|reader| {
                 let signed = reader.next().read_der()?;
-                let algorithm = reader.next().read_tagged_der()?.value().to_vec();
-                let (signature, _) = reader.next().read_bitvec_bytes()?;
+                let algorithm = content(reader.next())?;
+                let signature = whole_bytes(reader.next())?;
                 Ok((signed, algorithm, signature))
             })
         })?;
@@ -97,8 +98,8 @@ impl Parts {
                 // The name asked for: who gets the certificate is not for the requester to say.
                 reader.next().read_der()?;
                 let key = reader.next().read_sequence(|reader| {
-                    let algorithm = reader.next().read_tagged_der()?.value().to_vec();
-                    let (key, _) = reader.next().read_bitvec_bytes()?;
+                    let algorithm = content(reader.next())?;
+                    let key = whole_bytes(reader.next())?;
                     Ok((algorithm, key))
                 })?;
                 // Attributes, which some leave out.
@@ -108,4 +109,16 @@ impl Parts {
         })?;
         Ok(Parts { signed, key_algorithm, key, signature_algorithm, signature })
     }
+}
+
+/// A bit string that is one of bytes, as keys and signatures are.
+fn whole_bytes(reader: BERReader<'_, '_>) -> ASN1Result<Vec<u8>> {
+    let (bytes, bits) = reader.read_bitvec_bytes()?;
+    if bits == bytes.len() * 8 { Ok(bytes) } else { Err(ASN1Error::new(ASN1ErrorKind::Invalid)) }
+}
+
+/// What is inside an AlgorithmIdentifier.
+fn content(reader: BERReader<'_, '_>) -> ASN1Result<Vec<u8>> {
+    let value = reader.read_tagged_der()?;
+    if value.tag() == TAG_SEQUENCE { Ok(value.value().to_vec()) } else { Err(ASN1Error::new(ASN1ErrorKind::Invalid)) }
 }

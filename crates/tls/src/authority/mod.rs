@@ -74,6 +74,9 @@ pub enum IssueError {
     /// The request for it is at fault.
     #[error(transparent)]
     Request(#[from] CsrError),
+    /// Servers are certified by the authority of servers, devices by that of devices.
+    #[error("an authority of {} was asked", .0.as_str())]
+    Purpose(Purpose),
     /// Nobody can be certified under this name.
     #[error("{0:?} is neither a host name nor an address")]
     Name(String),
@@ -196,6 +199,7 @@ impl Authority {
         names: &[String],
         now: i64,
     ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
+        self.is_for(Purpose::Servers)?;
         let names = names.iter().map(|name| server_name(name)).collect::<Result<Vec<_>, _>>()?;
         let issuing = self.issuing(now).ok_or(IssueError::NoIssuer)?;
         let leaf = issuing.leaf(key, "Vestibule", names, now, now.saturating_add(SERVER_LIFE))?;
@@ -229,6 +233,7 @@ impl Authority {
         life: i64,
         now: i64,
     ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
+        self.is_for(Purpose::Devices)?;
         if serial.is_empty() || serial.len() > 255 {
             return Err(IssueError::Serial);
         }
@@ -256,6 +261,10 @@ impl Authority {
             issuing.revocations(of_it.cloned(), number, now)
         };
         self.of(Rank::Intermediate, now).map(list).collect()
+    }
+
+    fn is_for(&self, purpose: Purpose) -> Result<(), IssueError> {
+        if self.purpose == purpose { Ok(()) } else { Err(IssueError::Purpose(self.purpose)) }
     }
 
     /// The root that new intermediates come from.
