@@ -76,7 +76,8 @@ impl Spent {
 /// An attempt that is looked at. It counts nowhere unless [`failed`](Attempt::failed) is called.
 pub(crate) struct Attempt<'a> {
     attempts: &'a Attempts,
-    claim: &'a Claim,
+    /// `None`: no serial's budget is concerned.
+    claim: Option<&'a Claim>,
     origin: Origin,
     now: i64,
     counts: bool,
@@ -91,7 +92,9 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.counts {
-            self.attempts.serials.give_back(self.claim, self.now);
+            if let Some(claim) = self.claim {
+                self.attempts.serials.give_back(claim, self.now);
+            }
             self.attempts.addresses.give_back(&self.origin.address, self.now);
             self.attempts.networks.give_back(&self.origin.network, self.now);
         }
@@ -135,7 +138,20 @@ impl Attempts {
             self.addresses.give_back(&origin.address, now);
             return Err(Spent::Network);
         }
-        Ok(Attempt { attempts: self, claim, origin, now, counts: false })
+        Ok(Attempt { attempts: self, claim: Some(claim), origin, now, counts: false })
+    }
+
+    /// Begins an attempt with a code that nobody guesses: the serial has no budget that strangers could fill, or they would
+    /// keep the device out (osap-wire 13.3).
+    pub(crate) fn begin_long(&self, origin: Origin, now: i64) -> Result<Attempt<'_>, Spent> {
+        if !self.addresses.take(&origin.address, now) {
+            return Err(Spent::Address);
+        }
+        if !self.networks.take(&origin.network, now) {
+            self.addresses.give_back(&origin.address, now);
+            return Err(Spent::Network);
+        }
+        Ok(Attempt { attempts: self, claim: None, origin, now, counts: false })
     }
 
     /// An attempt that looked well has failed later.

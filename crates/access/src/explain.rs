@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use osap::lbs::Run;
 use osap::lbs::server::CloseReason;
+use osap::modern;
+use osap::modern::ticket::{Held, Used};
 use osap::suite::Generation;
 use vestibule_broker::EndReason;
 use vestibule_platform::{Fact, Step};
@@ -55,6 +57,43 @@ pub(crate) fn lbs_refusal(run: Option<Run>, reason: &CloseReason, peer: Option<I
         None => format!("{sentence} (the connection was closed)."),
     };
     Fact { text: text.into(), ..Fact::failure(step, reason.as_str(), "", peer) }
+}
+
+/// A run under a modern suite that got through.
+pub(crate) fn authenticated_modern(used: Option<Used>, peer: Option<IpAddr>) -> Fact {
+    let (step, reason, text) = match used {
+        Some(Used::Ticket(Held::Base)) => (
+            Step::Refresh,
+            "returned",
+            "The device came in with the ticket it was provisioned with, and got a new one.",
+        ),
+        Some(Used::Ticket(_)) => (Step::Refresh, "returned", "The device proved its ticket and got a new one."),
+        Some(Used::Certificate) => {
+            (Step::Authentication, "authenticated", "The device proved its certificate and got a ticket.")
+        }
+        Some(Used::Code) | None => (
+            Step::Authentication,
+            "authenticated",
+            "The device proved its verification code and got a DevID and a ticket.",
+        ),
+    };
+    Fact::ok(step, reason, text, peer)
+}
+
+/// A run under a modern suite that the LBS ended.
+pub(crate) fn modern_refusal(reason: &modern::server::CloseReason, peer: Option<IpAddr>) -> Fact {
+    use modern::server::CloseReason as R;
+    let step = match reason {
+        R::NoDas | R::DasUnusable(_) => Step::Assignment,
+        R::Ticket { .. } | R::Repeated | R::DevId | R::Outrun => Step::Refresh,
+        _ => Step::Authentication,
+    };
+    let sentence = capitalised(&reason.to_string());
+    let told = match reason.result() {
+        Some(result) => format!("the device was told {result}"),
+        None => "the connection was closed".to_owned(),
+    };
+    Fact { text: format!("{sentence} ({told}).").into(), ..Fact::failure(step, reason.as_str(), "", peer) }
 }
 
 /// A device that an operator has shut out.

@@ -1,6 +1,7 @@
 //! The load balancing service: drives OSAP's server machine over TCP (osap-wire 3 to 5).
 
 mod connection;
+mod modern;
 mod visit;
 
 use std::net::SocketAddr;
@@ -12,6 +13,8 @@ use osap::lbs::server::ServerPolicy;
 use osap::{Random, SystemRandom};
 use tokio::net::TcpStream;
 use vestibule_platform::Platform;
+
+pub use self::modern::{ModernLbs, ModernLbsConfig};
 
 use self::connection::{Connection, Failure};
 use self::visit::Visit;

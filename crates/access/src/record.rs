@@ -13,6 +13,7 @@ pub(crate) fn of(secrets: &Secrets, device: &Device, steady: i64) -> Record {
     record.code = secrets.code.as_ref().and_then(|code| Code::new(code.expose()).ok());
     record.standing = if device.is_disabled() { Standing::Disabled } else { Standing::Known };
     record.may_enrol_again = device.may_enrol_again(steady);
+    record.modern = secrets.credentials.modern;
     record
 }
 
@@ -26,6 +27,7 @@ pub(crate) fn credentials(stored: &Credentials) -> Record {
         committed: stored.committed.as_ref().and_then(credential),
         candidate: stored.candidate.as_ref().and_then(credential),
         may_enrol_again: false,
+        modern: stored.modern,
     }
 }
 

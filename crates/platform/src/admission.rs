@@ -75,14 +75,15 @@ impl Platform {
     pub async fn open_enrolment(&self, device: &Device, window: Duration, by: &Caller) -> Result<i64, StoreError> {
         let length = window.min(LONGEST_WINDOW).as_millis() as i64;
         let until = self.clock().now_ms().saturating_add(length);
-        let ends = self.clock().steady_ms().saturating_add(length);
+        let opened = self.clock().steady_ms();
+        let ends = opened.saturating_add(length);
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, auditor, by) = (self.control().clone(), self.auditor(), by.clone());
         to_the_end(async move {
             let turn = device.secrets.lock().await;
             by.still_sees(&device)?;
             control.set_enrol_until(device.id, until).await?;
-            device.open_window(until, ends);
+            device.open_window(until, opened, ends);
             device.pardon();
             drop(turn);
             let (actor, device_of, detail) = (by.name(), Some(&*device), json!({"until": until}));

@@ -57,6 +57,8 @@ pub struct Device {
     enrol_until: AtomicI64,
     /// The same by the steady clock, which is what counts.
     window_ends: AtomicI64,
+    /// When it was opened, by the steady clock; long ago, if that was before the start.
+    window_opened: AtomicI64,
     disabled: AtomicBool,
     modern: AtomicBool,
     tls_only: AtomicBool,
@@ -93,6 +95,7 @@ impl Device {
             created: row.created,
             enrol_until: AtomicI64::new(row.enrol_until),
             window_ends: AtomicI64::new(clock.steady_ms().saturating_add(left)),
+            window_opened: AtomicI64::new(i64::MIN),
             disabled: AtomicBool::new(row.disabled),
             modern: AtomicBool::new(row.modern),
             tls_only: AtomicBool::new(row.tls_only),
@@ -193,6 +196,11 @@ impl Device {
         self.enrol_until() != 0 && self.window_ends.load(Ordering::Acquire) > steady
     }
 
+    /// Whether such a window is open that was opened at most so many milliseconds ago.
+    pub fn may_enrol_shortly(&self, steady: i64, age: i64) -> bool {
+        self.may_enrol_again(steady) && steady.saturating_sub(self.window_opened.load(Ordering::Acquire)) <= age
+    }
+
     /// End of the window in which the device may enrol again, in milliseconds since 1970 by the wall clock as it was when it
     /// was opened; 0 when none was opened.
     pub fn enrol_until(&self) -> i64 {
@@ -204,8 +212,9 @@ impl Device {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// Opens a window: when it ends by the wall clock, and by the steady one.
-    pub(crate) fn open_window(&self, until: i64, ends: i64) {
+    /// Opens a window: when it ends by the wall clock, and when it was opened and ends by the steady one.
+    pub(crate) fn open_window(&self, until: i64, opened: i64, ends: i64) {
+        self.window_opened.store(opened, Ordering::Release);
         self.window_ends.store(ends, Ordering::Release);
         self.enrol_until.store(until, Ordering::Release);
     }

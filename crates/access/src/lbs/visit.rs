@@ -7,6 +7,7 @@ use osap::lbs::{Record, Run, Slot, Stage};
 use osap::suite::Generation;
 use osap::{Random, ResultCode, Serial};
 use serde_json::json;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use vestibule_platform::{Device, UpdateError};
 
@@ -68,7 +69,7 @@ impl<'a> Visit<'a> {
         }
     }
 
-    pub(super) async fn run(&mut self, connection: &mut Connection) -> Result<(), Failure> {
+    pub(super) async fn run(&mut self, connection: &mut Connection<TcpStream>) -> Result<(), Failure> {
         let mut policy = ServerPolicy::legacy();
         policy.max_frame = self.lbs.config.max_frame;
         policy.g0 = self.lbs.config.g0;
@@ -256,6 +257,8 @@ impl<'a> Visit<'a> {
             Ok(()) => ("ok", String::new()),
             Err(_) if let Some(refusal) = self.refusal => (refusal.as_str(), "it is to come again".to_owned()),
             Err(Failure::Closed(reason)) => (reason.as_str(), reason.to_string()),
+            Err(Failure::ModernClosed(reason)) => (reason.as_str(), reason.to_string()),
+            Err(Failure::Below(what)) => (*what, "there was no conversation".to_owned()),
             Err(Failure::Lost) => ("connection_lost", "the peer closed the connection".to_owned()),
             Err(Failure::TimedOut) => ("timeout", "the peer was too slow".to_owned()),
             Err(Failure::MadeRoom) => {
@@ -285,7 +288,14 @@ impl<'a> Visit<'a> {
             }
             Err(_) if self.refusal == Some(Refusal::Crowded) => explain::lbs_broken(self.run, "overloaded", ip),
             Err(Failure::Closed(CloseReason::Disabled | CloseReason::ShutOut)) => explain::disabled(self.run, ip),
-            Err(Failure::Closed(reason)) => explain::lbs_refusal(self.run, &reason, ip),
+            Err(Failure::Closed(reason)) => {
+                if reason == CloseReason::ModernDevice {
+                    platform.misdeed(device, "device.downgrade", json!({"address": peer.to_string()}));
+                }
+                explain::lbs_refusal(self.run, &reason, ip)
+            }
+            Err(Failure::ModernClosed(reason)) => explain::modern_refusal(&reason, ip),
+            Err(Failure::Below(what)) => explain::lbs_broken(self.run, what, ip),
             Err(Failure::Lost) => explain::lbs_broken(self.run, "connection_lost", ip),
             Err(Failure::MadeRoom) => explain::lbs_broken(self.run, "made_room", ip),
             Err(Failure::TimedOut) => explain::lbs_broken(self.run, "timeout", ip),

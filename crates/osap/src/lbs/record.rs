@@ -54,6 +54,8 @@ pub struct Record {
     /// Whether a device with a committed DevID may start a first authentication: an enrolment
     /// window is open, or the device is marked replaceable (osap-wire 13.2.4).
     pub may_enrol_again: bool,
+    /// The device has come in by a modern suite: this one is closed to it (osap-wire 13.4.4).
+    pub modern: bool,
 }
 
 impl Record {

@@ -253,6 +253,15 @@ impl Server {
     ///
     /// Both cost the same work, and a wrong code gets the same answer as an unknown serial.
     pub fn handle_record(&mut self, record: Record, random: &mut dyn Random) {
+        if record.modern {
+            let answer = match &self.state {
+                State::LookupHello(hello) => hello.answer(),
+                State::LookupOriginal(_) => first::AUTH_II_G0,
+                State::LookupRefresh(_, purpose) => purpose.firsts()[1],
+                _ => return,
+            };
+            return self.refuse(answer, CloseReason::ModernDevice);
+        }
         match std::mem::replace(&mut self.state, State::Moving) {
             State::LookupHello(hello) => {
                 let answer = hello.answer();

@@ -134,6 +134,8 @@ pub enum Output {
 pub enum Attempt {
     /// It may be looked at.
     Go,
+    /// It may not be used now, right or wrong: sealed result 1, after the same work.
+    Closed,
     /// Too many were wrong: sealed result 6, and nothing is computed.
     Spent,
 }
@@ -278,6 +280,15 @@ impl Server {
             State::Start | State::Lookup(_) | State::Fresh(_) | State::Export(..) | State::Attempt(..) => false,
             State::Closed(_) | State::Moving => false,
             _ => true,
+        }
+    }
+
+    /// Why the connection is to be closed, once that is decided; the answer that says so may still have to be sent.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        match &self.state {
+            State::Closed(reason) => Some(*reason),
+            _ => None,
         }
     }
 

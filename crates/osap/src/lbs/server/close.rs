@@ -33,6 +33,8 @@ pub enum CloseReason {
         /// The type it offered.
         offered: u8,
     },
+    /// The device has come in by a modern suite: the legacy ones are closed to it (osap-wire 13.4).
+    ModernDevice,
     /// No device has that serial.
     UnknownSerial,
     /// The device is shut out and asked with its code, or with another one: it is told what a stranger is told.
@@ -88,6 +90,7 @@ impl CloseReason {
             Self::SecretKey => "secret_key",
             Self::NothingServed => "nothing_served",
             Self::Mismatch { .. } => "mismatch",
+            Self::ModernDevice => "modern_device",
             Self::UnknownSerial => "unknown_serial",
             Self::Disabled => "disabled",
             Self::ShutOut => "shut_out",
@@ -117,7 +120,9 @@ impl CloseReason {
     pub fn result(&self) -> Option<ResultCode> {
         Some(match self {
             Self::UnknownSerial | Self::Disabled | Self::WrongCode | Self::Signature => ResultCode::CodeRefused,
-            Self::Mismatch { .. } | Self::Point | Self::WrongService | Self::UnknownService => ResultCode::InvalidData,
+            Self::Mismatch { .. } | Self::ModernDevice | Self::Point | Self::WrongService | Self::UnknownService => {
+                ResultCode::InvalidData
+            }
             Self::DevIdUnknown => ResultCode::DevIdMismatch,
             Self::SecretKey | Self::CodeUnavailable | Self::EnrolmentClosed => ResultCode::Refused,
             Self::ShutOut | Self::StoreUnavailable => ResultCode::Unavailable,
@@ -158,6 +163,10 @@ impl fmt::Display for CloseReason {
             }
             Self::NothingServed => "the listener serves no suite",
             Self::UnknownSerial => "no device is registered with this serial",
+            Self::ModernDevice => {
+                "the device has come in by a modern suite before, and asks by a legacy one: somebody may stand between; \
+                 `vestibule device allow-legacy` opens the legacy suites to it again"
+            }
             Self::Disabled | Self::ShutOut => "the device is disabled",
             Self::WrongCode => "the verification code of the device is not the one registered",
             Self::CodeUnavailable => "the verification code on record cannot be read",
@@ -193,7 +202,7 @@ mod tests {
         use CloseReason as R;
         let table: [(u8, &[R]); 7] = [
             (1, &[R::UnknownSerial, R::Disabled, R::WrongCode, R::Signature]),
-            (3, &[R::Mismatch { offered: 4 }, R::Point, R::WrongService, R::UnknownService]),
+            (3, &[R::Mismatch { offered: 4 }, R::ModernDevice, R::Point, R::WrongService, R::UnknownService]),
             (4, &[R::DevIdUnknown]),
             (5, &[R::CodeUnavailable, R::EnrolmentClosed, R::SecretKey]),
             (6, &[R::ShutOut, R::StoreUnavailable]),

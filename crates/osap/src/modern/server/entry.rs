@@ -101,7 +101,7 @@ impl Server {
             Some(CloseReason::UnknownSerial)
         } else if !right || run.record.code.is_none() {
             Some(CloseReason::WrongCode)
-        } else if !run.record.may_use_code() {
+        } else if attempt == Attempt::Closed || !run.record.may_use_code() {
             Some(CloseReason::EnrolmentClosed)
         } else {
             None

@@ -1,0 +1,270 @@
+//! One device's visit at the LBS under a modern suite: what the machine asks for, and how it ended.
+
+use std::sync::Arc;
+
+use osap::lbs::Standing;
+use osap::modern::message::MAX_ENTRY;
+use osap::modern::server::{Attempt, CloseReason, EXPORTER_LABEL, Output, Record, Server};
+use osap::modern::ticket::{Stage, Used};
+use osap::suite::Suite;
+use osap::{Code, Random, Serial};
+use serde_json::json;
+use vestibule_platform::{Credentials, Device, UpdateError};
+
+use super::ModernLbs;
+use crate::attempts::{Claim, Spent};
+use crate::crowd::Place;
+use crate::lbs::connection::{Connection, Failure, Stream};
+use crate::origin::Origin;
+use crate::pool::NotDone;
+use crate::tickets::{Modern, Outrun};
+use crate::{explain, tickets};
+
+/// The longest a window is open for short codes (osap-wire 13.3).
+const SHORT_CODES_MS: i64 = 15 * 60 * 1_000;
+
+/// One device's visit at the LBS.
+pub(super) struct Visit<'a> {
+    lbs: &'a ModernLbs,
+    place: &'a Place<'a>,
+    origin: Origin,
+    device: Option<Arc<Device>>,
+    suite: Option<Suite>,
+    used: Option<Used>,
+    spent: Option<Spent>,
+}
+
+/// What became of what a run wanted to be durable.
+enum Staged {
+    Done,
+    Outrun,
+    Unavailable,
+}
+
+impl<'a> Visit<'a> {
+    pub(super) fn new(lbs: &'a ModernLbs, place: &'a Place<'a>, origin: Origin) -> Visit<'a> {
+        Visit { lbs, place, origin, device: None, suite: None, used: None, spent: None }
+    }
+
+    /// `certificate` is the serial in the device certificate that the TLS handshake has verified.
+    pub(super) async fn run<S: Stream>(
+        &mut self,
+        connection: &mut Connection<S>,
+        certificate: Option<String>,
+    ) -> Result<(), Failure> {
+        let patience = self.lbs.config.frame_timeout;
+        let mut server = Server::new(self.lbs.config.policy(), certificate);
+        let mut random = (self.lbs.random)();
+        loop {
+            self.suite = server.suite().or(self.suite);
+            self.used = server.used().or(self.used);
+            if server.is_proven() {
+                self.place.keep();
+            }
+            match server.poll() {
+                Output::Read => {
+                    let frame = connection.read_frame(server.max_frame().min(MAX_ENTRY), patience).await?;
+                    server.handle_frame(&frame, &mut *random);
+                    connection.forget(frame.len());
+                }
+                Output::Lookup(serial) => self.look_up(&mut server, &serial, &mut *random).await,
+                Output::Fresh { ticket, nonce } => {
+                    server.handle_fresh(self.lbs.nonces.is_fresh(ticket, &nonce), &mut *random);
+                }
+                Output::Compute => {
+                    let work = |(server, random): &mut (Server, Box<dyn Random + Send>)| server.compute(&mut **random);
+                    (server, random) = match self.lbs.pool.run(self.origin, (server, random), work).await {
+                        Ok(computed) => computed,
+                        Err(NotDone::Crowded((mut server, random))) => {
+                            server.handle_unavailable();
+                            (server, random)
+                        }
+                        Err(NotDone::Panicked) => return Err(Failure::Panicked),
+                    };
+                }
+                Output::Export(serial) => {
+                    let context = serial.as_str().as_bytes();
+                    let exporter = connection.stream().export(EXPORTER_LABEL, context);
+                    server.handle_exporter(&exporter.ok_or(Failure::Below("exporter"))?);
+                }
+                Output::Attempt { short } => self.attempt(&mut server, short),
+                // Nobody signs here yet: the device goes on with its ticket.
+                Output::Certify(_) => server.handle_certificate(Vec::new()),
+                Output::Assign => {
+                    let das = self.lbs.choose(|| connection.local().unwrap_or(self.origin.address));
+                    server.handle_das(das, &mut *random);
+                }
+                Output::Stage(stage) => match self.stage(stage).await {
+                    Staged::Done => server.handle_staged(),
+                    Staged::Outrun => server.handle_outrun(),
+                    Staged::Unavailable => server.handle_unavailable(),
+                },
+                Output::Send(bytes) => connection.write(&bytes, patience).await?,
+                Output::Done => return Ok(()),
+                Output::Close(reason) => return Err(Failure::ModernClosed(reason)),
+            }
+        }
+    }
+
+    async fn look_up(&mut self, server: &mut Server, serial: &Serial, random: &mut (dyn Random + Send)) {
+        let clock = self.lbs.platform.clock();
+        self.device = self.lbs.platform.device_by_serial(serial.as_str());
+        let record = match &self.device {
+            Some(device) => match self.lbs.platform.secrets(device).await {
+                Ok(secrets) => Some(tickets::record(&secrets, device, clock.steady_ms())),
+                Err(error) => {
+                    tracing::warn!(%serial, %error, "the credentials cannot be read");
+                    None
+                }
+            },
+            // A stranger waits for the store as a known one does, and is told the same while it does not answer.
+            None => self.lbs.platform.store_answers().await.then(|| self.stranger(serial)),
+        };
+        match record {
+            Some(record) => server.handle_record(record, clock.now_ms(), random),
+            None => server.handle_unavailable(),
+        }
+    }
+
+    /// The record of a serial that nobody has registered: that of a device with a long code, which most have.
+    fn stranger(&self, serial: &Serial) -> Record {
+        let letters = self.lbs.decoy.record(serial).code;
+        let long =
+            letters.and_then(|code| Code::new([code.as_bytes(), code.as_bytes(), code.as_bytes()].concat()).ok());
+        Record { standing: Standing::Unknown, code: long, ..Record::default() }
+    }
+
+    /// A code is about to be looked at. Only a wrong one counts.
+    fn attempt(&mut self, server: &mut Server, short: bool) {
+        let (platform, attempts) = (&self.lbs.platform, &self.lbs.attempts);
+        let steady = platform.clock().steady_ms();
+        if !short {
+            match attempts.begin_long(self.origin, steady) {
+                Ok(attempt) => {
+                    server.handle_attempt(Attempt::Go);
+                    if is_wrong(server) {
+                        attempt.failed();
+                    }
+                }
+                Err(spent) => {
+                    self.spent = Some(spent);
+                    server.handle_attempt(Attempt::Spent);
+                }
+            }
+            return;
+        }
+        let Some(device) = self.device.clone() else { return server.handle_attempt(Attempt::Closed) };
+        if !device.may_enrol_shortly(steady, SHORT_CODES_MS) || !self.lbs.takes_short_codes(steady) {
+            return server.handle_attempt(Attempt::Closed);
+        }
+        let claim = Claim::of(&device.serial, Some(&device));
+        match attempts.begin(&claim, self.origin, steady) {
+            Ok(attempt) => {
+                server.handle_attempt(Attempt::Go);
+                if is_wrong(server) {
+                    attempt.failed();
+                    if self.lbs.short_code_failed(steady) {
+                        tracing::warn!("100 short codes were wrong within an hour: none is looked at for now");
+                        metrics::counter!("vestibule_lbs_short_codes_closed_total").increment(1);
+                        platform.misdeed(&device, "device.guessed", json!({"short_codes": "closed for an hour"}));
+                    }
+                }
+            }
+            // The window has had its five: it is closed.
+            Err(spent @ Spent::Serial) => {
+                self.spent = Some(spent);
+                server.handle_attempt(Attempt::Closed);
+            }
+            Err(spent) => {
+                self.spent = Some(spent);
+                server.handle_attempt(Attempt::Spent);
+            }
+        }
+    }
+
+    /// Makes durable what the run wants, if no other run came between.
+    async fn stage(&self, stage: Stage) -> Staged {
+        let (Some(device), Some(suite)) = (&self.device, self.suite) else { return Staged::Unavailable };
+        let platform = &self.lbs.platform;
+        let now = platform.clock().now_ms();
+        let confirms = matches!(stage, Stage::Confirm { .. });
+        let mut epoch = None;
+        let updated = platform.update_credentials(device, |present| {
+            let mut modern = Modern::of(present);
+            let opens = matches!(stage, Stage::Session { .. });
+            modern.apply(stage, suite, now)?;
+            epoch = modern.session.as_ref().map(|session| session.epoch).filter(|_| opens);
+            // A modern device has no use for what it agreed on before, and others might (13.4).
+            let legacy = Credentials { modern: true, ..Credentials::default() };
+            let kept = if confirms { legacy } else { present.clone() };
+            Ok::<_, Outrun>(Credentials { tickets: Some(modern.encode()), ..kept })
+        });
+        match updated.await {
+            Ok(()) => {
+                if let Some(epoch) = epoch {
+                    self.lbs.epochs.raise(device.id, epoch);
+                }
+                if confirms {
+                    platform.enrolled(device).await;
+                }
+                Staged::Done
+            }
+            Err(UpdateError::Refused(Outrun) | UpdateError::Removed) => Staged::Outrun,
+            Err(UpdateError::Store(error)) => {
+                tracing::warn!(serial = %device.serial, %error, "the credentials cannot be written");
+                Staged::Unavailable
+            }
+        }
+    }
+
+    /// Counts and tells how the visit ended.
+    pub(super) fn note(self, outcome: Result<(), Failure>) {
+        let platform = &self.lbs.platform;
+        let peer = self.origin.address;
+        let suite = self.suite.map_or("unknown", Suite::as_str);
+        let (result, detail) = match &outcome {
+            Ok(()) => ("ok", String::new()),
+            Err(Failure::ModernClosed(reason)) => (reason.as_str(), reason.to_string()),
+            Err(Failure::Below(what)) => (*what, "there was no conversation".to_owned()),
+            Err(Failure::Closed(reason)) => (reason.as_str(), reason.to_string()),
+            Err(Failure::Lost) => ("connection_lost", "the peer closed the connection".to_owned()),
+            Err(Failure::TimedOut) => ("timeout", "the peer was too slow".to_owned()),
+            Err(Failure::MadeRoom) => ("made_room", "the peer made room for another".to_owned()),
+            Err(Failure::Panicked) => ("panicked", "the key agreement panicked".to_owned()),
+        };
+        let labels = [("suite", suite), ("result", result)];
+        metrics::counter!("vestibule_lbs_modern_runs_total", &labels).increment(1);
+        let serial = self.device.as_ref().map_or("", |device| &device.serial);
+        tracing::debug!(%peer, serial, suite, result, detail, "LBS run ended");
+        let Some(device) = &self.device else { return };
+        let ip = Some(peer);
+        let fact = match outcome {
+            Ok(()) => explain::authenticated_modern(self.used, ip),
+            Err(_) if let Some(spent) = self.spent => {
+                if spent == Spent::Serial {
+                    platform.misdeed(device, "device.guessed", json!({"address": peer.to_string()}));
+                }
+                explain::too_many_attempts(spent)
+            }
+            Err(Failure::ModernClosed(CloseReason::Disabled)) => explain::disabled(None, ip),
+            Err(Failure::ModernClosed(reason)) => {
+                if reason == (CloseReason::Ticket { dropped: true }) {
+                    platform.misdeed(device, "device.old_ticket", json!({"address": peer.to_string()}));
+                }
+                explain::modern_refusal(&reason, ip)
+            }
+            Err(Failure::Closed(reason)) => explain::lbs_refusal(None, &reason, ip),
+            Err(Failure::Below(what)) => explain::lbs_broken(None, what, ip),
+            Err(Failure::Lost) => explain::lbs_broken(None, "connection_lost", ip),
+            Err(Failure::MadeRoom) => explain::lbs_broken(None, "made_room", ip),
+            Err(Failure::TimedOut) => explain::lbs_broken(None, "timeout", ip),
+            Err(Failure::Panicked) => explain::lbs_broken(None, "panicked", ip),
+        };
+        platform.fact(device, fact);
+    }
+}
+
+/// Whether the code that was looked at is wrong.
+fn is_wrong(server: &Server) -> bool {
+    matches!(server.close_reason(), Some(CloseReason::WrongCode | CloseReason::UnknownSerial))
+}
