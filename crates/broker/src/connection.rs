@@ -32,7 +32,8 @@ pub(crate) fn serve<S: Service>(
 ) -> impl Future<Output = ()> + Send {
     let inflight = Inflight::new(config.max_inflight, config.inflight_patience);
     let link = Link::new(peer, config.max_out, inflight);
-    link.set_deadline(shard.now() + seconds(config.connect_timeout) + 1);
+    let first = config.tls.as_ref().map_or(config.connect_timeout, |tls| tls.handshake_timeout);
+    link.set_deadline(shard.now() + seconds(first) + 1);
     shard.watch(&link);
     if shard.is_closing() {
         // Accepted at the last moment: nobody else tells it.
@@ -46,7 +47,7 @@ pub(crate) fn serve<S: Service>(
         let reason = run(&mut socket, &mut session, &shard).await;
         // What may still be acknowledged, or was asked to be said, is tried once.
         session.release_acks();
-        let _ = socket.flush();
+        socket.close();
         session.finish(reason);
     }
 }
@@ -97,7 +98,8 @@ async fn run<S: Service>(socket: &mut Socket, session: &mut Session<S>, shard: &
     }
 }
 
-fn seconds(duration: Duration) -> u32 {
+/// Whole seconds, as the shard counts them.
+pub(crate) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX / 2)
 }
 

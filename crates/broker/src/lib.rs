@@ -5,6 +5,9 @@
 //! owns, works on all complete frames in place, and writes everything it has to say in one call. Others reach
 //! it through its [`Link`]: they append to its out buffer and wake it once.
 //!
+//! A listener may speak TLS ([`TlsListener`]): rustls is driven over the same buffers, what it decrypts is worked off in place
+//! as what a plain socket gives. The engine issues and judges no certificates; that is the configuration's.
+//!
 //! What a listener's messages mean is decided by its [`Service`]: who may log in, which topic it may use
 //! (asked before the payload is looked at, and remembered for each topic), and what becomes of a message. A
 //! message that has to be durable is acknowledged after the service's durable mark has passed its [`Ticket`];
@@ -14,6 +17,7 @@ mod acks;
 mod broker;
 mod connection;
 mod end;
+mod handshakes;
 mod inflight;
 mod link;
 mod listener;
@@ -26,13 +30,16 @@ mod sessions;
 mod shards;
 mod socket;
 mod timer;
+mod tls;
 
 pub use broker::Broker;
 pub use end::EndReason;
+pub use handshakes::TlsListener;
 pub use link::{Link, SendError};
 pub use listener::{ListenerConfig, Profile};
 pub use router::Router;
 pub use service::{Admitted, Denied, Disposition, Inbound, Login, Refused, Service, Subscription, Ticket};
 pub use sessions::SessionId;
 pub use shards::{Shard, Shards, ShardsConfig};
+pub use tls::TlsFacts;
 pub use vestibule_mqtt_codec as codec;

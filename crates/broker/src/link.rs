@@ -340,17 +340,18 @@ impl Link {
         out
     }
 
-    /// Ends a write: what the peer did not take goes back to the front. Returns how many bytes wait now.
-    pub(crate) fn settle(&self, mut unwritten: Vec<u8>) -> usize {
+    /// Ends a write: what the peer did not take goes back to the front, but for `encrypted` bytes, which cannot be taken
+    /// back and wait elsewhere. Returns how many bytes wait now.
+    pub(crate) fn settle(&self, mut unwritten: Vec<u8>, encrypted: usize) -> usize {
         let mut state = self.state.lock();
-        state.writing = 0;
-        state.clogged = !unwritten.is_empty();
-        if state.clogged {
+        state.writing = encrypted;
+        state.clogged = !unwritten.is_empty() || encrypted > 0;
+        if !unwritten.is_empty() {
             unwritten.append(&mut state.out);
             state.out = unwritten;
         }
         state.make_room();
-        state.out.len()
+        state.out.len() + encrypted
     }
 
     /// Enters the list of those who wait. False when the link is on it already.
@@ -393,7 +394,7 @@ mod tests {
         let link = Link::for_test();
         publish(&link, b"first").expect("room");
         let whole = link.take_out();
-        link.settle(whole.clone());
+        link.settle(whole.clone(), 0);
         let torn = catch_unwind(AssertUnwindSafe(|| {
             link.publish("t", QoS::AtLeastOnce, 4, |out| {
                 out.push(1);
@@ -447,9 +448,9 @@ mod tests {
         assert!((30..=40).contains(&willing), "{willing}");
         let out = link.take_out();
         assert_eq!(publish(&link, &[0; 100]), Err(SendError::BufferFull), "what is being written still counts");
-        link.settle(out[..900].to_vec());
+        link.settle(out[..900].to_vec(), 0);
         assert_eq!(publish(&link, &[0; 100]), Err(SendError::BufferFull));
-        assert_eq!(link.settle(Vec::new()), 900);
+        assert_eq!(link.settle(Vec::new(), 0), 900);
         assert!(publish(&link, &[0; 100]).is_ok());
     }
 
@@ -470,7 +471,7 @@ mod tests {
         assert!(!is_ready());
         link.take_out();
         assert!(!is_ready(), "what is being written still counts");
-        link.settle(Vec::new());
+        link.settle(Vec::new(), 0);
         assert!(is_ready());
         while full().is_ok() {}
         link.close("test");
@@ -484,7 +485,7 @@ mod tests {
         let mut out = link.take_out();
         link.reply(|out| out.extend_from_slice(b"def"));
         out.drain(..1);
-        assert_eq!(link.settle(out), 5);
+        assert_eq!(link.settle(out, 0), 5);
         assert_eq!(link.take_out(), b"bcdef");
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use vestibule_mqtt_codec::Rules;
 
+use crate::handshakes::TlsListener;
+
 /// How a listener reads MQTT. The families demand opposite things of one CONNECT, so each has a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,7 +57,9 @@ pub struct ListenerConfig {
     pub max_frame: usize,
     /// Longest CONNECT: what a stranger may make us hold.
     pub max_connect: usize,
-    /// From accept to a complete CONNECT.
+    /// TLS on every connection; `None`: none.
+    pub tls: Option<TlsListener>,
+    /// From accept, or from the end of the TLS handshake, to a complete CONNECT.
     pub connect_timeout: Duration,
     /// Unwritten bytes a peer may have waiting; past it, messages for it are dropped and counted. Four times as
     /// much until its next turn when it took everything at its last. A peer that lets that many bytes of answers
@@ -88,6 +92,7 @@ impl ListenerConfig {
             max_connections: 10_000,
             max_frame,
             max_connect: 16 * 1024,
+            tls: None,
             connect_timeout: Duration::from_secs(20),
             max_out: 256 * 1024,
             max_inflight,

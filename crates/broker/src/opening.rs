@@ -6,11 +6,13 @@ use std::time::Duration;
 use vestibule_mqtt_codec::{Packet, decode};
 
 use crate::broker::Shared;
+use crate::connection::seconds;
 use crate::listener::ListenerConfig;
 use crate::service::{Login, Refused, Service};
 use crate::session::Session;
 use crate::shards::Shard;
 use crate::socket::Socket;
+use crate::tls::Tls;
 
 /// The longest a service may take over a CONNECT. Legacy devices give up after 6 s (osap-wire 9.3).
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,8 +40,30 @@ impl<S: Service> Opening<S> {
         }
     }
 
+    /// Makes the TLS handshake where the listener has one; then the CONNECT has its time.
+    async fn secure(&self, socket: &mut Socket) -> Result<(), &'static str> {
+        let Some(listener) = &self.config.tls else { return Ok(()) };
+        let counted = |result: &'static str| {
+            metrics::counter!("vestibule_tls_handshakes_total", "listener" => self.config.name, "result" => result)
+                .increment(1);
+        };
+        let place = listener.enter(socket.link.peer().ip()).inspect_err(|&reason| counted(reason))?;
+        let tls = Tls::new(&listener.config).map_err(|error| {
+            tracing::error!(listener = self.config.name, %error, "the TLS configuration cannot be used");
+            "internal_error"
+        })?;
+        // Large, and needed for a moment only.
+        let secured = Box::pin(socket.secure(tls)).await;
+        drop(place);
+        counted(secured.err().unwrap_or("ok"));
+        secured?;
+        socket.link.set_deadline(self.shard.now() + seconds(self.config.connect_timeout) + 1);
+        Ok(())
+    }
+
     /// An error is the reason for the end, as a short code.
     async fn judge(self, socket: &mut Socket) -> Result<Session<S>, &'static str> {
+        self.secure(socket).await?;
         let frame = socket.first_frame(self.config.max_connect).await?;
         // From here on the login has its own limit of time.
         socket.link.set_deadline(0);
@@ -58,7 +82,7 @@ impl<S: Service> Opening<S> {
             refuse(socket, self.config.profile.going_down());
             return Err("shutdown");
         }
-        let login = Login { connect: &connect, peer: socket.link.peer(), link: &socket.link };
+        let login = Login { connect: &connect, peer: socket.link.peer(), link: &socket.link, tls: socket.tls() };
         let admitted = match tokio::time::timeout(LOGIN_TIMEOUT, self.service.connect(login)).await {
             Ok(Ok(admitted)) => admitted,
             Ok(Err(Refused { code, reason, delay })) => {
@@ -80,7 +104,7 @@ impl<S: Service> Opening<S> {
     }
 }
 
-fn refuse(socket: &Socket, code: u8) {
+fn refuse(socket: &mut Socket, code: u8) {
     socket.link.refuse(code);
-    let _ = socket.flush();
+    socket.close();
 }

@@ -10,6 +10,7 @@ use vestibule_mqtt_codec::{Connect, QoS};
 use crate::end::EndReason;
 use crate::link::Link;
 use crate::sessions::SessionId;
+use crate::tls::TlsFacts;
 
 /// A place in the order of what has to become durable. A message may be acknowledged once
 /// [`Service::durable`] has reached its ticket.
@@ -29,6 +30,8 @@ pub struct Login<'a> {
     pub peer: SocketAddr,
     /// The connection, to be kept by whoever wants to reach the peer later.
     pub link: &'a Arc<Link>,
+    /// What its TLS handshake has shown; `None` without TLS.
+    pub tls: Option<TlsFacts<'a>>,
 }
 
 /// A peer that may come in.

@@ -16,6 +16,10 @@ use crate::link::Link;
 use crate::scratch::{self, SCRATCH};
 use crate::service::Service;
 use crate::session::Session;
+use crate::tls::{Tls, TlsFacts};
+
+/// Bytes of a handshake that are read at once, and so what may come behind it unasked.
+const HANDSHAKE: usize = 16 * 1024;
 
 /// What a turn was about.
 pub(crate) enum Turn {
@@ -29,6 +33,7 @@ pub(crate) enum Turn {
 
 pub(crate) struct Socket {
     stream: TcpStream,
+    tls: Option<Box<Tls>>,
     pub(crate) link: Arc<Link>,
     tail: Vec<u8>,
     max_frame: usize,
@@ -36,7 +41,65 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn new(stream: TcpStream, link: Arc<Link>, max_frame: usize) -> Socket {
-        Socket { stream, link, tail: Vec::new(), max_frame }
+        Socket { stream, tls: None, link, tail: Vec::new(), max_frame }
+    }
+
+    /// Goes on over TLS: makes the handshake. What came behind it stays in the tail. An error is a short code.
+    pub(crate) async fn secure(&mut self, tls: Tls) -> Result<(), &'static str> {
+        self.tls = Some(Box::new(tls));
+        loop {
+            self.flush().map_err(|_| "connection_lost")?;
+            let (stream, tail, link) = (&mut self.stream, &mut self.tail, &self.link);
+            let Some(tls) = &mut self.tls else { return Ok(()) };
+            if !tls.is_handshaking() {
+                return Ok(());
+            }
+            let read = poll_fn(|context| {
+                if link.take_wake(context) {
+                    return Poll::Ready(None);
+                }
+                let read = poll_read(stream, context, HANDSHAKE, |bytes| {
+                    tls.take_in(bytes, |plain| {
+                        tail.extend_from_slice(plain);
+                        ControlFlow::Continue(())
+                    })
+                });
+                match read {
+                    Poll::Ready(read) => Poll::Ready(Some(read)),
+                    Poll::Pending if tls.wants_write() && stream.poll_write_ready(context).is_ready() => {
+                        Poll::Ready(Some(Ok(ControlFlow::Continue(()))))
+                    }
+                    Poll::Pending => Poll::Pending,
+                }
+            });
+            match read.await {
+                Some(Ok(ControlFlow::Continue(()))) => {}
+                Some(Ok(ControlFlow::Break(reason))) => {
+                    // The alert says what was wrong.
+                    let _ = self.flush();
+                    return Err(code(reason));
+                }
+                Some(Err(())) => return Err("connection_lost"),
+                None => match self.link.ending() {
+                    Some(EndReason::KeepAlive) => return Err("tls_timeout"),
+                    Some(other) => return Err(code(other)),
+                    None => {}
+                },
+            }
+        }
+    }
+
+    /// What the TLS handshake has shown.
+    pub(crate) fn tls(&self) -> Option<TlsFacts<'_>> {
+        self.tls.as_deref().map(Tls::facts)
+    }
+
+    /// Tries once to write what is left, and to say goodbye where the protocol below MQTT has a word for it.
+    pub(crate) fn close(&mut self) {
+        let _ = self.flush();
+        if let Some(tls) = &mut self.tls {
+            tls.close(&self.stream);
+        }
     }
 
     /// The bytes of the first packet, which is a CONNECT; what came behind it stays in the tail.
@@ -58,20 +121,27 @@ impl Socket {
                     return Err("malformed_connect");
                 }
             }
-            let (stream, tail, link) = (&mut self.stream, &mut self.tail, &self.link);
+            let (stream, tls, tail, link) = (&mut self.stream, &mut self.tls, &mut self.tail, &self.link);
             let room = max - tail.len().min(max - 1);
             let read = poll_fn(|context| {
                 if link.take_wake(context) {
                     return Poll::Ready(None);
                 }
-                poll_read(stream, context, room, |bytes| tail.extend_from_slice(bytes)).map(Some)
+                let keep = |bytes: &mut [u8]| {
+                    tail.extend_from_slice(bytes);
+                    ControlFlow::Continue(())
+                };
+                poll_take(stream, tls, context, room, keep).map(Some)
             });
             match read.await {
-                Some(Ok(())) => {}
-                Some(Err(())) => return Err("connection_lost"),
+                Some(ControlFlow::Continue(_)) => {}
+                Some(ControlFlow::Break(reason)) => {
+                    let _ = self.flush();
+                    return Err(code(reason));
+                }
                 None => match self.link.ending() {
                     Some(EndReason::KeepAlive) => return Err("connect_timeout"),
-                    Some(other) => return Err(other.as_str()),
+                    Some(other) => return Err(code(other)),
                     None => {}
                 },
             }
@@ -108,7 +178,7 @@ impl Socket {
         context: &mut Context<'_>,
     ) -> Poll<ControlFlow<EndReason, usize>> {
         let (tail, max_frame) = (&mut self.tail, self.max_frame);
-        let worked = ready!(poll_read(&mut self.stream, context, SCRATCH, |bytes| {
+        poll_take(&mut self.stream, &mut self.tls, context, SCRATCH, |bytes| {
             if tail.is_empty() {
                 let used = session.work(bytes, max_frame)?;
                 tail.extend_from_slice(&bytes[used..]);
@@ -117,9 +187,8 @@ impl Socket {
                 let used = session.work(tail, max_frame)?;
                 drop_front(tail, used);
             }
-            ControlFlow::Continue(bytes.len())
-        }));
-        Poll::Ready(worked.unwrap_or(ControlFlow::Break(EndReason::Lost)))
+            ControlFlow::Continue(())
+        })
     }
 
     /// Works off complete frames that were left over while the session was held.
@@ -139,14 +208,17 @@ impl Socket {
     }
 
     /// Writes what is waiting, in one call. Returns how many bytes are left.
-    pub(crate) fn flush(&self) -> io::Result<usize> {
+    pub(crate) fn flush(&mut self) -> io::Result<usize> {
         let mut out = self.link.take_out();
-        if out.is_empty() {
+        if out.is_empty() && !self.tls.as_ref().is_some_and(|tls| tls.wants_write()) {
             return Ok(0);
         }
-        let written = match self.stream.try_write(&out) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            written => written?,
+        let (written, encrypted) = match &mut self.tls {
+            None => match self.stream.try_write(&out) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, 0),
+                written => (written?, 0),
+            },
+            Some(tls) => (tls.write(&self.stream, &out)?, tls.unwritten()),
         };
         if written == out.len() {
             // An idle connection owns no buffer.
@@ -154,7 +226,7 @@ impl Socket {
         } else {
             out.drain(..written);
         }
-        Ok(self.link.settle(out))
+        Ok(self.link.settle(out, encrypted))
     }
 }
 
@@ -183,6 +255,33 @@ fn poll_read<T>(
             Ok(()) | Err(_) => Poll::Ready(Err(())),
         }
     })
+}
+
+/// As [`poll_read`], lending what the bytes say: themselves, or what TLS makes of them, which may be nothing yet.
+fn poll_take(
+    stream: &mut TcpStream,
+    tls: &mut Option<Box<Tls>>,
+    context: &mut Context<'_>,
+    limit: usize,
+    mut take: impl FnMut(&mut [u8]) -> ControlFlow<EndReason>,
+) -> Poll<ControlFlow<EndReason, usize>> {
+    let taken = ready!(poll_read(stream, context, limit, |bytes| {
+        let length = bytes.len();
+        match tls {
+            None => take(bytes),
+            Some(tls) => tls.take_in(bytes, take),
+        }
+        .map_continue(|()| length)
+    }));
+    Poll::Ready(taken.unwrap_or(ControlFlow::Break(EndReason::Lost)))
+}
+
+/// The short code of an end before there was a session.
+fn code(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Protocol(code) => code,
+        other => other.as_str(),
+    }
 }
 
 fn drop_front(tail: &mut Vec<u8>, used: usize) {
