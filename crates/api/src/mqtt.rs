@@ -221,7 +221,7 @@ impl Service for Applications {
             client_id => format!("{}\0{client_id}", session.caller.name()),
         };
         self.open.lock().insert(number, (Arc::downgrade(login.link), session.caller.clone()));
-        Ok(Admitted { id: SessionId { realm: "mqtt", principal: principal.into() }, session })
+        Ok(Admitted { id: SessionId { realm: "mqtt", principal: principal.into() }, session, guest: None })
     }
 
     fn authorize(&self, session: &mut Session, topic: &str) -> Result<Grant, Denied> {

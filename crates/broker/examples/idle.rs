@@ -27,7 +27,7 @@ impl Service for Open {
 
     async fn connect(&self, login: Login<'_>) -> Result<Admitted<Arc<str>>, Refused> {
         let name = login.connect.client_id;
-        Ok(Admitted { id: SessionId { realm: "mqtt", principal: name.into() }, session: name.into() })
+        Ok(Admitted { id: SessionId { realm: "mqtt", principal: name.into() }, session: name.into(), guest: None })
     }
 
     fn authorize(&self, _: &mut Arc<str>, _: &str) -> Result<(), Denied> {

@@ -15,12 +15,14 @@ pub enum Profile {
     /// Legacy OSAP devices: osap-wire 9.1 and 9.10. The will is login data and never published, retain is
     /// ignored, QoS 2 is refused.
     OsapLegacy,
+    /// OSAP devices of the modern suites (osap-wire 13.3): MQTT to the letter, without wills and QoS 2.
+    OsapModern,
 }
 
 impl Profile {
     pub(crate) fn rules(self) -> &'static Rules {
         match self {
-            Profile::Strict => &Rules::STRICT,
+            Profile::Strict | Profile::OsapModern => &Rules::STRICT,
             Profile::OsapLegacy => &Rules::OSAP_LEGACY,
         }
     }
@@ -39,7 +41,7 @@ impl Profile {
     pub(crate) fn going_down(self) -> u8 {
         match self {
             Profile::Strict => 3,
-            Profile::OsapLegacy => 11,
+            Profile::OsapLegacy | Profile::OsapModern => 11,
         }
     }
 }
@@ -84,6 +86,7 @@ impl ListenerConfig {
         let (max_frame, max_inflight, inflight_patience) = match profile {
             // 2.0.x reads at most 16 KiB and sends no more (osap-wire 3.4), and forgets what it read in part (9.10).
             Profile::OsapLegacy => (16 * 1024, 32, Some(Duration::from_secs(30))),
+            Profile::OsapModern => (64 * 1024, 32, Some(Duration::from_secs(30))),
             Profile::Strict => (256 * 1024, 1_024, None),
         };
         ListenerConfig {

@@ -94,11 +94,15 @@ impl<S: Service> Opening<S> {
             }
             Err(_) => return Err("login_timeout"),
         };
+        let guest = admitted.guest;
         // From here on the service is told of the end in any case.
         let session =
             Session::open(admitted, Arc::clone(&socket.link), self.config, self.service, self.shared, &connect);
         socket.link.welcome();
-        session.touch(self.shard.now());
+        match guest {
+            Some(patience) => socket.link.set_deadline(self.shard.now() + seconds(patience) + 1),
+            None => session.touch(self.shard.now()),
+        }
         self.shard.watch_sooner(&socket.link);
         Ok(session)
     }

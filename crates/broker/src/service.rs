@@ -40,6 +40,9 @@ pub struct Admitted<S> {
     pub id: SessionId,
     /// What the service keeps with the connection.
     pub session: S,
+    /// Whether it is a guest, and for how long at most: one that has shown something which may be a recording. A guest takes
+    /// nobody's place and is not [opened](Service::opened) before a message of its own is [`Disposition::Settle`].
+    pub guest: Option<Duration>,
 }
 
 /// A peer that may not.
@@ -84,6 +87,9 @@ pub enum Disposition {
     Done,
     /// Acknowledge when durable.
     After(Ticket),
+    /// A guest has shown that it is who it says: the connection is the live one of its identity from now on. Acknowledge when
+    /// durable, as with [`Disposition::After`].
+    Settle(Ticket),
     /// Hand it, as it is, to those who subscribed.
     Route,
     /// Close the connection; nothing is acknowledged.

@@ -53,6 +53,8 @@ pub(crate) struct Session<S: Service> {
     held: bool,
     /// Subscribers should have their turn before the next message.
     pressed: bool,
+    /// It has not taken its identity's place yet; the deadline of its connection stands.
+    guest: bool,
 }
 
 impl<S: Service> Session<S> {
@@ -87,18 +89,30 @@ impl<S: Service> Session<S> {
             deaf_since: 0,
             held: false,
             pressed: false,
+            guest: admitted.guest.is_some(),
         };
-        let (service, inner) = (&session.service, &mut session.inner);
-        session.shared.sessions.claim(session.id.clone(), &session.link, || {
+        if !session.guest {
+            session.settle();
+        }
+        session
+    }
+
+    /// Takes the place of the identity's connection.
+    fn settle(&mut self) {
+        self.guest = false;
+        let (service, inner) = (&self.service, &mut self.inner);
+        self.shared.sessions.claim(self.id.clone(), &self.link, || {
             if let Some(inner) = inner {
                 service.opened(inner);
             }
         });
-        session
     }
 
     /// The peer was heard.
     pub(crate) fn touch(&self, now: Tick) {
+        if self.guest {
+            return;
+        }
         let patience = self.patience();
         self.link.set_deadline(if patience == 0 { 0 } else { now + patience });
     }
@@ -120,7 +134,7 @@ impl<S: Service> Session<S> {
                 self.deaf_since = 0;
                 self.touch(now);
             }
-        } else if self.deaf_since == 0 {
+        } else if self.deaf_since == 0 && !self.guest {
             self.deaf_since = now;
             let patience = self.patience();
             if patience != 0 {
@@ -279,6 +293,12 @@ impl<S: Service> Session<S> {
         match self.service.publish(session, &grant, message) {
             Disposition::Done => self.owe(qos, packet_id, Ticket::READY),
             Disposition::After(ticket) => self.owe(qos, packet_id, ticket),
+            Disposition::Settle(ticket) => {
+                if self.guest {
+                    self.settle();
+                }
+                self.owe(qos, packet_id, ticket)
+            }
             Disposition::Route => {
                 let cache = self.route.get_or_insert_default();
                 self.pressed |= self.shared.router.publish(cache, topic, qos, payload);

@@ -37,6 +37,7 @@ pub struct Session {
 /// | --- | --- |
 /// | `durable` | to be acknowledged after a ticket: 1, 2, 3 … in the order of receipt |
 /// | `done` | acknowledged at once |
+/// | `settle` | a guest takes its identity's place |
 /// | `open` | the payload is changed in place, then routed |
 /// | `close` | the connection is closed |
 /// | `panic` | the handler panics |
@@ -46,7 +47,7 @@ pub struct Session {
 /// | others | routed |
 ///
 /// The user name of a CONNECT decides likewise: `refused`, `panic`, `greeted` (a message is sent from inside
-/// the login), `panic-at-end`. The identity is the client id.
+/// the login), `panic-at-end`, `guest` (for a second). The identity is the client id.
 #[derive(Default)]
 pub struct Probe {
     asked: Mutex<Vec<Asked>>,
@@ -164,8 +165,13 @@ impl Service for Probe {
         let name = if login.connect.client_id.is_empty() { user } else { login.connect.client_id };
         self.links.lock().insert(name.into(), Arc::clone(login.link));
         let number = self.sessions.fetch_add(1, Ordering::Relaxed);
+        let guest = (user == "guest").then_some(Duration::from_secs(1));
         let principal = if user == "panic-at-end" { user } else { name }.to_owned();
-        Ok(Admitted { id: SessionId { realm: "test", principal: name.into() }, session: Session { principal, number } })
+        Ok(Admitted {
+            id: SessionId { realm: "test", principal: name.into() },
+            session: Session { principal, number },
+            guest,
+        })
     }
 
     fn opened(&self, session: &mut Session) {
@@ -195,6 +201,7 @@ impl Service for Probe {
         match first(message.topic) {
             "durable" => Disposition::After(Ticket(self.tickets.fetch_add(1, Ordering::AcqRel) + 1)),
             "done" => Disposition::Done,
+            "settle" => Disposition::Settle(Ticket::READY),
             "open" => {
                 message.payload.make_ascii_uppercase();
                 Disposition::Route

@@ -26,6 +26,34 @@ fn a_login_with_the_same_identity_closes_the_old_connection_and_its_late_end_cha
     server.probe.wait("twenty ends", |asked| (replaced(asked) == 20).then_some(()));
 }
 
+#[test]
+fn osap_13_3_a_guest_takes_nobodys_place_until_it_settles_and_is_not_one_for_long() {
+    let server = Server::with(2, Profile::OsapModern, |_| {});
+    let mut living = server.login("device");
+    let guest = || {
+        let mut guest = server.dial();
+        guest.send(&connect_with("device", 30, Some("guest"), None));
+        guest.expect(&CONNACK_OK);
+        guest
+    };
+    let mut late = guest();
+    late.send(&publish("done", Some(1), b"a sign of life changes nothing"));
+    late.expect(&puback(1));
+    late.expect_end();
+    assert_eq!(server.probe.count(|asked| matches!(asked, Asked::Opened { .. })), 1, "the guest is not the live one");
+    living.send(&publish("done", Some(1), b"still here"));
+    living.expect(&puback(1));
+    let mut settled = guest();
+    settled.send(&publish("settle", Some(7), b""));
+    settled.expect(&puback(7));
+    living.expect_end();
+    settled.send(&publish("settle", Some(8), b"again"));
+    settled.expect(&puback(8));
+    server.probe.wait("the guest opened", |asked| {
+        (asked.iter().filter(|asked| matches!(asked, Asked::Opened { .. })).count() == 2).then_some(())
+    });
+}
+
 fn replaced(asked: &[Asked]) -> usize {
     asked.iter().filter(|a| matches!(a, Asked::Ended { reason: EndReason::Closed("replaced"), .. })).count()
 }
