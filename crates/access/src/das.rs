@@ -3,10 +3,13 @@
 mod children;
 mod commands;
 mod grant;
+mod leases;
 mod link;
 mod login;
+mod modern;
 mod own;
 mod proofs;
+mod sealing;
 mod storage;
 mod uplink;
 
@@ -14,7 +17,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use osap::das::base::Ntp;
-use osap::suite::Suite;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -27,16 +29,15 @@ use vestibule_broker::{
 use vestibule_platform::{Connection, ConnectionId, Device, DeviceId, DeviceLink, Platform};
 
 use crate::brake::Brake;
+use crate::epochs::Epochs;
 use crate::explain;
 use crate::key_state::{KeyState, KeyStates};
 
 use children::Children;
 use grant::Channel;
 use link::OsapLink;
+use modern::{ModernDoor, ModernSession};
 use proofs::Proofs;
-
-/// The suite of every session at a legacy listener.
-const SUITE: Suite = Suite::Legacy;
 
 /// The device access service.
 pub struct Das {
@@ -50,6 +51,13 @@ pub struct Das {
     proofs: Proofs,
     /// One permit for each question for storage that is looked into.
     storage_asked: Arc<Semaphore>,
+    /// `None`: devices of the legacy suites come in here.
+    modern: Option<ModernDoor>,
+}
+
+/// The limits of a listener for devices of the modern suites.
+pub fn modern_das_listener(name: &'static str) -> ListenerConfig {
+    ListenerConfig::new(name, Profile::OsapModern)
 }
 
 /// The limits of a listener for legacy devices.
@@ -70,6 +78,7 @@ pub struct DasSession {
     own: Speaker,
     children: Children,
     key: Arc<KeyState>,
+    modern: Option<ModernSession>,
 }
 
 /// One device that speaks over a connection: the one that logged in, or a sub-device behind it.
@@ -91,6 +100,31 @@ impl Das {
     /// A service over the platform; `runtime` writes what a session has to change in the store. Devices are told of the
     /// time server at each login.
     pub fn new(platform: Arc<Platform>, runtime: Handle, time: Option<Ntp>) -> Arc<Das> {
+        Das::with_door(platform, runtime, time, None)
+    }
+
+    /// The same for devices of the modern suites: type 4 on a listener over `tls`, types 8 and 16 on one without. `epochs` is
+    /// that of the LBS that sends them here.
+    pub fn modern(
+        platform: Arc<Platform>,
+        runtime: Handle,
+        time: Option<Ntp>,
+        tls: bool,
+        epochs: Arc<Epochs>,
+    ) -> Arc<Das> {
+        let door = ModernDoor::new(tls, epochs);
+        let (leases, clock) = (Arc::downgrade(&door.leases), Arc::clone(&platform));
+        runtime.spawn(async move {
+            while let Some(leases) = leases.upgrade() {
+                leases.end(clock.clock().now_ms());
+                drop(leases);
+                tokio::time::sleep(leases::LOOK).await;
+            }
+        });
+        Das::with_door(platform, runtime, time, Some(door))
+    }
+
+    fn with_door(platform: Arc<Platform>, runtime: Handle, time: Option<Ntp>, modern: Option<ModernDoor>) -> Arc<Das> {
         let changes = platform.presence_changes();
         let das = Arc::new_cyclic(|this| Das {
             this: Weak::clone(this),
@@ -101,6 +135,7 @@ impl Das {
             time,
             proofs: Proofs::default(),
             storage_asked: Arc::new(Semaphore::new(storage::ASKED_AT_ONCE)),
+            modern,
         });
         das.runtime.spawn(forget_removed(Arc::downgrade(&das), changes));
         das
@@ -108,6 +143,9 @@ impl Das {
 
     fn forget(&self, device: DeviceId) {
         self.keys.forget(device);
+        if let Some(door) = &self.modern {
+            door.epochs.forget(device);
+        }
     }
 
     /// Counts a message that does not open or does not parse. From outside all look alike: acknowledged as if
@@ -119,11 +157,10 @@ impl Das {
         if !session.key.failed(self.platform.clock().steady_ms()) {
             return Disposition::Done;
         }
-        self.runtime.spawn(login::drop_session_key(
-            Arc::clone(&self.platform),
-            Arc::clone(&session.own.device),
-            session.key.key().clone(),
-        ));
+        if let Some(key) = session.key.session_key() {
+            let (platform, device) = (Arc::clone(&self.platform), Arc::clone(&session.own.device));
+            self.runtime.spawn(login::drop_session_key(platform, device, key.clone()));
+        }
         Disposition::Close("too_many_errors")
     }
 
@@ -153,15 +190,18 @@ impl Service for Das {
     type Grant = Grant;
 
     async fn connect(&self, login: Login<'_>) -> Result<Admitted<DasSession>, Refused> {
-        self.log_in(login).await
+        match &self.modern {
+            Some(door) => self.log_in_modern(door, login).await,
+            None => self.log_in(login).await,
+        }
     }
 
     /// Presence follows the broker's order of take-overs: were it told in [`Service::connect`], two logins at the
     /// same moment could each close the other.
     fn opened(&self, session: &mut DasSession) {
         let connection = Connection {
-            suite: SUITE.as_str(),
-            confidential: SUITE.is_confidential(),
+            suite: session.own.line.suite().as_str(),
+            confidential: session.own.line.suite().is_confidential(),
             peer: session.own.line.peer(),
             link: Arc::clone(&session.own.line) as Arc<dyn DeviceLink>,
         };
@@ -176,6 +216,9 @@ impl Service for Das {
     }
 
     fn authorize(&self, session: &mut DasSession, topic: &str) -> Result<Grant, Denied> {
+        if session.modern.as_ref().is_some_and(|modern| !modern.takes(topic)) {
+            return Err(Denied::Close("no_report"));
+        }
         let own = &session.own;
         let judged = Channel::of(topic, &own.device.serial).and_then(|(sub, channel)| {
             let child = sub.map(|serial| {
@@ -198,7 +241,12 @@ impl Service for Das {
             // Legacy devices send QoS 0 and 1 (9.5); a QoS 2 exchange would never be completed.
             return Disposition::Close("qos2");
         }
-        self.take(session, grant, message.payload)
+        if let Some(door) = &self.modern
+            && session.modern.as_ref().is_some_and(ModernSession::is_guest)
+        {
+            return self.report_in(door, session, message.topic, message.payload);
+        }
+        self.take(session, grant, message.topic, message.payload)
     }
 
     /// A device owns exactly two filters, whether or not it subscribes (9.4).
@@ -220,6 +268,11 @@ impl Service for Das {
     }
 
     fn ended(&self, mut session: DasSession, reason: EndReason) {
+        if session.modern.as_ref().is_some_and(ModernSession::is_guest) {
+            // It may have been anybody with a recording: it is no part of the device's story.
+            metrics::counter!("vestibule_das_guests_gone_total").increment(1);
+            return;
+        }
         self.children_lost(&mut session);
         let own = session.own;
         own.line.lost();

@@ -1,4 +1,4 @@
-//! What is remembered for each session key: which `Seq` were seen, which messages did not open, and whether the
+//! What is remembered for each session key, or each start of a device that speaks a modern suite: which `Seq` were seen, which messages did not open, and whether the
 //! key was given up.
 //!
 //! The window belongs to the key and not to the connection (osap-wire 13.2.6): a device goes on counting after a
@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use osap::das::seq::SeqWindow;
+use osap::id::DevId;
 use osap::key::SessionKey;
+use osap::modern::login::BootId;
 use osap::{Random as _, SystemRandom};
 use parking_lot::Mutex;
 use vestibule_platform::DeviceId;
@@ -21,9 +23,18 @@ use crate::window::{Span, Window};
 const ERRORS: u32 = 10;
 const ERROR_WINDOW: Span = Span::of_ms(60_000);
 
-/// The memory of one session key.
+/// What a memory belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// A session key of the legacy suites.
+    Key(SessionKey),
+    /// One start of a device that speaks a modern suite: with its numbers a message is known for ever (osap-wire 13.3).
+    Boot(DevId, BootId),
+}
+
+/// The memory of one session key, or of one start.
 pub(crate) struct KeyState {
-    key: SessionKey,
+    life: Life,
     seen: Mutex<SeqWindow>,
     errors: Mutex<Window>,
     given_up: AtomicBool,
@@ -92,8 +103,12 @@ impl KeyState {
         self.shadow_children.lock().contains(&child)
     }
 
-    pub(crate) fn key(&self) -> &SessionKey {
-        &self.key
+    /// The session key; `None` under a modern suite, where each login has keys of its own.
+    pub(crate) fn session_key(&self) -> Option<&SessionKey> {
+        match &self.life {
+            Life::Key(key) => Some(key),
+            Life::Boot(..) => None,
+        }
     }
 
     fn is_given_up(&self) -> bool {
@@ -109,25 +124,14 @@ pub(crate) struct KeyStates {
 
 impl KeyStates {
     /// The memory of this key, a fresh one when the device had another before; `None` when the key was given up.
-    pub(crate) fn get(&self, device: DeviceId, key: &SessionKey) -> Option<Arc<KeyState>> {
+    pub(crate) fn get(&self, device: DeviceId, life: &Life) -> Option<Arc<KeyState>> {
         let mut by_device = self.by_device.lock();
         if let Some(state) = by_device.get(&device)
-            && state.key == *key
+            && state.life == *life
         {
             return (!state.is_given_up()).then(|| Arc::clone(state));
         }
-        let mut start = [0; 4];
-        SystemRandom.fill(&mut start);
-        let state = Arc::new(KeyState {
-            key: key.clone(),
-            seen: Mutex::new(SeqWindow::new()),
-            errors: Mutex::default(),
-            given_up: AtomicBool::new(false),
-            ours: AtomicBool::new(false),
-            shadow: AtomicBool::new(false),
-            shadow_children: Mutex::default(),
-            last_seq: AtomicU32::new(u32::from_be_bytes(start)),
-        });
+        let state = Arc::new(KeyState::new(life.clone()));
         by_device.insert(device, Arc::clone(&state));
         Some(state)
     }
@@ -137,12 +141,29 @@ impl KeyStates {
     }
 }
 
+impl KeyState {
+    pub(crate) fn new(life: Life) -> KeyState {
+        let mut start = [0; 4];
+        SystemRandom.fill(&mut start);
+        KeyState {
+            life,
+            seen: Mutex::new(SeqWindow::new()),
+            errors: Mutex::default(),
+            given_up: AtomicBool::new(false),
+            ours: AtomicBool::new(false),
+            shadow: AtomicBool::new(false),
+            shadow_children: Mutex::default(),
+            last_seq: AtomicU32::new(u32::from_be_bytes(start)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(byte: u8) -> SessionKey {
-        SessionKey::from_bytes(&[byte; 16]).expect("sixteen bytes")
+    fn key(byte: u8) -> Life {
+        Life::Key(SessionKey::from_bytes(&[byte; 16]).expect("sixteen bytes"))
     }
 
     #[test]

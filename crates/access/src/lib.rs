@@ -25,7 +25,7 @@ mod window;
 
 pub use assignment::{Assignment, DasNode};
 pub use attempts::FailureLimits;
-pub use das::{Das, das_listener};
+pub use das::{Das, das_listener, modern_das_listener};
 pub use epochs::Epochs;
 pub use lbs::{Lbs, LbsConfig, ModernLbs, ModernLbsConfig, RandomSource};
 pub use origin::{Network, Origin};

@@ -1,52 +1,57 @@
-//! The nonces that tickets have shown (osap-wire 13.3): a first message that comes again is a recording.
+//! The nonces that tickets have shown at the LBS, and sessions at the DAS (osap-wire 13.3): a first message that comes again
+//! is a recording.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 
-use osap::modern::TicketId;
 use parking_lot::Mutex;
 
-/// Nonces remembered of one ticket.
-const OF_TICKET: usize = 64;
-/// Tickets remembered. A device shows a ticket once or twice in its life, so most own a few words; who would push others
-/// out has to hold that many tickets.
-const TICKETS: usize = 65_536;
+/// Nonces remembered of one holder.
+const OF_HOLDER: usize = 64;
+/// Holders remembered. A device shows a ticket once or twice in its life, and logs in to a session a few times, so most own
+/// a few words; who would push others out has to hold that many secrets.
+const HOLDERS: usize = 65_536;
 
-/// The nonces of the tickets that were shown last, as hashes under a secret of the process.
-#[derive(Default)]
-pub(crate) struct Nonces {
+/// The nonces that the holders of a secret, tickets or sessions, have shown last, as hashes under a secret of the process.
+pub(crate) struct Nonces<K> {
     hasher: RandomState,
-    shown: Mutex<Shown>,
+    shown: Mutex<Shown<K>>,
 }
 
-#[derive(Default)]
-struct Shown {
-    by_ticket: HashMap<TicketId, VecDeque<u64>>,
-    /// The tickets in the order in which they came, the oldest first.
-    order: VecDeque<TicketId>,
+struct Shown<K> {
+    by_holder: HashMap<K, VecDeque<u64>>,
+    /// The holders in the order in which they came, the oldest first.
+    order: VecDeque<K>,
 }
 
-impl Nonces {
-    /// Whether the ticket, whose binder was right, shows this nonce for the first time.
-    pub(crate) fn is_fresh(&self, ticket: TicketId, nonce: &[u8; 32]) -> bool {
-        let mark = self.hasher.hash_one((ticket, nonce));
+impl<K> Default for Nonces<K> {
+    fn default() -> Self {
+        let shown = Shown { by_holder: HashMap::new(), order: VecDeque::new() };
+        Nonces { hasher: RandomState::new(), shown: Mutex::new(shown) }
+    }
+}
+
+impl<K: Hash + Eq + Copy> Nonces<K> {
+    /// Whether the holder, who has proven to be one, shows this nonce for the first time.
+    pub(crate) fn is_fresh(&self, holder: K, nonce: &[u8; 32]) -> bool {
+        let mark = self.hasher.hash_one((holder, nonce));
         let mut shown = self.shown.lock();
-        let Shown { by_ticket, order } = &mut *shown;
-        let marks = by_ticket.entry(ticket).or_insert_with(|| {
-            order.push_back(ticket);
+        let Shown { by_holder, order } = &mut *shown;
+        let marks = by_holder.entry(holder).or_insert_with(|| {
+            order.push_back(holder);
             VecDeque::with_capacity(1)
         });
         if marks.contains(&mark) {
             return false;
         }
-        if marks.len() == OF_TICKET {
+        if marks.len() == OF_HOLDER {
             marks.pop_front();
         }
         marks.push_back(mark);
-        if order.len() > TICKETS
+        if order.len() > HOLDERS
             && let Some(oldest) = order.pop_front()
         {
-            by_ticket.remove(&oldest);
+            by_holder.remove(&oldest);
         }
         true
     }
@@ -54,6 +59,8 @@ impl Nonces {
 
 #[cfg(test)]
 mod tests {
+    use osap::modern::TicketId;
+
     use super::*;
 
     fn nonce(n: u32) -> [u8; 32] {
@@ -76,12 +83,12 @@ mod tests {
     #[test]
     fn the_table_is_bounded() {
         let nonces = Nonces::default();
-        for n in 0..=TICKETS as u32 {
+        for n in 0..=HOLDERS as u32 {
             let mut id = [0; 16];
             id[..4].copy_from_slice(&n.to_be_bytes());
             assert!(nonces.is_fresh(TicketId::new(id), &nonce(0)));
         }
         let shown = nonces.shown.lock();
-        assert_eq!((shown.by_ticket.len(), shown.order.len()), (TICKETS, TICKETS));
+        assert_eq!((shown.by_holder.len(), shown.order.len()), (HOLDERS, HOLDERS));
     }
 }

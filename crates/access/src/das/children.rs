@@ -22,7 +22,7 @@ use vestibule_platform::{
 
 use super::link::OsapLink;
 use super::uplink::send_pending;
-use super::{Das, DasSession, Grant, SUITE, Speaker};
+use super::{Das, DasSession, Grant, Speaker};
 use crate::explain;
 
 /// Proofs of one hub that are looked at or answered at the same time: it proves all its children at once when it comes in,
@@ -165,8 +165,8 @@ impl Das {
         let connection = self.platform.connected(
             device,
             Connection {
-                suite: SUITE.as_str(),
-                confidential: SUITE.is_confidential(),
+                suite: line.suite().as_str(),
+                confidential: line.suite().is_confidential(),
                 peer: line.peer(),
                 link: Arc::clone(&link) as Arc<dyn DeviceLink>,
             },

@@ -70,6 +70,11 @@ pub(super) enum Storage {
 }
 
 impl Channel {
+    /// Whether nothing is done with its messages.
+    pub(super) fn is_not_handled(&self) -> bool {
+        matches!(self, Channel::NotHandled)
+    }
+
     /// What a topic is for, and the sub-device it speaks for, if it does. `serial` is the connection's own (13.2.7).
     pub(super) fn of<'a>(topic: &'a str, serial: &str) -> Result<(Option<&'a str>, Channel), &'static str> {
         let topic = Topic::parse(topic).map_err(|_| "bad_topic")?;

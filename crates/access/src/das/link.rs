@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use osap::das::access::{KeepAlive, Redirect, RiskList};
-use osap::das::cipher::SessionCipher;
 use osap::das::command::Command;
-use osap::das::envelope::{self, General};
+use osap::das::envelope::General;
 use osap::das::pass::{self, Pass};
 use osap::das::pending::{Pending, Take};
 use osap::das::shadow::{self, State, Versioned};
 use osap::das::topic::{self, MAX_NAME, Topic, method};
 use osap::das::{attribute, service, storage};
+use osap::suite::Suite;
 use parking_lot::Mutex;
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{Link, SendError};
@@ -23,6 +23,7 @@ use vestibule_platform::{
 
 use super::grant::Place;
 use super::own::OwnOperation;
+use super::sealing::Sealing;
 use crate::key_state::KeyState;
 
 /// Operations of one device under way at the same time.
@@ -42,6 +43,7 @@ pub(super) struct OsapLink {
     hub: Option<Arc<str>>,
     link: Arc<Link>,
     key: Arc<KeyState>,
+    sealing: Arc<Sealing>,
     operations: Mutex<Operations>,
     told: AtomicBool,
 }
@@ -87,12 +89,13 @@ impl Waiting {
 }
 
 impl OsapLink {
-    pub(super) fn new(device: Arc<Device>, link: Arc<Link>, key: Arc<KeyState>) -> OsapLink {
+    pub(super) fn new(device: Arc<Device>, link: Arc<Link>, key: Arc<KeyState>, sealing: Arc<Sealing>) -> OsapLink {
         OsapLink {
             device,
             hub: None,
             link,
             key,
+            sealing,
             operations: Mutex::new(Operations::None),
             told: AtomicBool::new(false),
         }
@@ -101,7 +104,8 @@ impl OsapLink {
     /// The way to a sub-device over this connection of its hub.
     pub(super) fn to_child(&self, child: Arc<Device>) -> OsapLink {
         let hub = Some(Arc::clone(&self.device.serial));
-        OsapLink { hub, ..OsapLink::new(child, Arc::clone(&self.link), Arc::clone(&self.key)) }
+        let (link, key, sealing) = (Arc::clone(&self.link), Arc::clone(&self.key), Arc::clone(&self.sealing));
+        OsapLink { hub, ..OsapLink::new(child, link, key, sealing) }
     }
 
     /// The serial that topics name first, and the sub-device after it.
@@ -131,10 +135,16 @@ impl OsapLink {
         self.link.peer()
     }
 
-    /// A connection keeps the key it logged in with until it ends (9.2).
-    pub(super) fn cipher(&self) -> SessionCipher {
-        SessionCipher::new(self.key.key().clone())
+    /// The suite of the connection.
+    pub(super) fn suite(&self) -> Suite {
+        self.sealing.suite()
     }
+
+    /// How the messages of the connection are sealed.
+    pub(super) fn sealing(&self) -> &Sealing {
+        &self.sealing
+    }
+
 
     /// The request that a reply with this number belongs to, if it fits.
     pub(super) fn take(&self, seq: u64, fits: impl FnOnce(&Waiting) -> bool) -> Take<Waiting> {
@@ -271,14 +281,15 @@ impl OsapLink {
 
     /// Seals a message straight into the connection's out buffer.
     fn send(&self, topic: &str, general: &General<'_>, application: &[u8]) -> Result<Option<u16>, NotSent> {
-        let len = envelope::sealed_len(general, application.len());
+        let len = self.sealing.sealed_len(general, application.len());
         if topic.len() + len > MAX_PACKET {
             return Err(NotSent::TooLarge);
         }
-        let cipher = self.cipher();
-        let seal = |out: &mut Vec<u8>| {
-            envelope::seal(&cipher, general, application, out).expect("three short members");
-        };
+        if self.sealing.is_exhausted() {
+            self.link.close("renew");
+            return Err(NotSent::Ending);
+        }
+        let seal = |out: &mut Vec<u8>| self.sealing.seal(topic, general, application, out);
         match self.link.publish(topic, QoS::AtLeastOnce, len, seal) {
             Ok(packet_id) => Ok(packet_id),
             Err(SendError::Ending) => Err(NotSent::Ending),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use osap::das::cipher::SessionCipher;
 use osap::das::connack;
 use osap::das::login::{self, LoginError, LoginRecord};
 use osap::key::SessionKey;
@@ -13,23 +14,24 @@ use vestibule_platform::{Credentials, Device, Fact, Platform};
 
 use super::children::Children;
 use super::link::OsapLink;
+use super::sealing::Sealing;
 use super::{Das, DasSession, Speaker};
-use crate::key_state::KeyState;
+use crate::key_state::{KeyState, Life};
 use crate::{explain, record};
 
 /// How the version of our SDK begins in a login record.
-const OUR_SDK: &str = "vestibule";
+pub(super) const OUR_SDK: &str = "vestibule";
 
 /// A session key of this age lets nobody in any more (13.2.8); a connection keeps the one it has.
 const MAX_KEY_AGE_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// The realm of OSAP sessions; the principal is the serial.
-const REALM: &str = "osap";
+pub(super) const REALM: &str = "osap";
 
 /// What a CONNECT has shown.
 enum Shown {
     /// The session key of the device.
-    Key(Arc<KeyState>),
+    Key(Arc<KeyState>, SessionKey),
     /// The same, and it has served its time.
     OldKey,
     /// The key of its last authentication, which is used for nothing.
@@ -73,16 +75,16 @@ impl Das {
                 shown = self.shown(&device, &login, credentials);
             }
         }
-        if !matches!(shown, Shown::Key(_)) {
+        if !matches!(shown, Shown::Key(..)) {
             self.spend_candidate(&device, credentials, matches!(shown, Shown::Candidate)).await;
         }
         let (reason, fact) = match shown {
-            Shown::Key(state) => {
+            Shown::Key(state, key) => {
                 if device.parent().is_some() {
                     // It enrolled by itself, and the store could not take that down then.
                     self.platform.leave_hub(&device).await;
                 }
-                return Ok(self.admit(&device, &login, state));
+                return Ok(self.admit(&device, &login, state, key));
             }
             Shown::Candidate => ("sent_for_new_key", explain::sent_for_new_key(Some(ip))),
             Shown::OldKey => ("session_key_too_old", explain::session_key_too_old(Some(ip))),
@@ -94,7 +96,7 @@ impl Das {
 
     /// The store is asked about a known device before it is sent away; one that nobody has registered takes as long, also
     /// while the store is down. All of them are answered 11 (13.2.3).
-    async fn look_up_in_vain(&self, serial: &str) {
+    pub(super) async fn look_up_in_vain(&self, serial: &str) {
         if self.brake.may_look_up(serial, self.platform.clock().steady_ms()) {
             self.platform.store_answers().await;
         }
@@ -110,11 +112,11 @@ impl Das {
             match check(user, will, credential, key) {
                 Ok(_) if self.is_too_old(credentials) => return Shown::OldKey,
                 Ok(record) => {
-                    if let Some(state) = self.keys.get(device.id, key) {
+                    if let Some(state) = self.keys.get(device.id, &Life::Key(key.clone())) {
                         if record.details.is_some_and(|details| details.sdk_main_version.starts_with(OUR_SDK)) {
                             state.set_ours();
                         }
-                        return Shown::Key(state);
+                        return Shown::Key(state, key.clone());
                     }
                 }
                 Err(why) => reason = why,
@@ -133,22 +135,27 @@ impl Das {
         self.platform.clock().now_ms().saturating_sub(made) >= MAX_KEY_AGE_MS
     }
 
-    fn admit(&self, device: &Arc<Device>, login: &Login<'_>, state: Arc<KeyState>) -> Admitted<DasSession> {
+    fn admit(
+        &self,
+        device: &Arc<Device>,
+        login: &Login<'_>,
+        state: Arc<KeyState>,
+        key: SessionKey,
+    ) -> Admitted<DasSession> {
         self.brake.accepted(&device.serial);
         metrics::counter!("vestibule_das_logins_total", "result" => "ok").increment(1);
+        let sealing = Arc::new(Sealing::Legacy(SessionCipher::new(key)));
+        let line = OsapLink::new(Arc::clone(device), Arc::clone(login.link), Arc::clone(&state), sealing);
         self.fact(device, explain::logged_in(Some(login.peer.ip())));
         Admitted {
             id: SessionId { realm: REALM, principal: (&*device.serial).into() },
             session: DasSession {
-                own: Speaker {
-                    device: Arc::clone(device),
-                    line: Arc::new(OsapLink::new(Arc::clone(device), Arc::clone(login.link), Arc::clone(&state))),
-                    connection: None,
-                    reporting: false,
-                },
+                own: Speaker { device: Arc::clone(device), line: Arc::new(line), connection: None, reporting: false },
                 children: Children::default(),
                 key: state,
+                modern: None,
             },
+            guest: None,
         }
     }
 
@@ -178,17 +185,17 @@ impl Das {
         }
     }
 
-    fn refuse(&self, device: &Arc<Device>, reason: &'static str, ip: IpAddr) -> Refused {
+    pub(super) fn refuse(&self, device: &Arc<Device>, reason: &'static str, ip: IpAddr) -> Refused {
         self.fact(device, explain::login_refused(reason, Some(ip)));
         refuse(reason, self.brake.refused(&device.serial, self.platform.clock().steady_ms()))
     }
 
-    fn fact(&self, device: &Arc<Device>, fact: Fact) {
+    pub(super) fn fact(&self, device: &Arc<Device>, fact: Fact) {
         self.platform.fact(device, fact);
     }
 }
 
-fn refuse(reason: &'static str, delay: Duration) -> Refused {
+pub(super) fn refuse(reason: &'static str, delay: Duration) -> Refused {
     metrics::counter!("vestibule_das_logins_total", "result" => reason).increment(1);
     Refused { code: connack::SESSION_UNKNOWN, reason, delay }
 }

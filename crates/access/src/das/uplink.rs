@@ -16,17 +16,34 @@ use vestibule_platform::{Answer, Device, DevicePath, Platform, RecordKind, Repor
 use super::grant::{Channel, Place, Shadow};
 use super::link::{Kind, Waiting};
 use super::own::OwnOperation;
+use super::sealing::Sealing;
 use super::{Das, DasSession, Grant, Speaker};
 use crate::explain;
 
 impl Das {
-    pub(super) fn take(&self, session: &mut DasSession, grant: &Grant, payload: &mut [u8]) -> Disposition {
-        if let Channel::NotHandled = grant.channel {
+    pub(super) fn take(&self, session: &mut DasSession, grant: &Grant, topic: &str, payload: &mut [u8]) -> Disposition {
+        let line = Arc::clone(&session.own.line);
+        let text = match line.sealing() {
+            // What is not served is not opened either.
+            Sealing::Legacy(_) if grant.channel.is_not_handled() => {
+                self.dropped(&session.own, "not_handled");
+                return Disposition::Done;
+            }
+            Sealing::Legacy(cipher) => match cipher.open(payload) {
+                Ok(text) => text,
+                Err(_) => return self.not_opened(session, "envelope"),
+            },
+            Sealing::Modern { .. } => match self.open_modern(session, topic, payload) {
+                Ok(text) => text,
+                Err(disposition) => return disposition,
+            },
+        };
+        if grant.channel.is_not_handled() {
+            // Opened all the same: its number is counted.
             self.dropped(&session.own, "not_handled");
             return Disposition::Done;
         }
-        let cipher = session.own.line.cipher();
-        let Ok(Opened { general, application }) = envelope::open(&cipher, payload) else {
+        let Ok(Opened { general, application }) = envelope::read(text) else {
             return self.not_opened(session, "envelope");
         };
         let seq = general.seq;

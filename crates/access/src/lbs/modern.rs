@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use osap::SystemRandom;
 use osap::lbs::Decoy;
+use osap::modern::TicketId;
 use osap::modern::message::Das;
 use osap::modern::server::Policy;
 use osap::suite::Suite;
@@ -101,7 +102,7 @@ pub struct ModernLbs {
     attempts: Attempts,
     short_failures: Mutex<Window>,
     crowd: Crowd,
-    nonces: Nonces,
+    nonces: Nonces<TicketId>,
     epochs: Arc<Epochs>,
 }
 

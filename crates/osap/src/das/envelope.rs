@@ -71,11 +71,14 @@ pub struct TooLong;
 /// [`EnvelopeError`].
 pub fn open<'a>(cipher: &SessionCipher, payload: &'a mut [u8]) -> Result<Opened<'a>, EnvelopeError> {
     let plaintext: &'a [u8] = cipher.open(payload).map_err(|_| EnvelopeError::Undecryptable)?;
-    split(plaintext)
+    read(plaintext)
 }
 
-/// Reads the plaintext of a payload.
-fn split(plaintext: &[u8]) -> Result<Opened<'_>, EnvelopeError> {
+/// Reads the plaintext of a payload, whatever it was sealed with.
+///
+/// # Errors
+/// [`EnvelopeError::General`].
+pub fn read(plaintext: &[u8]) -> Result<Opened<'_>, EnvelopeError> {
     let (len, rest) = plaintext.split_first_chunk::<2>().ok_or(EnvelopeError::General)?;
     let len = usize::from(u16::from_be_bytes(*len));
     let (general, application) = rest.split_at_checked(len).ok_or(EnvelopeError::General)?;
@@ -93,6 +96,17 @@ pub fn seal(
     out: &mut Vec<u8>,
 ) -> Result<(), TooLong> {
     let start = out.len();
+    write(general, application, out)?;
+    cipher.seal_tail(out, start);
+    Ok(())
+}
+
+/// Appends the plaintext of a message to `out`: `u16 L | general | application`.
+///
+/// # Errors
+/// [`TooLong`]; `out` is as before then.
+pub fn write(general: &General<'_>, application: &[u8], out: &mut Vec<u8>) -> Result<(), TooLong> {
+    let start = out.len();
     out.extend_from_slice(&[0; 2]);
     general.write(&mut *out);
     let Ok(len) = u16::try_from(out.len() - start - 2) else {
@@ -101,13 +115,18 @@ pub fn seal(
     };
     out[start..start + 2].copy_from_slice(&len.to_be_bytes());
     out.extend_from_slice(application);
-    cipher.seal_tail(out, start);
     Ok(())
 }
 
 /// The length of the payload that [`seal`] appends.
 #[must_use]
 pub fn sealed_len(general: &General<'_>, application: usize) -> usize {
+    SessionCipher::sealed_len(plain_len(general, application))
+}
+
+/// The length of the plaintext that [`write`] appends.
+#[must_use]
+pub fn plain_len(general: &General<'_>, application: usize) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -120,7 +139,7 @@ pub fn sealed_len(general: &General<'_>, application: usize) -> usize {
     }
     let mut count = Count(0);
     general.write(&mut count);
-    SessionCipher::sealed_len(2 + count.0 + application)
+    2 + count.0 + application
 }
 
 impl<'a> General<'a> {

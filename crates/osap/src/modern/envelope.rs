@@ -41,12 +41,18 @@ impl Sealer {
         self.seq
     }
 
+    /// Whether nothing more can be sealed.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.seq >= MAX_MESSAGES
+    }
+
     /// Seals what stands in `out` behind `start`, for a PUBLISH to `topic`. Returns its number.
     ///
     /// # Errors
     /// [`Exhausted`]; `out` is as before then.
     pub fn seal_tail(&mut self, topic: &str, out: &mut Vec<u8>, start: usize) -> Result<u64, Exhausted> {
-        if self.seq >= MAX_MESSAGES {
+        if self.is_exhausted() {
             return Err(Exhausted);
         }
         self.seq += 1;

@@ -1,0 +1,64 @@
+//! How the messages of one connection are sealed and opened.
+
+use osap::das::cipher::SessionCipher;
+use osap::das::envelope::{self, General};
+use osap::modern::envelope::{OVERHEAD, Sealer};
+use osap::suite::Suite;
+use parking_lot::Mutex;
+
+/// The way to seal what goes to a device.
+pub(super) enum Sealing {
+    /// Under the session key (osap-wire 9.6).
+    Legacy(SessionCipher),
+    /// Under the keys of this login, each message with the next number of the connection (13.3). Sealing happens while the
+    /// message is put into the connection's out buffer, under its lock, so that numbers and bytes have one order.
+    Modern {
+        /// The suite of the session.
+        suite: Suite,
+        /// What counts.
+        sealer: Mutex<Sealer>,
+    },
+}
+
+impl Sealing {
+    pub(super) fn suite(&self) -> Suite {
+        match self {
+            Sealing::Legacy(_) => Suite::Legacy,
+            Sealing::Modern { suite, .. } => *suite,
+        }
+    }
+
+    /// The length of a sealed message.
+    pub(super) fn sealed_len(&self, general: &General<'_>, application: usize) -> usize {
+        match self {
+            Sealing::Legacy(_) => envelope::sealed_len(general, application),
+            Sealing::Modern { .. } => envelope::plain_len(general, application) + OVERHEAD,
+        }
+    }
+
+    /// Whether the login has to be renewed before anything more can be sealed.
+    pub(super) fn is_exhausted(&self) -> bool {
+        match self {
+            Sealing::Legacy(_) => false,
+            Sealing::Modern { sealer, .. } => sealer.lock().is_exhausted(),
+        }
+    }
+
+    /// Appends the sealed message, which has [`Self::sealed_len`] bytes.
+    pub(super) fn seal(&self, topic: &str, general: &General<'_>, application: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Sealing::Legacy(cipher) => {
+                envelope::seal(cipher, general, application, out).expect("three short members");
+            }
+            Sealing::Modern { sealer, .. } => {
+                let start = out.len();
+                envelope::write(general, application, out).expect("three short members");
+                // Somebody else has sealed the last one since it was looked: nothing is appended, and the message that was
+                // announced with another length is taken back.
+                if sealer.lock().seal_tail(topic, out, start).is_err() {
+                    out.truncate(start);
+                }
+            }
+        }
+    }
+}
