@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use osap::das::envelope;
+use osap::das::login::LoginRecord;
 use osap::modern::Exporter;
 use osap::modern::envelope::{Broken, Opened, Opener, Sealer};
 use osap::modern::login::{self, BootId, EXPORTER_LABEL, PROOF_LEN, Proof};
@@ -250,8 +251,11 @@ impl Das {
             // Who has recorded a CONNECT gets this far and no further.
             Err(_) => return Disposition::Close("no_report"),
         };
-        let read = envelope::read(text).ok().and_then(|opened| login::read_report(opened.application));
-        let Some((record, boot)) = read else { return Disposition::Close("no_report") };
+        let read = envelope::read(text).ok().and_then(|opened| LoginRecord::decode(opened.application).ok());
+        let Some(record) = read else { return Disposition::Close("no_report") };
+        let Some(boot) = record.boot_id.as_deref().and_then(BootId::parse) else {
+            return Disposition::Close("no_report");
+        };
         let Some(guest) = modern.guest.take() else { return Disposition::Done };
         let device = Arc::clone(&session.own.device);
         if record.sub_serial != *device.serial || record.device_id != guest.dev_id.as_str() {

@@ -63,6 +63,8 @@ pub struct LoginRecord {
     pub sub_serial: String,
     /// The DevID, as it was sent.
     pub device_id: String,
+    /// `BootID`, of a modern login alone (osap-wire 13.3): 16 hexadecimal digits, drawn by each start of the device's program.
+    pub boot_id: Option<String>,
     /// Everything else of a full record; a short one has nothing else.
     pub details: Option<Box<Details>>,
 }
@@ -114,13 +116,22 @@ impl LoginRecord {
     /// A short record, for a reconnect.
     #[must_use]
     pub fn short(serial: &Serial, dev_id: &DevId) -> Self {
-        Self { sub_serial: serial.as_str().to_owned(), device_id: dev_id.as_str().to_owned(), details: None }
+        Self {
+            sub_serial: serial.as_str().to_owned(),
+            device_id: dev_id.as_str().to_owned(),
+            boot_id: None,
+            details: None,
+        }
     }
 
     /// The JSON text, members in the order devices send them.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and numbers always serialise")
+    }
+
+    fn write_boot_id<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        self.boot_id.as_ref().map_or(Ok(()), |boot_id| map.serialize_entry("BootID", boot_id))
     }
 
     /// The will of a CONNECT: the record under the session key.
@@ -136,18 +147,20 @@ impl LoginRecord {
     /// # Errors
     /// [`NotARecord`] unless `SubSerial` and `DeviceID` are there.
     pub fn decode(text: &[u8]) -> Result<Self, NotARecord> {
-        let (mut sub_serial, mut device_id) = (None, None);
+        let (mut sub_serial, mut device_id, mut boot_id) = (None, None, None);
         let mut details = Details::default();
         let mut full = false;
         json::for_each_member(text, |name, value| match name {
             "SubSerial" => sub_serial = json::string(value).map(Cow::into_owned),
             "DeviceID" => device_id = json::string(value).map(Cow::into_owned),
+            "BootID" => boot_id = json::string(value).map(Cow::into_owned),
             _ => full |= details.read(name, value),
         })
         .map_err(|_| NotARecord)?;
         Ok(Self {
             sub_serial: sub_serial.ok_or(NotARecord)?,
             device_id: device_id.ok_or(NotARecord)?,
+            boot_id,
             details: full.then(|| Box::new(details)),
         })
     }
@@ -198,6 +211,7 @@ impl Serialize for LoginRecord {
         let Some(details) = &self.details else {
             map.serialize_entry("SubSerial", &self.sub_serial)?;
             map.serialize_entry("DeviceID", &self.device_id)?;
+            self.write_boot_id(&mut map)?;
             return map.end();
         };
         map.serialize_entry("DevSerial", &details.dev_serial)?;
@@ -219,6 +233,7 @@ impl Serialize for LoginRecord {
         map.serialize_entry("SDKMainVersion", &details.sdk_main_version)?;
         map.serialize_entry("DeviceID", &self.device_id)?;
         map.serialize_entry("SDKVersion", &Versions(&details.sdk_versions))?;
+        self.write_boot_id(&mut map)?;
         map.end()
     }
 }
@@ -269,4 +284,25 @@ pub fn check(user: &str, will: &[u8], key: &SessionKey, dev_id: &DevId) -> Resul
         return Err(LoginError::OtherDevId);
     }
     Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boot_id_of_a_modern_login_travels_in_either_record() {
+        let serial = Serial::new("SN0000001").unwrap();
+        let dev_id = DevId::parse(b"0123456789abcdef0123456789abcdef").unwrap();
+        let boot_id = Some("00112233aabbccdd".to_owned());
+        let short = LoginRecord { boot_id: boot_id.clone(), ..LoginRecord::short(&serial, &dev_id) };
+        // The plaintext of the vector of osap-wire 13.3.
+        let text =
+            r#"{"SubSerial":"SN0000001","DeviceID":"0123456789abcdef0123456789abcdef","BootID":"00112233aabbccdd"}"#;
+        assert_eq!(String::from_utf8(short.encode()).unwrap(), text);
+        let full = LoginRecord { boot_id, ..LoginRecord::full(&serial, &dev_id, Details::default()) };
+        for record in [short, full] {
+            assert_eq!(LoginRecord::decode(&record.encode()), Ok(record));
+        }
+    }
 }

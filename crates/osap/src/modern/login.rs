@@ -7,9 +7,7 @@
 use super::schedule::{MAC_LEN, Mac, expand, hash, mac, same};
 use super::seal::{Direction, RecordKey};
 use super::secret::{Exporter, Node};
-use crate::das::login::LoginRecord;
 use crate::id::{DevId, Serial};
-use crate::json;
 use crate::random::Random;
 use crate::wire::unhex;
 
@@ -122,30 +120,6 @@ impl std::fmt::Display for BootId {
     }
 }
 
-/// The JSON of the report: the login record of osap-wire 9.2 and, behind it, `BootID`.
-#[must_use]
-pub fn write_report(record: &LoginRecord, boot: BootId) -> Vec<u8> {
-    let mut text = record.encode();
-    // The record is an object with members: its last byte is the brace.
-    text.pop();
-    text.extend_from_slice(format!(",\"BootID\":\"{boot}\"}}").as_bytes());
-    text
-}
-
-/// Reads a report; `None` unless it is a login record with a `BootID`.
-#[must_use]
-pub fn read_report(text: &[u8]) -> Option<(LoginRecord, BootId)> {
-    let record = LoginRecord::decode(text).ok()?;
-    let mut boot = None;
-    json::for_each_member(text, |name, value| {
-        if name == "BootID" {
-            boot = json::string(value).and_then(|text| BootId::parse(&text));
-        }
-    })
-    .ok()?;
-    Some((record, boot?))
-}
-
 /// A topic of the login itself, `what` being `hello`, `report` or `receipt`.
 #[must_use]
 pub fn topic(serial: &Serial, what: &str) -> String {
@@ -157,19 +131,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_that_of_the_specification_and_read_again() {
-        let serial = Serial::new("SN0000001").unwrap();
-        let dev_id = DevId::parse(b"0123456789abcdef0123456789abcdef").unwrap();
-        let record = LoginRecord::short(&serial, &dev_id);
+    fn a_boot_id_is_sixteen_digits() {
         let boot = BootId::parse("00112233aabbccdd").unwrap();
-        let text = write_report(&record, boot);
-        let expected =
-            r#"{"SubSerial":"SN0000001","DeviceID":"0123456789abcdef0123456789abcdef","BootID":"00112233aabbccdd"}"#;
-        assert_eq!(text, expected.as_bytes());
-        assert_eq!(read_report(&text), Some((record, boot)));
-        for wrong in [r#""00112233aabbccd""#, r#""00112233aabbccdg""#, "7", "null"] {
-            let changed = expected.replace(r#""00112233aabbccdd""#, wrong);
-            assert_eq!(read_report(changed.as_bytes()), None, "{wrong}");
+        assert_eq!(boot.to_string(), "00112233aabbccdd");
+        for wrong in ["", "00112233aabbccd", "00112233aabbccddee", "00112233aabbccdg"] {
+            assert_eq!(BootId::parse(wrong), None, "{wrong}");
         }
     }
 }
