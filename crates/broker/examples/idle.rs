@@ -1,7 +1,7 @@
 //! Memory of idle connections: logs thousands of clients in, each with one subscription, and prints by how much
 //! the process grew, for each of them.
 //!
-//! `cargo run --release -p vestibule-broker --example idle [CONNECTIONS]`
+//! `cargo run --release -p vestibule-broker --example idle [CONNECTIONS] [--tls]`
 //!
 //! The clients live in a second process, this program called again, so that only the broker is measured. The
 //! figure is PSS: the user memory of the process, without what the kernel holds for its sockets.
@@ -15,8 +15,12 @@ use std::time::Duration;
 use vestibule_broker::codec::{Connect, QoS, encode};
 use vestibule_broker::{
     Admitted, Broker, Denied, Disposition, EndReason, Inbound, ListenerConfig, Login, Profile, Refused, Service,
-    SessionId, ShardsConfig, Subscription,
+    SessionId, ShardsConfig, Subscription, TlsListener,
 };
+use vestibule_tls::rustls::pki_types::UnixTime;
+use vestibule_tls::rustls::time_provider::TimeProvider;
+use vestibule_tls::rustls::{self, ClientConnection, ServerConfig};
+use vestibule_tls::{Anchor, Authority, ClientTls, Identity, Key, Purpose, Resolver, ServerTls, pem, read_pem};
 
 /// Lets everybody in and routes everything.
 struct Open;
@@ -50,22 +54,29 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments[..] {
-        [role, address, count] if role == "clients" => clients(address.parse()?, count.parse()?),
-        [] => measure(4_000),
-        [count] => measure(count.parse()?),
-        _ => Err("one argument: the number of connections".into()),
+        [role, address, count, ca @ ..] if role == "clients" => clients(address.parse()?, count.parse()?, ca),
+        [] => measure(4_000, false),
+        [count] => measure(count.parse()?, false),
+        [count, tls] if tls == "--tls" => measure(count.parse()?, true),
+        _ => Err("the number of connections, and --tls for TLS".into()),
     }
 }
 
-fn measure(count: usize) -> Result<(), Failure> {
+fn measure(count: usize, over_tls: bool) -> Result<(), Failure> {
     let broker = Broker::start(&ShardsConfig::default())?;
     let mut config = ListenerConfig::new("idle", Profile::Strict);
     config.max_connections = count + 100;
+    let mut anchor = None;
+    if over_tls {
+        let (tls, root) = certified()?;
+        config.tls = Some(TlsListener::new(tls));
+        anchor = Some(root);
+    }
     let address = broker.listen(SocketAddr::from(([127, 0, 0, 1], 0)), config, Arc::new(Open))?;
     // A first round fills what is kept for good: buffers of the threads, pools of the allocator.
-    round(&broker, address, 100)?;
+    round(&broker, address, 100, anchor.as_ref())?;
     let before = pss()?;
-    let after = round(&broker, address, count)?;
+    let after = round(&broker, address, count, anchor.as_ref())?;
     println!(
         "{count} idle connections: {} B each ({before} KiB before, {after} KiB with them)",
         (after.saturating_sub(before)) * 1024 / count
@@ -74,9 +85,10 @@ fn measure(count: usize) -> Result<(), Failure> {
 }
 
 /// Has so many clients come, stay and go; returns the memory while they stayed, in KiB.
-fn round(broker: &Broker, address: SocketAddr, count: usize) -> Result<usize, Failure> {
+fn round(broker: &Broker, address: SocketAddr, count: usize, anchor: Option<&String>) -> Result<usize, Failure> {
     let mut clients = Command::new(std::env::current_exe()?)
         .args(["clients", &address.to_string(), &count.to_string()])
+        .args(anchor)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -94,7 +106,12 @@ fn round(broker: &Broker, address: SocketAddr, count: usize) -> Result<usize, Fa
 }
 
 /// The clients: they stay until their input ends.
-fn clients(address: SocketAddr, count: usize) -> Result<(), Failure> {
+fn clients(address: SocketAddr, count: usize, ca: &[String]) -> Result<(), Failure> {
+    let tls = ca.first().map(|pem| {
+        let anchor = Anchor::Ca(read_pem(pem.as_bytes())?.remove(0));
+        Ok::<_, Failure>(ClientTls::new([anchor], Arc::new(Now))?.mqtt())
+    });
+    let tls = tls.transpose()?;
     let mut open = Vec::new();
     for number in 0..count {
         let name = format!("device-{number:06}");
@@ -105,13 +122,46 @@ fn clients(address: SocketAddr, count: usize) -> Result<(), Failure> {
         let filter = format!("site/{name}/set");
         encode::subscribe(1, [(filter.as_str(), QoS::AtLeastOnce)], &mut bytes)?;
         let mut stream = TcpStream::connect(address)?;
-        stream.write_all(&bytes)?;
-        stream.read_exact(&mut [0; 4 + 5])?;
-        open.push(stream);
+        let mut tls = match &tls {
+            Some(config) => Some(ClientConnection::new(Arc::clone(config), "localhost".try_into()?)?),
+            None => None,
+        };
+        match &mut tls {
+            Some(tls) => {
+                let mut stream = rustls::Stream::new(tls, &mut stream);
+                stream.write_all(&bytes)?;
+                stream.read_exact(&mut [0; 4 + 5])?;
+            }
+            None => {
+                stream.write_all(&bytes)?;
+                stream.read_exact(&mut [0; 4 + 5])?;
+            }
+        }
+        open.push((stream, tls));
     }
     println!("ready");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
+}
+
+/// A configuration for the listener, and the root below its certificate, in PEM.
+fn certified() -> Result<(Arc<ServerConfig>, String), Failure> {
+    let now = i64::try_from(UnixTime::now().as_secs())? * 1_000;
+    let mut authority = Authority::new(Purpose::Servers, []);
+    authority.due(now)?.into_iter().for_each(|ca| authority.add(ca));
+    let key = Key::generate()?;
+    let chain = authority.server_certificate(&key, &["localhost".to_owned()], now)?;
+    let tls = ServerTls::new(Resolver::new(&Identity::new(chain, &key)?)?, Arc::new(Now));
+    Ok((tls.mqtt(), pem(&authority.anchors(now))))
+}
+
+#[derive(Debug)]
+struct Now;
+
+impl TimeProvider for Now {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::now())
+    }
 }
 
 fn pss() -> Result<usize, Failure> {

@@ -10,3 +10,5 @@ mod refusals;
 mod server;
 mod sessions;
 mod timing;
+mod tls;
+mod tls_client;

@@ -25,6 +25,14 @@ pub enum Asked {
     Ended { principal: String, number: i64, reason: EndReason },
 }
 
+/// What a login has seen of its TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    pub alpn: Option<Vec<u8>>,
+    pub certificate: Option<Vec<u8>>,
+    pub exported: [u8; 48],
+}
+
 /// What the service keeps with a connection.
 pub struct Session {
     principal: String,
@@ -58,6 +66,7 @@ pub struct Probe {
     full: AtomicBool,
     go_on: AtomicBool,
     links: Mutex<HashMap<String, Arc<Link>>>,
+    shown: Mutex<HashMap<String, Option<Shown>>>,
 }
 
 impl Probe {
@@ -131,6 +140,11 @@ impl Probe {
         self.go_on.store(true, Ordering::Release);
     }
 
+    /// What the TLS of the latest connection of `principal` has shown; `None` without TLS.
+    pub fn shown(&self, principal: &str) -> Option<Shown> {
+        self.shown.lock()[principal].clone()
+    }
+
     /// The latest connection that logged in as `principal`.
     pub fn link(&self, principal: &str) -> Arc<Link> {
         Arc::clone(&self.links.lock()[principal])
@@ -164,6 +178,12 @@ impl Service for Probe {
         // A legacy device has no client id; its user name is its serial (osap-wire 9.1).
         let name = if login.connect.client_id.is_empty() { user } else { login.connect.client_id };
         self.links.lock().insert(name.into(), Arc::clone(login.link));
+        let shown = login.tls.map(|tls| Shown {
+            alpn: tls.alpn().map(<[u8]>::to_vec),
+            certificate: tls.peer_certificate().map(|certificate| certificate.to_vec()),
+            exported: *tls.export(b"EXPERIMENTAL-test", b"context").expect("the handshake is complete"),
+        });
+        self.shown.lock().insert(name.into(), shown);
         let number = self.sessions.fetch_add(1, Ordering::Relaxed);
         let guest = (user == "guest").then_some(Duration::from_secs(1));
         let principal = if user == "panic-at-end" { user } else { name }.to_owned();
