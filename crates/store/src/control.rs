@@ -2,6 +2,7 @@
 //! webhooks tell of them, who may use the platform, and what they did.
 
 mod audit;
+mod certificate;
 mod credential;
 mod device;
 mod enlist;
@@ -17,6 +18,7 @@ mod webhook;
 mod writer;
 
 pub use audit::{AuditQuery, AuditRow, NewAudit};
+pub use certificate::{CertificateRow, DeviceCertificateQuery, DeviceCertificateRow};
 pub use credential::{Credential, Credentials, SealedCode};
 pub use device::DeviceRow;
 pub use idempotency::Begun;

@@ -164,7 +164,7 @@ struct Step {
 }
 
 /// Every step ever released, oldest first. A released one never changes.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql"), only: None },
     Step {
         version: 2,
@@ -183,6 +183,7 @@ const STEPS: [Step; 13] = [
     Step { version: 11, name: "jobs", sql: include_str!("../migrations/0011_jobs.sql"), only: None },
     Step { version: 12, name: "views", sql: include_str!("../migrations/0012_views.sql"), only: None },
     Step { version: 13, name: "modern", sql: include_str!("../migrations/0013_modern.sql"), only: None },
+    Step { version: 14, name: "certificates", sql: include_str!("../migrations/0014_certificates.sql"), only: None },
 ];
 
 fn migrator(dialect: Dialect, steps: &[Step]) -> Migrator {

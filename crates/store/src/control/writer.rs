@@ -4,6 +4,7 @@ use metrics::counter;
 use tokio::sync::{mpsc, oneshot};
 
 use super::audit::AuditWrite;
+use super::certificate::CertificateWrite;
 use super::credential::{CredentialsWrite, put_together};
 use super::device::DeviceWrite;
 use super::enlist::EnlistWrite;
@@ -49,6 +50,7 @@ pub(super) enum Write {
     Job(JobWrite),
     Media(MediaWrite),
     View(ViewWrite),
+    Certificate(CertificateWrite),
 }
 
 impl Write {
@@ -59,6 +61,7 @@ impl Write {
             Write::Principal(principals) => principals.weight(),
             Write::Webhook(webhook) => webhook.weight(),
             Write::Enlist(devices) => devices.weight(),
+            Write::Certificate(certificates) => certificates.weight(),
             Write::Session(SessionWrite::Expire { .. })
             | Write::Key(KeyWrite::Expire { .. })
             | Write::Audit(AuditWrite::Expire { .. }) => EXPIRED as usize,
@@ -81,6 +84,7 @@ impl Write {
             Write::Job(write) => write.apply(transaction).await,
             Write::Media(write) => write.apply(transaction).await,
             Write::View(write) => write.apply(transaction).await,
+            Write::Certificate(write) => write.apply(transaction).await,
         }
     }
 }

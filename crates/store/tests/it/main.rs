@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod bed;
 mod beside;
+mod certificate;
 mod check;
 mod clock;
 mod control;

@@ -1,0 +1,64 @@
+//! Certificates of the platform's own, and of devices.
+
+use vestibule_store::{CertificateRow, DeviceCertificateQuery, DeviceCertificateRow, Secret};
+
+use crate::bed::{Bed, HOUR, NOON, on_both};
+
+on_both!(keys_are_sealed_and_one_of_the_same_name_takes_the_place, certificates_of_devices_are_listed_revoked_and_end,);
+
+fn own(id: &str, key: Option<&[u8]>) -> CertificateRow {
+    let (kind, chain) = ("servers/root".to_owned(), format!("chain of {id}"));
+    CertificateRow { id: id.to_owned(), kind, chain, key: key.map(Secret::new) }
+}
+
+async fn keys_are_sealed_and_one_of_the_same_name_takes_the_place(bed: Bed) {
+    let store = bed.open().await;
+    store.control.put_certificates(vec![own("b", None), own("a", Some(b"a key nobody sees"))]).await.unwrap();
+    store.control.put_certificates(vec![own("b", Some(b"another key"))]).await.unwrap();
+    store.close().await;
+    let store = bed.open().await;
+    let rows = [own("a", Some(b"a key nobody sees")), own("b", Some(b"another key"))];
+    assert_eq!(store.control.certificates().await.unwrap(), rows);
+    assert!(store.control.remove_certificate("a").await.unwrap());
+    assert!(!store.control.remove_certificate("a").await.unwrap());
+    assert_eq!(store.control.certificates().await.unwrap(), rows[1..]);
+    store.close().await;
+}
+
+fn issued(serial: u8, device: &str, ends: i64) -> DeviceCertificateRow {
+    let (issuer, device) = ("devices issuing".to_owned(), device.to_owned());
+    DeviceCertificateRow { serial: vec![serial; 16], issuer, device, made: NOON, ends, revoked: None }
+}
+
+async fn certificates_of_devices_are_listed_revoked_and_end(bed: Bed) {
+    let store = bed.open().await;
+    let control = &store.control;
+    let rows = [issued(1, "SN1", NOON + HOUR), issued(2, "SN1", NOON + 3 * HOUR), issued(3, "SN2", NOON + 2 * HOUR)];
+    for row in &rows {
+        control.add_device_certificate(row.clone()).await.unwrap();
+    }
+    assert!(control.add_device_certificate(rows[0].clone()).await.is_err(), "a serial number is one certificate's");
+    let all = DeviceCertificateQuery { limit: 10, ..DeviceCertificateQuery::default() };
+    assert_eq!(control.device_certificates(all.clone()).await.unwrap(), rows);
+    let page = DeviceCertificateQuery { after: Some(vec![1; 16]), limit: 1, ..all.clone() };
+    assert_eq!(control.device_certificates(page).await.unwrap(), rows[1..2]);
+    let of_one = DeviceCertificateQuery { device: Some("SN2".into()), ..all.clone() };
+    assert_eq!(control.device_certificates(of_one.clone()).await.unwrap(), rows[2..]);
+
+    // What a device has replaced is not overdue.
+    let ending = DeviceCertificateQuery { ending: Some(NOON + 2 * HOUR), ..all.clone() };
+    assert_eq!(control.device_certificates(ending.clone()).await.unwrap(), rows[2..]);
+
+    assert!(control.revoke_certificate(&[3; 16], NOON).await.unwrap());
+    assert!(!control.revoke_certificate(&[3; 16], NOON + 1).await.unwrap(), "once");
+    assert_eq!(control.revoke_certificates_of("SN1", NOON + 1).await.unwrap(), 2);
+    assert_eq!(control.device_certificates(ending).await.unwrap(), []);
+    let revoked = DeviceCertificateQuery { revoked: true, ..all.clone() };
+    let since: Vec<_> =
+        control.device_certificates(revoked.clone()).await.unwrap().iter().map(|row| row.revoked).collect();
+    assert_eq!(since, [Some(NOON + 1), Some(NOON + 1), Some(NOON)]);
+
+    assert_eq!(control.expire_certificates(NOON + 2 * HOUR).await.unwrap(), 1);
+    assert_eq!(control.device_certificates(revoked).await.unwrap().len(), 2);
+    store.close().await;
+}
