@@ -145,7 +145,6 @@ impl OsapLink {
         &self.sealing
     }
 
-
     /// The request that a reply with this number belongs to, if it fits.
     pub(super) fn take(&self, seq: u64, fits: impl FnOnce(&Waiting) -> bool) -> Take<Waiting> {
         match &mut *self.operations.lock() {

@@ -5,6 +5,7 @@ mod attributes;
 mod device;
 mod generations;
 mod hub;
+mod modern;
 mod mqtt;
 mod operations;
 mod recorded;

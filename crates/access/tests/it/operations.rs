@@ -49,7 +49,7 @@ pub fn logged_in_at(site: Site) -> Logged {
     Logged { site, device, mqtt, session, early: VecDeque::new() }
 }
 
-fn blink() -> DevicePath {
+pub fn blink() -> DevicePath {
     DevicePath { resource: "Lamp".into(), index: "0".into(), area: "Light".into(), name: "Blink".into() }
 }
 

@@ -10,12 +10,16 @@ use osap::{Random, SystemRandom};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use vestibule_access::{Assignment, ComputePool, Das, DasNode, Lbs, LbsConfig, RandomSource, das_listener};
-use vestibule_broker::{Broker, ShardsConfig};
+use vestibule_access::{
+    Assignment, ComputePool, Das, DasNode, Epochs, Lbs, LbsConfig, ModernLbs, ModernLbsConfig, RandomSource,
+    das_listener, modern_das_listener,
+};
+use vestibule_broker::{Broker, ListenerConfig, ShardsConfig, TlsListener};
 use vestibule_platform::{
     Caller, Clock, Credentials, Device, EventQuery, NewDevice, Platform, PlatformConfig, Record, Secret, TokenFile,
 };
 use vestibule_store::{Control, Store, StoreConfig};
+use vestibule_tls::rustls::ServerConfig;
 
 /// After this a test that waits has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,6 +74,12 @@ impl Default for Plan {
     }
 }
 
+/// Where the services for the modern suites are.
+pub struct Modern {
+    pub lbs: SocketAddr,
+    pub das: SocketAddr,
+}
+
 pub struct Site {
     pub platform: Arc<Platform>,
     control: Control,
@@ -122,6 +132,25 @@ impl Site {
         let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
         let lbs = broker.shards().listen(anywhere, 100, "lbs_legacy", serve).expect("a port");
         Site { platform, control, clock, assignment, pool, lbs, das, broker: Some(broker), runtime, dir: Some(dir) }
+    }
+
+    /// Opens an LBS and a DAS for the modern suites: over TLS with these configurations of theirs, or over plain TCP.
+    pub fn open_modern(&self, tls: Option<(Arc<ServerConfig>, Arc<ServerConfig>)>) -> Modern {
+        let broker = self.broker.as_ref().expect("a site that runs has its broker");
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let epochs = Arc::new(Epochs::default());
+        let (platform, handle) = (Arc::clone(&self.platform), self.runtime.handle().clone());
+        let das = Das::modern(platform, handle, None, tls.is_some(), Arc::clone(&epochs));
+        let (tls_lbs, tls_das) = tls.unzip();
+        let listener = ListenerConfig { tls: tls_das.map(TlsListener::new), ..modern_das_listener("das") };
+        let das = broker.listen(anywhere, listener, das).expect("a port");
+        let node = DasNode { host: None, port: das.port(), server_id: "das1".to_owned() };
+        let config = ModernLbsConfig { tls: tls_lbs, ..ModernLbsConfig::default() };
+        let assignment = Arc::new(Assignment::single(node));
+        let lbs = ModernLbs::new(Arc::clone(&self.platform), assignment, self.pool.clone(), epochs, config);
+        let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
+        let lbs = broker.shards().listen(anywhere, 100, "lbs", serve).expect("a port");
+        Modern { lbs, das }
     }
 
     /// Ends this platform and starts another one on the same data.

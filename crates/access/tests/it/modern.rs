@@ -1,0 +1,4 @@
+//! Devices of the modern suites against the real services, over plain TCP and over TLS (osap-wire 13.3).
+
+mod device;
+mod rules;

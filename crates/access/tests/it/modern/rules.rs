@@ -1,0 +1,149 @@
+//! What the specification asks of LBS and DAS.
+
+use osap::modern::client::Trouble;
+use osap::modern::slots::Way;
+use osap::{Code, ResultCode};
+use vestibule_platform::{Caller, Invoke, Outcome, Secret};
+
+use super::device::{Device, House, LONG_CODE, Talk, Wire};
+use crate::device::TestDevice;
+use crate::mqtt::SMOKE;
+use crate::operations::blink;
+use crate::site::{PATIENCE, SERIAL, Site, eventually};
+
+/// A site with a device that has a long code, and services over TLS.
+fn open(house: &House) -> (Site, crate::site::Modern) {
+    let site = Site::new();
+    let device = site.add(SERIAL);
+    site.block_on(site.platform.rotate_device(&device, Secret::new(LONG_CODE), &Caller::program())).expect("rotated");
+    let modern = site.open_modern(Some((house.lbs.clone(), house.das.clone())));
+    (site, modern)
+}
+
+#[test]
+fn osap_13_3_a_device_enrols_by_its_code_comes_back_with_its_ticket_and_reports() {
+    let house = House::new();
+    let (site, modern) = open(&house);
+    let mut device = Device::over_tls(&house);
+    let success = device.run(modern.lbs, Way::Code).expect("enrolled");
+    assert!(success.das.bind && success.das.tls_port == Some(modern.das.port()));
+    let dev_id = success.slots.dev_id;
+    let mut talk = device.log_in(modern.das, &success);
+    talk.publish(SMOKE, 7, 1, br#"{"UUID":"e1","data":{"level":3}}"#);
+    assert_eq!(talk.frame(), Some(vec![0x40, 2, 0, 7]));
+    assert_eq!(site.events().len(), 1);
+    let presence = site.device().presence();
+    assert_eq!((presence.suite.as_deref(), presence.confidential), (Some("tls"), true));
+    assert!(site.device().is_modern());
+
+    let back = device.run(modern.lbs, Way::Newest).expect("back");
+    assert_eq!(back.slots.dev_id, dev_id, "it stays who it was");
+    let mut again = device.log_in(modern.das, &back);
+    assert_eq!(talk.frame(), None, "the older connection was closed");
+    // The same number of the same start is the same message, whatever connection it comes on.
+    again.publish(SMOKE, 8, 1, br#"{"data":{"level":3}}"#);
+    assert_eq!(again.frame(), Some(vec![0x40, 2, 0, 8]));
+    assert_eq!(site.events().len(), 1);
+    assert!(device.run(modern.lbs, Way::Older).is_ok(), "the ticket before is still good");
+}
+
+#[test]
+fn osap_13_3_a_wrong_code_and_an_unknown_serial_are_told_the_same() {
+    let house = House::new();
+    let (site, modern) = open(&house);
+    let mut device = Device::over_tls(&house);
+    device.code = Some(Code::new("ABCDEFGHJKMNQ").expect("a code"));
+    let wrong = device.run(modern.lbs, Way::Code).expect_err("refused");
+    assert_eq!(wrong.trouble, Trouble::Refused(ResultCode::CodeRefused));
+    site.block_on(site.platform.remove_device(&site.device(), &Caller::program())).expect("removed");
+    let unknown = device.run(modern.lbs, Way::Code).expect_err("refused");
+    assert_eq!(unknown.trouble, wrong.trouble);
+}
+
+#[test]
+fn osap_13_3_a_replayed_connect_never_disturbs_the_live_session() {
+    let house = House::new();
+    let (site, modern) = open(&house);
+    let mut device = Device::over_tls(&house);
+    let success = device.run(modern.lbs, Way::Code).expect("enrolled");
+    let mut live = device.log_in(modern.das, &success);
+    // Over another connection its binding fails: whoever has it needs the very connection it was made for.
+    let mut client = Talk::over(Wire::tls(modern.das, house_client(&house), "localhost"));
+    client.wire.send(&live.connect.clone());
+    assert_eq!(client.frame(), Some(vec![0x20, 2, 0, 11]));
+    // A second login that never reports is a guest, and changes nothing.
+    let (code, guest) = device.connect(modern.das, &success);
+    assert_eq!(code, 0);
+    live.publish(SMOKE, 9, 2, br#"{"UUID":"e2","data":1}"#);
+    assert_eq!(live.frame(), Some(vec![0x40, 2, 0, 9]));
+    drop(guest);
+    eventually("the event is there", || site.events().len() == 1);
+}
+
+fn house_client(house: &House) -> std::sync::Arc<vestibule_tls::rustls::ClientConfig> {
+    house.client_das()
+}
+
+#[test]
+fn osap_13_3_what_does_not_open_or_comes_out_of_turn_ends_the_connection() {
+    let house = House::new();
+    let (site, modern) = open(&house);
+    let mut device = Device::over_tls(&house);
+    let success = device.run(modern.lbs, Way::Code).expect("enrolled");
+    let tamper: [fn(&mut Talk); 3] = [
+        |talk| {
+            let mut payload = talk.sealed(SMOKE, 1, b"{}");
+            *payload.last_mut().expect("a tag") ^= 1;
+            talk.publish_raw(SMOKE, 5, &payload);
+        },
+        |talk| {
+            let _lost = talk.sealed(SMOKE, 1, b"{}");
+            let next = talk.sealed(SMOKE, 2, b"{}");
+            talk.publish_raw(SMOKE, 5, &next);
+        },
+        |talk| {
+            let payload = talk.sealed(SMOKE, 1, b"{}");
+            talk.publish_raw("/iot/SN0000001/global/0-Lamp/model/event/report/Alarm/Fire", 5, &payload);
+        },
+    ];
+    for tampered in tamper {
+        let mut talk = device.log_in(modern.das, &success);
+        tampered(&mut talk);
+        assert_eq!(talk.frame(), None, "closed without an acknowledgement");
+    }
+    assert!(site.events().is_empty());
+}
+
+#[test]
+fn osap_13_3_operations_go_down_sealed_and_their_answers_come_back() {
+    let house = House::new();
+    let (site, modern) = open(&house);
+    let mut device = Device::over_tls(&house);
+    let success = device.run(modern.lbs, Way::Code).expect("enrolled");
+    let mut talk = device.log_in(modern.das, &success);
+    let invoked = {
+        let (platform, device, token) = (site.platform.clone(), site.device(), site.token());
+        site.spawn(async move {
+            let caller = platform.authorize(&token).expect("the administrator");
+            let (path, input, deadline) = (blink(), Some("{}"), PATIENCE);
+            let invoke = Invoke { path, input, deadline, queue: None, idempotency_key: None, by: &caller };
+            platform.invoke(&device, invoke).await.expect("sent").1
+        })
+    };
+    let (topic, seq, body) = talk.opened().expect("an operation");
+    assert_eq!(topic, "/iot/SN0000001/global/0-Lamp/model/service/operate/Light/Blink");
+    assert!(body.starts_with(br#"{"data":"#), "{}", String::from_utf8_lossy(&body));
+    talk.publish(&topic.replace("/operate/", "/operate_reply/"), 2, seq, br#"{"code":0,"message":"ok"}"#);
+    assert!(matches!(site.block_on(invoked).expect("it ran"), Outcome::Done { .. }));
+}
+
+#[test]
+fn osap_13_4_the_legacy_suites_are_closed_to_a_modern_device_and_it_is_audited() {
+    let house = House::new();
+    let (site, modern) = open(&house);
+    let mut device = Device::over_tls(&house);
+    device.run(modern.lbs, Way::Code).expect("enrolled");
+    let legacy = TestDevice { code: LONG_CODE.into(), ..TestDevice::new() };
+    assert_eq!(legacy.refused(&site), ResultCode::InvalidData);
+    site.expect_fact("modern_device");
+}
