@@ -1,5 +1,5 @@
-//! The Python environment of the tests: the second implementation of the device side, the contract of the HTTP API, and a client
-//! that is generated from it.
+//! The Python environment of the tests: the second implementation of the device side, the contract of the HTTP API, a client that
+//! is generated from it, and an object store.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::workspace;
 pub const SECOND_DEVICE: &str = "tests/second_device";
 
 /// The folders that say what they need.
-const FOLDERS: [&str; 3] = [SECOND_DEVICE, "tests/contract", "examples/python"];
+const FOLDERS: [&str; 4] = [SECOND_DEVICE, "tests/contract", "tests/object_store", "examples/python"];
 
 /// Makes the environment, or takes the one made before for the same requirements, and answers with its interpreter.
 ///

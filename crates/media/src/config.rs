@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::s3::S3Config;
+
 /// Limits and places, each from the configuration file (media 13).
 #[derive(Clone, Debug)]
 pub struct MediaConfig {
-    /// Directory of what is here and what is under way.
+    /// Directory of what is under way, and of what is here unless that is in a bucket.
     pub dir: PathBuf,
+    /// The bucket of what is here; none: the directory.
+    pub s3: Option<S3Config>,
     /// What the addresses of tickets begin with: scheme, host and port, without a slash at the end.
     pub url: String,
     /// How long pictures and files are kept.
@@ -33,6 +37,7 @@ impl MediaConfig {
     pub fn new(dir: impl Into<PathBuf>, url: impl Into<String>) -> MediaConfig {
         MediaConfig {
             dir: dir.into(),
+            s3: None,
             url: url.into(),
             retention: Duration::from_secs(30 * 24 * 3_600),
             max_bytes: 20 << 30,

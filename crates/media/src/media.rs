@@ -54,6 +54,9 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// The bucket cannot be used as it is described.
+    #[error("the bucket of pictures and files, as [media.s3] describes it")]
+    Bucket(#[source] object_store::Error),
     /// The control database does not answer.
     #[error("the list of pictures and files cannot be read")]
     Store(#[from] StoreError),
@@ -100,13 +103,18 @@ impl Media {
     ) -> Result<(Arc<Media>, JoinHandle<()>), OpenError> {
         let unusable = |source| OpenError::Directory { dir: config.dir.clone(), source };
         let staging = Staging::open(&config.dir).await.map_err(unusable)?;
-        let dir = config.dir.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            let blobs = Blobs::in_directory(&dir)?;
-            let unfinished = blobs.remove_unfinished()?;
-            io::Result::Ok((blobs, unfinished))
-        });
-        let (blobs, unfinished) = opened.await.map_err(io::Error::other).and_then(|opened| opened).map_err(unusable)?;
+        let (blobs, unfinished) = match config.s3.clone() {
+            Some(bucket) => (Blobs::in_bucket(bucket).map_err(OpenError::Bucket)?, 0),
+            None => {
+                let dir = config.dir.clone();
+                let opened = tokio::task::spawn_blocking(move || {
+                    let blobs = Blobs::in_directory(&dir)?;
+                    let unfinished = blobs.remove_unfinished()?;
+                    io::Result::Ok((blobs, unfinished))
+                });
+                opened.await.map_err(io::Error::other).and_then(|opened| opened).map_err(unusable)?
+            }
+        };
         let orphans = staging.keep_only(&control.receiving_media().await?).await.map_err(unusable)?;
         if unfinished + orphans > 0 {
             tracing::info!(unfinished, orphans, "what was being written when the last process ended is removed");
@@ -132,7 +140,7 @@ impl Media {
         media.platform.keep_media_in(&media);
         let keeper = Arc::downgrade(&media);
         let keeper = tokio::spawn(async move {
-            tokio::join!(Media::keep(Weak::clone(&keeper)), Media::tell(keeper));
+            tokio::join!(Media::keep(Weak::clone(&keeper)), Media::tell(Weak::clone(&keeper)), Media::watch(keeper),);
         });
         Ok((media, keeper))
     }
@@ -186,6 +194,17 @@ impl Media {
             let arrival = media.arrival.clone();
             drop(media);
             let _ = timeout(pause, arrival.notified()).await;
+        }
+    }
+
+    /// Asks a bucket whether it answers, until the adapter is gone. Where it does not, the platform says so and goes on: devices
+    /// report and are acknowledged all the same.
+    async fn watch(media: Weak<Media>) {
+        while let Some(media) = media.upgrade() {
+            let Some(pause) = media.blobs.watch().await else { return };
+            let failed = media.blobs.failed();
+            drop(media);
+            let _ = timeout(pause, failed.notified()).await;
         }
     }
 
@@ -385,6 +404,10 @@ impl MediaStorage for Media {
 
     fn kept_for(&self) -> Duration {
         self.config.retention
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.blobs.problem()
     }
 }
 

@@ -125,9 +125,7 @@ impl From<std::io::Error> for Problem {
 
 impl From<object_store::Error> for Problem {
     fn from(error: object_store::Error) -> Problem {
-        if matches!(error, object_store::Error::NotFound { .. }) {
-            return Problem::not_found();
-        }
+        // Who asks has looked into the list before: what is in it and not in the store is the store's failure.
         tracing::error!(error = &error as &dyn std::error::Error, "the store of pictures and files failed");
         Problem::new(Kind::Store, "The store of pictures and files does not answer. Try again.")
     }

@@ -31,7 +31,8 @@ impl Platform {
         let ready = problem.is_none();
         // It stores and acknowledges nevertheless.
         let damage = self.journal().damage().into_iter().map(|damage| told(&damage));
-        Health { ready, problems: problem.into_iter().chain(damage).collect() }
+        let media = self.media_storage().ok().and_then(|storage| storage.problem());
+        Health { ready, problems: problem.into_iter().chain(damage).chain(media).collect() }
     }
 }
 

@@ -91,6 +91,11 @@ pub trait MediaStorage: Send + Sync + 'static {
 
     /// How long pictures and files are kept.
     fn kept_for(&self) -> Duration;
+
+    /// Why they cannot be kept at the moment and what to do, in one sentence or two for people. None: they can.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Platform {

@@ -183,6 +183,7 @@ impl Running {
             file_max_bytes: media.file_max_bytes as u64,
             max_uploads: media.max_uploads,
             upload_ttl: media.upload_ttl,
+            s3: media.s3.read()?,
             ..MediaConfig::new(config.data.join("media"), url)
         };
         let (media, keeper) = Media::open(limits, Arc::clone(&self.platform), control)

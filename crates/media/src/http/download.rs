@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use object_store::{GetOptions, GetRange};
+use object_store::{GetOptions, GetRange, GetResult};
 use vestibule_store::{MediaKind, MediaRow, MediaState};
 
 use super::range::{Sent, asked};
@@ -95,7 +95,7 @@ async fn thumbnail(media: &Media, row: &MediaRow, width: u32) -> Result<u64, Pro
         return Ok(length);
     }
     let format = Format::of_media_type(&row.media_type).ok_or_else(Problem::not_found)?;
-    let original = media.blobs.get(&digest, Part::Original, GetOptions::default()).await?.bytes().await?;
+    let original = fetched(media, row, &digest, Part::Original, GetOptions::default()).await?.bytes().await?;
     let made = media.thumbnails.make(place, original.to_vec(), format, width, media.config.picture_max_pixels).await;
     let made = made.map_err(not_made)?;
     let length = made.len() as u64;
@@ -110,6 +110,24 @@ async fn thumbnail(media: &Media, row: &MediaRow, width: u32) -> Result<u64, Pro
     })?;
     metrics::counter!("vestibule_media_thumbnails_total").increment(1);
     Ok(length)
+}
+
+/// Bytes of an object that is here. It may be removed while this request is under way; otherwise its bytes have to be there.
+async fn fetched(
+    media: &Media,
+    row: &MediaRow,
+    digest: &[u8; 32],
+    part: Part,
+    options: GetOptions,
+) -> Result<GetResult, Problem> {
+    match media.blobs.get(digest, part, options).await {
+        Err(object_store::Error::NotFound { .. })
+            if media.control.media(row.id).await?.is_none_or(|row| row.state != MediaState::Here) =>
+        {
+            Err(Problem::not_found())
+        }
+        found => Ok(found?),
+    }
 }
 
 fn not_made(error: ThumbnailError) -> Problem {
@@ -149,7 +167,7 @@ async fn send(
     };
     let body = if from < to {
         let options = GetOptions { range: Some(GetRange::Bounded(from..to)), ..GetOptions::default() };
-        Body::from_stream(media.blobs.get(&digest, part, options).await?.into_stream())
+        Body::from_stream(fetched(media, row, &digest, part, options).await?.into_stream())
     } else {
         Body::empty()
     };

@@ -20,6 +20,7 @@ pub(super) fn rules(config: &Config) -> Vec<Broken> {
     broken.extend(time_zone(config));
     broken.extend(media_url(config));
     broken.extend(upload_ttl(config));
+    broken.extend(bucket(config));
     broken
 }
 
@@ -140,6 +141,38 @@ fn upload_ttl(config: &Config) -> Option<Broken> {
         reads: vec!["media.upload_ttl"],
         message: format!("must be at most {} ms, a day; it is {}", DAY.as_millis(), value.as_millis()),
     })
+}
+
+/// A bucket is described whole, and its key does not travel in the clear unless the operator says so.
+fn bucket(config: &Config) -> Option<Broken> {
+    let s3 = &config.media.s3;
+    s3.bucket.as_ref()?;
+    let secrets = usize::from(s3.secret_access_key.is_some()) + usize::from(s3.secret_access_key_file.is_some());
+    let endpoint = s3.endpoint.as_deref().unwrap_or("https://");
+    let broken = |key, reads, message: &str| Some(Broken { key, reads, message: message.to_owned() });
+    if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
+        let message = "must be \"auto\", or scheme and host such as \"https://minio.example:9000\"";
+        return broken("media.s3.endpoint", vec!["media.s3.endpoint"], message);
+    }
+    if endpoint.starts_with("http://") && !s3.allow_http {
+        let message =
+            "has no TLS: whoever is on the way sees the pictures; write https://, or set media.s3.allow_http = true";
+        return broken("media.s3.endpoint", vec!["media.s3.endpoint", "media.s3.allow_http"], message);
+    }
+    let reads = vec!["media.s3.access_key_id", "media.s3.secret_access_key", "media.s3.secret_access_key_file"];
+    match (s3.access_key_id.is_some(), secrets) {
+        (_, 2) => {
+            broken("media.s3.secret_access_key_file", reads, "is set beside media.s3.secret_access_key; leave out one")
+        }
+        (true, 0) => broken(
+            "media.s3.access_key_id",
+            reads,
+            "needs its secret part: name a file in media.s3.secret_access_key_file, or put it into the environment as \
+             VESTIBULE_MEDIA__S3__SECRET_ACCESS_KEY",
+        ),
+        (false, 1) => broken("media.s3.access_key_id", reads, "is not set, and its secret part is"),
+        _ => None,
+    }
 }
 
 fn empty_data(config: &Config) -> Option<Broken> {

@@ -33,7 +33,7 @@ pub use http::Http;
 pub use lbs::Lbs;
 pub use load::{ConfigFile, Sources, load};
 pub use log::Log;
-pub use media::Media;
+pub use media::{Media, S3, Secret};
 pub use mqtt::Mqtt;
 pub use problem::{Origin, Problem, Problems};
 pub use registry::Registry;

@@ -254,6 +254,36 @@ fn a_database_password_is_never_shown() {
     assert!(!problems[0].contains("hunter2"));
 }
 
+#[test]
+fn a_bucket_is_described_whole_and_its_secret_is_never_shown() {
+    let told = |lines: &str| with_file(&format!("[media.s3]\nbucket = \"pictures\"\n{lines}"), nothing());
+    let config = told("access_key_id = \"AKIA\"\nsecret_access_key = \"hunter2\"").expect("valid");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let bucket = config.media.s3.read().expect("nothing is read").expect("a bucket");
+    assert!(!format!("{bucket:?} {:?}", bucket.credentials).contains("hunter2"));
+    assert_eq!(bucket.credentials.map(|key| key.secret_access_key.to_string()).as_deref(), Some("hunter2"));
+    assert!(told("").is_ok(), "by the credentials of the machine");
+    for (lines, key) in [
+        ("access_key_id = \"AKIA\"", "media.s3.access_key_id"),
+        ("secret_access_key = \"hunter2\"", "media.s3.access_key_id"),
+        ("secret_access_key = 4711", "media.s3.secret_access_key"),
+        (
+            "access_key_id = \"AKIA\"\nsecret_access_key = \"hunter2\"\nsecret_access_key_file = \"key\"",
+            "media.s3.secret_access_key_file",
+        ),
+        ("endpoint = \"http://minio.example\"", "media.s3.endpoint"),
+        ("endpoint = \"minio.example\"", "media.s3.endpoint"),
+        ("bukcet = \"x\"", "media.s3.bukcet"),
+    ] {
+        let problems = told(lines).expect_err(lines);
+        assert!(problems[0].contains(&format!("{key}:")), "{lines}: {problems:?}");
+        assert!(!problems[0].contains("hunter2") && !problems[0].contains("4711"), "{problems:?}");
+    }
+    let missing = told("access_key_id = \"AKIA\"\nsecret_access_key_file = \"/no/such/key\"").expect("valid");
+    let error = missing.media.s3.read().expect_err("no such file");
+    assert!(format!("{error:#}").starts_with("media.s3.secret_access_key_file: /no/such/key: "), "{error:#}");
+}
+
 /// The reference with every key switched on: `#key = …` is a key, `# words` is a comment.
 fn switched_on() -> String {
     REFERENCE

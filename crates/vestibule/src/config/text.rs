@@ -11,6 +11,7 @@ use serde::{Deserialize, Serializer};
 
 use super::advertise::Advertise;
 use super::capacity::{Capacity, bytes_from_text, bytes_text};
+use super::media::Secret;
 use super::store::StoreUrl;
 
 /// An integer or a text, whichever the file holds.
@@ -174,6 +175,48 @@ pub(super) mod file_or_none {
             None => to.serialize_str("none"),
             Some(path) => to.collect_str(&path.display()),
         }
+    }
+}
+
+/// A text, or a word that stands for its absence.
+macro_rules! text_or {
+    ($name:ident, $word:literal, $doc:literal) => {
+        #[doc = $doc]
+        pub(super) mod $name {
+            use super::*;
+
+            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+                match String::deserialize(from)? {
+                    text if text == $word => Ok(None),
+                    text if text.is_empty() => Err(D::Error::custom(concat!("expected a text, or ", $word))),
+                    text => Ok(Some(text)),
+                }
+            }
+
+            pub(crate) fn serialize<S: Serializer>(text: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(text.as_deref().unwrap_or($word))
+            }
+        }
+    };
+}
+
+text_or!(text_or_none, "none", "A text, or `none`.");
+text_or!(text_or_auto, "auto", "A text, or `auto`.");
+
+/// A secret, or `none`. It never appears in a message.
+pub(super) mod secret_or_none {
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+        match NumberOrText::deserialize(from) {
+            Ok(NumberOrText::Text(text)) if text == "none" => Ok(None),
+            Ok(NumberOrText::Text(text)) if !text.is_empty() => Ok(Some(Secret::new(text))),
+            _ => Err(D::Error::custom("expected a secret in quotes, or none")),
+        }
+    }
+
+    pub(crate) fn serialize<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(secret.as_ref().map_or("none", |_| "…"))
     }
 }
 

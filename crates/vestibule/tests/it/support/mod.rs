@@ -1,6 +1,7 @@
 //! What the tests share: a platform in a process of its own, and clients for each of its listeners.
 
 mod browser;
+mod bucket;
 #[path = "../../../../../tests/shared/fault_proxy.rs"]
 mod fault_proxy;
 mod http;
@@ -13,6 +14,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub use browser::Browser;
+pub use bucket::Bucket;
 pub use fault_proxy::{FaultProxy, Faults};
 pub use load::Load;
 pub use platform::{Listener, Platform, vestibule};

@@ -120,12 +120,12 @@ pub fn python() -> &'static Path {
             None => PathBuf::from("python3"),
         };
         let name = python.to_string_lossy().into_owned();
-        let done = run(&name, &["-c", "import paho.mqtt.enums, cryptography, schemathesis, openapi_python_client"]);
+        let done = run(&name, &["-c", "import paho.mqtt.enums, cryptography, schemathesis, openapi_python_client, moto.server"]);
         assert!(
             done.code == Some(0),
-            "{name} lacks paho-mqtt 2, cryptography, schemathesis or openapi-python-client. `cargo xtask test` makes an \
+            "{name} lacks paho-mqtt 2, cryptography, schemathesis, openapi-python-client or moto. `cargo xtask test` makes an \
              environment with them; or make one, `pip install -r tests/second_device/requirements.txt -r \
-             tests/contract/requirements.txt -r examples/python/requirements.txt` there, and name its python in \
+             tests/contract/requirements.txt -r tests/object_store/requirements.txt -r examples/python/requirements.txt` there, and name its python in \
              VESTIBULE_TEST_PYTHON.\n{}",
             done.stderr
         );
