@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
-use vestibule_platform::{DevicePath, Leaf, Set, SetError, SetOutcome};
+use vestibule_platform::{DevicePath, Leaf, PastLeaf, Set, SetError, SetOutcome};
 
 use crate::api::Shared;
 use crate::extract::{
     Answer, DeviceInPath, JsonBody, Nothing, Params, PartInPath, TheCaller, TheDevice, ThePart, cut, page_size,
 };
+use crate::moment::Moment;
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::shapes::rfc3339;
 
@@ -42,15 +43,39 @@ pub(crate) struct AttributeShape {
     /// The attribute's name.
     #[schema(value_type = String)]
     name: Box<str>,
-    /// Grows with every change; the ETag.
+    /// Grows with every change; the ETag. Absent where a moment of the past is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
-    version: u64,
-    /// What the device last reported; null when it never did.
+    version: Option<u64>,
+    /// What the device last reported; null when it never did. At a moment of the past: what it had last reported by then; null when
+    /// it reported nothing from `past.known_from` up to then.
     #[schema(required = true)]
     reported: Option<ReportedShape>,
-    /// What somebody wished it to be; null when nobody did.
+    /// What somebody wished it to be; null when nobody did, and where a moment of the past is shown.
     #[schema(required = true)]
     desired: Option<DesiredShape>,
+    /// The moment of the past that one attribute is shown at, when one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    past: Option<PastShape>,
+}
+
+/// A moment of the past, and how far back anything is known.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Past)]
+pub(crate) struct PastShape {
+    /// The moment, by the time of receipt.
+    #[schema(format = DateTime)]
+    at: String,
+    /// When the oldest record that is kept was received: what an attribute was reported as before this is only known as long as it
+    /// has not been reported again. Null when nothing is kept.
+    #[schema(required = true, format = DateTime)]
+    known_from: Option<String>,
+}
+
+impl PastShape {
+    fn new(at: i64, known_from: Option<i64>) -> PastShape {
+        PastShape { at: rfc3339(at), known_from: known_from.map(rfc3339) }
+    }
 }
 
 /// A reported value.
@@ -66,8 +91,9 @@ pub(crate) struct ReportedShape {
     /// When the platform received it.
     #[schema(format = DateTime)]
     received: String,
-    /// The attribute's version with it.
-    version: u64,
+    /// The attribute's version with it. Absent where a moment of the past is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
 }
 
 /// A desired value.
@@ -108,7 +134,7 @@ impl From<Leaf> for AttributeShape {
             value: reported.value,
             time: rfc3339(reported.time),
             received: rfc3339(reported.received),
-            version: reported.version,
+            version: Some(reported.version),
         });
         let desired = leaf.desired.map(|desired| {
             let outcome = desired.outcome.as_str();
@@ -119,7 +145,20 @@ impl From<Leaf> for AttributeShape {
             let (value, time, version, by) = (desired.value, rfc3339(desired.time), desired.version, desired.by);
             DesiredShape { value, time, version, by, expires: desired.expires.map(rfc3339), outcome, code, message }
         });
-        AttributeShape { resource, index, area, name, version: leaf.version, reported, desired }
+        AttributeShape { resource, index, area, name, version: Some(leaf.version), reported, desired, past: None }
+    }
+}
+
+impl From<PastLeaf> for AttributeShape {
+    fn from(leaf: PastLeaf) -> AttributeShape {
+        let DevicePath { resource, index, area, name } = DevicePath::clone(&leaf.path);
+        let reported = leaf.reported.map(|reported| ReportedShape {
+            value: reported.value,
+            time: rfc3339(reported.time),
+            received: rfc3339(reported.received),
+            version: None,
+        });
+        AttributeShape { resource, index, area, name, version: None, reported, desired: None, past: None }
     }
 }
 
@@ -132,6 +171,26 @@ pub(crate) struct AttributeParams {
     limit: Option<u64>,
     /// `next` of the page before.
     cursor: Option<String>,
+    /// What they were at this moment of the past, by the time of receipt: 2026-01-31T12:00:00Z or milliseconds since 1970.
+    #[param(value_type = Option<String>)]
+    at: Option<Moment>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AtParams {
+    /// What it was at this moment of the past, by the time of receipt: 2026-01-31T12:00:00Z or milliseconds since 1970.
+    #[param(value_type = Option<String>)]
+    at: Option<Moment>,
+}
+
+/// The moment, if it is not to come.
+fn past_moment(shared: &Shared, at: Moment) -> Answer<i64> {
+    if at.0 > shared.platform.clock().now_ms() {
+        return Err(Problem::field(Kind::InvalidValue, "at", "at must not lie in the future."));
+    }
+    Ok(at.0)
 }
 
 /// One page of attributes, in the order of their paths.
@@ -142,9 +201,14 @@ pub(crate) struct AttributeList {
     /// The cursor of the next page; null on the last.
     #[schema(required = true)]
     next: Option<String>,
+    /// The moment of the past that they are shown at, when one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    past: Option<PastShape>,
 }
 
 /// List the attributes of a device
+///
+/// With `at`, what they were at that moment: the last report of each that the platform had received by then.
 #[utoipa::path(
     get,
     path = "/v1/devices/{d}/attributes",
@@ -163,6 +227,13 @@ pub(crate) async fn list_attributes(
 ) -> Answer<Json<AttributeList>> {
     let size = page_size(params.limit)?;
     let after = params.cursor.as_deref().map(read_cursor).transpose()?;
+    if let Some(at) = params.at {
+        let at = past_moment(&shared, at)?;
+        let past = shared.platform.attributes_at(&device, at, after.as_ref(), size, PAGE_BYTES).await?;
+        let next = past.items.last().filter(|_| past.more).map(|leaf| write_cursor(&leaf.path));
+        let items = past.items.into_iter().map(AttributeShape::from).collect();
+        return Ok(Json(AttributeList { items, next, past: Some(PastShape::new(at, past.known_from)) }));
+    }
     let mut leaves = shared.platform.attributes(&device);
     if let Some(after) = after {
         leaves.retain(|leaf| *leaf.path > after);
@@ -176,7 +247,7 @@ pub(crate) async fn list_attributes(
     let size = size.min(fitting.count().max(1));
     let more = cut(&mut leaves, size);
     let next = leaves.last().filter(|_| more).map(|leaf| write_cursor(&leaf.path));
-    Ok(Json(AttributeList { items: leaves.into_iter().map(AttributeShape::from).collect(), next }))
+    Ok(Json(AttributeList { items: leaves.into_iter().map(AttributeShape::from).collect(), next, past: None }))
 }
 
 /// The levels of a path, so that each may hold any character.
@@ -193,11 +264,13 @@ fn read_cursor(text: &str) -> Answer<DevicePath> {
 }
 
 /// Show one attribute
+///
+/// With `at`, what it was at that moment: the last report that the platform had received by then. That has no version, and no ETag.
 #[utoipa::path(
     get,
     path = "/v1/devices/{d}/attributes/{resource}/{index}/{area}/{name}",
     tag = "attributes",
-    params(PartInPath),
+    params(PartInPath, AtParams),
     responses(
         (status = 200, description = "The attribute", body = AttributeShape,
             headers(("ETag" = String, description = "Its version"))),
@@ -209,15 +282,21 @@ pub(crate) async fn show_attribute(
     State(shared): State<Arc<Shared>>,
     TheDevice(device): TheDevice,
     ThePart(path): ThePart,
-    _: Params<Nothing>,
+    Params(params): Params<AtParams>,
 ) -> Answer<Response> {
-    let leaf = shared.platform.attribute(&device, &path);
     let unknown = || {
         Problem::new(
             Kind::UnknownAttribute,
             "The device has never reported such an attribute, and nobody has wished it.",
         )
     };
+    if let Some(at) = params.at {
+        let at = past_moment(&shared, at)?;
+        let (leaf, known_from) = shared.platform.attribute_at(&device, &path, at).await?.ok_or_else(unknown)?;
+        let past = Some(PastShape::new(at, known_from));
+        return Ok(Json(AttributeShape { past, ..AttributeShape::from(leaf) }).into_response());
+    }
+    let leaf = shared.platform.attribute(&device, &path);
     Ok(answer(StatusCode::OK, leaf.ok_or_else(unknown)?))
 }
 

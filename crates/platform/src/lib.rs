@@ -37,6 +37,7 @@ mod operation_log;
 mod org;
 mod pass;
 mod password;
+mod past;
 mod permission;
 mod pictures;
 mod platform;
@@ -79,6 +80,7 @@ pub use link::{Answer, DeviceLink, Directive, NotSent, Operate, PassMessage, Rep
 pub use operation_log::OperationQuery;
 pub use org::{OrgPath, OrgPathError};
 pub use pass::{MAX_PASS, Pass, PassError, PassOutcome, PassQuery};
+pub use past::{Past, PastLeaf, PastReport};
 pub use permission::{Permission, Role};
 pub use platform::{OpenError, Platform};
 pub use presence::{Connection, ConnectionId, Presence, PresenceState};

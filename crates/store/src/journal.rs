@@ -38,7 +38,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::control::on_runtime;
 use crate::db::postgres_options;
-use crate::{OpenError, Position, Record, Scan, StoreConfig, StoreError};
+use crate::{DeviceId, DevicePath, OpenError, Position, Record, Scan, StoreConfig, StoreError};
 use damage::Damages;
 use forward::{Claim, Forwarding};
 use queue::Queue;
@@ -185,6 +185,25 @@ impl Journal {
     pub async fn scan(&self, scan: &Scan) -> Result<Vec<Arc<Record>>, StoreError> {
         let (shared, scan) = (self.0.clone(), scan.clone());
         on_runtime(&self.0.runtime, async move { shared.reader.scan(&scan).await }).await
+    }
+
+    /// The last position that was received at or before a time, milliseconds since 1970; [`Position::START`] when nothing that
+    /// is kept was. Where the clock was set back meanwhile it is one of those that come into question.
+    pub async fn position_at(&self, received: i64) -> Result<Position, StoreError> {
+        let shared = self.0.clone();
+        on_runtime(&self.0.runtime, async move { shared.reader.position_at(received).await }).await
+    }
+
+    /// What these attributes of a device were last reported as, up to and with a position, as far as it is kept; in the order of
+    /// the journal. The work is bounded by how many are asked for and by how many segments there are.
+    pub async fn last_reports(
+        &self,
+        device: DeviceId,
+        paths: Vec<Arc<DevicePath>>,
+        until: Position,
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
+        let shared = self.0.clone();
+        on_runtime(&self.0.runtime, async move { shared.reader.last_reports(device, &paths, until).await }).await
     }
 
     /// The oldest record still there.

@@ -148,3 +148,90 @@ fn an_export_that_retention_overtakes_never_looks_complete() {
     assert!(text.matches("\"id\":\"e-").count() < 2_000);
     assert!(!text.ends_with("0\r\n\r\n"), "its client sees that it is not complete");
 }
+
+#[test]
+fn attributes_are_shown_as_they_were_at_a_moment() {
+    let site = Site::storing(ApiConfig::default(), |store| store.segment_rows = 4);
+    let (device, other) = (site.add("A"), site.add("B"));
+    let mut last = report(&site, &device, "0", "Color", "\"red\"");
+    for value in 0..9 {
+        site.advance(Duration::from_secs(60));
+        report(&site, &device, "0", "Level", &value.to_string());
+        last = report(&site, &other, "0", "Level", "\"another device\"");
+    }
+    site.advance(Duration::from_secs(60));
+    last = last.max(report(&site, &device, "0", "Power", "true"));
+    site.durable(last);
+    site.advance(Duration::from_secs(60));
+
+    let list = "/v1/devices/A/attributes";
+    let at = |minutes: i64| NOW + minutes * 60_000 + 1;
+    let shown = |minutes: i64| {
+        let page = site.get(&format!("{list}?at={}", at(minutes))).json();
+        assert_eq!((&page["next"], &page["past"]["known_from"]), (&Value::Null, &json!("2026-01-01T00:00:00.000Z")));
+        let items = page["items"].as_array().expect("items").clone();
+        let value =
+            |item: &Value| (item["name"].as_str().expect("a name").to_owned(), item["reported"]["value"].clone());
+        items.iter().map(value).collect::<Vec<_>>()
+    };
+    for minutes in 0..11 {
+        let level = if minutes == 0 { Value::Null } else { json!((minutes - 1).min(8)) };
+        let power = if minutes < 10 { Value::Null } else { json!(true) };
+        let expected = [("Color", json!("red")), ("Level", level), ("Power", power)];
+        assert_eq!(shown(minutes), expected.map(|(name, value)| (name.to_owned(), value)), "minute {minutes}");
+    }
+    // Before anything was reported nothing is said of it.
+    assert!(shown(-1).iter().all(|(_, value)| value.is_null()));
+
+    let one = format!("{list}/Lamp/0/Light/Level?at=2026-01-01T00:03:30Z");
+    let answer = site.get(&one);
+    let expected = json!({
+        "resource": "Lamp", "index": "0", "area": "Light", "name": "Level", "desired": null,
+        "reported": {"value": 2, "time": "2026-01-01T00:03:00.000Z", "received": "2026-01-01T00:03:00.000Z"},
+        "past": {"at": "2026-01-01T00:03:30.000Z", "known_from": "2026-01-01T00:00:00.000Z"},
+    });
+    assert_eq!((answer.json(), answer.header("etag")), (expected, None));
+    assert!(site.get(list).json().get("past").is_none());
+
+    // Page by page, as now.
+    let page = site.get(&format!("{list}?at={}&limit=2", at(10))).json();
+    let next: String = page["next"].as_str().expect("more").bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let rest = site.get(&format!("{list}?at={}&limit=2&cursor={next}", at(10))).json();
+    let names = |page: &Value| {
+        page["items"].as_array().expect("items").iter().map(|item| item["name"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((names(&page), names(&rest)), (vec![json!("Color"), json!("Level")], vec![json!("Power")]));
+
+    site.get(&format!("{list}?at={}", at(60))).problem(422, "invalid-value");
+    site.get(&format!("{list}?at=yesterday")).problem(422, "invalid-value");
+    site.get(&format!("{list}/Lamp/0/Light/Never?at={}", at(1))).problem(404, "unknown-attribute");
+}
+
+#[test]
+fn a_moment_before_what_is_kept_says_from_when_on_it_is_known() {
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    let site = Site::storing(ApiConfig::default(), |store| store.retention = DAY);
+    let device = site.add("A");
+    report(&site, &device, "0", "Color", "\"red\"");
+    site.durable(report(&site, &device, "0", "Level", "1"));
+    // What it was reported as then goes with the days.
+    for value in 2..6 {
+        site.advance(DAY);
+        site.durable(report(&site, &device, "0", "Level", &value.to_string()));
+    }
+    let known_from = || {
+        let page = site.get(&format!("/v1/devices/A/attributes?at={}", NOW + 1)).json();
+        (page["past"]["known_from"].as_str().expect("a time") > "2026-01-01").then_some(page)
+    };
+    let begun = std::time::Instant::now();
+    let page = loop {
+        match known_from().filter(|page| page["past"]["known_from"] != "2026-01-01T00:00:00.000Z") {
+            Some(page) => break page,
+            None => assert!(begun.elapsed() < Duration::from_secs(20), "retention never comes"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(page["items"][1]["reported"], Value::Null, "it is not known any more");
+    // What was not reported again is known for ever.
+    assert_eq!(page["items"][0]["reported"]["value"], "red");
+}

@@ -21,7 +21,7 @@ use super::segment::{Bounds, Segment, remove_files};
 use super::segments::SegmentReader;
 use super::stored::Mark;
 use crate::directory::sync_entry;
-use crate::{DeviceId, DevicePath, OpenError, ReadAt, Record};
+use crate::{DeviceId, DevicePath, OpenError, ReadAt, Record, RecordKind};
 
 /// How often a log is tried to be brought into its file while others read it.
 const SETTLING: usize = 8;
@@ -278,6 +278,9 @@ impl Active {
         for record in records {
             let key = record.id.as_ref().map(|id| filter::key(&record.device, id));
             live.add(&record.device, record.position.get(), key);
+            if record.kind == RecordKind::Attribute {
+                live.add_report(&record.device, &record.path, record.position.get());
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use super::pages::{Break, Image, PAGE, Pages, View, be32};
 use super::segment::{Bounds, Segment};
 use super::stored::{Dictionary, Mark, Stored};
 use super::tree::{Flaw, TreeError, Value, Walk, columns};
-use crate::ReadAt;
+use crate::{ReadAt, RecordKind};
 
 /// What a segment is found to be.
 pub(super) enum Examined {
@@ -136,10 +136,13 @@ fn contents(pages: &Pages, mut live: Option<&mut Live>) -> Result<(Contents, boo
     let mut bounds = Bounds::EMPTY;
     walk.table(root::RECORD, &mut |rowid, row| {
         let Some(Stored::Record(record)) = Stored::read(rowid, row) else { return Err(FOREIGN) };
-        let device = known.device_of(&record).ok_or(FOREIGN)?;
+        let (device, path) = known.device_and_path_of(&record).ok_or(FOREIGN)?;
         bounds.include(record.time, record.received);
         if let Some(live) = &mut live {
             live.add(device, record.position, record.id.map(|id| filter::key(device, id)));
+            if record.kind == RecordKind::Attribute.stored() {
+                live.add_report(device, path, record.position);
+            }
         }
         Ok(())
     })?;

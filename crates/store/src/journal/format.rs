@@ -67,10 +67,13 @@ pub(super) const TABLES: [Item; 7] = [
 ];
 
 /// What a segment gets when it ends, in one sorted pass over its records.
-pub(super) const INDEXES: [&str; 3] = [
+pub(super) const INDEXES: [&str; 5] = [
     "CREATE INDEX IF NOT EXISTS device_id ON device (id)",
     "CREATE INDEX IF NOT EXISTS record_device ON record (device, position, time)",
     "CREATE INDEX IF NOT EXISTS record_identity ON record (event_id, device) WHERE event_id IS NOT NULL",
+    // What an attribute was at a moment of the past; 2 is the kind of attributes.
+    "CREATE INDEX IF NOT EXISTS record_report ON record (device, path, position) WHERE kind = 2",
+    "CREATE INDEX IF NOT EXISTS path_levels ON path (name, area, resource, idx)",
 ];
 
 /// The page on which the tree of a table begins.

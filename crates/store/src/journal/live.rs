@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::{DeviceId, Order, Position, Scan};
+use crate::{DeviceId, DevicePath, Order, Position, Scan};
 
 /// The devices and events of one unsealed segment.
 #[derive(Default)]
@@ -15,6 +15,8 @@ pub(super) struct Live {
     devices: HashMap<DeviceId, Device>,
     /// Position by event key. Two events of one key are told apart by the record itself.
     events: HashMap<u64, i64>,
+    /// What attributes are called here.
+    paths: HashMap<Arc<DevicePath>, u32>,
 }
 
 struct Device {
@@ -23,6 +25,8 @@ struct Device {
     serial: Arc<str>,
     /// Of its records, ascending.
     positions: Vec<i64>,
+    /// Of the reports of each attribute, ascending.
+    reports: HashMap<u32, Vec<i64>>,
 }
 
 impl Live {
@@ -32,6 +36,7 @@ impl Live {
             number,
             serial: serial.clone(),
             positions: Vec::new(),
+            reports: HashMap::new(),
         });
         (device.number, device.serial) = (number, serial);
     }
@@ -44,6 +49,24 @@ impl Live {
         if let Some(key) = key {
             self.events.insert(key, position);
         }
+    }
+
+    /// Adds a record of a known device that reports this attribute, beside [`Live::add`].
+    pub(super) fn add_report(&mut self, device: &DeviceId, path: &Arc<DevicePath>, position: i64) {
+        let Some(device) = self.devices.get_mut(device) else { return };
+        let next = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
+        let number = match self.paths.get(path) {
+            Some(number) => *number,
+            None => *self.paths.entry(path.clone()).or_insert(next),
+        };
+        device.reports.entry(number).or_default().push(position);
+    }
+
+    /// Where a device last reported an attribute, up to and with this position.
+    pub(super) fn last_report(&self, device: &DeviceId, path: &DevicePath, until: i64) -> Option<i64> {
+        let reports = self.devices.get(device)?.reports.get(self.paths.get(path)?)?;
+        let end = reports.partition_point(|position| *position <= until);
+        reports.get(end.checked_sub(1)?).copied()
     }
 
     /// The number of a device with this serial in the segment.

@@ -9,7 +9,7 @@ use crate::scan::MAX_SCAN;
 use crate::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Scan, StoreError};
 
 /// The columns of a record, in the order of [`Row`].
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "position, device, serial, kind, resource, idx, area, name, event_id, time, received, flags, data, sum";
 
 /// A record as it is read.

@@ -1,17 +1,20 @@
 //! The segment files of a journal as readers see them.
 
+mod moment;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::{Mutex, RwLock};
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use super::damage::is_suspected;
 use super::row::{self, Row};
 use super::seal::Seal;
 use super::segment::Segment;
 use crate::{Order, Position, ReadAt, Record, Scan, StoreError};
+use moment::Last;
 
 /// Segments that stay open for reading.
 const OPEN: usize = 8;
@@ -37,6 +40,14 @@ struct Segments {
     read_at: ReadAt,
     /// To the writer, which alone sets segments aside.
     doubts: mpsc::Sender<Doubt>,
+}
+
+/// What is asked of one segment.
+enum Ask<'a> {
+    /// The records of a scan, so many at most.
+    Scan(&'a Scan, usize),
+    /// The last reports of attributes.
+    Last(&'a Last<'a>),
 }
 
 /// A segment that is perhaps not what was written.
@@ -107,7 +118,7 @@ impl SegmentReader {
         if limit == 0 {
             return Ok(records);
         }
-        let _turn = self.0.scans.acquire().await.map_err(|_| StoreError::Closed)?;
+        let _turn = self.turn().await?;
         let mut list = self.list();
         // Every record of a segment lies before the base of the next one.
         let ends: Vec<i64> = list.iter().skip(1).map(|next| next.base).chain([i64::MAX]).collect();
@@ -119,7 +130,7 @@ impl SegmentReader {
             if !may_match(&segment, end, scan) {
                 continue;
             }
-            records.extend(self.records(segment, scan, limit - records.len()).await?);
+            records.extend(self.records(segment, &Ask::Scan(scan, limit - records.len())).await?);
             if records.len() >= limit {
                 break;
             }
@@ -127,18 +138,18 @@ impl SegmentReader {
         Ok(records)
     }
 
+    /// One of the places of those who read.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.0.scans.acquire().await.map_err(|_| StoreError::Closed)
+    }
+
     pub(super) async fn oldest(&self) -> Result<Option<Position>, StoreError> {
         let scan = Scan { limit: 1, ..Scan::default() };
         Ok(self.scan(&scan).await?.first().map(|record| record.position))
     }
 
-    /// The records of one segment that match. What is damaged is set aside first.
-    async fn records(
-        &self,
-        mut segment: Arc<Segment>,
-        scan: &Scan,
-        limit: usize,
-    ) -> Result<Vec<Arc<Record>>, StoreError> {
+    /// The records of one segment that are asked for. What is damaged is set aside first.
+    async fn records(&self, mut segment: Arc<Segment>, ask: &Ask<'_>) -> Result<Vec<Arc<Record>>, StoreError> {
         // A scan follows a segment that is being sealed or set aside, and does not go round for ever.
         for attempt in 0..4 * DOUBTS {
             while let Some(salvaged) = segment.salvaged.get() {
@@ -148,7 +159,11 @@ impl SegmentReader {
                 self.doubt(&segment).await?;
                 continue;
             }
-            let read = match self.read(&segment, scan, limit).await {
+            let rows = match ask {
+                Ask::Scan(scan, limit) => self.read(&segment, scan, *limit).await,
+                Ask::Last(last) => self.read_last(&segment, last).await,
+            };
+            let read = match rows {
                 Ok(rows) => rows.into_iter().map(row::record).collect(),
                 Err(error) if is_suspected(&error) => Err(StoreError::Damaged { file: segment.path.clone() }),
                 Err(error) => Err(error.into()),

@@ -45,7 +45,7 @@ pub(super) struct StoredRecord<'a> {
     pub(super) position: i64,
     device: i64,
     path: i64,
-    kind: i16,
+    pub(super) kind: i16,
     pub(super) id: Option<&'a str>,
     pub(super) time: i64,
     pub(super) received: i64,
@@ -150,10 +150,10 @@ impl Dictionary {
         (self.devices.keys().copied().max().unwrap_or(0), self.paths.keys().copied().max().unwrap_or(0))
     }
 
-    /// The device of a record that is what was written.
-    pub(super) fn device_of(&self, record: &StoredRecord<'_>) -> Option<&DeviceId> {
-        let (device, _, _) = self.resolve(record)?;
-        Some(device)
+    /// The device and the path of a record that is what was written.
+    pub(super) fn device_and_path_of(&self, record: &StoredRecord<'_>) -> Option<(&DeviceId, &Arc<DevicePath>)> {
+        let (device, _, path) = self.resolve(record)?;
+        Some((device, path))
     }
 
     /// The record, if it is what was written.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use vestibule_store::{DeviceId, JournalHealth, Order, Position, Scan};
+use vestibule_store::{DeviceId, JournalHealth, Order, Position, Record, RecordKind, Scan};
 
-use crate::bed::{Bed, HOUR, commit, durable, eventually, everything, ids, only_on, path, positions};
+use crate::bed::{Bed, HOUR, NOON, commit, durable, eventually, everything, ids, only_on, path, positions};
 use crate::meter::Meter;
 
 only_on!(Sqlite:
@@ -25,6 +25,7 @@ only_on!(Sqlite:
     scans_go_on_while_segments_are_sealed,
     a_segment_that_ended_empty_hides_nothing,
     a_serial_is_the_one_of_its_time,
+    what_attributes_were_is_found_at_any_moment,
 );
 
 /// The names of the segment files, sorted.
@@ -422,5 +423,48 @@ async fn a_serial_is_the_one_of_its_time(bed: Bed) {
         commit(&store.journal, [event(6)]).await;
         eventually("sealed", || sealed_without_log(&bed)).await;
     }
+    store.close().await;
+}
+
+async fn what_attributes_were_is_found_at_any_moment(bed: Bed) {
+    let store = bed.open_with(|config| config.segment_rows = 7).await;
+    let (device, other) = (DeviceId::mint(), DeviceId::mint());
+    let paths: Vec<_> = ["a", "b", "c"].map(|name| path("global", "area", name)).into();
+    // What was reported, in order, over several segments, the last of which is not sealed.
+    let mut told = Vec::new();
+    for round in 0..40_usize {
+        bed.advance(1_000);
+        let (from, name) = (if round % 3 == 0 { other } else { device }, round % 5 % 2);
+        let kind = if round % 4 == 0 { RecordKind::Event } else { RecordKind::Attribute };
+        let report =
+            Record { kind, path: paths[name].clone(), id: None, data: round.to_string().into(), ..bed.event(from, "") };
+        told.push(report.clone());
+        commit(&store.journal, [report]).await;
+    }
+    let check = async |store: &vestibule_store::Store| {
+        for late in (-2..45).map(|round| NOON + round * 1_000 + 500) {
+            let until = store.journal.position_at(late).await.unwrap();
+            let before: Vec<_> = told.iter().filter(|record| record.received <= late).collect();
+            assert_eq!(until, Position::new(before.len() as i64));
+            let found = store.journal.last_reports(device, paths.clone(), until).await.unwrap();
+            let values: Vec<_> = found.iter().map(|record| (&record.path, &record.data)).collect();
+            let mut expected: Vec<_> = paths
+                .iter()
+                .filter_map(|path| {
+                    let is_it = |record: &&&Record| {
+                        record.kind == RecordKind::Attribute && record.device == device && record.path == *path
+                    };
+                    before.iter().rposition(|record| is_it(&record)).map(|at| (at, path, &before[at].data))
+                })
+                .collect();
+            expected.sort_unstable_by_key(|(at, ..)| *at);
+            assert_eq!(values, expected.iter().map(|(_, path, data)| (*path, *data)).collect::<Vec<_>>());
+        }
+    };
+    check(&store).await;
+    store.close().await;
+    // Memory is made from the files again.
+    let store = bed.open_with(|config| config.segment_rows = 7).await;
+    check(&store).await;
     store.close().await;
 }

@@ -14,12 +14,19 @@ const PAGE: usize = 200;
 pub(super) struct Page {
     pub(super) items: Vec<Value>,
     next: Option<String>,
+    /// The moment of the past that the items are shown at.
+    #[serde(default)]
+    pub(super) past: Option<Value>,
 }
 
 impl Page {
     /// The shape of the API again.
     pub(super) fn into_json(self) -> Value {
-        json!({ "items": self.items, "next": self.next })
+        let mut page = json!({ "items": self.items, "next": self.next });
+        if let Some(past) = self.past {
+            page["past"] = past;
+        }
+        page
     }
 }
 
@@ -29,7 +36,7 @@ impl Page {
 /// As the client says.
 pub(super) fn all(client: &Client, route: &Route, limit: usize, what: &'static str) -> Result<Page, ClientError> {
     let mut progress = Progress::new(what);
-    let mut gathered = Page { items: Vec::new(), next: None };
+    let mut gathered = Page { items: Vec::new(), next: None, past: None };
     loop {
         let wanted = (limit - gathered.items.len()).min(PAGE);
         let route = route.clone().query("limit", &wanted.to_string()).query_if("cursor", gathered.next.as_deref());
@@ -39,6 +46,7 @@ pub(super) fn all(client: &Client, route: &Route, limit: usize, what: &'static s
         gathered.items.extend(page.items);
         gathered.items.truncate(limit);
         gathered.next = page.next;
+        gathered.past = page.past;
         progress.reached(gathered.items.len());
         if ended || gathered.items.len() >= limit {
             return Ok(gathered);

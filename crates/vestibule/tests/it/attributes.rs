@@ -50,7 +50,8 @@ fn osap_10_2_a_device_of_another_make_is_read_set_and_told_of_what_it_missed() {
     platform.kill();
     platform.restart();
     assert_eq!(attribute(&platform, &serial)["desired"]["outcome"], "pending");
-    assert_eq!(attribute(&platform, &serial)["reported"]["value"], json!(true));
+    let before = attribute(&platform, &serial)["reported"].clone();
+    assert_eq!(before["value"], json!(true));
     let mut device = start(&platform, &serial, &state);
     // What became of the other wish may not have been written yet when the platform died: it may be told once more.
     let set = loop {
@@ -65,6 +66,13 @@ fn osap_10_2_a_device_of_another_make_is_read_set_and_told_of_what_it_missed() {
     });
     let shown = platform.cli(&["device", "get", &serial]).expect(0).stdout;
     assert!(shown.lines().any(|line| line.starts_with(POWER) && line.contains("applied")), "{shown}");
+    // What it was before, from the journal.
+    let at = before["received"].as_str().expect("a time");
+    let was = platform.cli(&["--json", "device", "get", &serial, POWER, "--at", at]).expect(0).json();
+    assert_eq!((&was["reported"]["value"], &was["past"]["at"]), (&json!(true), &json!(at)));
+    let was = platform.cli(&["device", "get", &serial, "--at", at]).expect(0).stdout;
+    assert!(was.lines().any(|line| line.starts_with(POWER) && line.contains("true")), "{was}");
+    assert!(was.contains("reports are known from"), "{was}");
     device.kill();
     platform.assert_no_panic();
 }

@@ -1,7 +1,9 @@
 //! `vestibule device get`
 
+use jiff::Timestamp;
 use serde_json::Value;
 
+use super::super::moment::Moment;
 use super::super::out::Out;
 use super::super::pages::all;
 use super::super::table::Table;
@@ -12,22 +14,46 @@ use crate::client::Client;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vestibule device get SN-0001
-  vestibule device get SN-0001 Lamp/0/Light/Power")]
+  vestibule device get SN-0001 Lamp/0/Light/Power
+  vestibule device get SN-0001 --at 2026-01-31T12:00:00Z")]
 pub(in super::super) struct Args {
     /// Id or serial of the device
     device: String,
     /// The attribute: resource/index/area/name; area/name means the device itself (global/0)
     attribute: Option<String>,
+    /// As they were at this time of receipt: 2026-01-31T12:00:00Z, 2026-01-31, or 15m (ago)
+    #[arg(long, value_name = "TIME")]
+    at: Option<Moment>,
 }
 
 pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Result<()> {
     let route = super::route_of(&args.device).segment("attributes");
+    let at = args.at.map(|moment| moment.rfc3339(Timestamp::now()));
     if let Some(attribute) = &args.attribute {
-        let attribute: Value = client.get(&super::part_of(route, attribute)?)?;
-        return if out.is_json() { out.json(&attribute) } else { out.table(&table(&[attribute])) };
+        let route = super::part_of(route, attribute)?.query_if("at", at.as_deref());
+        let attribute: Value = client.get(&route)?;
+        if out.is_json() {
+            return out.json(&attribute);
+        }
+        let past = attribute.get("past").cloned();
+        out.table(&table(&[attribute]))?;
+        return past.map_or(Ok(()), |past| out.line(known(&past)));
     }
-    let page = all(client, &route, usize::MAX, "attributes")?;
-    if out.is_json() { out.json(&page.into_json()) } else { out.table(&table(&page.items)) }
+    let page = all(client, &route.query_if("at", at.as_deref()), usize::MAX, "attributes")?;
+    if out.is_json() {
+        return out.json(&page.into_json());
+    }
+    out.table(&table(&page.items))?;
+    page.past.map_or(Ok(()), |past| out.line(known(&past)))
+}
+
+/// Which moment was shown, and what cannot be known of it.
+fn known(past: &Value) -> String {
+    let (at, from) = (time(past, "/at"), time(past, "/known_from"));
+    match from.as_str() {
+        "" => format!("as of {at}; no reports are kept, so that only what was not reported since is known"),
+        from => format!("as of {at}; of what was reported since, reports are known from {from} on"),
+    }
 }
 
 /// Attributes as rows: what is reported, and what is desired where that is something else.
@@ -54,6 +80,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_moment_says_from_when_on_it_is_known() {
+        let past = json!({"at": "2026-01-02T00:00:00Z", "known_from": "2026-01-01T00:00:00Z"});
+        assert!(known(&past).ends_with("reports are known from 2026-01-01T00:00:00Z on"));
+        assert!(known(&json!({"at": "2026-01-02T00:00:00Z", "known_from": null})).contains("no reports are kept"));
+    }
 
     #[test]
     fn an_attribute_is_a_row() {
