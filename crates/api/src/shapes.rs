@@ -287,7 +287,7 @@ pub(crate) struct FactShape {
     /// When; of the latest repetition where `count` is above 1.
     #[schema(format = DateTime)]
     at: String,
-    /// `authentication`, `refresh`, `assignment`, `login`, `report`, `operation` or `connection`.
+    /// `authentication`, `refresh`, `assignment`, `login`, `report`, `operation`, `connection` or `upload`.
     #[schema(value_type = String, example = "login")]
     step: Step,
     /// Whether the step went well.

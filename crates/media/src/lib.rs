@@ -12,6 +12,7 @@
 mod blobs;
 mod config;
 mod content;
+mod explain;
 mod hex;
 mod http;
 mod keys;

@@ -14,6 +14,7 @@ use vestibule_store::{Control, DeviceId, MediaKind, MediaRow, MediaState, StoreE
 use crate::blobs::{BlobError, Blobs, SweepError};
 use crate::config::MediaConfig;
 use crate::content::Format;
+use crate::explain;
 use crate::keys::KeyRing;
 use crate::places::Places;
 use crate::staging::Staging;
@@ -215,6 +216,9 @@ impl Media {
                 if row.kind == MediaKind::Picture {
                     let amended = self.platform.picture_arrived(row).await?;
                     metrics::counter!("vestibule_media_amendments_total").increment(amended as u64);
+                    if amended > 0 {
+                        self.told(row.device, row.id, explain::amended(row, amended));
+                    }
                 }
                 self.control.told_media(row.id).await?;
             }
@@ -239,7 +243,10 @@ impl Media {
                     if !self.control.remove_due_media(row.id, state, now).await? {
                         continue;
                     }
-                    if state == MediaState::Receiving {
+                    let is_begun = state == MediaState::Receiving;
+                    let fact = if is_begun { explain::abandoned(row) } else { explain::never_begun(row) };
+                    self.told(row.device, row.id, fact);
+                    if is_begun {
                         self.usage.give_back(row.device, stored(row.bytes));
                         self.staging.remove(row.id).await?;
                         metrics::counter!("vestibule_media_uploads_total", "result" => "abandoned").increment(1);
@@ -320,6 +327,15 @@ impl Media {
     }
 
     async fn upload_offer(&self, device: DeviceId, wish: Wish) -> Result<Offer, OfferError> {
+        let offer = self.place_for(device, wish.clone()).await;
+        match &offer {
+            Ok(offer) => self.told(device, offer.id, explain::offered(&wish, offer.id)),
+            Err(error) => self.told(device, wish.id.unwrap_or_default(), explain::not_offered(&wish, error)),
+        }
+        offer
+    }
+
+    async fn place_for(&self, device: DeviceId, wish: Wish) -> Result<Offer, OfferError> {
         let most = self.most(wish.kind);
         if wish.bytes.is_some_and(|bytes| bytes > most) {
             return Err(OfferError::TooLarge { most });

@@ -98,6 +98,16 @@ impl Problem {
         Problem { retry_after: Some(after.as_secs() + u64::from(after.subsec_nanos() > 0)), ..problem }
     }
 
+    /// What is told to people.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Where the upload stands, when its sender is told.
+    pub(crate) fn offset(&self) -> Option<u64> {
+        self.offset
+    }
+
     /// Says where the upload stands.
     pub(crate) fn at(self, offset: u64) -> Problem {
         Problem { offset: Some(offset), ..self }

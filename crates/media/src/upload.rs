@@ -14,6 +14,7 @@ use vestibule_store::{DeviceId, MediaArrival, MediaKind, MediaRow, MediaState};
 
 use crate::blobs::BlobError;
 use crate::content::{ContentError, Described, Format, look};
+use crate::explain;
 use crate::media::{FILE_TYPE, Media, stored, upload_path};
 use crate::places::Place;
 use crate::problem::{Kind, Problem};
@@ -67,7 +68,21 @@ impl Media {
         body: Body,
     ) -> Result<Taken, Problem> {
         let row = self.ticketed(id, ticket).await?;
-        fits(&row, length)?;
+        let taken = self.put_to(&row, ticket, length, digest, body).await;
+        self.explain(&row, &taken);
+        taken
+    }
+
+    async fn put_to(
+        &self,
+        row: &MediaRow,
+        ticket: &str,
+        length: u64,
+        digest: Option<Digest>,
+        body: Body,
+    ) -> Result<Taken, Problem> {
+        let id = row.id;
+        fits(row, length)?;
         if row.state != MediaState::Here && row.digest.or(digest).is_none() {
             let detail = "Send the header \"Repr-Digest: sha-256=:<base64>:\"; the ticket does not say the digest.";
             return Err(Problem::new(Kind::Request, detail));
@@ -91,9 +106,16 @@ impl Media {
     /// Takes the piece of an object that begins at this offset. `length` is what the sender says now of the whole, `last`
     /// whether it says that this piece is the last one.
     pub(crate) async fn append(&self, id: Uuid, ticket: &str, piece: Piece, body: Body) -> Result<Taken, Problem> {
-        let device = self.ticketed(id, ticket).await?.device;
+        let row = self.ticketed(id, ticket).await?;
+        let taken = self.append_to(&row, ticket, piece, body).await;
+        self.explain(&row, &taken);
+        taken
+    }
+
+    async fn append_to(&self, row: &MediaRow, ticket: &str, piece: Piece, body: Body) -> Result<Taken, Problem> {
+        let id = row.id;
         let turn = self.turn(id).await?;
-        let _place = self.upload_place(device).await?;
+        let _place = self.upload_place(row.device).await?;
         let row = self.ticketed(id, ticket).await?;
         if row.state == MediaState::Here {
             // Used.
@@ -212,6 +234,7 @@ impl Media {
     /// Writes a body behind what is here; returns how much is here then. What has come stays when the connection breaks.
     async fn receive(&self, row: &MediaRow, from: u64, most: u64, body: Body, turn: &Turn) -> Result<u64, Problem> {
         let file = self.staging.open_file(row.id, from == 0).await?;
+        self.told(row.device, row.id, if from == 0 { explain::begun(row) } else { explain::resumed(row, from) });
         let mut file = BufWriter::with_capacity(GATHERED, file);
         let mut source = Source::new(body, self.end_of(row));
         let mut offset = from;

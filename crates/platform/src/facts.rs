@@ -6,12 +6,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use vestibule_store::DeviceId;
 
 use crate::device::Device;
 use crate::platform::Platform;
 
 /// How many facts are kept for each device.
 const RING: usize = 32;
+/// How many of its uploads, beside them: a camera that sends a picture a minute tells nothing else away.
+const UPLOADS: usize = 24;
 
 /// The step of a device's way in that a fact is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +36,8 @@ pub enum Step {
     Operation,
     /// The connection itself: lost, replaced, ended.
     Connection,
+    /// Sending a picture or a file.
+    Upload,
 }
 
 /// One thing that happened on a device's way in.
@@ -69,6 +75,8 @@ impl Fact {
 #[derive(Default)]
 pub(crate) struct Facts {
     ring: VecDeque<Kept>,
+    /// Steps of uploads, each with its object; most devices send nothing.
+    uploads: Option<Box<VecDeque<(Uuid, Fact)>>>,
     last_failure: Option<Box<Fact>>,
 }
 
@@ -116,7 +124,7 @@ impl Kept {
 impl Facts {
     pub(crate) fn restore(last_failure: Option<&str>) -> Facts {
         let last_failure = last_failure.and_then(|json| serde_json::from_str(json).ok()).map(Box::new);
-        Facts { ring: VecDeque::new(), last_failure }
+        Facts { last_failure, ..Facts::default() }
     }
 
     pub(crate) fn push(&mut self, fact: Fact) {
@@ -137,6 +145,28 @@ impl Facts {
                 self.ring.push_back(Kept::new(&fact));
             }
         }
+        self.note_failure(fact);
+    }
+
+    /// Adds a step of an object's upload. The same step of the same object in a row is counted.
+    pub(crate) fn push_upload(&mut self, object: Uuid, mut fact: Fact) {
+        let uploads = self.uploads.get_or_insert_default();
+        match uploads.back_mut() {
+            Some((of, last)) if *of == object && last.reason == fact.reason => {
+                fact.count = last.count.saturating_add(1);
+                *last = fact.clone();
+            }
+            _ => {
+                if uploads.len() == UPLOADS {
+                    uploads.pop_front();
+                }
+                uploads.push_back((object, fact.clone()));
+            }
+        }
+        self.note_failure(fact);
+    }
+
+    fn note_failure(&mut self, fact: Fact) {
         if !fact.ok {
             match &mut self.last_failure {
                 Some(last) => **last = fact,
@@ -145,8 +175,14 @@ impl Facts {
         }
     }
 
+    /// All of them, oldest first.
     pub(crate) fn recent(&self) -> Vec<Fact> {
-        self.ring.iter().map(Kept::fact).collect()
+        let mut recent: Vec<Fact> = self.ring.iter().map(Kept::fact).collect();
+        if let Some(uploads) = &self.uploads {
+            recent.extend(uploads.iter().map(|(_, fact)| fact.clone()));
+            recent.sort_by_key(|fact| fact.at);
+        }
+        recent
     }
 
     pub(crate) fn last_failure(&self) -> Option<Fact> {
@@ -162,6 +198,18 @@ impl Platform {
         device.facts.lock().push(fact);
         if failed {
             self.notebook().note(device);
+        }
+    }
+
+    /// Adds a step of an upload to the device's facts, stamped with the present time. A failure is kept durably as well; a device
+    /// that was removed meanwhile has none.
+    pub fn upload_fact(&self, device: DeviceId, object: Uuid, mut fact: Fact) {
+        let Some(device) = self.registry().by_id(device) else { return };
+        fact.at = self.clock().now_ms();
+        let failed = !fact.ok;
+        device.facts.lock().push_upload(object, fact);
+        if failed {
+            self.notebook().note(&device);
         }
     }
 }
@@ -195,6 +243,26 @@ mod tests {
         facts.push(composed.clone());
         facts.push(fact("fixed"));
         assert_eq!(facts.recent(), [composed, fact("fixed")]);
+    }
+
+    #[test]
+    fn uploads_push_nothing_else_out_and_each_has_its_own_story() {
+        let mut facts = Facts::default();
+        facts.push(Fact { at: 5, ..fact("came") });
+        let step = |at, reason| Fact { at, ..Fact::ok(Step::Upload, reason, "", None) };
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        for (object, fact) in [(one, step(1, "begun")), (one, step(2, "resumed")), (one, step(3, "resumed"))] {
+            facts.push_upload(object, fact);
+        }
+        facts.push_upload(other, step(6, "resumed"));
+        let story: Vec<_> = facts.recent().into_iter().map(|fact| (fact.at, fact.reason, fact.count)).collect();
+        let story: Vec<_> = story.iter().map(|(at, reason, count)| (*at, &**reason, *count)).collect();
+        assert_eq!(story, [(1, "begun", 1), (3, "resumed", 2), (5, "came", 1), (6, "resumed", 1)]);
+        for object in 0..1_000 {
+            facts.push_upload(Uuid::from_u128(object), step(7, "begun"));
+        }
+        assert_eq!(facts.recent().len(), 1 + UPLOADS);
+        assert_eq!(facts.recent()[0].reason, "came");
     }
 
     #[test]

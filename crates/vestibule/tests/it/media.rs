@@ -453,3 +453,52 @@ fn osap_10_7_a_device_asks_where_to_put_a_picture_and_puts_it_there() {
     assert!(metrics.contains("vestibule_das_transfers_total{result=\"done\"} 1"), "{metrics}");
     site.platform.assert_no_panic();
 }
+
+#[test]
+fn the_steps_of_an_upload_are_told_to_who_asks_why() {
+    let site = Site::new();
+    let content = picture(ImageFormat::Png, 400, 400, 3);
+    let (id, path) = site.ticket(&json!({"name": "door.png", "bytes": content.len(), "sha256": hex(&content)}));
+    ask(site.address(), "PUT", &path, &[], Some(&content), 60_000);
+    let reasons = || site.platform.reasons(&site.serial);
+    until("it was cut", || (reasons().last()? == "upload_cut").then_some(()));
+    let here = site.offset(&path);
+    site.go_on(&path, &content, here).expect("where it is");
+    let (_, wrong) = site.ticket(&json!({"name": "page.html"}));
+    site.put(&wrong, b"<!doctype html>").refused(415, "type");
+    let uploads = format!("/v1/devices/{}/uploads", site.serial);
+    assert_eq!(site.platform.http().post(&uploads, &json!({"bytes": 1_u64 << 40})).status, 422);
+    let steps = [
+        "upload_offered",
+        "upload_begun",
+        "upload_cut",
+        "upload_resumed",
+        "upload_arrived",
+        "upload_offered",
+        "upload_begun",
+        "upload_refused",
+        "upload_not_offered",
+    ];
+    assert_eq!(reasons(), steps);
+    let why = site.platform.why(&site.serial);
+    let facts = why["facts"].as_array().expect("facts");
+    assert!(facts.iter().all(|fact| fact["step"] == "upload"), "{why}");
+    let told = |at: usize| facts[at]["text"].as_str().expect("a sentence");
+    let named = format!("picture \"door.png\" ({id})");
+    assert_eq!(told(0), format!("An address was given to send {named} to."));
+    assert_eq!(told(1), format!("The upload of {named} has begun ({} bytes).", content.len()));
+    assert!(
+        told(2).starts_with(&format!("The upload of {named} stopped at byte {here}: The connection broke")),
+        "{}",
+        told(2)
+    );
+    assert_eq!(told(3), format!("The upload of {named} goes on at byte {here}."));
+    let arrived = format!("P{} has arrived: image/png, {} bytes, 400 by 400 pixels.", &named[1..], content.len());
+    assert_eq!(told(4), arrived);
+    assert!(told(7).ends_with("was refused: The content is not a JPEG, PNG, WebP or AVIF picture."), "{}", told(7));
+    assert!(told(8).starts_with("No address was given to send a picture to: at most "), "{}", told(8));
+    assert_eq!(why["last_failure"]["reason"], "upload_not_offered");
+    let shown = site.platform.cli(&["device", "why", &site.serial]).expect(0).stdout;
+    assert!(shown.contains(&arrived) && !shown.contains("mt1."), "{shown}");
+    site.platform.assert_no_panic();
+}
