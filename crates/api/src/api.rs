@@ -17,7 +17,8 @@ use crate::hooks::Hooks;
 use crate::routes::Routes;
 use crate::{
     attributes, audit, bulk, describe, devices, directives, events, export, health, history, imports, openapi,
-    operations, page, pass, problems, queue, request, sessions, stream, tokens, uploads, users, views, webhooks,
+    operations, page, pass, problems, queue, request, sessions, stream, suites, tokens, uploads, users, views,
+    webhooks,
 };
 
 /// What the handlers share.
@@ -119,6 +120,8 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesControl, routes!(devices::disable_device))
         .needs(DevicesControl, routes!(devices::enable_device))
         .needs(DevicesWrite, routes!(devices::rotate_device))
+        .needs(DevicesWrite, routes!(suites::provision_device))
+        .needs(DevicesWrite, routes!(suites::set_device_suites))
         .needs(DevicesRead, routes!(devices::explain_device))
         .needs(DevicesRead, routes!(devices::list_children))
         .needs(DevicesWrite, routes!(directives::redirect_device))

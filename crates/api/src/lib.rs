@@ -48,6 +48,7 @@ mod sessions;
 mod shapes;
 mod socket;
 mod stream;
+mod suites;
 mod tokens;
 mod uploads;
 mod users;

@@ -10,6 +10,8 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use vestibule_platform::{Caller, Device, DeviceId, Fact, Platform, Presence, PresenceState, Record, Step};
 
+use crate::suites::SuitesShape;
+
 /// A device and what is known of it right now.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Device)]
@@ -50,6 +52,8 @@ pub(crate) struct DeviceShape {
     security: Option<String>,
     /// Whether an operator has shut it out.
     disabled: bool,
+    /// Which suites are open to it.
+    suites: SuitesShape,
     /// Id of the device this one is reached through, a hub or a gateway; null when it comes by itself, or through one that
     /// you do not see.
     #[schema(required = true, format = Uuid)]
@@ -111,6 +115,7 @@ impl DeviceShape {
             confidential: seen.then_some(presence.confidential),
             presence: PresenceShape::from(presence),
             disabled: device.is_disabled(),
+            suites: SuitesShape::of(device),
             parent: platform.parent_seen(device, by).map(|parent| parent.to_string()),
             children: platform.children_seen(device, by).len(),
             created: rfc3339(device.created),

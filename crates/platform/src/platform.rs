@@ -1,7 +1,7 @@
 //! The platform itself: what holds the parts together.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -23,6 +23,7 @@ use crate::pictures::Pictures;
 use crate::principal::Principals;
 use crate::queue::Queues;
 use crate::registry::Registry;
+use crate::suites::Provisioner;
 use crate::token::TokenFile;
 use crate::twin::Twins;
 
@@ -77,6 +78,7 @@ pub struct Platform {
     /// Counts the changes of webhooks.
     webhooks: watch::Sender<u64>,
     pictures: Arc<Pictures>,
+    provisioner: OnceLock<Arc<dyn Provisioner>>,
     runtime: Handle,
     keepers: [JoinHandle<()>; 4],
 }
@@ -137,6 +139,7 @@ impl Platform {
             adoptions: Arc::default(),
             webhooks: watch::Sender::new(0),
             pictures: Arc::default(),
+            provisioner: OnceLock::new(),
             runtime: Handle::current(),
             keepers,
         });
@@ -231,6 +234,10 @@ impl Platform {
     pub(crate) fn begin_operation(&self) -> Underway {
         self.operations.send_modify(|count| *count += 1);
         Underway(Arc::clone(&self.operations))
+    }
+
+    pub(crate) fn provisioner(&self) -> &OnceLock<Arc<dyn Provisioner>> {
+        &self.provisioner
     }
 
     pub(crate) fn pictures(&self) -> &Arc<Pictures> {

@@ -59,6 +59,8 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         "describe_device" => (json!({"name": "x"}).to_string(), patch, "", 200),
         "open_enrolment" => sent(json!({"window_seconds": 60}), 200),
         "rotate_device" => sent(json!({}), 200),
+        "set_device_suites" => sent(json!({"legacy": true}), 200),
+        "provision_device" => plain(422),
         "redirect_device" => sent(json!({"host": "hall.example"}), 409),
         "force_device_offline" => plain(409),
         "set_device_keep_alive" => sent(json!({"seconds": 60}), 409),

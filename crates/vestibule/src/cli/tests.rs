@@ -75,6 +75,8 @@ fn command_lines_people_type() {
         "pass follow --device SN-1 --after 0",
         "device show SN-1",
         "device rotate SN-1 --code-file -",
+        "device provision SN-1",
+        "device suites SN-1 --legacy open --plain closed",
         "device disable SN-1",
         "device enable SN-1 --json",
         "device invoke SN-1 Lamp/0/Light/Blink {\"count\":3} --deadline 5s --json",

@@ -165,7 +165,7 @@ impl fmt::Display for CloseReason {
             Self::UnknownSerial => "no device is registered with this serial",
             Self::ModernDevice => {
                 "the device has come in by a modern suite before, and asks by a legacy one: somebody may stand between; \
-                 `vestibule device allow-legacy` opens the legacy suites to it again"
+                 `vestibule device suites --legacy open` lets it"
             }
             Self::Disabled | Self::ShutOut => "the device is disabled",
             Self::WrongCode => "the verification code of the device is not the one registered",

@@ -17,6 +17,7 @@ mod invoke;
 mod keep_alive;
 mod list;
 mod pass;
+mod provision;
 mod queue;
 mod redirect;
 mod remove;
@@ -24,6 +25,7 @@ mod rotate;
 mod set;
 mod show;
 mod silence;
+mod suites;
 mod watch;
 mod why;
 
@@ -60,6 +62,8 @@ enum Command {
     Describe(describe::Args),
     Enrol(enrol::Args),
     Rotate(rotate::Args),
+    Provision(provision::Args),
+    Suites(suites::Args),
     Disable(disable::Args),
     Enable(enable::Args),
     List(list::Args),
@@ -90,6 +94,8 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         Command::Describe(args) => describe::run(args, client, out),
         Command::Enrol(args) => enrol::run(args, client, out),
         Command::Rotate(args) => rotate::run(args, client, out),
+        Command::Provision(args) => provision::run(args, client, out),
+        Command::Suites(args) => suites::run(args, client, out),
         Command::Disable(args) => disable::run(args, client, out),
         Command::Enable(args) => enable::run(args, client, out),
         Command::List(args) => list::run(args, client, out),

@@ -1,0 +1,107 @@
+//! Which suites are open to a device, and what it is given to come in by one without its code (osap-wire 13.3, 13.4).
+
+use std::sync::Arc;
+
+use serde_json::json;
+use vestibule_store::{Credentials, Secret, StoreError};
+
+use crate::audit::Deed;
+use crate::caller::Caller;
+use crate::credentials::Held;
+use crate::device::Device;
+use crate::platform::{Platform, to_the_end};
+use crate::presence::{announce, close_link};
+
+/// Makes credentials for a device. The adapter whose they are enters itself with [`Platform::set_provisioner`]: what is in
+/// them only it knows.
+pub trait Provisioner: Send + Sync + 'static {
+    /// What is to be stored in place of `present`, and what the device is to be given.
+    fn provision(&self, present: &Credentials) -> (Credentials, Provisioned);
+}
+
+/// What a device is given by whoever makes or installs it: all it needs to come in over plain TCP. Shown once.
+pub struct Provisioned {
+    /// The identity of the device, which is no secret.
+    pub dev_id: String,
+    /// The name of its ticket, which is no secret either.
+    pub ticket: Vec<u8>,
+    /// The secret that goes with it.
+    pub psk: Secret,
+}
+
+/// Why a device was not provisioned.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    /// Nobody here makes such credentials.
+    #[error("devices are not provisioned here")]
+    Off,
+    /// The store failed, or the caller does not see the device any more.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Which suites are to be open to a device; `None` leaves one as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Suites {
+    /// The legacy ones.
+    pub legacy: Option<bool>,
+    /// Those over plain TCP.
+    pub plain: Option<bool>,
+}
+
+impl Platform {
+    /// Enters who makes credentials for devices; the first one counts.
+    pub fn set_provisioner(&self, provisioner: Arc<dyn Provisioner>) {
+        let _ = self.provisioner().set(provisioner);
+    }
+
+    /// Gives a device what it needs to come in without its code, durably. What was agreed with it is void and its connection
+    /// ends.
+    pub async fn provision(&self, device: &Device, by: &Caller) -> Result<Provisioned, ProvisionError> {
+        let provisioner = Arc::clone(self.provisioner().get().ok_or(ProvisionError::Off)?);
+        let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
+        let (control, auditor, by) = (self.control().clone(), self.auditor(), by.clone());
+        to_the_end(async move {
+            // Holding the credentials' lock keeps a running handshake from writing the old ones again.
+            let mut secrets = device.secrets.lock().await;
+            by.still_sees(&device)?;
+            *secrets = Held::Stored;
+            let present = control.credentials(device.id).await?;
+            let (credentials, provisioned) = provisioner.provision(&present);
+            let modern = credentials.modern;
+            control.put_credentials(device.id, credentials).await?;
+            device.set_suites(modern, device.is_tls_only());
+            device.pardon();
+            close_link(&device, "provisioned");
+            drop(secrets);
+            let (actor, device_of, detail) = (by.name(), Some(&*device), json!({}));
+            auditor.write(Deed { actor, action: "device.provision", device: device_of, detail, ok: true }).await;
+            Ok(provisioned)
+        })
+        .await
+    }
+
+    /// Opens suites to a device, or closes them. The legacy ones are closed by themselves once it has come in by a modern one.
+    pub async fn set_suites(&self, device: &Device, suites: Suites, by: &Caller) -> Result<(), StoreError> {
+        let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
+        let (control, changes) = (self.control().clone(), self.presence_sender().clone());
+        let (auditor, by) = (self.auditor(), by.clone());
+        to_the_end(async move {
+            let mut secrets = device.secrets.lock().await;
+            by.still_sees(&device)?;
+            let modern = suites.legacy.map_or_else(|| device.is_modern(), |open| !open);
+            let tls_only = suites.plain.map_or_else(|| device.is_tls_only(), |open| !open);
+            // Read again next time: whether it is a modern device is among them.
+            *secrets = Held::Stored;
+            control.set_suites(device.id, modern, tls_only).await?;
+            device.set_suites(modern, tls_only);
+            announce(&changes, &device);
+            drop(secrets);
+            let detail = json!({"legacy": !modern, "plain": !tls_only});
+            let (actor, device_of) = (by.name(), Some(&*device));
+            auditor.write(Deed { actor, action: "device.suites", device: device_of, detail, ok: true }).await;
+            Ok(())
+        })
+        .await
+    }
+}
