@@ -17,6 +17,8 @@ pub struct PlatformConfig {
     pub max_webhooks: usize,
     /// Most dead letters of one webhook.
     pub max_dead_letters: usize,
+    /// Names, hosts and addresses, of the platform's own certificate beside those of this machine.
+    pub server_names: Vec<String>,
 }
 
 impl Default for PlatformConfig {
@@ -28,6 +30,7 @@ impl Default for PlatformConfig {
             audit_retention: Duration::from_secs(400 * 24 * 3600),
             max_webhooks: 100,
             max_dead_letters: 1_000,
+            server_names: Vec::new(),
         }
     }
 }

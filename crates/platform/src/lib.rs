@@ -10,6 +10,7 @@ mod audit;
 mod bulk;
 mod caller;
 mod catalogue;
+mod certificates;
 mod changes;
 mod children;
 mod clock;
@@ -60,6 +61,9 @@ mod webhook;
 
 pub use bulk::{BulkAction, BulkError};
 pub use caller::Caller;
+pub use certificates::{
+    AuthorityView, CertificateView, Certificates, CertificatesError, IssuedCertificate, LONGEST_CERTIFICATE,
+};
 pub use changes::{Change, Changes};
 pub use children::ChildRefused;
 pub use clock::{Clock, SystemClock};
@@ -100,6 +104,8 @@ pub use view::ViewError;
 pub use webhook::{Webhook, WebhookError, WebhookSpec};
 
 pub use vestibule_store::{
-    AuditQuery, AuditRow, Credential, Credentials, DeadLetter, DeviceId, DevicePath, Flags, Journal, MediaKind,
-    MediaRow, Order, Position, Record, RecordKind, Secret, StoreError, ViewRow, WebhookPlace,
+    AuditQuery, AuditRow, Credential, Credentials, DeadLetter, DeviceCertificateQuery, DeviceCertificateRow, DeviceId,
+    DevicePath, Flags, Journal, MediaKind, MediaRow, Order, Position, Record, RecordKind, Secret, StoreError, ViewRow,
+    WebhookPlace,
 };
+pub use vestibule_tls::Purpose;

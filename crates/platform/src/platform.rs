@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use vestibule_store::{Control, Journal, Store, StoreError};
 
 use crate::audit::Misdeeds;
+use crate::certificates::{Certificates, CertificatesError};
 use crate::changes::Move;
 use crate::clock::Clock;
 use crate::config::PlatformConfig;
@@ -42,6 +43,9 @@ pub enum OpenError {
     /// The registry cannot be read.
     #[error("the registry cannot be read")]
     Registry(#[from] StoreError),
+    /// The platform's certificates cannot be read or made.
+    #[error("the platform's certificates cannot be used")]
+    Certificates(#[from] CertificatesError),
     /// A stored device is of a family this version does not know.
     #[error("device {serial} is of the family {family:?}, which this version does not know")]
     UnknownFamily {
@@ -79,8 +83,9 @@ pub struct Platform {
     webhooks: watch::Sender<u64>,
     pictures: Arc<Pictures>,
     provisioner: OnceLock<Arc<dyn Provisioner>>,
+    certificates: Arc<Certificates>,
     runtime: Handle,
-    keepers: [JoinHandle<()>; 4],
+    keepers: [JoinHandle<()>; 5],
 }
 
 impl Platform {
@@ -105,7 +110,9 @@ impl Platform {
         twins.load(&registry, &store.control, &store.journal).await?;
         let queues = Queues::default();
         queues.restore(store.control.queued_operations().await?);
+        let certificates = Certificates::open(store.control.clone(), Arc::clone(&clock), &config.server_names).await?;
         let keepers = [
+            tokio::spawn(Arc::clone(&certificates).keep()),
             tokio::spawn(Arc::clone(&notebook).keep(store.control.clone())),
             tokio::spawn(Arc::clone(&twins).keep(store.control.clone(), store.journal.clone())),
             tokio::spawn(Arc::clone(&principals).keep(store.control.clone())),
@@ -140,6 +147,7 @@ impl Platform {
             webhooks: watch::Sender::new(0),
             pictures: Arc::default(),
             provisioner: OnceLock::new(),
+            certificates,
             runtime: Handle::current(),
             keepers,
         });
@@ -238,6 +246,10 @@ impl Platform {
 
     pub(crate) fn provisioner(&self) -> &OnceLock<Arc<dyn Provisioner>> {
         &self.provisioner
+    }
+
+    pub(crate) fn certificates_kept(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     pub(crate) fn pictures(&self) -> &Arc<Pictures> {

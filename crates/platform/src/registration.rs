@@ -8,6 +8,7 @@ use vestibule_store::{InsertError, Secret, StoreError};
 
 use crate::audit::Deed;
 use crate::caller::Caller;
+use crate::certificates::CertificatesError;
 use crate::credentials::Held;
 use crate::device::Device;
 use crate::org::OrgPath;
@@ -93,6 +94,8 @@ impl Platform {
                 return Ok(());
             }
             by.still_sees(&device)?;
+            // Before it is gone: another device that is given its serial is not to be known by them.
+            platform.certificates().revoke(&device.serial, None).await.map_err(not_revoked)?;
             control.remove_device(device.id).await?;
             device.mark_removed();
             *secrets = Held::Stored;
@@ -105,6 +108,16 @@ impl Platform {
             Ok(())
         })
         .await
+    }
+}
+
+fn not_revoked(error: CertificatesError) -> StoreError {
+    match error {
+        CertificatesError::Store(error) => error,
+        other => {
+            tracing::error!(error = %other, "a device's certificates could not be revoked");
+            StoreError::Corrupt("certificate")
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod any_order;
 mod audit;
 mod bed;
+mod certificates;
 mod children;
 mod credentials;
 mod events;

@@ -15,7 +15,8 @@ pub use csr::{CsrError, MAX_CSR};
 use crate::Key;
 use crate::device::device_uri;
 
-const HOUR: i64 = 60 * 60 * 1_000;
+const SECOND: i64 = 1_000;
+const HOUR: i64 = 60 * 60 * SECOND;
 const DAY: i64 = 24 * HOUR;
 /// Certificates are valid from a little before they are made: clocks differ.
 const BACKDATED: i64 = HOUR;
@@ -156,6 +157,8 @@ impl Authority {
         let root_covers = now + self.purpose.intermediate_life();
         let covers = now + self.purpose.leaf_life() + SERVER_RENEWAL;
         match self.root(now) {
+            // The clock is behind, as it is on a machine without one of its own until somebody has told it the time.
+            None if self.kept.iter().any(|ca| ca.rank() == Rank::Root && ca.facts().not_before > now) => Ok(Vec::new()),
             None => self.roll(now),
             Some(root) if root.facts().not_after < root_covers => self.roll(now),
             Some(root) => match self.issuing(now) {
@@ -171,7 +174,10 @@ impl Authority {
     /// # Errors
     /// See [`IssueError`].
     pub fn roll(&self, now: i64) -> Result<Vec<Ca>, IssueError> {
-        let root = Ca::root(self.purpose, now)?;
+        // The newest is who begins last, which a restart has to see as well: certificates tell whole seconds.
+        let newest = self.roots(now).next().map(|root| root.facts().not_before);
+        let begin = newest.map_or(now, |newest| now.max(newest + BACKDATED + SECOND));
+        let root = Ca::root(self.purpose, begin)?;
         let intermediate = root.intermediate(now)?;
         let mut made = Vec::new();
         if self.purpose == Purpose::Servers {
@@ -184,9 +190,15 @@ impl Authority {
         Ok(made)
     }
 
-    /// The roots to trust, newest first: what `ca.pem` holds, and what proves devices.
+    /// The roots to trust, newest first: what `ca.pem` holds, and what proves devices. Those that have not ended; one that
+    /// begins later is among them, since a clock that is behind is no reason to trust nobody.
     pub fn anchors(&self, now: i64) -> Vec<CertificateDer<'static>> {
-        self.roots(now).map(|root| root.certificate().clone()).collect()
+        let roots = || self.kept.iter().filter(|ca| ca.rank() == Rank::Root);
+        let mut anchors: Vec<_> = roots().filter(|root| root.facts().not_after >= now).collect();
+        if anchors.is_empty() {
+            anchors.extend(roots().next());
+        }
+        anchors.into_iter().map(|root| root.certificate().clone()).collect()
     }
 
     /// A certificate for a server under these names, hosts and addresses, for 90 days, with its chain, leaf first.
@@ -214,6 +226,10 @@ impl Authority {
     pub fn server_certificate_is_due(&self, chain: &[CertificateDer<'static>], names: &[String], now: i64) -> bool {
         let Some(leaf) = chain.first() else { return true };
         let Ok(facts) = crate::CertificateFacts::read(leaf) else { return true };
+        if self.issuing(now).is_none() {
+            // Nothing better can be made.
+            return false;
+        }
         let current = self.issuing(now).is_some_and(|issuing| issuing.facts().subject == facts.issuer);
         facts.not_before > now
             || facts.not_after < now + SERVER_RENEWAL

@@ -63,6 +63,12 @@ fn a_clock_before_everything_issues_nothing() {
     let key = Key::generate().expect("a key");
     let refused = servers.server_certificate(&key, &names(), NOW - 30 * DAY);
     assert!(matches!(refused, Err(IssueError::NoIssuer)));
+    // Nor does it make another root, or trust nobody.
+    let early = NOW - 30 * DAY;
+    assert_eq!(servers.due(early).expect("nothing").len(), 0);
+    assert_eq!(servers.anchors(early).len(), 1);
+    let chain = servers.server_certificate(&key, &names(), NOW).expect("issued");
+    assert!(!servers.server_certificate_is_due(&chain, &names(), early));
 }
 
 #[test]
@@ -102,4 +108,19 @@ fn pem_goes_there_and_back() {
     assert_eq!(read_pem(text.as_bytes()).expect("PEM"), all);
     assert!(text.is_ascii() && !text.contains('\r'));
     assert!(read_pem(b"nothing").is_err());
+}
+
+#[test]
+fn of_many_roots_made_at_once_the_last_one_is_the_newest_in_whatever_order_they_are_read() {
+    let mut servers = authority(Purpose::Servers, NOW);
+    for _ in 0..5 {
+        servers.roll(NOW).expect("made").into_iter().for_each(|ca| servers.add(ca));
+    }
+    let anchors = servers.anchors(NOW);
+    assert_eq!(anchors.len(), 6);
+    let turned = Authority::new(Purpose::Servers, servers.kept().iter().rev().map(|ca| again(Purpose::Servers, ca)));
+    assert_eq!(turned.anchors(NOW), anchors);
+    let key = Key::generate().expect("a key");
+    let chain = servers.server_certificate(&key, &names(), NOW).expect("issued");
+    assert!(!turned.server_certificate_is_due(&chain, &names(), NOW));
 }

@@ -1,0 +1,175 @@
+//! Certificates of devices: issued and revoked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use vestibule_store::{DeviceCertificateQuery, DeviceCertificateRow};
+use vestibule_tls::rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use vestibule_tls::{CertificateFacts, IssueError, Purpose};
+
+use super::{Certificates, CertificatesError};
+use crate::caller::Caller;
+use crate::device::Device;
+use crate::platform::{Platform, to_the_end};
+use crate::presence::close_link;
+
+/// The longest life of a device's certificate: two years.
+pub const LONGEST_CERTIFICATE: Duration = Duration::from_secs(730 * 24 * 60 * 60);
+/// Valid certificates of one device: the present one, its successor, and what came to grief.
+const MAX_OF_DEVICE: usize = 8;
+
+/// A certificate that was issued to a device.
+#[derive(Debug, Clone)]
+pub struct IssuedCertificate {
+    /// The certificate and the one above it, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// What is known of it.
+    pub row: DeviceCertificateRow,
+}
+
+impl Certificates {
+    async fn issue(
+        &self,
+        device: &Device,
+        request: &CertificateSigningRequestDer<'_>,
+        life: Duration,
+    ) -> Result<IssuedCertificate, CertificatesError> {
+        let now = self.now();
+        let life = i64::try_from(life.min(LONGEST_CERTIFICATE).as_millis()).unwrap_or(i64::MAX);
+        // Held to the end: two requests do not both find the last place.
+        let held = self.held.lock().await;
+        let limit = 1_000;
+        let query = DeviceCertificateQuery { device: Some(device.serial.to_string()), limit, ..Default::default() };
+        let present = self.control.device_certificates(query).await?;
+        if present.iter().filter(|row| row.revoked.is_none() && row.ends >= now).count() >= MAX_OF_DEVICE {
+            return Err(CertificatesError::Full(MAX_OF_DEVICE));
+        }
+        let chain = held.devices.device_certificate(request, &device.serial, life, now)?;
+        let leaf = chain.first().ok_or(IssueError::Certificate)?;
+        let facts = CertificateFacts::read(leaf).map_err(|_| IssueError::Certificate)?;
+        let row = DeviceCertificateRow {
+            serial: facts.serial,
+            issuer: facts.issuer,
+            device: device.serial.to_string(),
+            made: now,
+            ends: facts.not_after,
+            revoked: None,
+        };
+        self.control.add_device_certificate(row.clone()).await?;
+        Ok(IssuedCertificate { chain, row })
+    }
+
+    /// Revokes certificates of a device: the one with this serial number, or all of them. How many there were.
+    pub(crate) async fn revoke(&self, device: &str, serial: Option<&[u8]>) -> Result<u64, CertificatesError> {
+        let now = self.now();
+        let held = self.held.lock().await;
+        let revoked = match serial {
+            Some(serial) => u64::from(self.control.revoke_certificate(serial, now).await?),
+            None => self.control.revoke_certificates_of(device, now).await?,
+        };
+        if revoked > 0 {
+            self.exchange_verifier(&held, now).await?;
+        }
+        Ok(revoked)
+    }
+}
+
+impl Platform {
+    /// The platform's certificates.
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        self.certificates_kept()
+    }
+
+    /// Issues a certificate to a device whose request this is, for as long as `life` and never more than
+    /// [`LONGEST_CERTIFICATE`]; durable, and in the audit, when this returns.
+    ///
+    /// # Errors
+    /// The request is refused, or something failed.
+    pub async fn issue_certificate(
+        self: &Arc<Self>,
+        device: &Arc<Device>,
+        request: &CertificateSigningRequestDer<'_>,
+        life: Duration,
+        by: &Caller,
+    ) -> Result<IssuedCertificate, CertificatesError> {
+        by.still_sees(device)?;
+        let (platform, device, by) = (Arc::clone(self), Arc::clone(device), by.clone());
+        let request = CertificateSigningRequestDer::from(request.to_vec());
+        to_the_end(async move {
+            // Who removes a device revokes what it has: not between the look and the row.
+            let secrets = device.secrets.lock().await;
+            if device.is_removed() {
+                return Err(CertificatesError::Unknown);
+            }
+            let issued = platform.certificates().issue(&device, &request, life).await;
+            drop(secrets);
+            let detail = match &issued {
+                Ok(issued) => json!({"serial": hex(&issued.row.serial), "ends": issued.row.ends}),
+                Err(error) => json!({"error": error.to_string()}),
+            };
+            platform.audited(by.name(), "certificate.issue", &device, detail, issued.is_ok()).await;
+            issued
+        })
+        .await
+    }
+
+    /// Revokes the certificate of a device with this serial number, or all that it has, and ends its session: the next
+    /// handshake with one of them fails. How many there were.
+    ///
+    /// # Errors
+    /// The device has no such certificate that is not revoked, or something failed.
+    pub async fn revoke_certificates(
+        self: &Arc<Self>,
+        device: &Arc<Device>,
+        serial: Option<&[u8]>,
+        by: &Caller,
+    ) -> Result<u64, CertificatesError> {
+        by.still_sees(device)?;
+        let (platform, device, by) = (Arc::clone(self), Arc::clone(device), by.clone());
+        let serial = serial.map(<[u8]>::to_vec);
+        to_the_end(async move {
+            let certificates = platform.certificates();
+            if let Some(serial) = &serial {
+                let of_device = Some(device.serial.to_string());
+                let query = DeviceCertificateQuery { device: of_device, limit: 1_000, ..Default::default() };
+                if !certificates.issued(query).await?.iter().any(|row| &row.serial == serial) {
+                    return Err(CertificatesError::Unknown);
+                }
+            }
+            let revoked = certificates.revoke(&device.serial, serial.as_deref()).await;
+            let detail = json!({"serial": serial.as_deref().map(hex), "count": revoked.as_ref().ok()});
+            let done = revoked.as_ref().is_ok_and(|count| *count > 0);
+            platform.audited(by.name(), "certificate.revoke", &device, detail, done).await;
+            if done {
+                close_link(&device, "certificate_revoked");
+            }
+            match revoked? {
+                0 if serial.is_some() => Err(CertificatesError::Unknown),
+                count => Ok(count),
+            }
+        })
+        .await
+    }
+
+    /// Makes a new root for servers or devices; the older one stays trusted until it ends. Durable, and in the audit, when
+    /// this returns.
+    ///
+    /// # Errors
+    /// The store or the library failed.
+    pub async fn roll_authority(self: &Arc<Self>, purpose: Purpose, by: &Caller) -> Result<(), CertificatesError> {
+        let (platform, by) = (Arc::clone(self), by.clone());
+        to_the_end(async move {
+            let rolled = platform.certificates().roll(purpose).await;
+            let detail = json!({"purpose": purpose.as_str()});
+            let (auditor, ok) = (platform.auditor(), rolled.is_ok());
+            auditor.note(by.name(), "authority.roll", by.subtree(), detail, ok).await;
+            rolled
+        })
+        .await
+    }
+}
+
+fn hex(serial: &[u8]) -> String {
+    serial.iter().map(|byte| format!("{byte:02x}")).collect()
+}
