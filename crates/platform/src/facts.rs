@@ -76,9 +76,13 @@ impl Fact {
 pub(crate) struct Facts {
     ring: VecDeque<Kept>,
     /// Steps of uploads, each with its object; most devices send nothing.
-    uploads: Option<Box<VecDeque<(Uuid, Fact)>>>,
+    uploads: Option<Box<Uploads>>,
     last_failure: Option<Box<Fact>>,
 }
+
+/// Steps of uploads, each with its object.
+#[derive(Default)]
+struct Uploads(VecDeque<(Uuid, Fact)>);
 
 /// A fact as the ring keeps it: every idle device has some, so the words of the program are kept as pointers to it.
 struct Kept {
@@ -150,7 +154,7 @@ impl Facts {
 
     /// Adds a step of an object's upload. The same step of the same object in a row is counted.
     pub(crate) fn push_upload(&mut self, object: Uuid, mut fact: Fact) {
-        let uploads = self.uploads.get_or_insert_default();
+        let Uploads(uploads) = &mut **self.uploads.get_or_insert_default();
         match uploads.back_mut() {
             Some((of, last)) if *of == object && last.reason == fact.reason => {
                 fact.count = last.count.saturating_add(1);
@@ -179,7 +183,7 @@ impl Facts {
     pub(crate) fn recent(&self) -> Vec<Fact> {
         let mut recent: Vec<Fact> = self.ring.iter().map(Kept::fact).collect();
         if let Some(uploads) = &self.uploads {
-            recent.extend(uploads.iter().map(|(_, fact)| fact.clone()));
+            recent.extend(uploads.0.iter().map(|(_, fact)| fact.clone()));
             recent.sort_by_key(|fact| fact.at);
         }
         recent
