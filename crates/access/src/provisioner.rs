@@ -18,8 +18,9 @@ impl vestibule_platform::Provisioner for Provisioner {
         let mut tickets = Modern::of(present).tickets;
         tickets.revoke();
         let dev_id = tickets.dev_id.unwrap_or(dev_id);
-        let base = Some(Ticket { id: slot.ticket, psk: slot.psk.clone(), expires: None });
-        let tickets = Tickets { dev_id: Some(dev_id), base, ..tickets };
+        let base = Ticket { id: slot.ticket, psk: slot.psk.clone(), expires: None };
+        // It is also the one it was given last: it comes in with it now, and needs a window for that once it has others.
+        let tickets = Tickets { dev_id: Some(dev_id), next: Some(base.clone()), base: Some(base), ..tickets };
         let stored = Modern { tickets, session: None }.encode();
         let credentials = Credentials { tickets: Some(stored), modern: present.modern, ..Credentials::default() };
         let provisioned = Provisioned {

@@ -10,7 +10,8 @@ mod failure;
 pub use failure::{Advice, Failure, Trouble};
 
 use super::message::{
-    AuthI, AuthIi, Das, Entry, Grant, Info, Issued, MAX_ANSWER, MessageError, VERSION, first, open, seal, write_request,
+    AuthI, AuthIi, Das, Entry, Grant, Info, Issued, MAX_ANSWER, MAX_EXTRA, MessageError, VERSION, first, open, seal,
+    write_request,
 };
 use super::schedule::{Early, Fresh, Schedule, same};
 use super::seal::Direction;
@@ -190,18 +191,25 @@ impl Client {
         }
     }
 
+    fn may_run(&self, suite: Suite) -> bool {
+        suite.is_modern() && self.identity.suites.contains(&suite)
+    }
+
     fn begin(&mut self, random: &mut dyn Random) {
         let Attempt { suite, way, .. } = self.attempt;
         let bare = matches!(way, Way::Code | Way::Certificate);
         // The group is what the device runs on this transport; nobody may lead it to anything else.
-        let types: Vec<u8> = self.identity.suites.iter().map(|suite| suite.protocol_type()).collect();
-        let usable = self.identity.suites.contains(&suite) && (suite == Suite::Tls || !bare);
+        let types: Vec<u8> =
+            self.identity.suites.iter().filter(|suite| suite.is_modern()).map(|suite| suite.protocol_type()).collect();
+        let usable = self.may_run(suite) && (suite == Suite::Tls || !bare);
+        // What does not fit is not sent, or the length of it would be cut off.
+        let fits = Info { csr: self.attempt.csr.clone() }.encode(true).len() <= MAX_EXTRA;
         let ready = match way {
             Way::Code => self.identity.code.is_some(),
             Way::Certificate => true,
             Way::Newest | Way::Older | Way::Base => self.slots.slot(way).is_some() && self.slots.dev_id.is_some(),
         };
-        let (true, true, Ok(group)) = (usable, ready, Group::new(&types)) else {
+        let (true, Ok(group)) = (usable && ready && fits, Group::new(&types)) else {
             return self.fail(Trouble::Unusable);
         };
         let mut nonce = [0; 32];
@@ -230,19 +238,17 @@ impl Client {
         if self.outbox.is_some() {
             return;
         }
-        let read = if bytes.len() > MAX_ANSWER {
-            self.state = State::Moving;
-            Err(Trouble::Message(FrameError::TooLong { len: bytes.len(), max: MAX_ANSWER }.into()))
-        } else {
-            self.read(bytes)
-        };
-        if let Err(trouble) = read {
+        if let Err(trouble) = self.read(bytes) {
             self.fail(trouble);
         }
     }
 
     fn read(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         match self.leave() {
+            State::WaitAuth(_) | State::WaitIssued(_) | State::WaitService(..) if bytes.len() > MAX_ANSWER => {
+                let error = FrameError::TooLong { len: bytes.len(), max: MAX_ANSWER };
+                Err(Trouble::Message(error.into()))
+            }
             State::WaitAuth(hello) => match AuthIi::decode(bytes, self.attempt.suite)? {
                 AuthIi::Accepted { .. } => {
                     self.state = State::Fresh(hello, bytes.to_vec());
@@ -254,7 +260,7 @@ impl Client {
                     instead: Suite::from_protocol_type(protocol_type)
                         .into_iter()
                         .chain(group.as_slice().iter().filter_map(|number| Suite::from_protocol_type(*number)))
-                        .find(|suite| *suite != self.attempt.suite && self.identity.suites.contains(suite)),
+                        .find(|suite| *suite != self.attempt.suite && self.may_run(*suite)),
                 }),
             },
             State::WaitIssued(schedule) => self.issued(bytes, schedule),
@@ -306,6 +312,9 @@ impl Client {
             return Err(refused(opened.result, &opened.text));
         }
         let Issued { dev_id, ticket, proof, grant, .. } = Issued::decode(&opened.text)?;
+        if self.attempt.way != Way::Code && proof.is_some() {
+            return Err(MessageError::Content.into());
+        }
         if self.attempt.way == Way::Code {
             // A false LBS with a certificate the device trusts fails here.
             let code = self.identity.code.as_ref().ok_or(Trouble::Unusable)?;

@@ -29,6 +29,7 @@ use super::ticket::{Stage, Ticket, Tickets, Used};
 use crate::id::{DevId, Serial};
 use crate::key::Code;
 use crate::lbs::Standing;
+use crate::lbs::frame::FrameError;
 use crate::random::Random;
 use crate::result::ResultCode;
 use crate::suite::Suite;
@@ -134,9 +135,10 @@ pub enum Output {
 pub enum Attempt {
     /// It may be looked at.
     Go,
-    /// It may not be used now, right or wrong: sealed result 1, after the same work.
+    /// The window has closed since the record was read, or its last wrong code was used up: what a wrong code gets.
     Closed,
-    /// Too many were wrong: sealed result 6, and nothing is computed.
+    /// The address has sent too many wrong ones: sealed result 6, and nothing is computed. Never because of a budget of
+    /// the serial, or the answer would tell that there is one.
     Spent,
 }
 
@@ -153,6 +155,8 @@ pub struct Server {
     serial: Option<Serial>,
     suite: Option<Suite>,
     used: Option<Used>,
+    /// A ticket, a certificate or a code has proven the device.
+    proven: bool,
     refusal: Option<ResultCode>,
     now: i64,
 }
@@ -194,6 +198,7 @@ enum State {
 #[derive(Debug)]
 struct Run {
     serial: Serial,
+    suite: Suite,
     record: Record,
     /// The ticket that was shown.
     shown: Option<super::ticket::Held>,
@@ -241,6 +246,7 @@ impl Server {
             serial: None,
             suite: None,
             used: None,
+            proven: false,
             refusal: None,
             now: 0,
         }
@@ -270,17 +276,12 @@ impl Server {
         self.used
     }
 
-    /// Whether the device has proven who it is, or at least that it holds a ticket: no limit that strangers can fill
-    /// applies to it any more.
+    /// Whether the device has proven who it is, by a ticket whose binder was right and whose nonce was new, a certificate
+    /// or its code: no limit that strangers can fill applies to it any more, and what goes wrong from here on is no
+    /// stranger's doing. Once it is so, it stays so to the end of the connection.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        match &self.state {
-            State::Compute(hello) => hello.shown.is_some(),
-            State::WaitEntry(run) => run.shown.is_some(),
-            State::Start | State::Lookup(_) | State::Fresh(_) | State::Export(..) | State::Attempt(..) => false,
-            State::Closed(_) | State::Moving => false,
-            _ => true,
-        }
+        self.proven
     }
 
     /// Why the connection is to be closed, once that is decided; the answer that says so may still have to be sent.
@@ -344,7 +345,13 @@ impl Server {
         if self.outbox.is_some() {
             return;
         }
+        let max = self.max_frame();
         let taken = match self.leave() {
+            State::Start | State::WaitEntry(_) | State::WaitStored(..) | State::WaitService(..)
+                if bytes.len() > max =>
+            {
+                Err(FrameError::TooLong { len: bytes.len(), max }.into())
+            }
             State::Start => self.auth_i(bytes),
             State::WaitEntry(run) => self.entry(bytes, run, random),
             State::WaitStored(run, session) => self.stored_or_service(bytes, run, session),
@@ -440,15 +447,15 @@ impl Server {
         self.not_staged(CloseReason::Outrun);
     }
 
-    /// Takes the answer to [`Output::Lookup`] or [`Output::Stage`] when the store is down, and to [`Output::Compute`] when
-    /// too many wait: result 6, sealed where there is a key.
+    /// Takes the answer to [`Output::Lookup`], [`Output::Fresh`] or [`Output::Stage`] when the store is down, and to
+    /// [`Output::Compute`] when too many wait: result 6, sealed where there is a key.
     pub fn handle_unavailable(&mut self) {
         self.not_staged(CloseReason::StoreUnavailable);
     }
 
     fn not_staged(&mut self, reason: CloseReason) {
         match self.leave() {
-            State::Lookup(hello) | State::Compute(hello) => self.refuse_hello(&hello, reason),
+            State::Lookup(hello) | State::Fresh(hello) | State::Compute(hello) => self.refuse_hello(&hello, reason),
             State::Issue(run, issuing) => {
                 self.refuse(&run, Answer::Entry { returning: issuing.entered.returning }, reason);
             }

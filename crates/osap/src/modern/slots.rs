@@ -81,6 +81,14 @@ impl Slots {
         })
     }
 
+    /// The same without its identity: what the next attempt by certificate starts from when a sealed result 4 has said that
+    /// the DevID is not this device's. It enrols anew then, and what is in storage stays as it is until that has led to
+    /// something (osap-wire 13.3, "Sealed results").
+    #[must_use]
+    pub fn without_identity(&self) -> Self {
+        Self { dev_id: None, ..self.clone() }
+    }
+
     /// Rule 3: what the device holds once it has written what a run gave it. The slot that the run used stays.
     #[must_use]
     pub fn with_new(&self, used: Way, dev_id: DevId, new: Slot) -> Self {

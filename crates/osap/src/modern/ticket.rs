@@ -66,7 +66,7 @@ pub struct Tickets {
     pub next: Option<Ticket>,
     /// The ticket it was provisioned with.
     pub base: Option<Ticket>,
-    /// Counts the changes: a run writes only over what it has read.
+    /// Counts the changes: a run writes only over what it has read. 0 until a ticket was issued, or all were revoked.
     pub rev: u64,
     /// The device has said that it keeps what it was given (0x92): its enrolment is over.
     pub confirmed: bool,
@@ -112,9 +112,10 @@ pub enum Stage {
 
 impl Tickets {
     /// The ticket of this name, if it may be used now: `window` says whether an operator has opened one for the device.
+    /// The provisioned one needs that once another was issued (rule 8), and stays closed when those were revoked.
     #[must_use]
     pub fn find(&self, id: TicketId, now: i64, window: bool) -> Option<(Held, &Ticket)> {
-        let base = self.base.as_ref().filter(|_| window || (self.current.is_none() && self.next.is_none()));
+        let base = self.base.as_ref().filter(|_| window || self.rev == 0);
         [(Held::Next, self.next.as_ref()), (Held::Current, self.current.as_ref()), (Held::Base, base)]
             .into_iter()
             .find_map(|(held, ticket)| ticket.filter(|ticket| ticket.id == id).map(|ticket| (held, ticket)))
@@ -141,10 +142,7 @@ impl Tickets {
             Used::Code | Used::Certificate => None,
         };
         let still = |id: TicketId| kept.as_ref().is_some_and(|kept| kept.id == id);
-        for old in [self.current.take(), self.next.take()].into_iter().flatten().filter(|old| !still(old.id)) {
-            self.dropped.insert(0, old.id);
-        }
-        self.dropped.truncate(MAX_DROPPED);
+        self.drop_all(still);
         (self.current, self.next) = (kept, Some(ticket));
         self.dev_id = Some(dev_id);
         self.rev += 1;
@@ -153,11 +151,20 @@ impl Tickets {
 
     /// Forgets every ticket: the device's certificate was revoked, or an operator has said so.
     pub fn revoke(&mut self) {
+        self.drop_all(|_| false);
+        self.rev += 1;
+    }
+
+    /// Empties both places and remembers the names, but of those that stay somewhere: one that is kept, and the
+    /// provisioned one, which a device shows again and again and which tells nothing of a copy.
+    fn drop_all(&mut self, stays: impl Fn(TicketId) -> bool) {
+        let base = self.base.as_ref().map(|base| base.id);
         for old in [self.current.take(), self.next.take()].into_iter().flatten() {
-            self.dropped.insert(0, old.id);
+            if !stays(old.id) && Some(old.id) != base {
+                self.dropped.insert(0, old.id);
+            }
         }
         self.dropped.truncate(MAX_DROPPED);
-        self.rev += 1;
     }
 }
 

@@ -60,7 +60,8 @@ pub enum Advice {
     NextWay,
     /// Offer this suite, by the same way.
     Offer(Suite),
-    /// Enrol anew, by certificate or code; what is stored stays until something new replaces it.
+    /// Enrol anew, by certificate ([`Slots::without_identity`](crate::modern::Slots::without_identity)) or code; what is
+    /// stored stays until something new replaces it.
     Enrol,
     /// Wait and come again with everything as it is.
     Wait,

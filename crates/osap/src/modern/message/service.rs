@@ -68,7 +68,7 @@ impl Das {
         }
         let Info { info, tls_port, bind } = answer.das_info;
         let expires_in = answer.expires_in.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_EXPIRES_IN);
-        let das = Self { info, tls_port, bind: bind.unwrap_or(false), expires_in };
+        let das = Self { info, tls_port, bind: tls_port.is_some() && bind.unwrap_or(false), expires_in };
         das.check()?;
         Ok(das)
     }

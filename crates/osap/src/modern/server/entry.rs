@@ -5,11 +5,12 @@ use super::{Answer, Attempt, CloseReason, Run, Server, State};
 use crate::id::DevId;
 use crate::key::Code;
 use crate::lbs::Standing;
-use crate::modern::message::{self, Entry, Info, MAX_ENTRY, MAX_EXTRA, MessageError, first};
+use crate::modern::message::{self, Entry, Info, MAX_EXTRA, MessageError, first};
 use crate::modern::schedule::{MAC_LEN, Mac, same};
 use crate::modern::seal::Direction;
 use crate::modern::ticket::Used;
 use crate::random::Random;
+use crate::suite::Suite;
 
 /// A device that is in.
 #[derive(Debug)]
@@ -26,11 +27,9 @@ pub(super) struct Entered {
 
 impl Server {
     pub(super) fn entry(&mut self, bytes: &[u8], run: Box<Run>, random: &mut dyn Random) -> Result<(), MessageError> {
-        if bytes.len() > MAX_ENTRY {
-            return Err(MessageError::Length);
-        }
         let returning = match bytes.first() {
-            Some(&first::APPLY) => false,
+            // Without TLS a ticket is all that counts (13.4.3).
+            Some(&first::APPLY) if run.suite == Suite::Tls => false,
             Some(&first::RETURN) => true,
             other => return Err(MessageError::OutOfOrder(other.copied().unwrap_or_default())),
         };
@@ -81,7 +80,8 @@ impl Server {
 
     /// Takes the answer to [`Output::Attempt`](super::Output::Attempt), and looks at the code.
     ///
-    /// Unknown serial, wrong code and closed window cost the same and get the same answer.
+    /// Unknown serial, wrong code and closed window cost the same and get the same answer. So does what was looked up of
+    /// the code: [`Attempt`] has no say in what is computed but for an address that is shut out as a whole.
     pub fn handle_attempt(&mut self, attempt: Attempt) {
         let (run, entered) = match self.leave() {
             State::Attempt(run, entered) => (run, entered),
@@ -108,7 +108,10 @@ impl Server {
         };
         match reason {
             Some(reason) => self.refuse(&run, answer, reason),
-            None => self.admit(run, *entered),
+            None => {
+                self.proven = true;
+                self.admit(run, *entered);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use super::{CloseReason, Output, Record, Run, Server, State};
 use crate::id::Serial;
 use crate::lbs::Standing;
 use crate::lbs::message::Group;
-use crate::modern::message::{AuthI, AuthIi, MAX_AUTH_I, MessageError};
+use crate::modern::message::{AuthI, AuthIi, MessageError};
 use crate::modern::schedule::{Early, Fresh, MAC_LEN, binder, same};
 use crate::modern::secret::Psk;
 use crate::modern::share::ShareKey;
@@ -44,10 +44,11 @@ impl Hello {
 
 impl Server {
     pub(super) fn auth_i(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
-        if bytes.len() > MAX_AUTH_I {
-            return Err(MessageError::Length);
-        }
         let (offered, group) = AuthI::offer(bytes)?;
+        // Of two types that differ the mismatch answer names one; it could not answer an offer outside of its own group.
+        if !group.contains(offered) {
+            return Err(MessageError::Group);
+        }
         let suite = match self.choose(&group, false) {
             Some(suite) if suite.protocol_type() == offered => suite,
             _ => {
@@ -103,14 +104,11 @@ impl Server {
             }
         };
         self.now = now;
-        if record.tls_only && hello.suite != Suite::Tls {
-            let group = hello.auth.group;
-            return self.mismatch(hello.auth.protocol_type, &group, true);
-        }
         if self.certificate.as_ref().is_some_and(|owner| owner != hello.serial().as_str()) {
             return self.refuse_hello(&hello, CloseReason::CertificateSerial);
         }
         let Some(bound) = hello.auth.bound else {
+            self.proven = self.certificate.is_some();
             hello.record = record;
             return self.proceed(hello, random);
         };
@@ -121,6 +119,11 @@ impl Server {
         let right = same(&binder(&psk, &hello.frame), &bound.binder);
         let known = record.standing != Standing::Unknown;
         match found.filter(|_| right && known) {
+            // Said to the holder of the ticket alone: a stranger would learn that there is such a serial.
+            Some(_) if record.tls_only && hello.suite != Suite::Tls => {
+                let group = hello.auth.group;
+                self.mismatch(hello.auth.protocol_type, &group, true);
+            }
             Some(found) => {
                 hello.shown = Some(found);
                 hello.record = record;
@@ -136,7 +139,10 @@ impl Server {
     /// Takes the answer to [`Output::Fresh`](super::Output::Fresh). A repetition is closed at once.
     pub fn handle_fresh(&mut self, fresh: bool, random: &mut dyn Random) {
         match self.leave() {
-            State::Fresh(hello) if fresh => self.proceed(hello, random),
+            State::Fresh(hello) if fresh => {
+                self.proven = true;
+                self.proceed(hello, random);
+            }
             State::Fresh(_) => self.state = State::Closed(CloseReason::Repeated),
             other => self.state = other,
         }
@@ -183,7 +189,8 @@ impl Server {
         self.outbox = Some(answer);
         let has_certificate = self.certificate.is_some();
         let shown = shown.map(|(held, _)| held);
-        self.state = State::WaitEntry(Box::new(Run { serial: auth.serial, record, shown, schedule, has_certificate }));
+        let run = Run { serial: auth.serial, suite, record, shown, schedule, has_certificate };
+        self.state = State::WaitEntry(Box::new(run));
     }
 
     /// A refusal before there is a key: a hint, and the device takes it as one (osap-wire 13.4.6).
