@@ -18,7 +18,8 @@ fn a_registered_device_is_shown_under_both_its_names() {
         json!({
             "id": id, "family": "osap", "serial": "SN-1", "product": "P1", "name": "Door",
             "presence": {"state": "never_seen", "since": null, "reason": "never_seen", "peer": null},
-            "suite": null, "confidential": null, "security": null, "disabled": false, "parent": null,
+            "suite": null, "confidential": null, "security": null, "disabled": false,
+            "suites": {"legacy": true, "plain": true}, "parent": null,
             "children": 0, "org": "/", "labels": {}, "version": 1,
             "created": "2026-01-01T00:00:00.000Z",
         })
