@@ -71,7 +71,7 @@ impl Server {
         let log = File::create(home.path().join("log")).context("the platform's log cannot be written")?;
         let mut command = Command::new(binary);
         command.arg("up").arg("--data").arg(home.path().join("data")).arg("--ready-file").arg(&ready_file);
-        for listener in ["http.listen", "lbs.legacy_listen", "das.legacy_listen"] {
+        for listener in ["http.listen", "lbs.listen", "das.listen", "lbs.legacy_listen", "das.legacy_listen"] {
             command.args(["--set", &format!("{listener}=127.0.0.1:0")]);
         }
         // What is measured is the defaults, whatever the surroundings say.

@@ -18,8 +18,12 @@ pub(crate) struct TooFew {
 pub(crate) fn needed(config: &Config) -> u64 {
     let full = |is_on: bool, connections: usize| if is_on { connections as u64 } else { 0 };
     REST + full(true, config.http.max_connections)
-        + full(config.lbs.legacy_listen.is_some(), config.lbs.max_connections)
-        + full(config.das.legacy_listen.is_some(), config.das.max_connections)
+        + [config.lbs.listen, config.lbs.plain_listen, config.lbs.legacy_listen]
+            .iter()
+            .map(|listen| full(listen.is_some(), config.lbs.max_connections))
+            .sum::<u64>()
+        // The same devices, by whichever they come.
+        + full(config.das.is_on(), config.das.max_connections)
         + full(config.mqtt.listen.is_some(), config.mqtt.max_connections)
 }
 
@@ -45,6 +49,7 @@ mod tests {
     #[test]
     fn a_platform_needs_one_for_each_connection_of_what_is_on() {
         let mut config = Config::default();
+        (config.lbs.listen, config.das.listen) = (None, None);
         let off = needed(&config);
         assert_eq!(off, REST + config.http.max_connections as u64);
         config.das.legacy_listen = Some(([127, 0, 0, 1], 0).into());

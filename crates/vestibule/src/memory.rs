@@ -12,7 +12,7 @@ const DEVICE: u64 = 16 << 10;
 
 /// As many bytes as a platform may take whose listeners and queues are full.
 pub(crate) fn wanted(config: &Config) -> u64 {
-    let devices = if config.das.legacy_listen.is_some() { config.das.max_connections as u64 } else { 0 };
+    let devices = if config.das.is_on() { config.das.max_connections as u64 } else { 0 };
     BASE + devices * DEVICE + config.store.queue_bytes as u64
 }
 

@@ -13,7 +13,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use vestibule_access::{Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, das_listener};
+use vestibule_access::{
+    Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, Provisioner, das_listener,
+};
 use vestibule_api::{Api, ApiConfig, Applications, Authorities, WebhookConfig};
 use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig};
 use vestibule_media::{Media, MediaConfig};
@@ -21,6 +23,8 @@ use vestibule_platform::{Platform, PlatformConfig, SystemClock, TokenFile};
 use vestibule_store::{Control, Store, StoreConfig};
 
 use crate::config::Config;
+
+mod modern;
 
 /// How long open connections may take to end in order.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,6 +38,18 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Listeners {
     /// HTTP API and console.
     pub http: SocketAddr,
+    /// LBS, modern suites over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lbs: Option<SocketAddr>,
+    /// LBS, modern suites over plain TCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lbs_plain: Option<SocketAddr>,
+    /// DAS, modern suites over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub das: Option<SocketAddr>,
+    /// DAS, modern suites over plain TCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub das_plain: Option<SocketAddr>,
     /// LBS, legacy suites.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lbs_legacy: Option<SocketAddr>,
@@ -43,6 +59,21 @@ pub struct Listeners {
     /// MQTT for applications.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<SocketAddr>,
+}
+
+impl Listeners {
+    fn only_http(http: SocketAddr) -> Listeners {
+        Listeners {
+            http,
+            lbs: None,
+            lbs_plain: None,
+            das: None,
+            das_plain: None,
+            lbs_legacy: None,
+            das_legacy: None,
+            mqtt: None,
+        }
+    }
 }
 
 /// What the ready file says.
@@ -91,7 +122,7 @@ impl Running {
             .context("the platform cannot be opened")?;
         let broker = Broker::start(&ShardsConfig::default()).context("the device runtimes cannot be started")?;
         let mut running = Running {
-            listeners: Listeners { http: config.http.listen, lbs_legacy: None, das_legacy: None, mqtt: None },
+            listeners: Listeners::only_http(config.http.listen),
             token_file,
             token: secret,
             platform,
@@ -114,6 +145,8 @@ impl Running {
         self.listen_das(config)?;
         self.listen_mqtt(config, &api)?;
         self.listen_lbs(config)?;
+        self.platform.set_provisioner(Arc::new(Provisioner));
+        self.listen_modern(config)?;
         let listener = TcpListener::bind(config.http.listen)
             .await
             .map_err(|error| not_listening("http.listen", config.http.listen, error))?;
@@ -308,6 +341,10 @@ impl Running {
         let listeners = &self.listeners;
         vec![
             format!("HTTP API and live page: http://{} (token in {})", listeners.http, self.token_file.display()),
+            line("LBS over TLS", listeners.lbs, "lbs.listen", "0.0.0.0:8665"),
+            line("DAS over TLS", listeners.das, "das.listen", "0.0.0.0:8667"),
+            line("LBS, modern suites over plain TCP", listeners.lbs_plain, "lbs.plain_listen", "0.0.0.0:8669"),
+            line("DAS, modern suites over plain TCP", listeners.das_plain, "das.plain_listen", "0.0.0.0:8670"),
             line("LBS, legacy suites (not confidential)", listeners.lbs_legacy, "lbs.legacy_listen", "127.0.0.1:8666"),
             line("DAS, legacy suites (not confidential)", listeners.das_legacy, "das.legacy_listen", "127.0.0.1:8668"),
             line("MQTT for applications", listeners.mqtt, "mqtt.listen", "127.0.0.1:1883"),

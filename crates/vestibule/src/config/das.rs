@@ -1,6 +1,7 @@
 //! `[das]`: where authenticated devices stay connected.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use osap::das::base::Ntp;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,17 @@ const NTP_INTERVAL_S: u32 = 3_600;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Das {
+    /// Address for devices of the modern suites over TLS (osap-wire 13.3).
+    #[serde(with = "text::listen_or_off")]
+    pub listen: Option<SocketAddr>,
+    /// Address for those over plain TCP (types 8 and 16); off unless set.
+    #[serde(with = "text::listen_or_off")]
+    pub plain_listen: Option<SocketAddr>,
+    /// Whether a login over TLS is bound to its connection; not where something in front of the platform ends TLS.
+    pub bind: bool,
+    /// How long a session of a modern suite lives before its device comes back through the LBS.
+    #[serde(with = "text::duration")]
+    pub session_life: Duration,
     /// Address for devices of the legacy suites (osap-wire 6); off unless set, because they are not confidential.
     #[serde(with = "text::listen_or_off")]
     pub legacy_listen: Option<SocketAddr>,
@@ -43,6 +55,10 @@ pub struct Das {
 impl Default for Das {
     fn default() -> Self {
         Das {
+            listen: Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8_667))),
+            plain_listen: None,
+            bind: true,
+            session_life: Duration::from_secs(86_400),
             legacy_listen: None,
             advertise: None,
             time_server: None,
@@ -55,6 +71,11 @@ impl Default for Das {
 }
 
 impl Das {
+    /// Whether devices can be here at all.
+    pub fn is_on(&self) -> bool {
+        [self.listen, self.plain_listen, self.legacy_listen].iter().any(Option::is_some)
+    }
+
     /// What devices are told: host and port, given the address the listener really has (its port may have been 0 in the file).
     ///
     /// An advertised host without a port keeps the port of the listener.

@@ -97,7 +97,7 @@ mod tests {
             ("retention", Some("store.retention")),
             ("store.max_byte", Some("store.max_bytes")),
             ("dta", Some("data")),
-            ("lbs.listen", Some("lbs.legacy_listen")),
+            ("lbs.lisen", Some("lbs.listen")),
             ("weather", None),
         ] {
             assert_eq!(keys.nearest(text), nearest, "{text}");

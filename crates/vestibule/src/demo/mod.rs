@@ -16,7 +16,9 @@ use crate::running::Running;
 use crate::up::{StopSignals, runtime, stop};
 
 /// Usual ports of the demonstration.
+const LBS_TLS_PORT: u16 = 8665;
 const LBS_PORT: u16 = 8666;
+const DAS_TLS_PORT: u16 = 8667;
 const DAS_PORT: u16 = 8668;
 
 /// What the demonstration is asked to do.
@@ -104,6 +106,7 @@ async fn start(options: &Options, directory: &Directory) -> anyhow::Result<Runni
     let mut config = Config { data: directory.path.clone(), ..Config::default() };
     config.http.listen = local(options.port);
     if !options.check {
+        (config.lbs.listen, config.das.listen) = (Some(local(LBS_TLS_PORT)), Some(local(DAS_TLS_PORT)));
         config.lbs.legacy_listen = Some(local(LBS_PORT));
         config.das.legacy_listen = Some(local(DAS_PORT));
         match Running::start(&config).await {
@@ -112,6 +115,7 @@ async fn start(options: &Options, directory: &Directory) -> anyhow::Result<Runni
         }
         config.http.listen = local(0);
     }
+    (config.lbs.listen, config.das.listen) = (Some(local(0)), Some(local(0)));
     config.lbs.legacy_listen = Some(local(0));
     config.das.legacy_listen = Some(local(0));
     Running::start(&config).await

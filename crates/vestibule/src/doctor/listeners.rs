@@ -13,8 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) fn examine(config: &Config, platform: Option<u32>) -> Vec<Finding> {
     let legacy = [("lbs.legacy_listen", config.lbs.legacy_listen), ("das.legacy_listen", config.das.legacy_listen)];
     let mut findings = Vec::new();
-    let all =
-        [("http.listen", Some(config.http.listen)), ("mqtt.listen", config.mqtt.listen)].into_iter().chain(legacy);
+    let modern = [
+        ("http.listen", Some(config.http.listen)),
+        ("mqtt.listen", config.mqtt.listen),
+        ("lbs.listen", config.lbs.listen),
+        ("das.listen", config.das.listen),
+        ("lbs.plain_listen", config.lbs.plain_listen),
+        ("das.plain_listen", config.das.plain_listen),
+    ];
+    let all = modern.into_iter().chain(legacy);
     for (key, address) in all {
         let Some(address) = address else { continue };
         match platform {
@@ -36,9 +43,9 @@ pub(super) fn examine(config: &Config, platform: Option<u32>) -> Vec<Finding> {
     if platform.is_some() && config.http.listen.port() != 0 {
         findings.extend(ready(config.http.listen));
     }
-    if legacy.iter().all(|(_, address)| address.is_none()) {
+    if !config.das.is_on() {
         let words = "no listener for devices is on";
-        findings.push(Finding::doubtful("listeners", words, "set lbs.legacy_listen and das.legacy_listen"));
+        findings.push(Finding::doubtful("listeners", words, "set lbs.listen and das.listen"));
     }
     findings
 }
@@ -110,7 +117,7 @@ mod tests {
         config.das.legacy_listen = Some(([0, 0, 0, 0], 0).into());
         let found = examine(&config, None);
         assert!(found.iter().any(|found| found.part == "confidential" && found.verdict == Verdict::Doubtful));
-        config.das.legacy_listen = None;
+        (config.lbs.listen, config.das.listen, config.das.legacy_listen) = (None, None, None);
         assert!(examine(&config, None).iter().any(|found| found.words.contains("no listener for devices")));
     }
 }

@@ -19,7 +19,7 @@ fn the_ready_file_names_the_process_the_token_and_every_listener() {
     assert_eq!(ready["version"], env!("CARGO_PKG_VERSION"));
     let listeners = ready["listeners"].as_object().expect("listeners");
     let names: Vec<&String> = listeners.keys().collect();
-    assert_eq!(names, ["das_legacy", "http", "lbs_legacy", "mqtt"], "what is off is absent");
+    assert_eq!(names, ["das", "das_legacy", "http", "lbs", "lbs_legacy", "mqtt"], "what is off is absent");
     for listener in Listener::ALL {
         let address = platform.address(listener);
         TcpStream::connect(address).unwrap_or_else(|error| panic!("{listener:?} at {address}: {error}"));

@@ -62,7 +62,10 @@ fn a_silence_has_some_seconds() {
         _ => None,
     });
     let silences: Vec<_> = silences.collect();
-    assert!(silences.len() > 10 && silences.iter().all(|silence| seconds.contains::<Duration>(silence)), "{silences:?}");
+    assert!(
+        silences.len() > 10 && silences.iter().all(|silence| seconds.contains::<Duration>(silence)),
+        "{silences:?}"
+    );
 }
 
 #[test]

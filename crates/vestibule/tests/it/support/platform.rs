@@ -25,18 +25,25 @@ const END: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
     Http,
+    /// Over TLS.
+    LbsTls,
+    DasTls,
+    /// The legacy ones.
     Lbs,
     Das,
     Mqtt,
 }
 
 impl Listener {
-    pub const ALL: [Listener; 4] = [Listener::Http, Listener::Lbs, Listener::Das, Listener::Mqtt];
+    pub const ALL: [Listener; 6] =
+        [Listener::Http, Listener::LbsTls, Listener::DasTls, Listener::Lbs, Listener::Das, Listener::Mqtt];
 
     /// Its key in the configuration.
     fn key(self) -> &'static str {
         match self {
             Listener::Http => "http.listen",
+            Listener::LbsTls => "lbs.listen",
+            Listener::DasTls => "das.listen",
             Listener::Lbs => "lbs.legacy_listen",
             Listener::Das => "das.legacy_listen",
             Listener::Mqtt => "mqtt.listen",
@@ -47,6 +54,8 @@ impl Listener {
     fn name(self) -> &'static str {
         match self {
             Listener::Http => "http",
+            Listener::LbsTls => "lbs",
+            Listener::DasTls => "das",
             Listener::Lbs => "lbs_legacy",
             Listener::Das => "das_legacy",
             Listener::Mqtt => "mqtt",
@@ -389,6 +398,10 @@ pub fn vestibule() -> Command {
     let mut command = Command::new(BINARY);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VESTIBULE_")) {
         command.env_remove(name);
+    }
+    // On by default, on ports that only one platform can have.
+    for listener in ["VESTIBULE_LBS__LISTEN", "VESTIBULE_DAS__LISTEN"] {
+        command.env(listener, "off");
     }
     command
 }
