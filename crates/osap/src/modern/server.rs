@@ -25,7 +25,7 @@ use super::message::{self, Das, Grant, Issued, MAX_AUTH_I, MAX_ENTRY, MessageErr
 use super::schedule::{Fresh, Mac, Schedule};
 use super::seal::Direction;
 use super::secret::{Exporter, TicketId};
-use super::ticket::{Stage, Ticket, Tickets, Used};
+use super::ticket::{Held, Stage, Ticket, Tickets, Used};
 use crate::id::{DevId, Serial};
 use crate::key::Code;
 use crate::lbs::Standing;
@@ -200,8 +200,8 @@ struct Run {
     serial: Serial,
     suite: Suite,
     record: Record,
-    /// The ticket that was shown.
-    shown: Option<super::ticket::Held>,
+    /// The ticket that was shown, and whose binder was right.
+    shown: Option<Held>,
     schedule: Schedule,
     has_certificate: bool,
 }
@@ -219,6 +219,8 @@ struct Issuing {
 struct Session {
     das: Das,
     used: Used,
+    /// What was handed out.
+    ticket: TicketId,
     rev: u64,
     /// 0x92 was stored.
     confirmed: bool,
@@ -325,10 +327,11 @@ impl Server {
             State::Issue(run, issuing) => Output::Stage(Stage::Issue {
                 rev: run.record.tickets.rev,
                 used: issuing.entered.used,
+                over: run.record.tickets.next.as_ref().map(|next| next.id),
                 dev_id: issuing.entered.dev_id,
                 ticket: issuing.ticket.clone(),
             }),
-            State::Confirm(_, session) => Output::Stage(Stage::Confirm { used: session.used }),
+            State::Confirm(_, session) => Output::Stage(Stage::Confirm { used: session.used, ticket: session.ticket }),
             State::Session(run, session) => Output::Stage(session.stage(&run.schedule)),
             State::Done => Output::Done,
             State::Closed(reason) => Output::Close(*reason),
@@ -442,7 +445,8 @@ impl Server {
         }
     }
 
-    /// Takes the answer to [`Output::Stage`] when another run of the device came first: sealed result 6.
+    /// Takes the answer to [`Output::Stage`] when another run of the device came first, or the record holds the ticket of
+    /// this one no more: sealed result 6.
     pub fn handle_outrun(&mut self) {
         self.not_staged(CloseReason::Outrun);
     }
@@ -487,7 +491,7 @@ impl Server {
         let text: Zeroizing<Vec<u8>> = issued.encode();
         self.outbox = Some(message::seal(answer, &[&VERSION, &[0]], &key, 0, &text));
         let rev = run.record.tickets.rev + 1;
-        let session = Session { das, used: entered.used, rev, confirmed: false, unavailable: false };
+        let session = Session { das, used: entered.used, ticket: ticket.id, rev, confirmed: false, unavailable: false };
         self.state = State::WaitStored(run, Box::new(session));
     }
 

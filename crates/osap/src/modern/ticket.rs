@@ -82,6 +82,8 @@ pub enum Stage {
     Issue {
         /// [`Tickets::rev`] as it was read.
         rev: u64,
+        /// The name of [`Tickets::next`] as it was read.
+        over: Option<TicketId>,
         /// What proved the device.
         used: Used,
         /// Its identity; minted by this run if it had none.
@@ -90,10 +92,12 @@ pub enum Stage {
         ticket: Ticket,
     },
     /// The device keeps what it was given: its enrolment is over, a code that is good for one is spent, and the device is
-    /// a modern one from now on (osap-wire 13.4).
+    /// a modern one from now on (osap-wire 13.4). Only if the record still holds that ticket ([`Tickets::confirm`]).
     Confirm {
         /// What proved the device in this run.
         used: Used,
+        /// The ticket it keeps.
+        ticket: TicketId,
     },
     /// The session at the DAS, under a new epoch, if no other run has come between.
     Session {
@@ -129,10 +133,11 @@ impl Tickets {
     }
 
     /// Rule 2: `current` becomes what the run has used, `next` what it hands out. `false`, and nothing is changed, when
-    /// another run came first.
+    /// another run came first: the record has not the revision `rev` any more, or its `next` is not `over`. A number alone
+    /// would not do: a store that was set back counts up to it again.
     #[must_use]
-    pub fn issue(&mut self, rev: u64, used: Used, dev_id: DevId, ticket: Ticket) -> bool {
-        if self.rev != rev {
+    pub fn issue(&mut self, rev: u64, over: Option<TicketId>, used: Used, dev_id: DevId, ticket: Ticket) -> bool {
+        if self.rev != rev || self.next.as_ref().map(|next| next.id) != over {
             return false;
         }
         let kept = match used {
@@ -147,6 +152,15 @@ impl Tickets {
         self.dev_id = Some(dev_id);
         self.rev += 1;
         true
+    }
+
+    /// Rule 4: the device keeps this ticket. `false`, and nothing is changed, when the record holds it no more. A store that
+    /// was set back would otherwise close the enrolment of a device whose only ticket it has forgotten.
+    #[must_use]
+    pub fn confirm(&mut self, ticket: TicketId) -> bool {
+        let held = [&self.current, &self.next].into_iter().flatten().any(|held| held.id == ticket);
+        self.confirmed |= held;
+        held
     }
 
     /// Forgets every ticket: the device's certificate was revoked, or an operator has said so.
@@ -180,6 +194,10 @@ mod tests {
         DevId::parse(&[b'd'; 32]).unwrap()
     }
 
+    fn id(n: u8) -> Option<TicketId> {
+        Some(TicketId::new([n; 16]))
+    }
+
     fn names(tickets: &Tickets) -> (Option<u8>, Option<u8>) {
         let name = |ticket: &Option<Ticket>| ticket.as_ref().map(|ticket| ticket.id.as_bytes()[0]);
         (name(&tickets.current), name(&tickets.next))
@@ -188,16 +206,31 @@ mod tests {
     #[test]
     fn osap_13_3_rule_2_the_used_ticket_stays_beside_the_new_one() {
         let mut tickets = Tickets::default();
-        assert!(tickets.issue(0, Used::Code, dev_id(), ticket(1)));
+        assert!(tickets.issue(0, None, Used::Code, dev_id(), ticket(1)));
         assert_eq!((names(&tickets), tickets.rev), ((None, Some(1)), 1));
-        assert!(tickets.issue(1, Used::Ticket(Held::Next), dev_id(), ticket(2)));
+        assert!(tickets.issue(1, id(1), Used::Ticket(Held::Next), dev_id(), ticket(2)));
         assert_eq!(names(&tickets), (Some(1), Some(2)));
         // The answer with 2 was lost: the device comes with 1 again, and 2 is replaced.
-        assert!(tickets.issue(2, Used::Ticket(Held::Current), dev_id(), ticket(3)));
+        assert!(tickets.issue(2, id(2), Used::Ticket(Held::Current), dev_id(), ticket(3)));
         assert_eq!(names(&tickets), (Some(1), Some(3)));
         assert!(tickets.was_dropped(TicketId::new([2; 16])));
-        assert!(!tickets.issue(2, Used::Ticket(Held::Next), dev_id(), ticket(4)), "another run came first");
+        assert!(!tickets.issue(2, id(2), Used::Ticket(Held::Next), dev_id(), ticket(4)), "another run came first");
         assert_eq!(names(&tickets), (Some(1), Some(3)));
+    }
+
+    #[test]
+    fn a_store_that_was_set_back_takes_nothing_of_what_it_has_forgotten() {
+        let mut tickets = Tickets::default();
+        assert!(tickets.issue(0, None, Used::Code, dev_id(), ticket(1)));
+        let before = tickets.clone();
+        assert!(tickets.issue(1, id(1), Used::Ticket(Held::Next), dev_id(), ticket(2)));
+        // A run that has read 2 is under way when the store is set back and another run counts up to the same revision.
+        tickets = before;
+        assert!(tickets.issue(1, id(1), Used::Ticket(Held::Next), dev_id(), ticket(3)));
+        assert!(!tickets.issue(2, id(2), Used::Ticket(Held::Current), dev_id(), ticket(4)));
+        assert_eq!(names(&tickets), (Some(1), Some(3)));
+        assert!(!tickets.confirm(TicketId::new([2; 16])) && !tickets.confirmed);
+        assert!(tickets.confirm(TicketId::new([3; 16])) && tickets.confirmed);
     }
 
     #[test]
@@ -205,10 +238,10 @@ mod tests {
         let mut tickets = Tickets { dev_id: Some(dev_id()), base: Some(ticket(9)), ..Tickets::default() };
         let id = TicketId::new([9; 16]);
         assert_eq!(tickets.find(id, 0, false).map(|found| found.0), Some(Held::Base));
-        assert!(tickets.issue(0, Used::Ticket(Held::Base), dev_id(), ticket(1)));
+        assert!(tickets.issue(0, None, Used::Ticket(Held::Base), dev_id(), ticket(1)));
         // The answer may be lost: it is still what the device used last.
         assert_eq!(tickets.find(id, 0, false).map(|found| found.0), Some(Held::Current));
-        assert!(tickets.issue(1, Used::Ticket(Held::Next), dev_id(), ticket(2)));
+        assert!(tickets.issue(1, Some(TicketId::new([1; 16])), Used::Ticket(Held::Next), dev_id(), ticket(2)));
         assert_eq!(tickets.find(id, 0, false), None);
         assert_eq!(tickets.find(id, 0, true).map(|found| found.0), Some(Held::Base));
     }
@@ -219,8 +252,8 @@ mod tests {
         assert!(tickets.find(TicketId::new([1; 16]), 99, false).is_some());
         assert!(tickets.find(TicketId::new([1; 16]), 100, false).is_none());
         for n in 2..30 {
-            let rev = tickets.rev;
-            assert!(tickets.issue(rev, Used::Code, dev_id(), ticket(n)));
+            let (rev, over) = (tickets.rev, tickets.next.as_ref().map(|next| next.id));
+            assert!(tickets.issue(rev, over, Used::Code, dev_id(), ticket(n)));
         }
         assert_eq!(tickets.dropped.len(), MAX_DROPPED);
         assert_eq!(tickets.dropped[0], TicketId::new([28; 16]));

@@ -14,6 +14,7 @@ mod modern_downgrade;
 mod modern_insider;
 mod modern_order;
 mod modern_pair;
+mod modern_search;
 mod modern_tamper;
 mod modern_vectors;
 mod old_device;

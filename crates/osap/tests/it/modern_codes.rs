@@ -50,7 +50,7 @@ fn osap_13_7_8_a_long_code_needs_no_window_until_the_enrolment_is_confirmed() {
     let first = enrol(&mut platform, &mut device);
     assert!(first.is_done());
     let dev_id = platform.tickets().dev_id;
-    assert!(matches!(platform.stages[1], Stage::Confirm { used: Used::Code }), "so that a one-time code is spent");
+    assert!(matches!(platform.stages[1], Stage::Confirm { used: Used::Code, .. }), "so that a one-time code is spent");
     platform.stages.clear();
     let ending = enrol(&mut platform, &mut device);
     assert_refused(&ending, &platform, CloseReason::EnrolmentClosed);

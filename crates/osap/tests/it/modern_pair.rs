@@ -119,11 +119,8 @@ impl Platform {
     pub fn apply(&mut self, stage: &Stage, serial: &str) -> bool {
         let record = self.records.get_mut(serial).expect("only a registered device gets as far");
         let applied = match stage.clone() {
-            Stage::Issue { rev, used, dev_id, ticket } => record.tickets.issue(rev, used, dev_id, ticket),
-            Stage::Confirm { .. } => {
-                record.tickets.confirmed = true;
-                true
-            }
+            Stage::Issue { rev, over, used, dev_id, ticket } => record.tickets.issue(rev, over, used, dev_id, ticket),
+            Stage::Confirm { ticket, .. } => record.tickets.confirm(ticket),
             Stage::Session { rev, .. } => record.tickets.rev == rev,
         };
         if applied {
