@@ -78,12 +78,16 @@ impl Modern {
     /// Makes what a run wants kept part of it; `now` in Unix ms. [`Outrun`]: another run came first, nothing is changed.
     pub(crate) fn apply(&mut self, stage: Stage, suite: Suite, now: i64) -> Result<(), Outrun> {
         match stage {
-            Stage::Issue { rev, used, dev_id, ticket } => {
-                if !self.tickets.issue(rev, used, dev_id, ticket) {
+            Stage::Issue { rev, over, used, dev_id, ticket } => {
+                if !self.tickets.issue(rev, over, used, dev_id, ticket) {
                     return Err(Outrun);
                 }
             }
-            Stage::Confirm { .. } => self.tickets.confirmed = true,
+            Stage::Confirm { ticket, .. } => {
+                if !self.tickets.confirm(ticket) {
+                    return Err(Outrun);
+                }
+            }
             Stage::Session { rev, node, bind, expires_in, .. } => {
                 if self.tickets.rev != rev {
                     return Err(Outrun);
