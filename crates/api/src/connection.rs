@@ -1,6 +1,7 @@
 //! One connection, from its first byte to its last.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,26 +10,50 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use crate::api::Api;
 use crate::extract::ThePeer;
 use crate::problem::{Kind, Problem};
 use crate::proxies;
+use crate::request::OverTls;
 use crate::socket::Socket;
 
 /// How long a client that has its answer may go on sending before it is cut.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Answers requests until the client ends the connection, breaks a limit or the server shuts down.
-pub(crate) async fn run(stream: TcpStream, api: Api) {
-    let config = &api.shared.config;
+/// Answers a client, over TLS where there is one to accept, which has the time of a request's head.
+pub(crate) async fn run(stream: TcpStream, tls: Option<TlsAcceptor>, api: Api) {
     // Only fails on a socket that is gone already, which the first read tells as well.
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok().map(|peer| peer.ip().to_canonical());
+    let Some(tls) = tls else { return answer(stream, peer, false, api).await };
+    let shaken = timeout(api.shared.config.head_timeout, tls.accept(stream)).await;
+    let result = match &shaken {
+        Ok(Ok(_)) => "ok",
+        Ok(Err(_)) => "tls_error",
+        Err(_) => "tls_timeout",
+    };
+    metrics::counter!("vestibule_tls_handshakes_total", "listener" => "https", "result" => result).increment(1);
+    match shaken {
+        Ok(Ok(stream)) => answer(stream, peer, true, api).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake did not end in time"),
+    }
+}
+
+/// Answers requests until the client ends the connection, breaks a limit or the server shuts down.
+async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Option<IpAddr>,
+    secure: bool,
+    api: Api,
+) {
+    let config = &api.shared.config;
     let router = api.router.clone();
     let proxies = &config.trusted_proxies;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -36,6 +61,9 @@ pub(crate) async fn run(stream: TcpStream, api: Api) {
         if let Some(peer) = peer {
             let client = proxies::client(proxies, peer, request.headers());
             request.extensions_mut().insert(ThePeer(client));
+        }
+        if secure {
+            request.extensions_mut().insert(OverTls);
         }
         Box::pin(router.clone().oneshot(request))
     });
@@ -83,7 +111,7 @@ pub(crate) async fn refuse(stream: TcpStream) {
 
 /// Sends the last words and ends the connection. What the client is still sending is read for a moment, because
 /// closing on unread bytes would reset the connection and take the answer away from the client.
-async fn end(mut stream: TcpStream, last_words: &[u8], at_once: bool) {
+async fn end(mut stream: impl AsyncRead + AsyncWrite + Unpin, last_words: &[u8], at_once: bool) {
     let goodbye = async {
         stream.write_all(last_words).await?;
         stream.shutdown().await?;

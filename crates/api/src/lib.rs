@@ -61,4 +61,4 @@ pub use hooks::{Authorities, AuthoritiesError, WebhookConfig};
 pub use mqtt::Applications;
 pub use network::{Network, NotANetwork};
 pub use openapi::openapi_json;
-pub use server::serve;
+pub use server::{serve, serve_tls};

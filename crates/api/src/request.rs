@@ -25,9 +25,25 @@ pub(crate) async fn pass_unhurried(State(shared): State<Arc<Shared>>, request: R
     through(&shared, request, async move |request| next.run(request).await).await
 }
 
+/// Marks a request that came over TLS to this very server.
+#[derive(Clone, Copy)]
+pub(crate) struct OverTls;
+
+/// What keeps a browser at HTTPS for this host, for a year. Not said as `localhost`, where it would reach every other server of
+/// this machine; an address is none that a browser keeps it for.
+fn strict_transport(request: &Request) -> Option<HeaderValue> {
+    request.extensions().get::<OverTls>()?;
+    let host = request.headers().get(header::HOST)?.to_str().ok()?.parse::<Uri>().ok()?;
+    let name = host.host()?;
+    let is_address = name.starts_with('[') || name.parse::<std::net::IpAddr>().is_ok();
+    let is_local = name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
+    (!is_address && !is_local).then(|| HeaderValue::from_static("max-age=31536000"))
+}
+
 async fn through(shared: &Shared, request: Request, run: impl AsyncFnOnce(Request) -> Response) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = method_name(request.method());
+    let strict = strict_transport(&request);
     let mut response = if is_for_us(&shared.config.allowed_hosts, &request) {
         run(request).await
     } else {
@@ -35,6 +51,9 @@ async fn through(shared: &Shared, request: Request, run: impl AsyncFnOnce(Reques
     };
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(strict) = strict {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, strict);
+    }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     metrics::counter!(
         "vestibule_http_requests_total",
@@ -89,6 +108,21 @@ mod tests {
 
     fn asked(host: &str) -> Request {
         Request::builder().header(header::HOST, host).body(Body::empty()).expect("a request")
+    }
+
+    #[test]
+    fn browsers_are_kept_at_https_for_names_that_are_this_servers_alone() {
+        let over_tls = |host: &str| {
+            let mut request = asked(host);
+            request.extensions_mut().insert(OverTls);
+            strict_transport(&request).is_some()
+        };
+        for host in ["hall.example.org", "Hall.Example.org:8443"] {
+            assert!(over_tls(host) && strict_transport(&asked(host)).is_none(), "{host}");
+        }
+        for host in ["localhost", "LOCALHOST:8443", "a.localhost", "127.0.0.1:8443", "[::1]:8443", ""] {
+            assert!(!over_tls(host), "{host}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::api::Api;
 use crate::connection;
@@ -19,8 +21,18 @@ const PAUSE: Duration = Duration::from_millis(100);
 const REFUSALS: usize = 64;
 
 /// Answers the listener until `shutdown` resolves, then ends the event streams, lets running requests finish
-/// within the configured time and cuts the rest.
+/// within the configured time and cuts the rest. Listeners of one API share its limits.
 pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()>) {
+    accept(listener, None, api, shutdown).await;
+}
+
+/// As [`serve`], over TLS.
+pub async fn serve_tls(listener: TcpListener, tls: Arc<ServerConfig>, api: Api, shutdown: impl Future<Output = ()>) {
+    accept(listener, Some(TlsAcceptor::from(tls)), api, shutdown).await;
+}
+
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, api: Api, shutdown: impl Future<Output = ()>) {
+    let name = if tls.is_some() { "https" } else { "http" };
     let mut shutdown = pin!(shutdown);
     let mut tasks = JoinSet::new();
     let refusals = Arc::new(Semaphore::new(REFUSALS));
@@ -36,22 +48,25 @@ pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                metrics::counter!("vestibule_accept_errors_total", "listener" => "http").increment(1);
+                metrics::counter!("vestibule_accept_errors_total", "listener" => name).increment(1);
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(PAUSE).await;
                 continue;
             }
         };
         if let Ok(permit) = Arc::clone(&api.shared.connections).try_acquire_owned() {
-            let api = api.clone();
+            let (api, tls) = (api.clone(), tls.clone());
             tasks.spawn(async move {
                 let _open = Open::new();
-                connection::run(stream, api).await;
+                connection::run(stream, tls, api).await;
                 drop(permit);
             });
         } else {
             metrics::counter!("vestibule_http_connections_refused_total").increment(1);
-            if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+            // Over TLS it would take a handshake to say so.
+            if tls.is_none()
+                && let Ok(permit) = Arc::clone(&refusals).try_acquire_owned()
+            {
                 tasks.spawn(async move {
                     connection::refuse(stream).await;
                     drop(permit);

@@ -9,14 +9,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::problem::{Kind, Problem};
 
 /// See the module.
-pub(crate) struct Socket {
-    stream: TcpStream,
+pub(crate) struct Socket<S> {
+    stream: S,
     write_timeout: Duration,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -26,8 +25,8 @@ pub(crate) struct Socket {
     complete: bool,
 }
 
-impl Socket {
-    pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    pub(crate) fn new(stream: S, write_timeout: Duration) -> Socket<S> {
         Socket { stream, write_timeout, stalled: None, replaced: Vec::new(), complete: true }
     }
 
@@ -36,13 +35,19 @@ impl Socket {
         self.complete
     }
 
-    pub(crate) fn into_inner(self) -> TcpStream {
+    pub(crate) fn into_inner(self) -> S {
         self.stream
     }
 
     /// Writes to the socket; pending for too long becomes an error.
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+        let sent = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.poll_in_time(cx, sent)
+    }
+
+    /// What the socket says, or an error when it has said nothing for too long.
+    fn poll_in_time<T>(&mut self, cx: &mut Context<'_>, said: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match said {
             Poll::Ready(result) => {
                 self.stalled = None;
                 Poll::Ready(result)
@@ -89,13 +94,13 @@ fn replacement(bytes: &[u8]) -> Option<Problem> {
     })
 }
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_replaced(cx))?;
         if let Some(problem) = replacement(bytes) {
@@ -108,7 +113,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_replaced(cx)
+        ready!(self.poll_replaced(cx))?;
+        // TLS holds what is encrypted and not yet with the kernel.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.poll_in_time(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

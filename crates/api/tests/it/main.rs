@@ -16,4 +16,5 @@ mod service;
 mod sessions;
 mod site;
 mod stream;
+mod tls;
 mod tokens;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use vestibule_api::{Api, ApiConfig, serve};
+use vestibule_api::{Api, ApiConfig, serve, serve_tls};
 use vestibule_platform::{
     Caller, Clock, Device, DevicePath, NewDevice, Platform, PlatformConfig, Position, RecordKind, Report, Secret,
     TokenFile,
@@ -35,6 +35,7 @@ pub struct Site {
     pub token: String,
     clock: Arc<AtomicI64>,
     runtime: Runtime,
+    api: Api,
     stop: Option<oneshot::Sender<()>>,
     served: Option<tokio::task::JoinHandle<()>>,
     _dir: tempfile::TempDir,
@@ -101,10 +102,29 @@ impl Site {
         let address = listener.local_addr().expect("an address");
         let api = Api::new(Arc::clone(&platform), config, Arc::new(|| "vestibule_up 1\n".to_owned()));
         let (stop, stopped) = oneshot::channel();
-        let served = runtime.spawn(serve(listener, api, async {
+        let served = runtime.spawn(serve(listener, api.clone(), async {
             let _ = stopped.await;
         }));
-        Site { platform, address, token: presented, clock, runtime, stop: Some(stop), served: Some(served), _dir: dir }
+        Site {
+            platform,
+            address,
+            token: presented,
+            clock,
+            runtime,
+            api,
+            stop: Some(stop),
+            served: Some(served),
+            _dir: dir,
+        }
+    }
+
+    /// Opens a listener over TLS beside the other; it goes with the site.
+    pub fn secure(&self) -> SocketAddr {
+        let listener = self.wait(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let tls = self.platform.certificates().server_tls().http();
+        self.runtime.spawn(serve_tls(listener, tls, self.api.clone(), std::future::pending()));
+        address
     }
 
     pub fn advance(&self, by: Duration) {
@@ -214,7 +234,7 @@ pub fn until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 /// Reads until the server closes the connection.
-pub fn read_answer(mut stream: TcpStream) -> Answer {
+pub fn read_answer(mut stream: impl Read) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("an answer and the end of the connection");
     let text = String::from_utf8(bytes).expect("text");
