@@ -30,4 +30,12 @@ impl vestibule_platform::Provisioner for Provisioner {
         };
         (credentials, provisioned)
     }
+
+    fn void(&self, present: &Credentials) -> Credentials {
+        let mut modern = Modern::of(present);
+        modern.tickets.revoke();
+        modern.session = None;
+        let tickets = present.tickets.as_ref().map(|_| modern.encode());
+        Credentials { tickets, modern: present.modern, ..Credentials::default() }
+    }
 }

@@ -17,6 +17,10 @@ use crate::presence::{announce, close_link};
 pub trait Provisioner: Send + Sync + 'static {
     /// What is to be stored in place of `present`, and what the device is to be given.
     fn provision(&self, present: &Credentials) -> (Credentials, Provisioned);
+
+    /// What is left of `present` when nothing counts any more by which the device comes back: neither tickets nor sessions.
+    /// It stays who it is.
+    fn void(&self, present: &Credentials) -> Credentials;
 }
 
 /// What a device is given by whoever makes or installs it: all it needs to come in over plain TCP. Shown once.
@@ -79,6 +83,19 @@ impl Platform {
             Ok(provisioned)
         })
         .await
+    }
+
+    /// Forgets by what a device comes back, durably, and ends its connection: its certificate was revoked (osap-wire 13.3, TLS
+    /// profile 6).
+    pub(crate) async fn void_credentials(&self, device: &Device) -> Result<(), StoreError> {
+        if let Some(provisioner) = self.provisioner().get() {
+            let mut secrets = device.secrets.lock().await;
+            *secrets = Held::Stored;
+            let present = self.control().credentials(device.id).await?;
+            self.control().put_credentials(device.id, provisioner.void(&present)).await?;
+        }
+        close_link(device, "certificate_revoked");
+        Ok(())
     }
 
     /// Opens suites to a device, or closes them. The legacy ones are closed by themselves once it has come in by a modern one.

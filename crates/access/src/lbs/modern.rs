@@ -49,6 +49,8 @@ pub struct ModernLbsConfig {
     pub bind: bool,
     /// The name that the DAS's certificate has.
     pub das_domain: String,
+    /// How long the certificates live that devices are given on request.
+    pub certificate_life: Duration,
     /// From one frame to the next.
     pub frame_timeout: Duration,
     /// From accept to 0xB2.
@@ -71,6 +73,7 @@ impl Default for ModernLbsConfig {
             expires_in: 86_400,
             bind: true,
             das_domain: "localhost".to_owned(),
+            certificate_life: Duration::from_secs(90 * 86_400),
             frame_timeout: Duration::from_secs(10),
             run_timeout: Duration::from_secs(30),
             max_connections: 3_840,

@@ -12,7 +12,6 @@ use super::{Certificates, CertificatesError};
 use crate::caller::Caller;
 use crate::device::Device;
 use crate::platform::{Platform, to_the_end};
-use crate::presence::close_link;
 
 /// The longest life of a device's certificate: two years.
 pub const LONGEST_CERTIFICATE: Duration = Duration::from_secs(730 * 24 * 60 * 60);
@@ -142,7 +141,7 @@ impl Platform {
             let done = revoked.as_ref().is_ok_and(|count| *count > 0);
             platform.audited(by.name(), "certificate.revoke", &device, detail, done).await;
             if done {
-                close_link(&device, "certificate_revoked");
+                platform.void_credentials(&device).await?;
             }
             match revoked? {
                 0 if serial.is_some() => Err(CertificatesError::Unknown),

@@ -38,13 +38,14 @@ fn time_zone(config: &Config) -> Option<Broken> {
 fn ranges(config: &Config) -> Vec<Broken> {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let Config { http, lbs, das, mqtt, store, media, registry, webhooks, .. } = config;
-    let least: [(&'static str, u64, u64); 38] = [
+    let least: [(&'static str, u64, u64); 39] = [
         ("http.max_connections", http.max_connections as u64, 1),
         ("http.max_body_bytes", http.max_body_bytes as u64, 1_024),
         ("http.request_timeout", ms(http.request_timeout), 1),
         ("lbs.max_connections", lbs.max_connections as u64, 1),
         ("lbs.run_timeout", ms(lbs.run_timeout), 1),
         ("lbs.ticket_lifetime", ms(lbs.ticket_lifetime), 3_600_000),
+        ("lbs.certificate_life", ms(lbs.certificate_life), 3_600_000),
         ("das.session_life", ms(das.session_life), 60_000),
         ("lbs.max_frame_bytes", lbs.max_frame_bytes as u64, 512),
         ("lbs.max_failures_per_serial", lbs.max_failures_per_serial.into(), 1),
@@ -93,6 +94,7 @@ fn ranges(config: &Config) -> Vec<Broken> {
                 "http.request_timeout"
                 | "lbs.run_timeout"
                 | "lbs.ticket_lifetime"
+                | "lbs.certificate_life"
                 | "das.session_life"
                 | "store.retention"
                 | "store.audit_retention"

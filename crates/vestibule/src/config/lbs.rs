@@ -25,6 +25,9 @@ pub struct Lbs {
     /// How long a ticket is accepted (osap-wire 13.3, ticket rule 6); it has to outlast a device that lies in a store room.
     #[serde(with = "text::duration")]
     pub ticket_lifetime: Duration,
+    /// How long a certificate lives that a device is given on request.
+    #[serde(with = "text::duration")]
+    pub certificate_life: Duration,
     /// Connections open at once; an authentication run is one short connection.
     pub max_connections: usize,
     /// Longest time one authentication run may take.
@@ -49,6 +52,7 @@ impl Default for Lbs {
             legacy_listen: None,
             g0: false,
             ticket_lifetime: Duration::from_secs(365 * 86_400),
+            certificate_life: Duration::from_secs(90 * 86_400),
             max_connections: 4_096,
             run_timeout: Duration::from_secs(30),
             max_frame_bytes: 1_024,

@@ -72,6 +72,7 @@ impl Running {
             tls: over_tls.then(|| certificates.server_tls().osap_lbs(certificates.verifier())),
             ticket_lifetime_s: u32::try_from(lbs.ticket_lifetime.as_secs()).unwrap_or(u32::MAX),
             expires_in: u32::try_from(config.das.session_life.as_secs()).unwrap_or(u32::MAX),
+            certificate_life: lbs.certificate_life,
             bind: config.das.bind,
             das_domain: config.das.advertise.as_ref().map_or(LOCALHOST, |told| told.host()).to_owned(),
             run_timeout: lbs.run_timeout,

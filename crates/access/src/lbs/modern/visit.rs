@@ -9,7 +9,8 @@ use osap::modern::ticket::{Stage, Used};
 use osap::suite::Suite;
 use osap::{Code, Random, Serial};
 use serde_json::json;
-use vestibule_platform::{Credentials, Device, UpdateError};
+use tokio_rustls::rustls::pki_types::CertificateSigningRequestDer;
+use vestibule_platform::{Caller, Credentials, Device, UpdateError};
 
 use super::ModernLbs;
 use crate::attempts::{Claim, Spent};
@@ -88,8 +89,7 @@ impl<'a> Visit<'a> {
                     server.handle_exporter(&exporter.ok_or(Failure::Below("exporter"))?);
                 }
                 Output::Attempt { short } => self.attempt(&mut server, short),
-                // Nobody signs here yet: the device goes on with its ticket.
-                Output::Certify(_) => server.handle_certificate(Vec::new()),
+                Output::Certify(request) => server.handle_certificate(self.certify(request).await),
                 Output::Assign => {
                     let das = self.lbs.choose(|| connection.local().unwrap_or(self.origin.address));
                     server.handle_das(das, &mut *random);
@@ -178,6 +178,21 @@ impl<'a> Visit<'a> {
             Err(spent) => {
                 self.spent = Some(spent);
                 server.handle_attempt(Attempt::Spent);
+            }
+        }
+    }
+
+    /// A certificate for the device; without one it goes on with its ticket, and why shows in the log.
+    async fn certify(&self, request: Vec<u8>) -> Vec<Vec<u8>> {
+        let Some(device) = &self.device else { return Vec::new() };
+        let request = CertificateSigningRequestDer::from(request);
+        let (life, by) = (self.lbs.config.certificate_life, Caller::program());
+        match self.lbs.platform.issue_certificate(device, &request, life, &by).await {
+            Ok(issued) => issued.chain.iter().map(|certificate| certificate.to_vec()).collect(),
+            Err(error) => {
+                metrics::counter!("vestibule_lbs_certificates_refused_total").increment(1);
+                tracing::warn!(serial = %device.serial, %error, "the device is given no certificate");
+                Vec::new()
             }
         }
     }
