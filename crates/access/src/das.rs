@@ -9,6 +9,7 @@ mod login;
 mod modern;
 mod own;
 mod proofs;
+mod receipts;
 mod sealing;
 mod storage;
 mod uplink;
@@ -113,14 +114,7 @@ impl Das {
         epochs: Arc<Epochs>,
     ) -> Arc<Das> {
         let door = ModernDoor::new(tls, epochs);
-        let (leases, clock) = (Arc::downgrade(&door.leases), Arc::clone(&platform));
-        runtime.spawn(async move {
-            while let Some(leases) = leases.upgrade() {
-                leases.end(clock.clock().now_ms());
-                drop(leases);
-                tokio::time::sleep(leases::LOOK).await;
-            }
-        });
+        door.keep_watch(&runtime, &platform);
         Das::with_door(platform, runtime, time, Some(door))
     }
 
@@ -246,7 +240,12 @@ impl Service for Das {
         {
             return self.report_in(door, session, message.topic, message.payload);
         }
-        self.take(session, grant, message.topic, message.payload)
+        let acknowledged = message.qos != QoS::AtMostOnce;
+        let taken = self.take(session, grant, message.topic, message.payload);
+        if let Some(modern) = &session.modern {
+            modern.taken(taken, acknowledged);
+        }
+        taken
     }
 
     /// A device owns exactly two filters, whether or not it subscribes (9.4).

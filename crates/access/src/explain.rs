@@ -165,6 +165,17 @@ pub(crate) fn login_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact 
         "login_record_mismatch" => {
             "The login record names another serial or DevID; the device was sent back to the LBS (CONNACK 11)."
         }
+        "no_session" => {
+            "The device has no session here, or one that has ended; it was sent back to the LBS (CONNACK 11)."
+        }
+        "wrong_proof" => {
+            "The CONNECT does not prove the device's session, or was made for another connection; it was sent back to the LBS \
+             (CONNACK 11)."
+        }
+        "replayed" => "A recorded CONNECT of the device was sent again; it was refused (CONNACK 11).",
+        "too_many_guests" => "Too many connections of the device have not shown that they are its own (CONNACK 11).",
+        "alpn" => "The connection is not one for a DAS: its TLS names another protocol (CONNACK 11).",
+        "foreign_certificate" => "The device showed a certificate of another device (CONNACK 11).",
         "disabled" => "The device is disabled; it was sent back to the LBS, which refuses it, too (CONNACK 11).",
         "unavailable" => "The credentials could not be read; the device was sent back to the LBS (CONNACK 11).",
         _ => "The login was refused (CONNACK 11).",
@@ -275,6 +286,30 @@ pub(crate) fn ended(reason: EndReason, peer: Option<IpAddr>) -> Fact {
         EndReason::Closed("forced_offline") => {
             Fact::ok(Step::Connection, "forced_offline", "An operator sent the device away.", peer)
         }
+        EndReason::Closed("renew") => Fact::ok(
+            Step::Connection,
+            "renew",
+            "The session has served its time; the device comes back through the LBS.",
+            peer,
+        ),
+        EndReason::Closed("provisioned") => {
+            Fact::ok(Step::Connection, "provisioned", "The device was provisioned anew; what it had is void.", peer)
+        }
+        EndReason::Closed("certificate_revoked") => {
+            Fact::ok(Step::Connection, "certificate_revoked", "A certificate of the device was revoked.", peer)
+        }
+        EndReason::Closed("tampered") => Fact::failure(
+            Step::Connection,
+            "tampered",
+            "A message did not open, or one was missing before it: somebody on the way has changed what the device sent.",
+            peer,
+        ),
+        EndReason::Closed("no_receipt") => Fact::failure(
+            Step::Connection,
+            "no_receipt",
+            "The device said nothing of what has arrived there for two intervals: somebody may swallow what is sent to it.",
+            peer,
+        ),
         EndReason::Closed("removed") => Fact::ok(Step::Connection, "removed", "The device was removed.", peer),
         other => Fact::failure(Step::Connection, other.as_str(), "The connection was closed.", peer),
     }

@@ -34,6 +34,8 @@ pub(super) enum Channel {
     UpgradeReply,
     /// Where objects are put and got (10.7), and which message of it.
     Storage(Arc<Place>, Storage),
+    /// What the device says is durable there, over plain TCP (13.3).
+    Receipt,
     /// A command of the older form (9.7).
     Command(Command),
     /// A channel of the protocol that is acknowledged and not served.
@@ -129,6 +131,9 @@ impl Channel {
                     (storage::RESULT, "report") => Channel::Storage(place(), Storage::Result),
                     _ => Channel::NotHandled,
                 }
+            }
+            Topic::Module { sub: GLOBAL, module: "basic", method: "login", msg_type: "receipt", .. } => {
+                Channel::Receipt
             }
             Topic::Module { .. } => Channel::NotHandled,
             Topic::Command { domain, command, .. } => match Command::lookup(domain, command) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use osap::Serial;
 use osap::das::access::{KeepAlive, Redirect, RiskList};
 use osap::das::command::Command;
 use osap::das::envelope::General;
@@ -13,6 +14,8 @@ use osap::das::pending::{Pending, Take};
 use osap::das::shadow::{self, State, Versioned};
 use osap::das::topic::{self, MAX_NAME, Topic, method};
 use osap::das::{attribute, service, storage};
+use osap::modern::login;
+use osap::modern::receipt::Receipt;
 use osap::suite::Suite;
 use parking_lot::Mutex;
 use vestibule_broker::codec::QoS;
@@ -226,6 +229,22 @@ impl OsapLink {
             None => General::request(self.key.next_seq(), command.version()),
         };
         self.send(&topic, &general, body)
+    }
+
+    /// Says what is durable here, over plain TCP (13.3).
+    pub(super) fn tell_receipt(&self, receipt: Receipt) {
+        let Ok(serial) = Serial::new(&self.device.serial) else { return };
+        let (topic, body) = (login::topic(&serial, "receipt"), receipt.encode());
+        let general = General::request(self.key.next_seq(), CMD_VER);
+        let len = self.sealing.sealed_len(&general, body.len());
+        let seal = |out: &mut Vec<u8>| self.sealing.seal(&topic, &general, &body, out);
+        // One that finds no room is followed by another.
+        let _ = self.link.publish(&topic, QoS::AtMostOnce, len, seal);
+    }
+
+    /// Ends the connection; `reason` is a short code.
+    pub(super) fn end(&self, reason: &'static str) {
+        self.link.close(reason);
     }
 
     /// The device has acknowledged a message.

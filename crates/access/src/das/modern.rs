@@ -17,14 +17,16 @@ use osap::suite::Suite;
 use osap::{DevId, Random as _, Serial, SystemRandom};
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::runtime::Handle;
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{Admitted, Disposition, Link, Login, Refused, SessionId, Ticket};
-use vestibule_platform::{Device, DeviceId};
+use vestibule_platform::{Device, DeviceId, Platform};
 
 use super::children::Children;
-use super::leases::Leases;
+use super::leases::{self, Leases};
 use super::link::OsapLink;
 use super::login::{OUR_SDK, REALM, refuse};
+use super::receipts::{self, Receipts, Round};
 use super::sealing::Sealing;
 use super::{Das, DasSession, Speaker};
 use crate::epochs::Epochs;
@@ -48,7 +50,8 @@ pub(super) struct ModernDoor {
     /// The nonces each session has shown.
     nonces: Nonces<(DeviceId, u64)>,
     guests: Arc<Guests>,
-    pub(super) leases: Arc<Leases>,
+    leases: Arc<Leases>,
+    round: Arc<Round>,
 }
 
 /// How many guests each device has.
@@ -88,6 +91,8 @@ impl Drop for Place {
 pub(super) struct ModernSession {
     opener: Opener,
     guest: Option<Box<Guest>>,
+    /// Over plain TCP, once the session is a settled one.
+    receipts: Option<Arc<Receipts>>,
 }
 
 /// A connection whose report has not come.
@@ -98,12 +103,30 @@ struct Guest {
     sealing: Arc<Sealing>,
     link: Arc<Link>,
     report: String,
+    keep_alive: u16,
     _place: Place,
 }
 
 impl ModernSession {
     pub(super) fn is_guest(&self) -> bool {
         self.guest.is_some()
+    }
+
+    /// Notes for the next receipt what became of the message that was opened last.
+    pub(super) fn taken(&self, disposition: Disposition, acknowledged: bool) {
+        let Some(receipts) = &self.receipts else { return };
+        match disposition {
+            Disposition::After(ticket) => receipts.came(self.opener.seq(), Some(ticket), acknowledged),
+            Disposition::Done | Disposition::Settle(_) => receipts.came(self.opener.seq(), None, acknowledged),
+            Disposition::Route | Disposition::Close(_) => {}
+        }
+    }
+
+    /// A receipt of the device came.
+    pub(super) fn receipt_heard(&self, now: i64) {
+        if let Some(receipts) = &self.receipts {
+            receipts.heard(now);
+        }
     }
 
     /// Whether a guest may publish there.
@@ -114,8 +137,31 @@ impl ModernSession {
 
 impl ModernDoor {
     pub(super) fn new(tls: bool, epochs: Arc<Epochs>) -> ModernDoor {
-        let (nonces, guests, leases) = (Nonces::default(), Arc::default(), Arc::default());
-        ModernDoor { tls, epochs, nonces, guests, leases }
+        let (nonces, guests, leases, round) = (Nonces::default(), Arc::default(), Arc::default(), Arc::default());
+        ModernDoor { tls, epochs, nonces, guests, leases, round }
+    }
+
+    /// Ends sessions whose time has come, and sends receipts, for as long as there is a door.
+    pub(super) fn keep_watch(&self, runtime: &Handle, platform: &Arc<Platform>) {
+        let (leases, platform_of_leases) = (Arc::downgrade(&self.leases), Arc::clone(platform));
+        runtime.spawn(async move {
+            while let Some(leases) = leases.upgrade() {
+                leases.end(platform_of_leases.clock().now_ms());
+                drop(leases);
+                tokio::time::sleep(leases::LOOK).await;
+            }
+        });
+        if self.tls {
+            return;
+        }
+        let (round, platform) = (Arc::downgrade(&self.round), Arc::clone(platform));
+        runtime.spawn(async move {
+            while let Some(round) = round.upgrade() {
+                round.look(platform.clock().steady_ms(), Ticket(platform.journal().durable().get()));
+                drop(round);
+                tokio::time::sleep(receipts::LOOK).await;
+            }
+        });
     }
 
     fn serves(&self, suite: Suite) -> bool {
@@ -221,6 +267,7 @@ impl Das {
             sealing,
             link: Arc::clone(login.link),
             report: login::topic(&serial, "report"),
+            keep_alive: login.connect.keep_alive,
             _place: place,
         };
         let opener = Opener::new(suite, Direction::Up, key(Direction::Up));
@@ -230,7 +277,7 @@ impl Das {
                 own: Speaker { device: Arc::clone(device), line: Arc::new(line), connection: None, reporting: false },
                 children: Children::default(),
                 key: state,
-                modern: Some(ModernSession { opener, guest: Some(Box::new(guest)) }),
+                modern: Some(ModernSession { opener, guest: Some(Box::new(guest)), receipts: None }),
             },
             guest: Some(GUEST),
         })
@@ -273,6 +320,12 @@ impl Das {
         let line = OsapLink::new(Arc::clone(&device), Arc::clone(&guest.link), Arc::clone(&state), guest.sealing);
         session.own.line = Arc::new(line);
         session.key = state;
+        if !door.tls {
+            let now = self.platform.clock().steady_ms();
+            let receipts = Arc::new(Receipts::new(Arc::clone(&session.own.line), guest.keep_alive, now));
+            door.round.enter(&receipts);
+            modern.receipts = Some(receipts);
+        }
         door.leases.enter(guest.expires, &guest.link);
         self.brake.accepted(&device.serial);
         metrics::counter!("vestibule_das_logins_total", "result" => "ok").increment(1);

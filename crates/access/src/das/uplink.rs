@@ -9,6 +9,7 @@ use osap::das::reply::Reply;
 use osap::das::shadow::{self, State};
 use osap::das::topic::method;
 use osap::das::{BodyError, attribute, envelope, event, ota};
+use osap::modern::receipt::Receipt;
 use serde_json::json;
 use vestibule_broker::{Disposition, Ticket};
 use vestibule_platform::{Answer, Device, DevicePath, Platform, RecordKind, Report, ReportError, SetOutcome};
@@ -49,6 +50,13 @@ impl Das {
         let seq = general.seq;
         let taken = match &grant.channel {
             Channel::Command(command) => self.command(session, *command, seq, application),
+            Channel::Receipt => {
+                match (&session.modern, Receipt::decode(application)) {
+                    (Some(modern), Some(_)) => modern.receipt_heard(self.platform.clock().steady_ms()),
+                    _ => self.dropped(&session.own, "not_handled"),
+                }
+                Ok(Disposition::Done)
+            }
             channel => {
                 let is_new = !is_report(channel) || session.key.is_new(seq);
                 match self.speaker(session, grant) {
@@ -122,7 +130,7 @@ impl Das {
                 let reply = Reply { code: code.into(), message: Some(message.into()), data: None };
                 self.answered(speaker, seq, reply, None, |waiting| waiting.kind == Kind::Own(OwnOperation::Upgrade))
             }
-            Channel::Command(_) | Channel::NotHandled => Disposition::Done,
+            Channel::Command(_) | Channel::Receipt | Channel::NotHandled => Disposition::Done,
         })
     }
 

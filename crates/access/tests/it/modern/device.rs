@@ -13,10 +13,11 @@ use osap::modern::login::{self, BootId, Proof};
 use osap::modern::message::{MAX_ANSWER, next_frame};
 use osap::modern::seal::Direction;
 use osap::modern::server::EXPORTER_LABEL;
-use osap::modern::slots::Way;
-use osap::modern::{Exporter, Slots};
-use osap::{Code, Random as _, Serial, Suite, SystemRandom};
+use osap::modern::slots::{Slot, Way};
+use osap::modern::{Exporter, Psk, Slots, TicketId};
+use osap::{Code, DevId, Random as _, Serial, Suite, SystemRandom};
 use vestibule_broker::codec::{Connect, Packet, PublishHead, QoS, Rules, decode, encode, frame_len};
+use vestibule_platform::Provisioned;
 use vestibule_tls::rustls::pki_types::{ServerName, UnixTime};
 use vestibule_tls::rustls::time_provider::TimeProvider;
 use vestibule_tls::rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned};
@@ -132,8 +133,9 @@ pub struct Device<'a> {
     pub slots: Slots,
     pub code: Option<Code>,
     pub boot: BootId,
-    house: &'a House,
+    house: Option<&'a House>,
     suite: Suite,
+    more: Option<Suite>,
 }
 
 impl<'a> Device<'a> {
@@ -141,11 +143,26 @@ impl<'a> Device<'a> {
     pub fn over_tls(house: &'a House) -> Device<'a> {
         let code = Some(Code::new(LONG_CODE).expect("a code"));
         let boot = BootId::draw(&mut SystemRandom);
-        Device { slots: Slots::default(), code, boot, house, suite: Suite::Tls }
+        Device { slots: Slots::default(), code, boot, house: Some(house), suite: Suite::Tls, more: None }
+    }
+
+    /// One that was given this where it was made, and runs the suite over plain TCP.
+    pub fn over_tcp(suite: Suite, given: &Provisioned) -> Device<'static> {
+        let ticket = TicketId::new(given.ticket.as_slice().try_into().expect("sixteen bytes"));
+        let psk = Psk::from_bytes(given.psk.expose()).expect("48 bytes");
+        let dev_id = Some(DevId::parse(given.dev_id.as_bytes()).expect("a DevID"));
+        let slots = Slots { dev_id, base: Some(Slot { ticket, psk }), ..Slots::default() };
+        Device { slots, code: None, boot: BootId::draw(&mut SystemRandom), house: None, suite, more: None }
+    }
+
+    /// It would also run this suite.
+    pub fn also(&mut self, suite: Suite) {
+        self.more = Some(suite);
     }
 
     fn dial(&self, address: SocketAddr, lbs: bool) -> Wire {
-        let client = self.house.client();
+        let Some(house) = self.house else { return Wire::plain(address) };
+        let client = house.client();
         let config = if lbs { client.osap_lbs() } else { client.osap_das() };
         Wire::tls(address, config, "localhost")
     }
@@ -154,7 +171,8 @@ impl<'a> Device<'a> {
     pub fn run(&mut self, lbs: SocketAddr, way: Way) -> Result<Success, Failure> {
         let mut wire = self.dial(lbs, true);
         let serial = Serial::new(SERIAL).expect("a serial");
-        let identity = Identity { serial, code: self.code.clone(), suites: vec![self.suite] };
+        let identity =
+            Identity { serial, code: self.code.clone(), suites: [self.suite].into_iter().chain(self.more).collect() };
         let attempt = Attempt { suite: self.suite, way, csr: None };
         let mut client = Client::new(identity, self.slots.clone(), attempt);
         let mut unread = Vec::new();

@@ -2,8 +2,9 @@
 
 use osap::modern::client::Trouble;
 use osap::modern::slots::Way;
-use osap::{Code, ResultCode};
-use vestibule_platform::{Caller, Invoke, Outcome, Secret};
+use osap::{Code, ResultCode, Suite};
+use vestibule_access::Provisioner;
+use vestibule_platform::{Caller, Invoke, Outcome, Provisioned, Secret};
 
 use super::device::{Device, House, LONG_CODE, Talk, Wire};
 use crate::device::TestDevice;
@@ -146,4 +147,70 @@ fn osap_13_4_the_legacy_suites_are_closed_to_a_modern_device_and_it_is_audited()
     let legacy = TestDevice { code: LONG_CODE.into(), ..TestDevice::new() };
     assert_eq!(legacy.refused(&site), ResultCode::InvalidData);
     site.expect_fact("modern_device");
+}
+
+/// A site whose device was provisioned, and services over plain TCP.
+fn open_plain() -> (Site, crate::site::Modern, Provisioned) {
+    let site = Site::new();
+    let device = site.add(SERIAL);
+    site.platform.set_provisioner(std::sync::Arc::new(Provisioner));
+    let given = site.block_on(site.platform.provision(&device, &Caller::program())).expect("provisioned");
+    let modern = site.open_modern(None);
+    (site, modern, given)
+}
+
+#[test]
+fn osap_13_3_rule_8_a_provisioned_device_comes_in_over_plain_tcp_and_needs_a_window_for_its_first_ticket_later() {
+    for suite in [Suite::P384, Suite::X25519] {
+        let (site, modern, given) = open_plain();
+        let mut device = Device::over_tcp(suite, &given);
+        let success = device.run(modern.lbs, Way::Base).expect("in");
+        assert_eq!((success.das.tls_port, success.das.bind), (None, false));
+        let mut talk = device.log_in(modern.das, &success);
+        talk.publish(SMOKE, 7, 1, br#"{"UUID":"e1","data":1}"#);
+        assert_eq!(talk.frame(), Some(vec![0x40, 2, 0, 7]));
+        device.run(modern.lbs, Way::Newest).expect("back");
+        device.run(modern.lbs, Way::Newest).expect("back");
+        let closed = device.run(modern.lbs, Way::Base).expect_err("refused");
+        assert_eq!(closed.trouble, Trouble::Hint(ResultCode::MasterKeyInvalid));
+        let window = std::time::Duration::from_secs(60);
+        site.block_on(site.platform.open_enrolment(&site.device(), window, &Caller::program())).expect("opened");
+        device.run(modern.lbs, Way::Base).expect("within the window");
+    }
+}
+
+#[test]
+fn osap_13_3_over_plain_tcp_what_is_durable_is_said_sealed() {
+    let (site, modern, given) = open_plain();
+    let mut device = Device::over_tcp(Suite::X25519, &given);
+    let success = device.run(modern.lbs, Way::Base).expect("in");
+    let mut talk = device.log_in(modern.das, &success);
+    talk.publish(SMOKE, 7, 1, br#"{"UUID":"e1","data":1}"#);
+    assert_eq!(talk.frame(), Some(vec![0x40, 2, 0, 7]));
+    let (topic, _, body) = talk.opened().expect("a receipt");
+    assert_eq!(topic, "/iot/SN0000001/global/0-global/basic/login/receipt");
+    assert_eq!(body, br#"{"up":2,"down":0}"#);
+    // A device that says nothing of its own for two intervals is cut off.
+    talk.publish(&topic, 8, 2, br#"{"up":0,"down":2}"#);
+    assert_eq!(talk.frame(), Some(vec![0x40, 2, 0, 8]));
+    site.clock.advance(std::time::Duration::from_secs(61));
+    while talk.frame().is_some() {}
+    site.expect_fact("no_receipt");
+}
+
+#[test]
+fn osap_13_3_nobody_runs_a_type_on_another_transport_than_its_own() {
+    let (site, modern, given) = open_plain();
+    let mut device = Device::over_tcp(Suite::P384, &given);
+    // Of the two it would run, the server wants the other one.
+    device.also(Suite::X25519);
+    let mismatch = device.run(modern.lbs, Way::Base).expect_err("another type is to be run");
+    assert_eq!(mismatch.trouble, Trouble::Mismatch { instead: Some(Suite::X25519) });
+    // A session of type 16 is none at the DAS over TLS.
+    let mut device = Device::over_tcp(Suite::X25519, &given);
+    let success = device.run(modern.lbs, Way::Base).expect("in");
+    let house = House::new();
+    let over_tls = site.open_modern(Some((house.lbs.clone(), house.das.clone())));
+    let (code, _) = Device::over_tls(&house).connect(over_tls.das, &success);
+    assert_eq!(code, 11);
 }
