@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use vestibule_platform::{Caller, Device, DeviceId, Fact, Platform, Presence, PresenceState, Record, Step};
+use vestibule_platform::{Caller, Device, DeviceId, Fact, Platform, Presence, PresenceState, Record, RecordKind, Step};
 
 use crate::suites::SuitesShape;
 
@@ -190,7 +190,8 @@ impl<'a> From<&'a Record> for EventShape<'a> {
     fn from(record: &'a Record) -> EventShape<'a> {
         EventShape {
             position: record.position.get(),
-            id: record.id.as_deref(),
+            // That of an amendment is the platform's own business: the device has sent none.
+            id: record.id.as_deref().filter(|_| record.kind != RecordKind::Amendment),
             device: DeviceRef::new(record.device, &record.serial),
             resource: &record.path.resource,
             index: &record.path.index,

@@ -172,6 +172,7 @@ impl Platform {
         let mut count = 0;
         for event in events.iter().rev().filter(names) {
             self.journal().room().await;
+            // With an identity of its own: one that was stored before a crash is not stored again.
             last = self.journal().append(amendment(event, row, now));
             count += 1;
         }
@@ -201,7 +202,7 @@ fn amendment(event: &Record, row: &MediaRow, now: i64) -> Record {
         serial: Arc::clone(&event.serial),
         kind: RecordKind::Amendment,
         path: Arc::clone(&event.path),
-        id: None,
+        id: Some(format!("amendment of {} by {}", event.position.get(), row.id).into()),
         time: now,
         received: now,
         flags: Flags::NONE,

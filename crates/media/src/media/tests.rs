@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
-use vestibule_platform::{Clock, PlatformConfig, TokenFile};
-use vestibule_store::{Store, StoreConfig};
+use vestibule_platform::{Clock, DevicePath, Flags, PlatformConfig, Position, Record, RecordKind, TokenFile};
+use vestibule_store::{Scan, Store, StoreConfig};
 
 use super::*;
 
@@ -357,5 +357,46 @@ async fn what_a_crash_leaves_is_not_seen_and_goes() {
     assert_eq!(put(&media, &kept.url, b"kept").await, StatusCode::OK);
     assert!(media.offer_download(device, kept.id).await.is_ok());
     assert!(matches!(media.offer_download(DeviceId::mint(), kept.id).await, Err(OfferError::Unknown)));
+    media.platform.close().await;
+}
+
+#[tokio::test]
+async fn a_crash_between_an_amendment_and_its_mark_amends_once() {
+    let bed = Bed::new(|_| ());
+    let media = bed.open().await;
+    let device = DeviceId::mint();
+    let picture = Wish { kind: MediaKind::Picture, ..file(None) };
+    let offer = media.offer_upload(device, picture).await.expect("an offer");
+    let level = || Box::from("x");
+    let event = Record {
+        position: Position::START,
+        device,
+        serial: "S".into(),
+        kind: RecordKind::Event,
+        path: Arc::new(DevicePath { resource: level(), index: level(), area: level(), name: level() }),
+        id: Some("e-1".into()),
+        time: bed.now(),
+        received: bed.now(),
+        flags: Flags::NONE,
+        data: format!("{{\"shot\":{{\"id\":\"{}\"}}}}", offer.id).into(),
+    };
+    let at = media.platform.journal().append(event);
+    media.platform.journal().watch_durable().wait_for(|durable| *durable >= at).await.expect("durable");
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::DynamicImage::new_rgb8(4, 4).write_to(&mut png, image::ImageFormat::Png).expect("encoded");
+    assert_eq!(put(&media, &offer.url, &png.into_inner()).await, StatusCode::CREATED);
+    // The end comes after the amendment was stored, and before the row says that it was told.
+    let row = media.control.media(offer.id).await.expect("a store").expect("a row");
+    assert_eq!(media.platform.picture_arrived(&row).await.expect("told"), 1);
+    media.platform.close().await;
+    drop(media);
+
+    let media = bed.open().await;
+    assert_eq!(media.control.untold_media().await.expect("a store").len(), 1);
+    media.tell_arrivals().await.expect("told");
+    assert!(media.control.untold_media().await.expect("a store").is_empty());
+    let amendments = Scan { kind: Some(RecordKind::Amendment), limit: 10, ..Scan::default() };
+    let amendments = media.platform.journal().scan(&amendments).await.expect("a journal");
+    assert_eq!(amendments.len(), 1);
     media.platform.close().await;
 }
