@@ -67,6 +67,26 @@ pub(super) fn event(event: &Value) -> String {
     report(event, "  ", "/data")
 }
 
+/// One line for what has become known of an event: when, who, which event, and the picture that has arrived.
+pub(super) fn amendment(amendment: &Value) -> String {
+    let place: Vec<String> =
+        ["/resource", "/index", "/area", "/name"].iter().map(|member| text(amendment, member)).collect();
+    let of = |member: &str| text(amendment, &format!("/data{member}"));
+    let event = match of("/amends/id") {
+        id if id.is_empty() => format!("event at position {}", of("/amends/position")),
+        id => format!("event {id} (position {})", of("/amends/position")),
+    };
+    let picture = format!(
+        "picture {} has arrived, {}, {} bytes, {}",
+        of("/picture/id"),
+        of("/picture/type"),
+        of("/picture/bytes"),
+        of("/picture/url")
+    );
+    let (at, who) = (time(amendment, "/time"), text(amendment, "/device/serial"));
+    printable(&format!("{at}  {who}  {}  {event}: {picture}", place.join("/"))).into_owned()
+}
+
 /// One line for one attribute as it was reported: when, who, which, and its value.
 pub(super) fn attribute(attribute: &Value) -> String {
     report(attribute, " = ", "/value")

@@ -19,6 +19,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 pub enum Followed {
     /// An event, as the API shows it.
     Event(Value),
+    /// What has become known of an event since, as the API shows it: a picture that it names has arrived.
+    Amended(Value),
     /// An attribute as it was reported, as the API shows it.
     Attribute(Value),
     /// A message that was passed to or from a device, as the API shows it.
@@ -167,6 +169,7 @@ impl<'a> Follow<'a> {
         };
         match message.event.as_str() {
             "event" => json("an event").map(|event| Some(Followed::Event(event))),
+            "amended" => json("an amendment").map(|amendment| Some(Followed::Amended(amendment))),
             "attribute" => json("an attribute").map(|report| Some(Followed::Attribute(report))),
             "pass" => json("a passed message").map(|message| Some(Followed::Passed(message))),
             "presence" => json("a presence change").map(|device| Some(Followed::Presence(device))),

@@ -1,6 +1,7 @@
 //! Pictures and files over the sockets of the real binary: tickets, uploads that are cut and go on, content that is refused, and
 //! what is shown.
 
+mod amendment;
 mod bucket;
 mod device;
 mod load;

@@ -12,17 +12,17 @@ use crate::support::{Load, Platform, Program, SecondDevice, minted, python, unti
 
 const CODE: &str = "ABCDEF";
 const SECRET: &str = "whsec_dmVzdGlidWxlLXRlc3Qtc2VjcmV0LTAxMjM0NTY3";
-const ALLOWING: &str = "[webhooks]\nallow = \"127.0.0.0/8\"\ntimeout = \"2s\"\n";
+pub const ALLOWING: &str = "[webhooks]\nallow = \"127.0.0.0/8\"\ntimeout = \"2s\"\n";
 
 /// A receiver in a process of its own.
-struct Receiver {
+pub struct Receiver {
     program: Program,
     port: u16,
     home: TempDir,
 }
 
 impl Receiver {
-    fn start() -> Receiver {
+    pub fn start() -> Receiver {
         let home = tempfile::tempdir().expect("a directory");
         let (program, port) = Receiver::launch(&home, 0, &[]);
         Receiver { program, port, home }
@@ -45,7 +45,7 @@ impl Receiver {
         (program, told["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port"))
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
@@ -63,7 +63,7 @@ impl Receiver {
 
     /// The next request it was sent.
     #[track_caller]
-    fn told(&mut self) -> Value {
+    pub fn told(&mut self) -> Value {
         let told: Value = serde_json::from_str(&self.program.line().expect("a request")).expect("JSON");
         assert_eq!(told["valid"], true, "{told}");
         told
@@ -76,7 +76,7 @@ fn answers(home: &TempDir) -> PathBuf {
 
 /// Adds a webhook and answers with its path in the API.
 #[track_caller]
-fn add(platform: &Platform, url: &str, more: Value) -> String {
+pub fn add(platform: &Platform, url: &str, more: Value) -> String {
     let mut body = json!({ "url": url, "secret": SECRET });
     for (name, value) in more.as_object().expect("an object") {
         body[name] = value.clone();

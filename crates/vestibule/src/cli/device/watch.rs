@@ -50,6 +50,8 @@ pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Res
         match followed {
             Followed::Event(event) if out.is_json() => out.json(&json!({ "event": event }))?,
             Followed::Event(event) => out.line(words::event(&event))?,
+            Followed::Amended(amendment) if out.is_json() => out.json(&json!({ "amended": amendment }))?,
+            Followed::Amended(amendment) => out.line(words::amendment(&amendment))?,
             Followed::Attribute(report) if out.is_json() => out.json(&json!({ "attribute": report }))?,
             Followed::Attribute(report) => out.line(words::attribute(&report))?,
             Followed::Presence(device) if words::text(&device, "/id") == id => watch.show(&device, out)?,

@@ -5,7 +5,7 @@ use super::super::words;
 use super::Filter;
 use crate::client::{Client, Follow, Followed, Route};
 
-/// Print events as they come, until stopped
+/// Print events as they come, until stopped, and which pictures of theirs have arrived
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vestibule event follow
@@ -31,6 +31,8 @@ pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Res
         match followed {
             Followed::Event(event) if out.is_json() => out.json(&event)?,
             Followed::Event(event) => out.line(words::event(&event))?,
+            Followed::Amended(amendment) if out.is_json() => out.json(&amendment)?,
+            Followed::Amended(amendment) => out.line(words::amendment(&amendment))?,
             _ => {}
         }
     }

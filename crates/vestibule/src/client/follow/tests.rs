@@ -132,6 +132,14 @@ fn a_stream_that_never_says_where_it_begins_is_none() {
 }
 
 #[test]
+fn amendments_are_followed_with_the_events() {
+    let (url, _requests) = platform(vec![stream("id: 7\nevent: amended\ndata: {\"position\":7}\n\n")]);
+    let client = client(&url);
+    let mut follow = open(&client, Some(6)).expect("open");
+    assert_eq!(follow.wait().expect("an amendment"), Followed::Amended(json!({"position": 7})));
+}
+
+#[test]
 fn attributes_are_followed_as_well() {
     let (url, _requests) = platform(vec![stream("id: 7\nevent: attribute\ndata: {\"value\":1}\n\n")]);
     let client = client(&url);

@@ -75,7 +75,7 @@ fn pass(mut client: TcpStream, server: SocketAddr, seen: &Mutex<Vec<String>>, cu
 }
 
 /// The messages of the event stream: kind and data.
-fn follow(site: &Site) -> mpsc::Receiver<(String, Value)> {
+pub(super) fn follow(site: &Site) -> mpsc::Receiver<(String, Value)> {
     let mut stream = TcpStream::connect(site.address()).expect("a connection");
     let head = format!(
         "GET /v1/events/stream?after=0&device={} HTTP/1.1\r\nhost: {}\r\nauthorization: {}\r\n\r\n",
@@ -101,7 +101,7 @@ fn follow(site: &Site) -> mpsc::Receiver<(String, Value)> {
 }
 
 /// The next message of this kind.
-fn next(messages: &mpsc::Receiver<(String, Value)>, kind: &str) -> Value {
+pub(super) fn next(messages: &mpsc::Receiver<(String, Value)>, kind: &str) -> Value {
     loop {
         let (found, data) = messages.recv_timeout(Duration::from_secs(60)).expect("a message");
         if found == kind {
@@ -110,7 +110,7 @@ fn next(messages: &mpsc::Receiver<(String, Value)>, kind: &str) -> Value {
     }
 }
 
-fn started(site: &Site) -> Device {
+pub(super) fn started(site: &Site) -> Device {
     let lbs = site.platform.address(Listener::Lbs).to_string();
     let builder = Device::builder(&site.serial, CODE).lbs(&lbs).storage(MemoryStorage::new()).device_type("Camera");
     builder.start().expect("a device")
