@@ -1,11 +1,14 @@
 //! A request for a certificate (PKCS #10, RFC 2986), of which the key alone is kept.
 
-use rcgen::{PublicKeyData, SignatureAlgorithm};
+use rcgen::{CertificateParams, PublicKeyData, SignatureAlgorithm};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateSigningRequestDer, alg_id};
 use thiserror::Error;
 use yasna::tags::TAG_SEQUENCE;
 use yasna::{ASN1Error, ASN1ErrorKind, ASN1Result, BERReader};
+
+use super::IssueError;
+use crate::Key;
 
 /// The longest request that is looked at.
 pub const MAX_CSR: usize = 8 * 1024;
@@ -26,6 +29,15 @@ pub enum CsrError {
     /// Who asks does not hold the key.
     #[error("the request is not signed with its own key")]
     Signature,
+}
+
+/// A request for a certificate of this key, DER. It names nobody: who gets the certificate is for its issuer to say.
+///
+/// # Errors
+/// The crypto library cannot sign.
+pub fn certificate_request(key: &Key) -> Result<Vec<u8>, IssueError> {
+    let request = CertificateParams::default().serialize_request(key).map_err(IssueError::library)?;
+    Ok(request.der().to_vec())
 }
 
 /// The public key of a request that was signed with it.

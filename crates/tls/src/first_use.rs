@@ -1,0 +1,77 @@
+//! A client that meets its server for the first time.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme, version};
+
+use crate::certificate::spki_sha256;
+use crate::provider;
+use crate::server::ALPN_LBS;
+
+/// For an LBS whose key is not known yet (osap-wire 13.4.3): whoever answers is talked to, and only has to hold the key of
+/// the certificate it shows. What it is worth is for the caller to find out, by the code of the device, **before** it keeps
+/// anything; then it pins that key, and never uses this again. After the handshake the caller closes unless the negotiated
+/// protocol is [`ALPN_LBS`].
+pub fn first_use_lbs(time: Arc<dyn TimeProvider>) -> Arc<ClientConfig> {
+    let provider = provider::osap();
+    let mut config = ClientConfig::builder_with_details(Arc::clone(&provider), time)
+        .with_protocol_versions(&[&version::TLS13])
+        .expect("the provider has suites and groups for this version")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer { provider }))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN_LBS.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Arc::new(config)
+}
+
+/// Takes any certificate; its key has to sign the handshake.
+#[derive(Debug)]
+struct AnyServer {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        // It is going to be pinned, so it has to have a key that can be.
+        spki_sha256(end_entity).map_err(|_| TlsError::from(CertificateError::BadEncoding))?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
