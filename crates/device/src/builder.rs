@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use osap::Serial;
 use osap::das::ota::Upgrade;
 use osap::das::topic::{GLOBAL, TopicError};
 use osap::id::SerialError;
 use osap::key::CodeError;
-use osap::{Code, Serial};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -21,6 +21,7 @@ use crate::dial::{Dial, TcpDial};
 use crate::driver::now;
 use crate::firmware::{Declared, UpgradeError, UpgradeProgress};
 use crate::hub::Hub;
+use crate::modern::InvalidAnchor;
 use crate::operation::{OperationError, OperationPath, Operations};
 use crate::outbox::Limits;
 use crate::pass::PassThrough;
@@ -28,6 +29,10 @@ use crate::profile::Profile;
 use crate::shared::Shared;
 use crate::steering::{Hooks, PresenceChallenge};
 use crate::storage::{Storage, StorageError};
+
+mod suites;
+
+pub(crate) use suites::Speech;
 
 /// The shortest and the longest keep-alive, in seconds.
 const KEEP_ALIVE: std::ops::RangeInclusive<u16> = 5..=3600;
@@ -59,6 +64,7 @@ pub struct Builder {
     operations: Operations,
     modules: Declared,
     hooks: Hooks,
+    suites: suites::Settings,
     /// The device is a hub, and these are its children.
     children: Option<Vec<ChildBuilder>>,
 }
@@ -73,9 +79,21 @@ pub enum StartError {
     /// The verification code is not one.
     #[error("the verification code is not valid")]
     Code(#[from] CodeError),
-    /// No LBS was named, or not as `host:port`.
-    #[error("the address of the LBS has to be host:port")]
+    /// No LBS was named, or not as `host:port`, `osaps://host:port` or `osap://host:port`.
+    #[error("the address of the LBS has to be osaps://host:port or osap://host:port")]
     LbsAddress,
+    /// The device speaks no suite that could be spoken at that address.
+    #[error("none of the suites of the device is spoken at that address: type 4 at osaps://, the others at osap://")]
+    Suites,
+    /// Nothing vouches for the server: a device does not come in over TLS without an anchor.
+    #[error("the device has no anchor: nothing tells a server of its platform from any other")]
+    NoAnchor,
+    /// An anchor is none, or there are more than two.
+    #[error("the anchors cannot be used")]
+    Anchor(#[from] InvalidAnchor),
+    /// Over plain TCP a device comes in with a ticket alone, and it has none; over TLS it has no code either.
+    #[error("the device has no ticket, certificate or code to come in with")]
+    NoCredential,
     /// No storage was named. A device that forgets its DevID cannot come back by itself.
     #[error("the device needs a storage for its credentials")]
     NoStorage,
@@ -141,18 +159,20 @@ impl Builder {
             operations: Operations::default(),
             modules: Declared::default(),
             hooks: Hooks::default(),
+            suites: suites::Settings::default(),
             children: None,
         }
     }
 
-    /// The LBS, as `host:port`; an IPv6 address in brackets. Required.
+    /// The LBS, as `osaps://host:port` (TLS; also without a scheme) or `osap://host:port` (plain TCP); an IPv6 address in
+    /// brackets. Required.
     #[must_use]
     pub fn lbs(mut self, address: impl Into<String>) -> Self {
         self.lbs = Some(address.into());
         self
     }
 
-    /// Where DevID and master key are kept. Required.
+    /// Where DevID and tickets are kept. Required.
     #[must_use]
     pub fn storage(mut self, storage: impl Storage) -> Self {
         self.storage = Some(Arc::new(storage));
@@ -362,8 +382,8 @@ impl Builder {
     /// one and [`Device::storage_damage`] says so.
     pub fn start(self) -> Result<Device, StartError> {
         let serial = Serial::new(&self.serial)?;
-        let code = Code::new(self.code.as_bytes())?;
-        let (lbs_host, lbs_port) = self.lbs.as_deref().and_then(split_address).ok_or(StartError::LbsAddress)?;
+        let (address, speech) = self.suites.build(self.lbs.as_deref().ok_or(StartError::LbsAddress)?, &self.code)?;
+        let (lbs_host, lbs_port) = split_address(address).ok_or(StartError::LbsAddress)?;
         let storage = self.storage.ok_or(StartError::NoStorage)?;
         let limits = self.limits;
         check(KEEP_ALIVE.contains(&self.keep_alive), "keep_alive", "is 5 to 3600 seconds")?;
@@ -417,7 +437,7 @@ impl Builder {
             }
             *shared.hub.get_mut() = Some(hub);
         }
-        Device::start(shared, code, storage, cache)
+        Device::start(shared, speech, storage, cache)
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use osap::SessionKey;
 use osap::das::executor::{Executor, Limits, Offer};
 use osap::das::ota;
 use osap::das::reply::{FAILED, Reply};
@@ -15,6 +14,7 @@ use tokio::task::{self, JoinSet};
 use crate::attribute::{self, Wishes};
 use crate::clock::Clock;
 use crate::firmware;
+use crate::link::Epoch;
 use crate::operation::{self, OperationPath};
 use crate::query::Place;
 use crate::shared::Shared;
@@ -68,9 +68,9 @@ pub(crate) struct Answer {
     pub body: Box<[u8]>,
 }
 
-/// The operations of one session key.
+/// The operations of one epoch: a session key, or a login under a modern suite.
 pub(crate) struct Calls {
-    key: SessionKey,
+    epoch: Epoch,
     executor: Executor<Call>,
     /// Orders to upgrade. Each ends with its answer: what it begins is no concern of the platform's patience.
     upgrades: Executor<()>,
@@ -104,10 +104,10 @@ pub(crate) struct Ended {
 }
 
 impl Calls {
-    pub(crate) fn new(key: SessionKey) -> Self {
+    pub(crate) fn new(epoch: Epoch) -> Self {
         let executor = Executor::new(Limits::DEFAULT);
         Self {
-            key,
+            epoch,
             executor,
             upgrades: Executor::new(Limits::DEFAULT),
             tasks: JoinSet::new(),
@@ -118,15 +118,15 @@ impl Calls {
         }
     }
 
-    /// A connection begins. Under another key nothing that was sent before can come again; what runs goes on
+    /// A connection begins. In another epoch nothing that was sent before can come again; what runs goes on
     /// unanswered.
-    pub(crate) fn begin_connection(&mut self, key: &SessionKey, shared: &Shared) {
+    pub(crate) fn begin_connection(&mut self, epoch: Epoch, shared: &Shared) {
         let dropped = self.executor.connection_lost();
         shared.count_many(|count| &count.operations_dropped, dropped);
         self.connection = self.connection.wrapping_add(1);
-        if self.key != *key {
+        if self.epoch != epoch {
             self.tasks.detach_all();
-            *self = Self { connection: self.connection, own_seq: self.own_seq, ..Self::new(key.clone()) };
+            *self = Self { connection: self.connection, own_seq: self.own_seq, ..Self::new(epoch) };
         }
     }
 
@@ -196,7 +196,7 @@ impl Calls {
         Some(Answer { topic, seq, body })
     }
 
-    /// Whether a pass-through comes for the first time under this session key.
+    /// Whether a pass-through comes for the first time in this epoch.
     pub(crate) fn is_new_pass(&mut self, seq: u64) -> bool {
         self.passed.accept(seq)
     }

@@ -6,25 +6,26 @@ use std::time::Instant;
 
 use osap::das::base::Ntp as TimeServer;
 use osap::das::topic::GLOBAL;
-use osap::{Code, Serial, SystemRandom};
+use osap::{Serial, SystemRandom};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 
 use crate::attribute::Message;
-use crate::builder::{Builder, StartError};
+use crate::builder::{Builder, Speech, StartError};
 use crate::cache::{Cache, CacheStatus, EventCache, Keeper, Ledger, Options};
 use crate::child::{Child, ChildBuilder, ChildError};
 use crate::driver::{Driver, now};
 use crate::event::{Body, EventPath, InvalidEvent, Receipt, ReportError};
 use crate::firmware::FirmwareModule;
 use crate::hub::Hub;
+use crate::keyring::Keyring;
 use crate::operation::OperationPath;
 use crate::owner::{self, BindError, OwnerError};
 use crate::pass;
 use crate::picture::{self, Picture, UploadError, WithPictures};
 use crate::shared::{Counters, Shared};
 use crate::state::{LinkFault, State, StopReason};
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Credentials, Storage, StorageError};
 
 /// A device that runs: it authenticates, stays connected and reports events on its own.
 ///
@@ -59,7 +60,8 @@ pub enum StopError {
 }
 
 impl Device {
-    /// Begins a device with this serial and the verification code that belongs to it.
+    /// Begins a device with this serial and the verification code that belongs to it; the code is empty for a device that has
+    /// a ticket or a certificate instead.
     #[must_use]
     pub fn builder(serial: &str, code: &str) -> Builder {
         Builder::new(serial, code)
@@ -67,20 +69,23 @@ impl Device {
 
     pub(crate) fn start(
         mut shared: Shared,
-        code: Code,
+        speech: Speech,
         storage: Arc<dyn Storage>,
         cache: Option<(Box<dyn EventCache>, Options)>,
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let serial = &shared.profile.serial;
-        let (credentials, damage) = match storage.load(serial) {
-            Ok(credentials) => (credentials, None),
+        let (mut credentials, damage) = match storage.load(serial) {
+            Ok(credentials) => (credentials.unwrap_or_default(), None),
             Err(damage @ StorageError::Damaged { .. }) => {
                 tracing::warn!(%serial, %damage, "starting without credentials");
-                (None, Some(damage))
+                (Credentials::default(), Some(damage))
             }
             Err(error) => return Err(StartError::Storage(error)),
         };
+        speech.provision(&mut credentials);
+        let keyring = Arc::new(Keyring::new(Arc::clone(&shared.profile), storage, credentials));
+        let entrance = speech.entrance(serial, keyring)?;
         let mut medium = None;
         if let Some((mut cache, options)) = cache {
             let now_ms = shared.clock.now_ms();
@@ -91,7 +96,7 @@ impl Device {
         }
         let shared = Arc::new(shared);
         let keeper = medium.map(|medium| runtime.spawn(Keeper::new(Arc::clone(&shared), medium).run()));
-        let driver = Driver::new(Arc::clone(&shared), code, storage, credentials, keeper);
+        let driver = Driver::new(Arc::clone(&shared), entrance, keeper);
         runtime.spawn(driver.run());
         Ok(Self { handle: Arc::new(Handle { shared, damage }) })
     }

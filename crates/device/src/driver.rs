@@ -3,28 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use osap::das::cipher::SessionCipher;
-use osap::lbs::client::Identity;
-use osap::{Code, SystemRandom};
+use osap::SystemRandom;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
 
 use crate::calls::Calls;
-use crate::lbs;
+use crate::entrance::Entrance;
 use crate::link::Link;
+use crate::modern::{Closed, Opened};
 use crate::session::{LinkEnd, Session, Step};
 use crate::shared::Shared;
-use crate::socket::{self, Talk};
+use crate::socket::Talk;
 use crate::state::{State, StopReason};
-use crate::storage::{Credentials, Storage};
 
 /// How long the cache may take to write what it has when the device stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Driver {
     shared: Arc<Shared>,
-    identity: Identity,
-    storage: Arc<dyn Storage>,
+    entrance: Arc<Entrance>,
     session: Session,
     /// Operations of the present session key, once there was one.
     calls: Option<Box<Calls>>,
@@ -49,15 +46,9 @@ impl Drop for Epilogue {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        code: Code,
-        storage: Arc<dyn Storage>,
-        credentials: Option<Credentials>,
-        keeper: Option<JoinHandle<()>>,
-    ) -> Self {
-        let identity = Identity::new(shared.profile.serial.clone(), code);
-        Self { shared, identity, storage, session: Session::new(credentials), calls: None, keeper }
+    pub(crate) fn new(shared: Arc<Shared>, entrance: Entrance, keeper: Option<JoinHandle<()>>) -> Self {
+        let session = entrance.session();
+        Self { shared, entrance: Arc::new(entrance), session, calls: None, keeper }
     }
 
     /// Runs until the device stops.
@@ -90,7 +81,7 @@ impl Driver {
                     self.set_state(State::Authenticating);
                     // Boxed like every state a device is rarely in: an idle one shall be small.
                     let host = self.session.lbs_host().unwrap_or(&self.shared.profile.lbs_host);
-                    let run = Box::pin(lbs::authenticate(&self.shared, host, &self.identity, stored, case));
+                    let run = Box::pin(self.entrance.authenticate(&self.shared, host, (stored, case)));
                     let result = tokio::select! {
                         () = stopped(&self.shared) => continue,
                         result = run => result,
@@ -101,25 +92,25 @@ impl Driver {
                     self.session.handle_authentication(now(), result, &mut SystemRandom);
                 }
                 Step::Store(credentials) => {
-                    let stored = self.store(credentials).await;
+                    let stored = Box::pin(self.entrance.keyring().store_legacy(credentials)).await;
                     self.session.handle_stored(now(), stored, &mut SystemRandom);
                 }
-                Step::Login { login, access, dev_id } => {
+                Step::Login { login, access } => {
                     self.set_state(State::Connecting);
-                    let connect = Box::pin(socket::connect(&*self.shared.dial, &access.address, access.port));
-                    let connected = tokio::select! {
+                    let open = Box::pin(self.entrance.open(&self.shared, &access));
+                    let opened = tokio::select! {
                         () = stopped(&self.shared) => continue,
-                        connected = connect => connected,
+                        opened = open => opened,
                     };
-                    let end = match connected {
-                        Err(kind) => LinkEnd::Unreachable(kind),
-                        Ok(stream) => {
-                            let cipher = SessionCipher::new(access.session_key);
+                    let end = match opened {
+                        Err(Closed::Unreachable(kind)) => LinkEnd::Unreachable(kind),
+                        Err(Closed::Tls(fault)) => LinkEnd::Insecure(fault),
+                        Ok(Opened { stream, channel }) => {
                             let profile = Arc::clone(&self.shared.profile);
-                            let link = Link::new(now(), profile, cipher, dev_id, login);
+                            let link = Link::new(now(), profile, channel, access.dev_id, login);
                             let mut link = link.steered(self.session.keep_alive(), self.session.lbs_host());
-                            let Self { shared, identity, session, calls, .. } = self;
-                            let mut talk = Talk::new(shared, identity, session, &mut link, calls);
+                            let Self { shared, entrance, session, calls, .. } = self;
+                            let mut talk = Talk::new(shared, entrance, session, &mut link, calls);
                             talk.run(stream).await
                         }
                     };
@@ -140,25 +131,6 @@ impl Driver {
             self.session.handle_stop();
         } else {
             self.session.handle_link_end(now(), end, &mut SystemRandom);
-        }
-    }
-
-    /// Makes credentials durable on the blocking pool.
-    async fn store(&self, credentials: Credentials) -> bool {
-        let storage = Arc::clone(&self.storage);
-        let profile = Arc::clone(&self.shared.profile);
-        let store = move || storage.store(&profile.serial, &credentials);
-        let serial = &self.shared.profile.serial;
-        match tokio::task::spawn_blocking(store).await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::warn!(%serial, %error, "the credentials cannot be stored");
-                false
-            }
-            Err(panic) => {
-                tracing::error!(%serial, %panic, "the storage panicked");
-                false
-            }
         }
     }
 
@@ -196,29 +168,25 @@ pub(crate) fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use osap::Serial;
+    use osap::Code;
+    use osap::lbs::client::Identity;
 
     use super::*;
-    use crate::MemoryStorage;
     use crate::clock::SystemClock;
+    use crate::keyring::Keyring;
     use crate::outbox::Limits;
-    use crate::profile::Profile;
+    use crate::{Credentials, MemoryStorage};
 
     #[test]
     fn an_idle_device_is_small() {
-        let profile = Profile {
-            serial: Serial::new("SN0000001").unwrap(),
-            lbs_host: "lbs.example".into(),
-            lbs_port: 8666,
-            keep_alive: 30,
-            firmware: "1.2.3".into(),
-            device_type: "Camera".into(),
-            mac: "".into(),
-        };
+        let profile = crate::profile::tests::profile();
         let limits = Limits { events: 1, bytes: 1, window: 1 };
         let shared = Arc::new(Shared::new(profile, Arc::new(SystemClock), Arc::default(), limits));
         let code = Code::new("ABCDEF").unwrap();
-        let driver = Driver::new(Arc::clone(&shared), code, Arc::new(MemoryStorage::new()), None, None);
+        let storage = Arc::new(MemoryStorage::new());
+        let keyring = Arc::new(Keyring::new(Arc::clone(&shared.profile), storage, Credentials::default()));
+        let identity = Identity::new(shared.profile.serial.clone(), code);
+        let driver = Driver::new(Arc::clone(&shared), Entrance::Legacy { identity, keyring }, None);
         let task = size_of_val(&driver.run());
         let rest = size_of::<Shared>();
         // Thousands of devices run in one simulator; what is rarely in use is boxed for that.

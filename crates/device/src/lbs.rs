@@ -1,4 +1,4 @@
-//! One conversation with the LBS over a socket.
+//! One conversation with the LBS under the legacy suite.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -11,10 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::session::{Access, Denied, Grant};
+use crate::session::{Access, Denied, Grant, Secret};
 use crate::shared::Shared;
 use crate::socket;
 use crate::state::Reason;
+use crate::storage::LegacyCredentials;
 
 /// For each frame, in either direction (osap-wire 3.4).
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,16 +51,14 @@ pub(crate) async fn authenticate(
                 buffer.drain(..len);
             }
             Output::Done(success) => {
-                return Ok(Grant {
-                    dev_id: success.dev_id,
-                    master_key: success.master_key,
-                    case: success.case,
-                    access: Access {
-                        session_key: success.session_key,
-                        address: success.das.address.into(),
-                        port: success.das.port,
-                    },
-                });
+                let (dev_id, master_key) = (success.dev_id, success.master_key);
+                let access = Access {
+                    dev_id,
+                    secret: Secret::Legacy(success.session_key),
+                    address: success.das.address.into(),
+                    port: success.das.port,
+                };
+                return Ok(Grant { access, legacy: Some((LegacyCredentials { dev_id, master_key }, success.case)) });
             }
             Output::Failed(failure) => {
                 tracing::debug!(serial = %profile.serial, %failure, "authentication failed");

@@ -2,11 +2,12 @@
 //!
 //! ```no_run
 //! use serde_json::json;
-//! use vestibule_device::{Device, FileStorage};
+//! use vestibule_device::{Anchor, Device, FileStorage};
 //!
 //! # async fn camera() -> Result<(), Box<dyn std::error::Error>> {
-//! let device = Device::builder("SN0000001", "ABCDEF")
-//!     .lbs("127.0.0.1:8666")
+//! let device = Device::builder("SN0000001", "ABCDEFGHJKMNP")
+//!     .lbs("osaps://lbs.example:8665")
+//!     .anchors(Anchor::from_pem(&std::fs::read("ca.pem")?)?)
 //!     .storage(FileStorage::new("state")?)
 //!     .start()?;
 //!
@@ -22,18 +23,19 @@
 //!
 //! One task does everything, for as long as the device lives:
 //!
-//! 1. **Authenticate** at the LBS: a first authentication with the verification code, later a
-//!    refresh with what the first one left. The result is a session key and the address of a DAS.
-//! 2. **Store** DevID and master key, when they are new.
-//! 3. **Log in** at the DAS and stay: keep-alive, events out, messages in.
+//! 1. **Authenticate** at the LBS: with the verification code first, later with the ticket that the last run left. Each run
+//!    gives a new ticket, the address of a DAS, and a secret to log in there.
+//! 2. **Store** DevID and ticket, before the platform is told that the device has them.
+//! 3. **Log in** at the DAS and stay: keep-alive, events out, messages in. Before its life is over the session is renewed at
+//!    the LBS, while the connection goes on.
 //! 4. When the connection breaks, log in again at once, then after one, two and three seconds; then
 //!    begin at 1.
 //!
 //! Every failure that is not the program's is retried for ever, with pauses that grow to two
 //! minutes (an hour when the server speaks no suite the device may speak) and are jittered.
 //! [`Device::state`] and [`Device::watch_state`] say where the device is, and while it
-//! waits, why. Three things end it: [`Device::stop`], a server that blacklists it, and a server that sends it away
-//! ([`StopReason`]).
+//! waits, why. Two things end it: [`Device::stop`], and a platform that sends it away; under the legacy suite also a server
+//! that blacklists it ([`StopReason`]).
 //!
 //! The platform may change the keep-alive, forbid commands, and send the device to another LBS. It goes there without a
 //! gap: the connection to the present DAS goes on until the other LBS has let the device in, and the device stays, or
@@ -41,9 +43,8 @@
 //!
 //! # What is durable
 //!
-//! - DevID and master key, through [`Storage`], before the login that makes the former ones
-//!   worthless. Nothing is deleted because a server said so: what a refusal puts in doubt is set
-//!   aside in memory, and replaced once a run without it has succeeded.
+//! - DevID and the two latest tickets, through [`Storage`], written and read back before the platform is told. Nothing is
+//!   deleted because a server said so: a device whose storage or whose platform loses a last write still comes in.
 //! - An event for which [`Event::report`] returned a [`Receipt`]: the platform has stored it, or the cache has.
 //!   Before that it is in memory only, in a bounded queue. It is sent until it is acknowledged,
 //!   over any number of connections, always under the same `basic.UUID`, by which the platform
@@ -54,7 +55,7 @@
 //! ```no_run
 //! # use vestibule_device::{Device, FileCache, FileStorage};
 //! # fn camera() -> Result<Device, Box<dyn std::error::Error>> {
-//! # let builder = Device::builder("SN0000001", "ABCDEF").lbs("127.0.0.1:8666").storage(FileStorage::new("state")?);
+//! # let builder = Device::builder("SN0000001", "ABCDEFGHJKMNP").lbs("osaps://lbs.example:8665").storage(FileStorage::new("state")?);
 //! let device = builder.cache(FileCache::open("cache")?).start()?;
 //! # Ok(device)
 //! # }
@@ -143,8 +144,17 @@
 //!
 //! # Security
 //!
-//! The suite is the legacy one (protocol type 1), which is **not confidential**: its keys follow
-//! from the verification code. Codes and keys are not printed, and wiped from memory after use.
+//! A device speaks TLS 1.3 with LBS and DAS, and believes nobody but who is vouched for by one of its [`Anchor`]s
+//! ([`Builder::anchors`]); where it has none, [`Builder::first_use`] pins the first server that knows its code. Messages are
+//! sealed once more inside, under keys of each login (protocol type 4, osap-wire 13.3). A message that is changed, missing or
+//! repeated ends the connection.
+//!
+//! For devices without TLS there are [`Builder::suites`] and `osap://` (types 8 and 16): bodies and credentials stay closed,
+//! serial, topics, sizes and times do not. With the feature `legacy` of this crate there is a legacy suite (protocol type 1) as
+//! well, which is **not confidential**: its keys follow from the verification code. No server leads a device from one of these
+//! to another.
+//!
+//! Codes, tickets and keys are not printed, and wiped from memory after use.
 
 mod attribute;
 mod builder;
@@ -155,14 +165,18 @@ mod clock;
 mod device;
 mod dial;
 mod driver;
+mod entrance;
 mod event;
 mod firmware;
 #[doc(hidden)]
 pub mod fuzz;
 mod hub;
 mod keep_alive;
+mod keyring;
+#[cfg(feature = "legacy")]
 mod lbs;
 mod link;
+mod modern;
 mod moving;
 mod operation;
 mod outbox;
@@ -177,6 +191,7 @@ mod socket;
 mod state;
 mod steering;
 mod storage;
+mod stream;
 
 pub use builder::{Builder, StartError};
 pub use cache::{CacheError, CacheStatus, EventCache, FileCache};
@@ -186,14 +201,18 @@ pub use device::{Attribute, Device, Event, StopError};
 pub use dial::{Dial, Dialing, TcpDial};
 pub use event::{InvalidEvent, MAX_EVENT, Receipt, ReportError};
 pub use firmware::{FirmwareModule, UpgradeError, UpgradeProgress};
+pub use modern::{Anchor, InvalidAnchor};
 pub use operation::OperationError;
 pub use owner::{BindError, CommandError, OwnerError};
 pub use pass::PassThrough;
 pub use picture::{Picture, UploadError};
 pub use shared::Counters;
-pub use state::{LinkFault, Reason, State, StopReason};
+pub use state::{LinkFault, Reason, State, StopReason, TlsFault};
 pub use steering::{PresenceChallenge, PresenceError};
-pub use storage::{Credentials, FileStorage, MemoryStorage, Storage, StorageError};
+pub use storage::{
+    Credentials, FileStorage, IssuedCertificate, LegacyCredentials, MemoryStorage, ModernCredentials, Storage,
+    StorageError,
+};
 
 pub use osap::das::base::Ntp as TimeServer;
 pub use osap::das::ota::{
@@ -202,4 +221,6 @@ pub use osap::das::ota::{
 pub use osap::das::{BodyError, topic::TopicError};
 pub use osap::id::SerialError;
 pub use osap::key::CodeError;
-pub use osap::{DevId, MasterKey, ResultCode, Serial};
+pub use osap::modern::slots::{Slot, Slots};
+pub use osap::modern::{Psk, TicketId};
+pub use osap::{DevId, MasterKey, ResultCode, Serial, Suite};

@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use osap::das::cipher::SessionCipher;
+use osap::DevId;
 use osap::das::command::Command;
 use osap::das::connack;
-use osap::das::envelope::{self, General};
+use osap::das::envelope::General;
 use osap::das::login::{self, FirstOrBreak, LoginRecord};
-use osap::{DevId, SessionKey};
-use vestibule_mqtt_codec::{ConnAck, Connect, Packet, PublishHead, QoS, Rules, SubAck, Will, decode, encode};
+use osap::modern::login as modern;
+use vestibule_mqtt_codec::{ConnAck, Connect, Packet, Publish, QoS, Rules, SubAck, Will, decode, encode};
 
 use crate::attribute::Wishes;
 use crate::calls::{Answer, Call};
@@ -25,7 +25,12 @@ use crate::profile::Profile;
 use crate::session::Login;
 use crate::state::LinkFault;
 
+mod channel;
 mod downlink;
+mod secured;
+
+pub(crate) use channel::{Channel, Epoch};
+pub(crate) use secured::{Entry, Secured};
 
 /// How long CONNACK, SUBACK and UNSUBACK are waited for (osap-wire 9.3, 9.4, 9.9).
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
@@ -46,7 +51,7 @@ const FILTERS: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Link {
     profile: Arc<Profile>,
-    cipher: SessionCipher,
+    channel: Channel,
     dev_id: DevId,
     login: Login,
     stage: Stage,
@@ -69,12 +74,32 @@ pub(crate) struct Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Connect,
-    AwaitConnack { until: Instant },
-    Subscribe { filter: u8 },
-    AwaitSuback { filter: u8, packet_id: u16, until: Instant },
+    AwaitConnack {
+        until: Instant,
+    },
+    /// Of a modern login: the DAS has to prove itself before anything is said to it.
+    AwaitHello {
+        until: Instant,
+    },
+    /// It has, and the first sealed message is due.
+    Report,
+    Subscribe {
+        filter: u8,
+    },
+    AwaitSuback {
+        filter: u8,
+        packet_id: u16,
+        until: Instant,
+    },
     Online,
-    Unsubscribe { filter: u8 },
-    AwaitUnsuback { filter: u8, packet_id: u16, until: Instant },
+    Unsubscribe {
+        filter: u8,
+    },
+    AwaitUnsuback {
+        filter: u8,
+        packet_id: u16,
+        until: Instant,
+    },
     Disconnect,
     Closed,
 }
@@ -109,7 +134,7 @@ pub(crate) enum Number {
 /// What a frame means to the rest of the device.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LinkEvent<T> {
-    /// CONNACK 0; `ready` when no subscription follows.
+    /// CONNACK 0, and of a modern login the hello after it; `ready` when no subscription follows.
     Accepted { ready: bool },
     /// CONNACK with another code, or 11 later on; the connection is over.
     Refused(u8),
@@ -117,6 +142,8 @@ pub(crate) enum LinkEvent<T> {
     Ready,
     /// An event is stored; the token it was queued with.
     Acknowledged(T),
+    /// These events are, as a receipt of the platform says.
+    Received(Vec<T>),
     /// An operation is to be carried out, or an attribute set.
     Operate(Box<Call>),
     /// Attributes are to be set through the shadow.
@@ -135,12 +162,12 @@ pub(crate) enum LinkEvent<T> {
 
 impl Link {
     /// A connection whose socket is open.
-    pub(crate) fn new(now: Instant, profile: Arc<Profile>, cipher: SessionCipher, dev_id: DevId, login: Login) -> Self {
+    pub(crate) fn new(now: Instant, profile: Arc<Profile>, channel: Channel, dev_id: DevId, login: Login) -> Self {
         let keep_alive = KeepAlive::new(profile.keep_alive);
         Self {
             lbs_host: profile.lbs_host.clone(),
             profile,
-            cipher,
+            channel,
             dev_id,
             login,
             stage: Stage::Connect,
@@ -182,8 +209,16 @@ impl Link {
         self.stage = Stage::Disconnect;
     }
 
-    /// Appends the next packet that is due, if one is.
-    pub(crate) fn poll_transmit<T>(&mut self, now: Instant, outbox: &mut Outbox<T>, out: &mut Vec<u8>) -> bool {
+    /// Appends the next packet that is due, if one is. What is sealed has to go out as it is, and before anything else.
+    ///
+    /// # Errors
+    /// [`LinkFault::Exhausted`]: the session has carried all it may.
+    pub(crate) fn poll_transmit<T>(
+        &mut self,
+        now: Instant,
+        outbox: &mut Outbox<T>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, LinkFault> {
         if let Some(reply) = self.replies.pop_front() {
             if self.replies.is_empty() {
                 self.replies = VecDeque::new();
@@ -193,15 +228,21 @@ impl Link {
                 Reply::Received(id) => encode::pubrec(id, out),
                 Reply::Complete(id) => encode::pubcomp(id, out),
             }
-            return true;
+            return Ok(true);
         }
         let until = now + ANSWER_TIMEOUT;
         match self.stage {
             Stage::Connect => {
                 self.connect(out);
-                outbox.handle_connection(!self.login.full);
+                // Under a modern suite a `Seq` counts as long as the program runs.
+                outbox.handle_connection(self.channel.is_modern() || !self.login.full);
+                outbox.set_receipts(matches!(&self.channel, Channel::Modern(secured) if secured.has_receipts()));
                 self.ping_at = now + self.keep_alive.ping();
                 self.stage = Stage::AwaitConnack { until };
+            }
+            Stage::Report => {
+                self.report(outbox, out)?;
+                self.stage = Stage::Subscribe { filter: 0 };
             }
             Stage::Subscribe { filter } => {
                 let packet_id = outbox.next_packet_id();
@@ -219,19 +260,21 @@ impl Link {
                 encode::disconnect(out);
                 self.stage = Stage::Closed;
             }
-            Stage::AwaitConnack { .. } | Stage::Closed => return false,
+            Stage::AwaitConnack { .. } | Stage::AwaitHello { .. } | Stage::Closed => return Ok(false),
             Stage::AwaitSuback { .. } | Stage::AwaitUnsuback { .. } | Stage::Online => {
                 if self.ping_at <= now {
                     // Counted from the last one, whatever else goes over the wire (9.9).
                     self.ping_at = now + self.keep_alive.ping();
+                    self.channel.handle_ping();
                     encode::pingreq(out);
+                } else if self.stage == Stage::Online && self.receipt(outbox, out)? {
                 } else if self.stage == Stage::Online
                     && let Some(note) = self.notes.pop_front()
                 {
                     if self.notes.is_empty() {
                         self.notes = VecDeque::new();
                     }
-                    self.publish_note(&note, outbox, out);
+                    self.publish_note(&note, outbox, out)?;
                 } else if self.stage == Stage::Online
                     && let Some(answer) = self.answers.pop_front()
                 {
@@ -239,27 +282,38 @@ impl Link {
                         self.answers = VecDeque::new();
                     }
                     let (packet_id, seq, dup) = (outbox.next_packet_id(), answer.seq, false);
-                    self.publish(&Outgoing { topic: &answer.topic, body: &answer.body, packet_id, seq, dup }, out);
+                    self.publish(&Outgoing { topic: &answer.topic, body: &answer.body, packet_id, seq, dup }, out)?;
                 } else if self.stage == Stage::Online
                     && let Some(event) = outbox.poll(now)
                 {
-                    self.publish(&event, out);
+                    let packet_id = event.packet_id;
+                    let number = self.publish(&event, out)?;
+                    outbox.handle_sealed(packet_id, number);
                 } else {
-                    return false;
+                    return Ok(false);
                 }
             }
         }
-        true
+        Ok(true)
     }
 
     fn connect(&self, out: &mut Vec<u8>) {
         let serial = &self.profile.serial;
-        let record = if self.login.full {
-            self.profile.login_record(&self.dev_id, &self.lbs_host)
-        } else {
-            LoginRecord::short(serial, &self.dev_id)
+        let cipher = match &self.channel {
+            Channel::Legacy(cipher) => cipher,
+            Channel::Modern(secured) => {
+                let connect = Connect {
+                    clean_session: true,
+                    keep_alive: self.keep_alive.present,
+                    client_id: self.dev_id.as_str(),
+                    will: None,
+                    user: Some(serial.as_str()),
+                    password: Some(&secured.password()),
+                };
+                return written(encode::connect_under(&connect, &Rules::STRICT, out));
+            }
         };
-        let payload = record.seal(self.cipher.key());
+        let payload = self.record().seal(cipher.key());
         let which = if self.login.first { FirstOrBreak::First } else { FirstOrBreak::Break };
         let topic = login::will_topic(serial, which);
         let topic = std::str::from_utf8(&topic).expect("a will topic is ASCII and zero bytes");
@@ -275,37 +329,48 @@ impl Link {
         written(encode::connect_under(&connect, &Rules::OSAP_LEGACY, out));
     }
 
+    fn record(&self) -> LoginRecord {
+        if self.login.full {
+            self.profile.login_record(&self.dev_id, &self.lbs_host)
+        } else {
+            LoginRecord::short(&self.profile.serial, &self.dev_id)
+        }
+    }
+
+    /// The first sealed message of a modern login: that its CONNECT was no recording.
+    fn report<T>(&mut self, outbox: &mut Outbox<T>, out: &mut Vec<u8>) -> Result<(), LinkFault> {
+        let mut record = self.record();
+        if let Channel::Modern(secured) = &self.channel {
+            record.boot_id = Some(secured.boot_id().to_owned());
+        }
+        let (packet_id, seq, dup) = (outbox.next_packet_id(), outbox.next_seq(), false);
+        let topic = modern::topic(&self.profile.serial, "report");
+        self.publish(&Outgoing { topic: &topic, body: &record.encode(), packet_id, seq, dup }, out).map(|_| ())
+    }
+
+    /// Writes a receipt if one is due; says whether it did.
+    fn receipt<T>(&mut self, outbox: &mut Outbox<T>, out: &mut Vec<u8>) -> Result<bool, LinkFault> {
+        let Channel::Modern(secured) = &mut self.channel else { return Ok(false) };
+        let Some(receipt) = secured.take_receipt() else { return Ok(false) };
+        let topic = modern::topic(&self.profile.serial, "receipt");
+        let general = General::bare(outbox.next_seq());
+        self.channel.publish(&topic, (None, false), &general, &receipt.encode(), out).map(|_| true)
+    }
+
     /// Commands go at QoS 0 (osap-wire 9.5).
-    fn publish_note<T>(&self, note: &Note, outbox: &mut Outbox<T>, out: &mut Vec<u8>) {
+    fn publish_note<T>(&mut self, note: &Note, outbox: &mut Outbox<T>, out: &mut Vec<u8>) -> Result<u64, LinkFault> {
         let version = note.command.version();
         let general = match note.number {
             Number::Answer(seq) => General::response(seq, version),
             Number::Request(seq) => General::request(seq, version),
             Number::Next => General::request(outbox.next_seq(), version),
         };
-        let topic = note.command.uplink().to_string();
-        let head = PublishHead { dup: false, qos: QoS::AtMostOnce, retain: true, topic: &topic, packet_id: None };
-        self.seal(&head, &general, &note.body, out);
+        self.channel.publish(&note.command.uplink().to_string(), (None, false), &general, &note.body, out)
     }
 
-    fn publish(&self, event: &Outgoing<'_>, out: &mut Vec<u8>) {
-        let head = PublishHead {
-            dup: event.dup,
-            qos: QoS::AtLeastOnce,
-            // Every device of this protocol sets it, and servers ignore it (9.5).
-            retain: true,
-            topic: event.topic,
-            packet_id: Some(event.packet_id),
-        };
-        self.seal(&head, &General::bare(event.seq), event.body, out);
-    }
-
-    fn seal(&self, head: &PublishHead<'_>, general: &General<'_>, body: &[u8], out: &mut Vec<u8>) {
-        let len = envelope::sealed_len(general, body.len());
-        let seal = |out: &mut Vec<u8>| {
-            envelope::seal(&self.cipher, general, body, out).expect("a number and a version are short");
-        };
-        written(encode::publish_with(head, len, out, seal));
+    fn publish(&mut self, event: &Outgoing<'_>, out: &mut Vec<u8>) -> Result<u64, LinkFault> {
+        let Outgoing { topic, body, packet_id, seq, dup } = *event;
+        self.channel.publish(topic, (Some(packet_id), dup), &General::bare(seq), body, out)
     }
 
     /// Takes one complete packet.
@@ -322,7 +387,10 @@ impl Link {
         self.heard = now;
         if let Stage::AwaitConnack { .. } = self.stage {
             let Packet::ConnAck(connack) = packet else { return Err(LinkFault::Protocol) };
-            return Ok(Some(self.connack(connack.code)));
+            return Ok(self.connack(now, connack.code));
+        }
+        if let Stage::AwaitHello { .. } = self.stage {
+            return self.hello(now, packet).map(Some);
         }
         match packet {
             Packet::PubAck(id) => return Ok(outbox.handle_puback(id).map(LinkEvent::Acknowledged)),
@@ -340,14 +408,14 @@ impl Link {
                     (QoS::ExactlyOnce, Some(id)) => self.replies.push_back(Reply::Received(id)),
                     _ => {}
                 }
-                return Ok(Some(self.downlink(publish.head.topic, publish.payload)));
+                return self.downlink(now, publish.head.topic, publish.payload, outbox).map(Some);
             }
             Packet::PubRel(id) => self.replies.push_back(Reply::Complete(id)),
             // Nothing here is sent at QoS 2, so these belong to nothing.
             Packet::PubRec(_) | Packet::PubComp(_) | Packet::PingResp => {}
             // A DAS that wants the device elsewhere says so before it closes.
             Packet::ConnAck(ConnAck { code: connack::SESSION_UNKNOWN, .. }) => {
-                return Ok(Some(self.connack(connack::SESSION_UNKNOWN)));
+                return Ok(self.connack(now, connack::SESSION_UNKNOWN));
             }
             Packet::Disconnect => return Err(LinkFault::Closed),
             Packet::Connect(_)
@@ -369,9 +437,9 @@ impl Link {
         self.login.full
     }
 
-    /// The key of the session.
-    pub(crate) fn key(&self) -> &SessionKey {
-        self.cipher.key()
+    /// What the numbers of the platform's requests count in.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.channel.epoch()
     }
 
     /// Sends an answer when it is its turn.
@@ -379,14 +447,37 @@ impl Link {
         self.answers.push_back(answer);
     }
 
-    fn connack<T>(&mut self, code: u8) -> LinkEvent<T> {
+    fn connack<T>(&mut self, now: Instant, code: u8) -> Option<LinkEvent<T>> {
         if code != connack::ACCEPTED {
             self.stage = Stage::Closed;
-            return LinkEvent::Refused(code);
+            return Some(LinkEvent::Refused(code));
+        }
+        if self.channel.is_modern() {
+            // Anybody can say that; it counts when the DAS has proven itself.
+            self.stage = Stage::AwaitHello { until: now + ANSWER_TIMEOUT };
+            return None;
         }
         let ready = !self.login.subscribe;
         self.stage = if ready { Stage::Online } else { Stage::Subscribe { filter: 0 } };
-        LinkEvent::Accepted { ready }
+        Some(LinkEvent::Accepted { ready })
+    }
+
+    /// What has to follow the CONNACK of a modern login, and nothing else before it.
+    fn hello<T>(&mut self, now: Instant, packet: Packet<'_>) -> Result<LinkEvent<T>, LinkFault> {
+        let Packet::Publish(Publish { head, payload }) = packet else {
+            return Err(if packet == Packet::Disconnect { LinkFault::Closed } else { LinkFault::Protocol });
+        };
+        let expected = head.topic == modern::topic(&self.profile.serial, "hello") && head.qos == QoS::AtMostOnce;
+        match &mut self.channel {
+            Channel::Modern(secured) if expected => {
+                if !secured.handle_hello(now, payload) {
+                    return Err(LinkFault::NotAuthentic);
+                }
+            }
+            _ => return Err(LinkFault::Protocol),
+        }
+        self.stage = Stage::Report;
+        Ok(LinkEvent::Accepted { ready: false })
     }
 
     fn suback<T>(&mut self, suback: SubAck<'_>) -> Result<Option<LinkEvent<T>>, LinkFault> {
@@ -411,7 +502,9 @@ impl Link {
     /// [`LinkFault`]: what was waited for did not come.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkFault> {
         match self.stage {
-            Stage::AwaitConnack { until } | Stage::AwaitSuback { until, .. } if until <= now => {
+            Stage::AwaitConnack { until } | Stage::AwaitHello { until } | Stage::AwaitSuback { until, .. }
+                if until <= now =>
+            {
                 return Err(LinkFault::NoAnswer);
             }
             Stage::AwaitUnsuback { filter, until, .. } if until <= now => {
@@ -423,6 +516,9 @@ impl Link {
         if self.leave_by.is_some_and(|end| end <= now) {
             return Err(LinkFault::NoAnswer);
         }
+        if self.receipt_missing_at().is_some_and(|end| end <= now) {
+            return Err(LinkFault::NoReceipt);
+        }
         if self.silent_at() <= now { Err(LinkFault::Silent) } else { Ok(()) }
     }
 
@@ -430,13 +526,19 @@ impl Link {
     /// be sent is not.
     pub(crate) fn poll_timeout<T>(&self, outbox: &Outbox<T>, writable: bool) -> Instant {
         let answer = match self.stage {
-            Stage::AwaitConnack { until } => return until,
+            Stage::AwaitConnack { until } | Stage::AwaitHello { until } => return until,
             Stage::AwaitSuback { until, .. } | Stage::AwaitUnsuback { until, .. } => Some(until),
             _ => None,
         };
         let repeat = if self.stage == Stage::Online { outbox.deadline() } else { None };
         let send = [Some(self.ping_at), repeat].into_iter().flatten().filter(|_| writable);
-        send.chain(answer).chain(self.leave_by).fold(self.silent_at(), Instant::min)
+        let receipt = self.receipt_missing_at();
+        send.chain(answer).chain(self.leave_by).chain(receipt).fold(self.silent_at(), Instant::min)
+    }
+
+    /// Where acknowledgements are not authentic, two intervals without a receipt are the end (13.3).
+    fn receipt_missing_at(&self) -> Option<Instant> {
+        self.channel.receipt_missing_at(self.keep_alive.silence())
     }
 
     /// Nothing for two keep-alive intervals is the end (9.9).
@@ -448,9 +550,9 @@ impl Link {
     pub(crate) fn handle_stop(&mut self, now: Instant) {
         self.leave_by.get_or_insert(now + GOODBYE_TIMEOUT);
         self.stage = match self.stage {
-            Stage::Connect | Stage::AwaitConnack { .. } => Stage::Closed,
+            Stage::Connect | Stage::AwaitConnack { .. } | Stage::AwaitHello { .. } => Stage::Closed,
             Stage::Online => Stage::Unsubscribe { filter: 0 },
-            Stage::Subscribe { .. } | Stage::AwaitSuback { .. } => Stage::Disconnect,
+            Stage::Report | Stage::Subscribe { .. } | Stage::AwaitSuback { .. } => Stage::Disconnect,
             going => going,
         };
     }

@@ -1,14 +1,15 @@
-//! The way to another LBS, while the connection to the present DAS goes on (osap-wire 10.5, 13.5).
+//! Runs at an LBS while the connection to the present DAS goes on: the way to another one (osap-wire 10.5, 13.5), and the
+//! renewal of a session (13.3).
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use osap::lbs::client::{Identity, Reaction, Stored};
-use osap::{CodeCase, DevId, SystemRandom};
+use osap::lbs::client::{Reaction, Stored};
+use osap::{CodeCase, SystemRandom};
 use tokio::time::sleep;
 
-use crate::lbs;
+use crate::entrance::Entrance;
 use crate::session::{Grant, pause};
 use crate::shared::Shared;
 
@@ -22,9 +23,17 @@ pub(crate) struct Moving {
 }
 
 impl Moving {
-    /// Begins to authenticate at the LBS `host`, as a device that has no master key.
-    pub(crate) fn new(shared: Arc<Shared>, host: Box<str>, identity: Identity, dev_id: DevId, case: CodeCase) -> Self {
-        let run = Box::pin(attempts(shared, host.clone(), identity, dev_id, case));
+    /// Begins to come in at the LBS `host`, where the device was sent.
+    pub(crate) fn new(shared: Arc<Shared>, entrance: Arc<Entrance>, host: Box<str>, start: (Stored, CodeCase)) -> Self {
+        let run = Box::pin(attempts(shared, entrance, host.clone(), start, Some(ATTEMPTS)));
+        Self { host, run }
+    }
+
+    /// Begins to renew the session at the LBS `host`, however often that takes: until then the present one goes on, and
+    /// when its life is over the connection ends.
+    pub(crate) fn renewal(shared: Arc<Shared>, entrance: Arc<Entrance>, host: Box<str>) -> Self {
+        let start = (Stored::Nothing, CodeCase::Upper);
+        let run = Box::pin(attempts(shared, entrance, host.clone(), start, None));
         Self { host, run }
     }
 
@@ -36,25 +45,27 @@ impl Moving {
 
 async fn attempts(
     shared: Arc<Shared>,
+    entrance: Arc<Entrance>,
     host: Box<str>,
-    identity: Identity,
-    dev_id: DevId,
-    mut case: CodeCase,
+    (stored, mut case): (Stored, CodeCase),
+    most: Option<u32>,
 ) -> Option<Grant> {
-    for attempt in 1..=ATTEMPTS {
-        let denied = match lbs::authenticate(&shared, &host, &identity, Stored::DevId(dev_id), case).await {
+    let mut attempt = 0_u32;
+    loop {
+        attempt = attempt.saturating_add(1);
+        let denied = match entrance.authenticate(&shared, &host, (stored.clone(), case)).await {
             Ok(grant) => return Some(grant),
             Err(denied) => denied,
         };
-        tracing::debug!(serial = %shared.profile.serial, %host, reason = %denied.reason, "the other LBS has no place");
+        tracing::debug!(serial = %shared.profile.serial, %host, reason = %denied.reason, "the LBS has no place");
+        if most.is_some_and(|most| attempt >= most) {
+            return None;
+        }
         let mut delay = pause(attempt, &mut SystemRandom);
         if denied.reaction == Reaction::RetryLowerCase {
             case = case.other();
             delay = Duration::ZERO;
         }
-        if attempt < ATTEMPTS {
-            sleep(delay).await;
-        }
+        sleep(delay).await;
     }
-    None
 }

@@ -57,6 +57,8 @@ pub(crate) struct Outbox<T> {
     events: VecDeque<Event<T>>,
     bytes: usize,
     closed: bool,
+    /// An acknowledgement may come from anybody: events leave with a receipt of the platform (osap-wire 13.3).
+    receipts: bool,
     /// A bit for each lane.
     open: u128,
     next_seq: u64,
@@ -81,6 +83,10 @@ enum Progress<T> {
         seq: u64,
         attempts: u32,
         repeat_at: Option<Instant>,
+        /// The number under which it was sealed last, where a receipt is what counts.
+        sealed: u64,
+        /// It was acknowledged on this connection, and waits for the receipt.
+        held: bool,
     },
     /// Acknowledged before an older one; leaves the queue after that.
     Acknowledged,
@@ -107,7 +113,8 @@ pub(crate) enum PushError {
 
 impl<T> Outbox<T> {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, events: VecDeque::new(), bytes: 0, closed: false, open: 1, next_seq: 1, next_packet_id: 1 }
+        let events = VecDeque::new();
+        Self { limits, events, bytes: 0, closed: false, receipts: false, open: 1, next_seq: 1, next_packet_id: 1 }
     }
 
     /// Queues an event.
@@ -152,7 +159,7 @@ impl<T> Outbox<T> {
         self.events.push_back(Event { lane, topic, body, progress: Progress::Queued(token) });
     }
 
-    /// Takes an acknowledgement; gives the token back unless the id belongs to no event.
+    /// Takes an acknowledgement; gives the token back unless the id belongs to no event, or a receipt has to follow.
     pub(crate) fn handle_puback(&mut self, id: u16) -> Option<T> {
         let (window, open) = (self.limits.window, self.open);
         let event = self
@@ -161,16 +168,43 @@ impl<T> Outbox<T> {
             .filter(|event| event.is_in(open))
             .take(window)
             .find(|event| matches!(event.progress, Progress::Sending { packet_id, .. } if packet_id == id))?;
-        let progress = std::mem::replace(&mut event.progress, Progress::Acknowledged);
-        // What the body held is free now, not only when the older ones are through.
-        self.bytes -= event.topic.len() + event.body.len();
-        event.topic = Box::default();
-        event.body = Box::default();
-        self.trim();
-        match progress {
-            Progress::Sending { token, .. } => Some(token),
-            Progress::Queued(_) | Progress::Acknowledged => None,
+        if let (true, Progress::Sending { held, .. }) = (self.receipts, &mut event.progress) {
+            *held = true;
+            return None;
         }
+        let token = event.acknowledge(&mut self.bytes);
+        self.trim();
+        token
+    }
+
+    /// From now on events leave with receipts, or with acknowledgements again.
+    pub(crate) fn set_receipts(&mut self, receipts: bool) {
+        self.receipts = receipts;
+    }
+
+    /// The message with this id was sealed under this number of the present login.
+    pub(crate) fn handle_sealed(&mut self, id: u16, number: u64) {
+        let (window, open) = (self.limits.window, self.open);
+        for event in self.events.iter_mut().filter(|event| event.is_in(open)).take(window) {
+            match &mut event.progress {
+                Progress::Sending { packet_id, sealed, .. } if *packet_id == id => *sealed = number,
+                _ => {}
+            }
+        }
+    }
+
+    /// The platform has everything up to this number of the present login; the tokens of what left with it.
+    pub(crate) fn handle_receipt(&mut self, up: u64) -> Vec<T> {
+        let mut tokens = Vec::new();
+        for event in &mut self.events {
+            if let Progress::Sending { sealed, .. } = event.progress
+                && (1..=up).contains(&sealed)
+            {
+                tokens.extend(event.acknowledge(&mut self.bytes));
+            }
+        }
+        self.trim();
+        tokens
     }
 
     /// What is acknowledged and has nothing older before it leaves the queue.
@@ -193,9 +227,11 @@ impl<T> Outbox<T> {
     pub(crate) fn handle_connection(&mut self, same_session: bool) {
         for event in &mut self.events {
             match &mut event.progress {
-                Progress::Sending { attempts, repeat_at, .. } if same_session => {
+                Progress::Sending { attempts, repeat_at, sealed, held, .. } if same_session => {
                     *attempts = 0;
                     *repeat_at = None;
+                    *sealed = 0;
+                    *held = false;
                 }
                 progress @ Progress::Sending { .. } => progress.queue_again(),
                 Progress::Queued(_) | Progress::Acknowledged => {}
@@ -264,7 +300,7 @@ impl<T> Outbox<T> {
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Outgoing<'_>> {
         let due = |event: &Event<T>| match &event.progress {
             Progress::Queued(_) => true,
-            Progress::Sending { repeat_at, .. } => repeat_at.is_none_or(|at| at <= now),
+            Progress::Sending { repeat_at, held, .. } => !held && repeat_at.is_none_or(|at| at <= now),
             Progress::Acknowledged => false,
         };
         let (index, _) = self.window().find(|(_, event)| due(event))?;
@@ -278,16 +314,16 @@ impl<T> Outbox<T> {
             Progress::Acknowledged => return None,
         };
         let wait = (PUBACK_TIMEOUT * 2u32.pow(attempts.min(8))).min(MAX_PUBACK_TIMEOUT);
-        event.progress =
-            Progress::Sending { token, packet_id, seq, attempts: attempts + 1, repeat_at: Some(now + wait) };
+        let (attempts, repeat_at) = (attempts + 1, Some(now + wait));
+        event.progress = Progress::Sending { token, packet_id, seq, attempts, repeat_at, sealed: 0, held: false };
         Some(Outgoing { topic: &event.topic, body: &event.body, packet_id, seq, dup })
     }
 
     /// When [`poll`](Self::poll) gives something without anything else happening.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let repeat = |event: &Event<T>| match event.progress {
-            Progress::Sending { repeat_at, .. } => repeat_at,
-            Progress::Queued(_) | Progress::Acknowledged => None,
+            Progress::Sending { repeat_at, held: false, .. } => repeat_at,
+            Progress::Sending { .. } | Progress::Queued(_) | Progress::Acknowledged => None,
         };
         self.window().filter_map(|(_, event)| repeat(event)).min()
     }
@@ -338,6 +374,17 @@ impl<T> Outbox<T> {
 }
 
 impl<T> Event<T> {
+    /// It is stored; its body is free now, not only when the older ones are through.
+    fn acknowledge(&mut self, bytes: &mut usize) -> Option<T> {
+        *bytes -= self.topic.len() + self.body.len();
+        self.topic = Box::default();
+        self.body = Box::default();
+        match std::mem::replace(&mut self.progress, Progress::Acknowledged) {
+            Progress::Sending { token, .. } => Some(token),
+            Progress::Queued(_) | Progress::Acknowledged => None,
+        }
+    }
+
     fn is_in(&self, open: u128) -> bool {
         open & (1 << (self.lane & MAX_LANE)) != 0
     }

@@ -38,3 +38,21 @@ impl Profile {
         LoginRecord::full(&self.serial, dev_id, details)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// That of the device of the vectors.
+    pub(crate) fn profile() -> Profile {
+        Profile {
+            serial: Serial::new("SN0000001").unwrap(),
+            lbs_host: "lbs.example".into(),
+            lbs_port: 8666,
+            keep_alive: 30,
+            firmware: "1.2.3".into(),
+            device_type: "Camera".into(),
+            mac: "".into(),
+        }
+    }
+}

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use osap::das::connack;
 use osap::lbs::backoff;
 use osap::lbs::client::{Reaction, Stored};
-use osap::{CodeCase, DevId, MasterKey, Random, SessionKey};
+use osap::{CodeCase, DevId, Random, SessionKey};
 
+use crate::modern::Admission;
 use crate::moving::ATTEMPTS;
-use crate::state::{LinkFault, Reason, StopReason};
-use crate::storage::Credentials;
+use crate::state::{LinkFault, Reason, StopReason, TlsFault};
+use crate::storage::LegacyCredentials;
 
 /// How long a connection has to live before its loss is a new matter and not one more failure of
 /// the same row.
@@ -33,13 +34,15 @@ const UNKNOWN_AT_ONCE: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Session {
     phase: Phase,
+    /// The device speaks the modern suites. What it came in with is then the matter of each run, and so is storing it.
+    modern: bool,
     /// What the storage holds.
-    durable: Option<Credentials>,
+    durable: Option<LegacyCredentials>,
     /// What the next authentication starts from. Results 4 and 10 set a part aside; nothing is
     /// deleted before a run without it succeeded.
     believed: Stored,
     /// Credentials of a run that succeeded, on their way to the storage.
-    unsaved: Option<Credentials>,
+    unsaved: Option<LegacyCredentials>,
     case: CodeCase,
     access: Option<Access>,
     /// A login succeeded since the program started: from then on the will is "breakconnect".
@@ -80,18 +83,40 @@ struct Failures {
 /// What an authentication brought: the way into the DAS.
 #[derive(Debug, Clone)]
 pub(crate) struct Access {
-    pub session_key: SessionKey,
+    pub dev_id: DevId,
+    pub secret: Secret,
     pub address: Box<str>,
     pub port: u16,
+}
+
+/// What proves the device to the DAS.
+#[derive(Debug, Clone)]
+pub(crate) enum Secret {
+    #[cfg_attr(not(feature = "legacy"), expect(dead_code, reason = "only a legacy run gives one"))]
+    Legacy(SessionKey),
+    Modern(Box<Admission>),
+}
+
+impl Access {
+    /// Whether the platform takes it no longer.
+    fn is_over(&self, now: Instant) -> bool {
+        matches!(&self.secret, Secret::Modern(admission) if admission.expires <= now)
+    }
 }
 
 /// A whole LBS sequence that succeeded, service address included.
 #[derive(Debug)]
 pub(crate) struct Grant {
-    pub dev_id: DevId,
-    pub master_key: MasterKey,
-    pub case: CodeCase,
     pub access: Access,
+    /// What is to be stored, after a run of the legacy suite.
+    pub legacy: Option<(LegacyCredentials, CodeCase)>,
+}
+
+impl Grant {
+    /// Of a run under a modern suite, which has stored what it gave.
+    pub(crate) fn modern(access: Access) -> Self {
+        Self { access, legacy: None }
+    }
 }
 
 /// An authentication that did not.
@@ -109,10 +134,10 @@ pub(crate) enum Step {
     /// One LBS connection; answer with [`Session::handle_authentication`].
     Authenticate { stored: Stored, case: CodeCase },
     /// Make these durable; answer with [`Session::handle_stored`].
-    Store(Credentials),
+    Store(LegacyCredentials),
     /// One DAS connection; answer with [`Session::handle_accepted`], [`Session::handle_ready`]
     /// and at its end [`Session::handle_link_end`].
-    Login { login: Login, access: Access, dev_id: DevId },
+    Login { login: Login, access: Access },
     /// Nothing until then; answer with [`Session::handle_timeout`].
     Wait { until: Instant, reason: Reason },
     /// Nothing any more.
@@ -135,6 +160,8 @@ pub(crate) struct Login {
 pub(crate) enum LinkEnd {
     /// It never began.
     Unreachable(io::ErrorKind),
+    /// It never began, because TLS did not.
+    Insecure(TlsFault),
     /// CONNACK with a code other than 0.
     Refused(u8),
     /// It broke.
@@ -160,10 +187,16 @@ enum Task {
 }
 
 impl Session {
+    /// A device of the modern suites that has just been switched on.
+    pub(crate) fn modern() -> Self {
+        Self { modern: true, ..Self::new(None) }
+    }
+
     /// A device that has just been switched on.
-    pub(crate) fn new(durable: Option<Credentials>) -> Self {
+    pub(crate) fn new(durable: Option<LegacyCredentials>) -> Self {
         Self {
             phase: Phase::Do(Task::Authenticate),
+            modern: false,
             believed: from_storage(durable.as_ref()),
             durable,
             unsaved: None,
@@ -184,9 +217,21 @@ impl Session {
         self.away.as_ref().map(|away| &*away.host)
     }
 
-    /// What an authentication at another LBS has to know: all but the master key.
-    pub(crate) fn dev_id(&self) -> Option<(DevId, CodeCase)> {
-        self.durable.as_ref().map(|credentials| (credentials.dev_id, self.case))
+    /// What an authentication at another LBS starts from: all but the master key. `None` while there is nothing.
+    pub(crate) fn start_elsewhere(&self) -> Option<(Stored, CodeCase)> {
+        match &self.durable {
+            Some(credentials) => Some((Stored::DevId(credentials.dev_id), self.case)),
+            None => self.modern.then_some((Stored::Nothing, self.case)),
+        }
+    }
+
+    /// From when on another run at the LBS is due, while the connection goes on.
+    pub(crate) fn renew_at(&self) -> Option<Instant> {
+        match &self.access.as_ref()?.secret {
+            Secret::Legacy(_) => None,
+            Secret::Modern(_) if self.moved.is_some() => None,
+            Secret::Modern(admission) => Some(admission.renew),
+        }
     }
 
     /// Another LBS has taken the device: that is where it goes once the present connection is over. `None` is the LBS
@@ -212,12 +257,11 @@ impl Session {
             Phase::Wait { until, reason, .. } => return Step::Wait { until, reason },
             Phase::Stopped(reason) => return Step::Stop(reason),
         };
-        match (task, &self.unsaved, &self.access, &self.durable) {
-            (Task::Store, Some(credentials), ..) => Step::Store(credentials.clone()),
-            (Task::Login { full }, _, Some(access), Some(credentials)) => Step::Login {
+        match (task, &self.unsaved, &self.access) {
+            (Task::Store, Some(credentials), _) => Step::Store(credentials.clone()),
+            (Task::Login { full }, _, Some(access)) => Step::Login {
                 login: Login { full, subscribe: full || !self.subscribed, first: !self.seen_login },
                 access: access.clone(),
-                dev_id: credentials.dev_id,
             },
             // A login without access or a store without credentials has nothing to go on: both
             // come from an authentication.
@@ -246,9 +290,12 @@ impl Session {
         self.failures.light_login = 0;
         self.failures.session_exists = 0;
         self.subscribed = false;
-        self.case = grant.case;
         self.access = Some(grant.access);
-        let credentials = Credentials { dev_id: grant.dev_id, master_key: grant.master_key };
+        let Some((credentials, case)) = grant.legacy else {
+            self.phase = Phase::Do(Task::Login { full: true });
+            return;
+        };
+        self.case = case;
         self.believed = from_storage(Some(&credentials));
         if self.durable.as_ref() == Some(&credentials) {
             self.phase = Phase::Do(Task::Login { full: true });
@@ -360,8 +407,10 @@ impl Session {
             self.handle_grant(grant);
             return;
         }
+        self.forget_if_over(now);
         let reason = match end {
-            LinkEnd::Refused(connack::BLACKLISTED) => {
+            // Under a modern suite it is a hint, which anybody may have given: the device only slows down.
+            LinkEnd::Refused(connack::BLACKLISTED) if !self.modern => {
                 self.phase = Phase::Stopped(StopReason::Blacklisted);
                 return;
             }
@@ -369,13 +418,14 @@ impl Session {
                 self.session_unknown(now, random);
                 return;
             }
-            LinkEnd::Refused(connack::SESSION_EXISTS) if self.failures.session_exists == 0 => {
+            LinkEnd::Refused(connack::SESSION_EXISTS) if !self.modern && self.failures.session_exists == 0 => {
                 self.failures.session_exists = 1;
                 self.phase = Phase::Do(Task::Login { full: false });
                 return;
             }
             LinkEnd::Refused(code) => Reason::LoginRefused(code),
             LinkEnd::Unreachable(kind) => Reason::DasUnreachable(kind),
+            LinkEnd::Insecure(fault) => Reason::DasTls(fault),
             LinkEnd::Lost(fault) => Reason::LinkLost(fault),
             LinkEnd::Left => {
                 self.handle_stop();
@@ -390,6 +440,13 @@ impl Session {
             self.full_login(now, reason, random);
         } else {
             self.light_login(now, reason, random);
+        }
+    }
+
+    /// A session whose life is over is not tried again.
+    fn forget_if_over(&mut self, now: Instant) {
+        if self.access.as_ref().is_some_and(|access| access.is_over(now)) {
+            self.access = None;
         }
     }
 
@@ -443,6 +500,7 @@ impl Session {
         if let Phase::Wait { until, then, .. } = self.phase
             && until <= now
         {
+            self.forget_if_over(now);
             self.phase = Phase::Do(then);
         }
     }
@@ -468,10 +526,12 @@ fn within(longest: Duration, random: &mut dyn Random) -> Duration {
     longest.mul_f64(f64::from(u32::from_be_bytes(draw)) / f64::from(u32::MAX))
 }
 
-fn from_storage(credentials: Option<&Credentials>) -> Stored {
+fn from_storage(credentials: Option<&LegacyCredentials>) -> Stored {
     match credentials {
         None => Stored::Nothing,
-        Some(Credentials { dev_id, master_key }) => Stored::Both { dev_id: *dev_id, master_key: master_key.clone() },
+        Some(LegacyCredentials { dev_id, master_key }) => {
+            Stored::Both { dev_id: *dev_id, master_key: master_key.clone() }
+        }
     }
 }
 

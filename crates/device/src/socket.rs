@@ -1,12 +1,10 @@
-//! Drives a [`Link`] over a TCP connection.
+//! Drives a [`Link`] over a connection.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use osap::das::topic::GLOBAL;
-use osap::lbs::client::Identity;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::task;
 use tokio::time::{sleep_until, timeout};
@@ -15,20 +13,19 @@ use vestibule_mqtt_codec::{encode, frame_len};
 use crate::calls::{Calls, Ended};
 use crate::dial::Dial;
 use crate::driver::{now, set_state};
+use crate::entrance::Entrance;
 use crate::link::{Link, LinkEvent, MAX_PACKET};
 use crate::moving::Moving;
 use crate::session::{LinkEnd, Session};
 use crate::shared::Shared;
 use crate::state::{LinkFault, State};
 use crate::steering::steer;
+use crate::stream::Stream;
 
 mod steered;
 
 /// For a connection to come about (osap-wire 3.4).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the server may take to close after DISCONNECT.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is read with one call.
 const SCRATCH: usize = 4096;
@@ -46,7 +43,7 @@ pub(crate) async fn connect(dial: &dyn Dial, host: &str, port: u16) -> Result<Tc
 /// One connection from CONNECT to its end.
 pub(crate) struct Talk<'a> {
     shared: &'a Arc<Shared>,
-    identity: &'a Identity,
+    entrance: &'a Arc<Entrance>,
     session: &'a mut Session,
     link: &'a mut Link,
     calls: &'a mut Option<Box<Calls>>,
@@ -63,21 +60,21 @@ pub(crate) struct Talk<'a> {
 impl<'a> Talk<'a> {
     pub(crate) fn new(
         shared: &'a Arc<Shared>,
-        identity: &'a Identity,
+        entrance: &'a Arc<Entrance>,
         session: &'a mut Session,
         link: &'a mut Link,
         calls: &'a mut Option<Box<Calls>>,
     ) -> Self {
         if let Some(calls) = calls {
-            calls.begin_connection(link.key(), shared);
+            calls.begin_connection(link.epoch(), shared);
         }
         let (unsent, unread) = (Vec::new(), Vec::new());
-        Self { shared, identity, session, link, calls, moving: None, forced: false, unsent, unread }
+        Self { shared, entrance, session, link, calls, moving: None, forced: false, unsent, unread }
     }
 
     /// Runs the connection to its end. An orderly goodbye ends in [`LinkEnd::Left`].
-    pub(crate) async fn run(&mut self, mut stream: TcpStream) -> LinkEnd {
-        let mut end = self.converse(&stream).await;
+    pub(crate) async fn run(&mut self, mut stream: Stream) -> LinkEnd {
+        let mut end = self.converse(&mut stream).await;
         if self.forced {
             // The DAS may hang up before the goodbye is out (osap-wire 10.5).
             end = LinkEnd::ForcedOffline;
@@ -88,10 +85,16 @@ impl<'a> Talk<'a> {
         self.shared.steering.lock().handle_link_end();
         match end {
             LinkEnd::Left | LinkEnd::ForcedOffline | LinkEnd::Lost(_) if self.link.is_closed() => {
-                Box::pin(close(&mut stream)).await;
+                Box::pin(stream.close()).await;
             }
             // The server may still hear it (osap-wire 9.9); whether it does is not our matter.
-            LinkEnd::Lost(LinkFault::Silent | LinkFault::NoAnswer | LinkFault::Protocol) if self.unsent.is_empty() => {
+            LinkEnd::Lost(
+                LinkFault::Silent
+                | LinkFault::NoAnswer
+                | LinkFault::Protocol
+                | LinkFault::NoReceipt
+                | LinkFault::Exhausted,
+            ) if self.unsent.is_empty() => {
                 let mut goodbye = Vec::new();
                 encode::disconnect(&mut goodbye);
                 let _ = stream.try_write(&goodbye);
@@ -101,21 +104,21 @@ impl<'a> Talk<'a> {
         end
     }
 
-    async fn converse(&mut self, stream: &TcpStream) -> LinkEnd {
+    async fn converse(&mut self, stream: &mut Stream) -> LinkEnd {
         loop {
             self.collect();
             if let Err(fault) = self.transmit(stream) {
                 return LinkEnd::Lost(fault);
             }
-            if self.link.is_closed() && self.unsent.is_empty() {
+            let writable = self.unsent.is_empty() && !stream.is_behind();
+            if self.link.is_closed() && writable {
                 return if self.link.is_orderly() { LinkEnd::Left } else { LinkEnd::Lost(LinkFault::NoAnswer) };
             }
-            let writable = self.unsent.is_empty();
             let deadline = self.link.poll_timeout(&self.shared.outbox.lock(), writable);
             let deadline = self.other_deadline().map_or(deadline, |other| other.min(deadline));
             let step = tokio::select! {
-                ready = stream.ready(self.interest()) => match ready {
-                    Ok(ready) if ready.is_readable() || ready.is_read_closed() => self.receive(stream),
+                ready = stream.ready(self.wants_read(writable), !writable) => match ready {
+                    Ok(ready) if ready.readable => self.receive(stream),
                     Ok(_) => Ok(None),
                     Err(error) => Err(LinkFault::Io(error.kind())),
                 },
@@ -151,16 +154,17 @@ impl<'a> Talk<'a> {
         }
     }
 
-    fn interest(&self) -> Interest {
-        match (self.unsent.is_empty(), self.link.is_congested()) {
-            (true, _) => Interest::READABLE,
-            (false, false) => Interest::READABLE | Interest::WRITABLE,
-            (false, true) => Interest::WRITABLE,
-        }
+    /// While nothing can be said, too much to be said stops the reading.
+    fn wants_read(&self, writable: bool) -> bool {
+        writable || !self.link.is_congested()
     }
 
     /// Writes what is due, each packet with a call of its own.
-    fn transmit(&mut self, stream: &TcpStream) -> Result<(), LinkFault> {
+    fn transmit(&mut self, stream: &mut Stream) -> Result<(), LinkFault> {
+        match stream.try_flush() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            flushed => flushed.map_err(|error| fault(&error))?,
+        }
         let mut packet = std::mem::take(&mut self.unsent);
         loop {
             let mut written = 0;
@@ -177,14 +181,15 @@ impl<'a> Talk<'a> {
                 }
             }
             packet.clear();
-            if !self.link.poll_transmit(now(), &mut self.shared.outbox.lock(), &mut packet) {
+            // What is sealed goes out at once or not at all.
+            if stream.is_behind() || !self.link.poll_transmit(now(), &mut self.shared.outbox.lock(), &mut packet)? {
                 return Ok(());
             }
         }
     }
 
     /// Reads once and takes the packets that are complete. `Some` is the code of a refusal.
-    fn receive(&mut self, stream: &TcpStream) -> Result<Option<u8>, LinkFault> {
+    fn receive(&mut self, stream: &mut Stream) -> Result<Option<u8>, LinkFault> {
         let mut scratch = [0; SCRATCH];
         let count = match stream.try_read(&mut scratch) {
             Ok(0) => return Err(LinkFault::Closed),
@@ -239,14 +244,20 @@ impl<'a> Talk<'a> {
                 self.shared.count(|count| &count.acknowledged);
                 self.shared.handle_acknowledged(token);
             }
+            Some(LinkEvent::Received(tokens)) => {
+                for token in tokens {
+                    self.shared.count(|count| &count.acknowledged);
+                    self.shared.handle_acknowledged(token);
+                }
+            }
             Some(LinkEvent::Operate(call)) => {
-                let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
+                let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.epoch())));
                 if let Some(answer) = calls.take(now(), *call, self.shared) {
                     self.link.answer(answer);
                 }
             }
             Some(LinkEvent::Wish(wishes)) => {
-                let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
+                let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.epoch())));
                 if wishes.seq.is_none() {
                     self.shared.attributes.lock().queries.answered(&wishes.place);
                 }
@@ -260,7 +271,7 @@ impl<'a> Talk<'a> {
             },
             Some(LinkEvent::Pass { seq, pass }) => self.pass(seq, *pass),
             Some(LinkEvent::Upgrade { seq, body }) => {
-                let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
+                let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.epoch())));
                 if let Some(answer) = calls.take_upgrade(now(), seq, &body, self.shared) {
                     self.link.answer(answer);
                 }
@@ -303,21 +314,12 @@ async fn ended(calls: &mut Option<Box<Calls>>) -> (task::Id, Box<[u8]>) {
     }
 }
 
-/// Closes so that DISCONNECT arrives: a socket with unread bytes would be reset.
-async fn close(stream: &mut TcpStream) {
-    let drain = async {
-        stream.shutdown().await?;
-        let mut scratch = [0; 256];
-        while stream.read(&mut scratch).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // However this ends, the goodbye has been said.
-    let _ = timeout(CLOSE_TIMEOUT, drain).await;
-}
-
 fn fault(error: &io::Error) -> LinkFault {
     match error.kind() {
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => LinkFault::Closed,
+        ErrorKind::ConnectionReset
+        | ErrorKind::BrokenPipe
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::UnexpectedEof => LinkFault::Closed,
         kind => LinkFault::Io(kind),
     }
 }

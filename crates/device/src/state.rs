@@ -40,6 +40,14 @@ pub enum Reason {
     LbsAnswer,
     /// The LBS wants another suite than this device may speak; the number is its protocol type.
     SuiteMismatch(u8),
+    /// The LBS serves none of the suites that this device may speak there.
+    NothingInCommon,
+    /// The device has no ticket, certificate or code to come in with.
+    NoCredential,
+    /// No TLS connection with the LBS came about.
+    LbsTls(TlsFault),
+    /// No TLS connection with the DAS came about.
+    DasTls(TlsFault),
     /// New credentials could not be stored. The device does not log in with them before they are.
     Storage,
     /// No connection to the DAS came about.
@@ -48,6 +56,24 @@ pub enum Reason {
     LoginRefused(u8),
     /// The connection to the DAS ended.
     LinkLost(LinkFault),
+}
+
+/// Why no TLS connection came about. None of these leads to a connection without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// No anchor of the device vouches for the server's certificate, or it is not valid now.
+    Untrusted,
+    /// The certificate is for another name.
+    Name,
+    /// The server does not speak OSAP: it did not choose the protocol of an LBS or a DAS (ALPN).
+    Protocol,
+    /// The server refuses the device's certificate.
+    Refused,
+    /// The DAS has no TLS, and a device that comes in over TLS does not go on without.
+    Missing,
+    /// The handshake failed.
+    Handshake,
 }
 
 /// How a connection to the DAS ended.
@@ -66,6 +92,14 @@ pub enum LinkFault {
     SubscriptionRefused,
     /// The DAS sent something that is not MQTT, or not what belongs at this point.
     Protocol,
+    /// The DAS did not prove that it is the one the LBS has named: perhaps somebody else answered.
+    NotAuthentic,
+    /// A message does not open, or one is missing before it: somebody has interfered.
+    Broken,
+    /// On plain TCP, no receipt came for two keep-alive intervals: perhaps somebody acknowledges what does not arrive.
+    NoReceipt,
+    /// The login has carried as many messages as it may, and another one follows.
+    Exhausted,
 }
 
 /// Why a device stopped.
@@ -104,11 +138,28 @@ impl fmt::Display for Reason {
             Self::SuiteMismatch(number) => {
                 write!(f, "the LBS wants protocol type {number}, which this device may not use")
             }
+            Self::NothingInCommon => f.write_str("the LBS serves no suite that this device may speak"),
+            Self::NoCredential => f.write_str("the device has nothing to come in with"),
+            Self::LbsTls(fault) => write!(f, "no TLS with the LBS: {fault}"),
+            Self::DasTls(fault) => write!(f, "no TLS with the DAS: {fault}"),
             Self::Storage => f.write_str("the credentials cannot be stored"),
             Self::DasUnreachable(kind) => write!(f, "the DAS cannot be reached: {kind}"),
             Self::LoginRefused(code) => write!(f, "the DAS refused the login with code {code}"),
             Self::LinkLost(fault) => write!(f, "the connection to the DAS was lost: {fault}"),
         }
+    }
+}
+
+impl fmt::Display for TlsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Untrusted => "no anchor of the device vouches for the certificate, or it is not valid now",
+            Self::Name => "the certificate is for another name",
+            Self::Protocol => "the server does not speak OSAP there",
+            Self::Refused => "the server refuses the certificate of the device",
+            Self::Missing => "the server has none",
+            Self::Handshake => "the handshake failed",
+        })
     }
 }
 
@@ -121,6 +172,10 @@ impl fmt::Display for LinkFault {
             Self::NoAnswer => f.write_str("an answer did not come in time"),
             Self::SubscriptionRefused => f.write_str("a subscription was refused"),
             Self::Protocol => f.write_str("the server broke the protocol"),
+            Self::NotAuthentic => f.write_str("the server could not prove that it is the device's own"),
+            Self::Broken => f.write_str("a message of the server was changed or is missing"),
+            Self::NoReceipt => f.write_str("no receipt came for two keep-alive intervals"),
+            Self::Exhausted => f.write_str("the login has carried as many messages as it may"),
         }
     }
 }

@@ -1,29 +1,82 @@
-//! What a device keeps over a restart: its DevID and its master key, nothing else (osap-wire 2).
+//! What a device keeps over a restart: what it comes in with, and nothing else (osap-wire 2, 13.3).
 
+mod document;
 mod file;
 mod memory;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use osap::modern::Slots;
 use osap::{DevId, MasterKey, Serial};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use file::FileStorage;
 pub use memory::MemoryStorage;
 
-/// The credentials of one device. The session key is not among them: it lives in RAM.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The credentials of one device. Keys of sessions are not among them: they live in RAM.
+///
+/// Legacy and modern ones stand beside each other: a device whose firmware changes its suite keeps what the other one left.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Credentials {
+    /// What the legacy suite left.
+    pub legacy: Option<LegacyCredentials>,
+    /// What the modern suites left.
+    pub modern: Option<ModernCredentials>,
+}
+
+/// The credentials of the legacy suite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyCredentials {
     /// Issued by the LBS at the first authentication.
     pub dev_id: DevId,
     /// Agreed with the LBS; a secret.
     pub master_key: MasterKey,
 }
 
+/// The credentials of the modern suites (osap-wire 13.3).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ModernCredentials {
+    /// DevID and tickets: the two latest, and what the device was provisioned with.
+    pub slots: Slots,
+    /// SHA-256 of the public key that a first use has pinned (osap-wire 13.4.3).
+    pub pin: Option<[u8; 32]>,
+    /// The certificate the platform has issued.
+    pub certificate: Option<IssuedCertificate>,
+    /// The latest time at which a server's certificate was good, Unix milliseconds: it is not earlier now.
+    pub known_time_ms: Option<i64>,
+}
+
+/// A certificate that the platform has issued to the device, with its private key.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct IssuedCertificate {
+    /// DER, leaf first.
+    #[zeroize(skip)]
+    pub chain: Vec<Vec<u8>>,
+    /// PKCS #8, DER; a secret.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for IssuedCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IssuedCertificate(..)")
+    }
+}
+
+impl PartialEq for IssuedCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.chain == other.chain && verify_slices_are_equal(&self.key, &other.key).is_ok()
+    }
+}
+
+impl Eq for IssuedCertificate {}
+
 /// Keeps the credentials of devices.
 ///
-/// Both methods may block; the SDK calls `store` on tokio's blocking pool, and `load` once, when
-/// the device starts.
+/// Both methods may block; the SDK calls `store` on tokio's blocking pool, and `load` when the device starts, and after
+/// each `store` of what a modern suite gave: the platform is told only of what was read back.
 pub trait Storage: Send + Sync + 'static {
     /// The credentials stored last, `None` if there never were any.
     ///
@@ -32,7 +85,7 @@ pub trait Storage: Send + Sync + 'static {
     fn load(&self, serial: &Serial) -> Result<Option<Credentials>, StorageError>;
 
     /// Replaces the credentials. When this returns they have to survive a power loss; until then
-    /// the former ones have to. The SDK logs in at the DAS, which makes the former ones worthless,
+    /// the former ones have to. The SDK tells the platform that it has them, which makes the former ones worthless,
     /// only after that.
     ///
     /// # Errors

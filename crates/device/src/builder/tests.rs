@@ -4,7 +4,7 @@ use super::*;
 use crate::MemoryStorage;
 
 fn builder() -> Builder {
-    Device::builder("SN0000001", "ABCDEF").lbs("127.0.0.1:1").storage(MemoryStorage::new())
+    Device::builder("SN0000001", "ABCDEF").lbs("127.0.0.1:1").legacy().storage(MemoryStorage::new())
 }
 
 #[test]
@@ -39,11 +39,11 @@ async fn every_wrong_setting_is_named() {
     assert!(matches!(error, StartError::Serial(_)));
     let error = builder().operation("Door", 0, "a/b", "Open", async |(): ()| Ok(())).start().unwrap_err();
     assert!(matches!(error, StartError::Operation { .. }), "{error}");
-    let error = Device::builder("SN1", "").start().unwrap_err();
+    let error = Device::builder("SN1", "").lbs("localhost:1").legacy().start().unwrap_err();
     assert!(matches!(error, StartError::Code(_)));
     let error = Device::builder("SN1", "ABCDEF").storage(MemoryStorage::new()).start().unwrap_err();
     assert!(matches!(error, StartError::LbsAddress));
-    let error = Device::builder("SN1", "ABCDEF").lbs("localhost:1").start().unwrap_err();
+    let error = Device::builder("SN1", "ABCDEF").lbs("localhost:1").legacy().start().unwrap_err();
     assert!(matches!(error, StartError::NoStorage));
 }
 

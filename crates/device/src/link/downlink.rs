@@ -1,35 +1,54 @@
 //! What messages of the platform mean.
 
+use std::time::Instant;
+
 use osap::das::attribute;
 use osap::das::command::{Command, Direction};
-use osap::das::envelope::{self, Opened};
+use osap::das::envelope::Opened;
 use osap::das::ota;
 use osap::das::pass;
 use osap::das::service::Operate;
 use osap::das::shadow;
 use osap::das::storage;
 use osap::das::topic::{GLOBAL, Topic, method};
+use osap::modern::login;
 
-use super::{Link, LinkEvent};
+use super::{Channel, Link, LinkEvent};
 use crate::attribute::Wishes;
 use crate::calls::{Call, ReplyTo};
 use crate::operation::OperationPath;
+use crate::outbox::Outbox;
 use crate::pass::PassThrough;
 use crate::query::Place;
+use crate::state::LinkFault;
 
 impl Link {
-    /// What a message from the platform wants. What does not open or is none of ours is ignored, and acknowledged
-    /// like everything else.
-    pub(super) fn downlink<T>(&self, topic: &str, payload: &[u8]) -> LinkEvent<T> {
-        self.request(topic, payload).unwrap_or(LinkEvent::Ignored)
+    /// What a message from the platform wants. What is none of ours is ignored, and acknowledged like everything else.
+    ///
+    /// # Errors
+    /// [`LinkFault::Broken`]: it was not sealed by the platform, as what comes next.
+    pub(super) fn downlink<T>(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        payload: &[u8],
+        outbox: &mut Outbox<T>,
+    ) -> Result<LinkEvent<T>, LinkFault> {
+        let mut payload = payload.to_vec();
+        let Some(opened) = self.channel.open(topic, &mut payload)? else { return Ok(LinkEvent::Ignored) };
+        if let Channel::Modern(secured) = &mut self.channel
+            && topic == login::topic(&self.profile.serial, "receipt")
+        {
+            let up = secured.handle_receipt(now, opened.application)?;
+            return Ok(up.map_or(LinkEvent::Ignored, |up| LinkEvent::Received(outbox.handle_receipt(up))));
+        }
+        Ok(self.request(topic, &opened).unwrap_or(LinkEvent::Ignored))
     }
 
-    fn request<T>(&self, topic: &str, payload: &[u8]) -> Option<LinkEvent<T>> {
+    fn request<T>(&self, topic: &str, opened: &Opened<'_>) -> Option<LinkEvent<T>> {
         let serial = &self.profile.serial;
         let topic = Topic::parse(topic).ok().filter(|topic| topic.serial() == Some(serial.as_str()))?;
-        let mut payload = payload.to_vec();
-        let Opened { general, application } = envelope::open(&self.cipher, &mut payload).ok()?;
-        let seq = general.seq;
+        let (seq, application) = (opened.general.seq, opened.application);
         match topic {
             Topic::Module {
                 sub, index, resource, module: shadow::MODULE, method: shadow::METHOD, msg_type, ..

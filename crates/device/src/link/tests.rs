@@ -1,8 +1,9 @@
 //! The MQTT client against hand-made answers, on virtual time.
 
-use osap::das::envelope::MsgType;
-use osap::{Serial, SessionKey};
-use vestibule_mqtt_codec::split_publish;
+use osap::SessionKey;
+use osap::das::cipher::SessionCipher;
+use osap::das::envelope::{self, MsgType};
+use vestibule_mqtt_codec::{PublishHead, split_publish};
 
 use super::*;
 use crate::outbox::{DEVICE, Limits};
@@ -17,15 +18,11 @@ struct Bench {
 }
 
 fn profile() -> Arc<Profile> {
-    Arc::new(Profile {
-        serial: Serial::new("SN0000001").unwrap(),
-        lbs_host: "lbs.example".into(),
-        lbs_port: 8666,
-        keep_alive: 30,
-        firmware: "1.2.3".into(),
-        device_type: "Camera".into(),
-        mac: "".into(),
-    })
+    Arc::new(crate::profile::tests::profile())
+}
+
+fn cipher() -> SessionCipher {
+    SessionCipher::new(SessionKey::from_bytes(&KEY).unwrap())
 }
 
 fn dev_id() -> DevId {
@@ -35,9 +32,8 @@ fn dev_id() -> DevId {
 impl Bench {
     fn new(login: Login) -> Self {
         let now = Instant::now();
-        let cipher = SessionCipher::new(SessionKey::from_bytes(&KEY).unwrap());
         Self {
-            link: Link::new(now, profile(), cipher, dev_id(), login),
+            link: Link::new(now, profile(), Channel::Legacy(cipher()), dev_id(), login),
             outbox: Outbox::new(Limits { events: 10, bytes: 1000, window: 4 }),
             now,
         }
@@ -54,7 +50,7 @@ impl Bench {
     /// The next packet that is due.
     fn sent(&mut self) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        let due = self.link.poll_transmit(self.now, &mut self.outbox, &mut out);
+        let due = self.link.poll_transmit(self.now, &mut self.outbox, &mut out).unwrap();
         assert_eq!(due, !out.is_empty());
         due.then_some(out)
     }
@@ -171,7 +167,7 @@ fn an_event_is_sealed_under_the_session_key_and_acknowledged() {
     let (head, payload) = split_publish(&mut sent, &Rules::STRICT).unwrap();
     assert_eq!((head.topic, head.packet_id, head.dup), ("/iot/SN0000001/x", Some(1), false));
     assert_eq!((head.qos, head.retain), (QoS::AtLeastOnce, true));
-    let opened = envelope::open(&bench.link.cipher, payload).unwrap();
+    let opened = envelope::open(&cipher(), payload).unwrap();
     assert_eq!(opened.general.seq, 1);
     assert_eq!(opened.application, br#"{"level":3}"#);
 
@@ -193,10 +189,8 @@ fn an_event_is_sealed_under_the_session_key_and_acknowledged() {
             };
             let body = br#"{"level":3}"#;
             let len = envelope::sealed_len(&general, body.len());
-            encode::publish_with(&head, len, out, |out| {
-                envelope::seal(&bench.link.cipher, &general, body, out).unwrap()
-            })
-            .unwrap();
+            encode::publish_with(&head, len, out, |out| envelope::seal(&cipher(), &general, body, out).unwrap())
+                .unwrap();
         })[1..]
     );
     let puback = written_by(|out| encode::puback(1, out));

@@ -215,3 +215,31 @@ fn reserved_places_are_beyond_the_limits_and_bounded() {
     outbox.close();
     assert_eq!(outbox.push_reserved("/end".into(), (*b"{}").into(), 99), Err(PushError::Closed));
 }
+
+#[test]
+fn where_receipts_count_an_acknowledgement_ends_nothing() {
+    let now = Instant::now();
+    let mut outbox = Outbox::new(Limits { events: 8, bytes: 1000, window: 4 });
+    outbox.set_receipts(true);
+    for token in 0..3_u32 {
+        outbox.push(DEVICE, "t".into(), [0; 10].into(), token).unwrap();
+        let id = outbox.poll(now).unwrap().packet_id;
+        outbox.handle_sealed(id, u64::from(token) + 2);
+        assert_eq!(outbox.handle_puback(id), None);
+    }
+    assert_eq!((outbox.len(), outbox.deadline()), (3, None), "they are not repeated either");
+    assert!(outbox.poll(now + PUBACK_TIMEOUT).is_none());
+    assert!(outbox.handle_receipt(1).is_empty());
+    assert_eq!(outbox.handle_receipt(3), [0, 1]);
+    assert!(outbox.handle_receipt(3).is_empty());
+
+    // What has none by the end of the connection goes out again under its number, and no receipt of before counts.
+    outbox.handle_connection(true);
+    assert!(outbox.handle_receipt(4).is_empty());
+    let again = outbox.poll(now).unwrap();
+    assert_eq!((again.seq, again.dup), (3, true));
+    let id = again.packet_id;
+    outbox.handle_sealed(id, 2);
+    assert_eq!(outbox.handle_receipt(2), [2]);
+    assert_eq!(outbox.len(), 0);
+}

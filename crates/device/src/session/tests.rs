@@ -1,6 +1,6 @@
 //! Every transition of osap-wire 5.11, 5.12, 9.3 and 9.9, on virtual time.
 
-use osap::ResultCode;
+use osap::{MasterKey, ResultCode};
 
 use super::*;
 
@@ -23,15 +23,15 @@ fn dev_id(digit: char) -> DevId {
     DevId::parse(digit.to_string().repeat(32).as_bytes()).unwrap()
 }
 
-fn credentials(digit: char) -> Credentials {
+fn credentials(digit: char) -> LegacyCredentials {
     let master_key = MasterKey::from_bytes(digit.to_string().repeat(16).as_bytes()).unwrap();
-    Credentials { dev_id: dev_id(digit), master_key }
+    LegacyCredentials { dev_id: dev_id(digit), master_key }
 }
 
 fn grant(digit: char) -> Grant {
-    let Credentials { dev_id, master_key } = credentials(digit);
-    let session_key = SessionKey::from_bytes(&[7; 16]).unwrap();
-    Grant { dev_id, master_key, case: CodeCase::Upper, access: Access { session_key, address: "das".into(), port: 1 } }
+    let secret = Secret::Legacy(SessionKey::from_bytes(&[7; 16]).unwrap());
+    let access = Access { dev_id: dev_id(digit), secret, address: "das".into(), port: 1 };
+    Grant { access, legacy: Some((credentials(digit), CodeCase::Upper)) }
 }
 
 fn refused(code: u8, reaction: Reaction) -> Denied {
@@ -46,7 +46,7 @@ const NO_LBS: Denied = Denied {
 };
 
 impl Bench {
-    fn new(stored: Option<Credentials>) -> Self {
+    fn new(stored: Option<LegacyCredentials>) -> Self {
         Self { session: Session::new(stored), now: Instant::now() }
     }
 
@@ -177,7 +177,7 @@ fn result_1_tries_the_other_case_once_and_at_once() {
         assert_eq!(bench.wait(), (delay, Reason::Refused(ResultCode::CodeRefused)));
     }
     bench.authenticate(Err(refused(1, Reaction::RetryLowerCase)));
-    bench.authenticate(Ok(Grant { case: CodeCase::Lower, ..grant('1') }));
+    bench.authenticate(Ok(Grant { legacy: Some((credentials('1'), CodeCase::Lower)), ..grant('1') }));
     bench.session.handle_stored(bench.now, true, &mut Ones);
     bench.end(LinkEnd::Refused(11));
     bench.expect_authentication(&both('1'), CodeCase::Lower);
@@ -411,7 +411,7 @@ fn stop_ends_every_phase() {
 /// A device that was sent to another LBS and has left its DAS for it.
 fn moved() -> Bench {
     let mut bench = Bench::online();
-    assert_eq!(bench.session.dev_id(), Some((dev_id('1'), CodeCase::Upper)));
+    assert_eq!(bench.session.start_elsewhere(), Some((Stored::DevId(dev_id('1')), CodeCase::Upper)));
     bench.session.handle_moved(Some("other".into()), grant('2'));
     assert_eq!(bench.session.lbs_host(), None, "not before the old connection is over");
     bench.end(LinkEnd::Left);

@@ -22,6 +22,7 @@ impl Talk<'_> {
             return;
         }
         let now = now();
+        self.renew(now);
         self.shared.ask_again(now);
         let (mut notes, questions) = {
             let mut steering = self.shared.steering.lock();
@@ -55,7 +56,8 @@ impl Talk<'_> {
             return None;
         }
         let children = self.shared.hub.lock().as_ref().and_then(|hub| hub.deadline(now()));
-        [self.shared.attributes.lock().queries.deadline(), children].into_iter().flatten().min()
+        let renewal = self.session.renew_at().filter(|_| self.moving.is_none());
+        [self.shared.attributes.lock().queries.deadline(), children, renewal].into_iter().flatten().min()
     }
 
     /// Sends a command, unless the platform forbade it (osap-wire 10.5).
@@ -98,7 +100,7 @@ impl Talk<'_> {
 
     /// Hands bytes of an application to the program, once.
     pub(super) fn pass(&mut self, seq: u64, pass: PassThrough) {
-        let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.key().clone())));
+        let calls = self.calls.get_or_insert_with(|| Box::new(Calls::new(self.link.epoch())));
         let operations = self.shared.operations_of(pass.child.as_deref().unwrap_or(GLOBAL));
         match operations.as_ref().and_then(|operations| operations.pass()) {
             Some(handler) if calls.is_new_pass(seq) => {
@@ -117,12 +119,22 @@ impl Talk<'_> {
         if *host == *present || under_way {
             return;
         }
-        let Some((dev_id, case)) = self.session.dev_id() else { return };
+        let Some(start) = self.session.start_elsewhere() else { return };
         tracing::info!(serial = %profile.serial, %host, "sent to another LBS");
-        self.moving = Some(Moving::new(Arc::clone(self.shared), host, self.identity.clone(), dev_id, case));
+        self.moving = Some(Moving::new(Arc::clone(self.shared), Arc::clone(self.entrance), host, start));
     }
 
-    /// The attempts at another LBS are over.
+    /// Renews the session if it is time for that, unless the device is on its way to another LBS.
+    fn renew(&mut self, now: Instant) {
+        if self.moving.is_some() || self.session.renew_at().is_none_or(|at| at > now) {
+            return;
+        }
+        let host = self.session.lbs_host().unwrap_or(&self.shared.profile.lbs_host).into();
+        tracing::debug!(serial = %self.shared.profile.serial, "the session is renewed");
+        self.moving = Some(Moving::renewal(Arc::clone(self.shared), Arc::clone(self.entrance), host));
+    }
+
+    /// The attempts at an LBS are over.
     pub(super) fn moved(&mut self, host: Box<str>, grant: Option<Grant>) {
         self.moving = None;
         if let Some(grant) = grant {

@@ -1,15 +1,19 @@
 use osap::das::cipher::SessionCipher;
-use osap::{Code, DevId, Serial, SessionKey};
+use osap::lbs::client::Identity;
+use osap::{Code, DevId, SessionKey};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use vestibule_mqtt_codec::{Packet, Rules, decode};
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::keyring::Keyring;
+use crate::link::Channel;
 use crate::outbox::{DEVICE, Limits};
-use crate::profile::Profile;
 use crate::session::Login;
 use crate::shared::Token;
+use crate::{Credentials, MemoryStorage};
 
 const EVENTS: usize = 128;
 
@@ -38,29 +42,24 @@ async fn a_packet_the_socket_takes_in_part_is_continued() {
     let address = listener.local_addr().unwrap();
     let (begin, begun) = oneshot::channel();
     let peer = tokio::spawn(read_events(listener, begun));
-    let stream = socket.connect(address).await.unwrap();
+    let mut stream = Stream::Plain(socket.connect(address).await.unwrap());
 
-    let profile = Profile {
-        serial: Serial::new("SN0000001").unwrap(),
-        lbs_host: "lbs.example".into(),
-        lbs_port: 8666,
-        keep_alive: 30,
-        firmware: "1.2.3".into(),
-        device_type: "Camera".into(),
-        mac: "".into(),
-    };
+    let profile = crate::profile::tests::profile();
     let limits = Limits { events: EVENTS, bytes: usize::MAX, window: EVENTS };
     let shared = Arc::new(Shared::new(profile, Arc::new(SystemClock), Arc::default(), limits));
+    let storage = Arc::new(MemoryStorage::new());
+    let keyring = Arc::new(Keyring::new(Arc::clone(&shared.profile), storage, Credentials::default()));
     let identity = Identity::new(shared.profile.serial.clone(), Code::new("ABCDEF").unwrap());
-    let cipher = SessionCipher::new(SessionKey::from_bytes(&[7; 16]).unwrap());
+    let entrance = Arc::new(Entrance::Legacy { identity, keyring });
+    let cipher = Channel::Legacy(SessionCipher::new(SessionKey::from_bytes(&[7; 16]).unwrap()));
     let dev_id = DevId::parse(&[b'1'; 32]).unwrap();
     let login = Login { full: false, subscribe: false, first: false };
     let mut link = Link::new(now(), Arc::clone(&shared.profile), cipher, dev_id, login);
     let mut session = Session::new(None);
     let mut calls = None;
-    let mut talk = Talk::new(&shared, &identity, &mut session, &mut link, &mut calls);
+    let mut talk = Talk::new(&shared, &entrance, &mut session, &mut link, &mut calls);
 
-    talk.transmit(&stream).unwrap();
+    talk.transmit(&mut stream).unwrap();
     talk.packets(&[0x20, 2, 0, 0]).unwrap();
     for _ in 0..EVENTS {
         let (token, _) = oneshot::channel();
@@ -70,17 +69,15 @@ async fn a_packet_the_socket_takes_in_part_is_continued() {
             .push(DEVICE, "t".into(), "x".repeat(14_000).into_bytes().into(), Token::Waiting(token))
             .unwrap();
     }
-    stream.writable().await.unwrap();
-    talk.transmit(&stream).unwrap();
+    stream.ready(false, true).await.unwrap();
+    talk.transmit(&mut stream).unwrap();
     assert!(!talk.unsent.is_empty(), "nobody reads, so the socket is full");
-    assert!(talk.interest().is_writable());
 
     begin.send(()).unwrap();
     while !talk.unsent.is_empty() {
-        stream.writable().await.unwrap();
-        talk.transmit(&stream).unwrap();
+        stream.ready(false, true).await.unwrap();
+        talk.transmit(&mut stream).unwrap();
     }
-    assert!(!talk.interest().is_writable());
     let ids = peer.await.unwrap();
     assert_eq!(ids, (1..=EVENTS as u16).collect::<Vec<_>>());
 }

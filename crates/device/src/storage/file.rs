@@ -1,19 +1,15 @@
 //! Credentials in a directory, one small file per device.
 
-use std::borrow::Cow;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use osap::{DevId, MasterKey, Serial};
-use serde::{Deserialize, Serialize};
+use osap::Serial;
 use zeroize::Zeroizing;
 
+use super::document::{MAX_FILE, parse, render};
 use super::{Credentials, Storage, StorageError};
-
-/// More than any file this module writes; what is longer is damaged.
-const MAX_FILE: u64 = 4096;
 
 /// Keeps the credentials of each device in `<directory>/<serial>.json`, readable by its owner only.
 ///
@@ -23,19 +19,6 @@ const MAX_FILE: u64 = 4096;
 #[derive(Debug, Clone)]
 pub struct FileStorage {
     dir: PathBuf,
-}
-
-/// The content of a file.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document<'a> {
-    version: u32,
-    // A serial and a DevID may contain characters JSON escapes, which cannot be borrowed.
-    #[serde(borrow)]
-    serial: Cow<'a, str>,
-    #[serde(borrow)]
-    dev_id: Cow<'a, str>,
-    master_key: &'a str,
 }
 
 impl FileStorage {
@@ -74,8 +57,8 @@ impl Storage for FileStorage {
             Err(error) => return Err(io_error("open", &path)(error)),
         };
         // Sized beforehand: growing would leave copies of the key behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 64));
-        file.take(MAX_FILE + 1).read_to_end(&mut text).map_err(io_error("read", &path))?;
+        let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE + 64));
+        file.take(MAX_FILE as u64 + 1).read_to_end(&mut text).map_err(io_error("read", &path))?;
         parse(&text, serial).map(Some).map_err(|reason| StorageError::Damaged { path, reason })
     }
 
@@ -109,40 +92,14 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stor
     move |source| StorageError::Io { action, path, source }
 }
 
-fn render(serial: &Serial, credentials: &Credentials) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-    let master_key =
-        std::str::from_utf8(credentials.master_key.as_bytes()).map_err(|_| "the master key is not text")?;
-    let document =
-        Document { version: 1, serial: serial.as_str().into(), dev_id: credentials.dev_id.as_str().into(), master_key };
-    let mut text = Zeroizing::new(Vec::with_capacity(512));
-    serde_json::to_writer(&mut *text, &document).map_err(|_| "the credentials are not text")?;
-    text.push(b'\n');
-    Ok(text)
-}
-
-fn parse(text: &[u8], serial: &Serial) -> Result<Credentials, &'static str> {
-    if text.len() as u64 > MAX_FILE {
-        return Err("it is too long");
-    }
-    let document: Document<'_> =
-        serde_json::from_slice(text).map_err(|_| "it is cut short or not a file of this program")?;
-    if document.version != 1 {
-        return Err("it has a version this program does not know");
-    }
-    if document.serial != serial.as_str() {
-        return Err("it belongs to another device");
-    }
-    Ok(Credentials {
-        dev_id: DevId::parse(document.dev_id.as_bytes()).map_err(|_| "its DevID is not one")?,
-        master_key: MasterKey::from_bytes(document.master_key.as_bytes()).map_err(|_| "its master key is not one")?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use osap::{DevId, MasterKey};
+
     use super::*;
+    use crate::storage::LegacyCredentials;
 
     fn serial(text: &str) -> Serial {
         Serial::new(text).unwrap()
@@ -150,10 +107,9 @@ mod tests {
 
     fn credentials(digit: char) -> Credentials {
         let text = |n| digit.to_string().repeat(n);
-        Credentials {
-            dev_id: DevId::parse(text(32).as_bytes()).unwrap(),
-            master_key: MasterKey::from_bytes(text(16).as_bytes()).unwrap(),
-        }
+        let dev_id = DevId::parse(text(32).as_bytes()).unwrap();
+        let master_key = MasterKey::from_bytes(text(16).as_bytes()).unwrap();
+        Credentials { legacy: Some(LegacyCredentials { dev_id, master_key }), modern: None }
     }
 
     fn storage() -> (tempfile::TempDir, FileStorage) {
@@ -182,7 +138,8 @@ mod tests {
         let (_dir, storage) = storage();
         let sn = serial(r#"quote"and\slash"#);
         let dev_id = DevId::parse(br#"0123456789abcdef"\"\456789abcdef"#).unwrap();
-        let credentials = Credentials { dev_id, ..credentials('1') };
+        let mut credentials = credentials('1');
+        credentials.legacy.as_mut().unwrap().dev_id = dev_id;
         storage.store(&sn, &credentials).unwrap();
         assert_eq!(storage.load(&sn).unwrap(), Some(credentials));
     }
@@ -231,7 +188,7 @@ mod tests {
             good.replace("\"version\":1", "\"version\":2"),
             good.replace("SN0000001", "SN0000002"),
             good.replace("1111111111111111\"}", "111111111111111x\"}"),
-            good.clone() + &" ".repeat(MAX_FILE as usize),
+            good.clone() + &" ".repeat(MAX_FILE),
         ] {
             assert_ne!(bad, good);
             std::fs::write(storage.path(&sn), bad).unwrap();

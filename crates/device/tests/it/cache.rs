@@ -23,7 +23,7 @@ mod killed;
 
 /// A device whose LBS is at an address.
 fn builder(lbs: impl ToString, storage: impl Storage, cache: impl EventCache) -> Builder {
-    Device::builder(SERIAL, CODE).lbs(lbs.to_string()).storage(storage).cache(cache).queue(32, 64 * 1024)
+    Device::builder(SERIAL, CODE).lbs(lbs.to_string()).legacy().storage(storage).cache(cache).queue(32, 64 * 1024)
 }
 
 fn directory(dir: &Path) -> FileCache {
@@ -344,7 +344,8 @@ async fn the_cache_of_another_device_is_refused() {
     report(&device, 0..1).await;
     assert!(matches!(FileCache::open(dir.path()), Err(CacheError::InUse { .. })));
     soon(device.stop()).await.unwrap();
-    let other = Device::builder("SN0000002", CODE).lbs("127.0.0.1:1").storage(FileStorage::new(dir.path()).unwrap());
+    let other =
+        Device::builder("SN0000002", CODE).lbs("127.0.0.1:1").legacy().storage(FileStorage::new(dir.path()).unwrap());
     let error = other.cache(directory(dir.path())).start().unwrap_err();
     assert!(matches!(error, StartError::Cache(CacheError::Foreign { .. })), "{error}");
 }

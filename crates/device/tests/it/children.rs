@@ -19,7 +19,8 @@ fn first_child() -> ChildBuilder {
 }
 
 fn hub(server: &Server, children: impl IntoIterator<Item = ChildBuilder>) -> Device {
-    let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new()).hub();
+    let builder =
+        Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).legacy().storage(MemoryStorage::new()).hub();
     children.into_iter().fold(builder, |builder, child| builder.child(child)).start().unwrap()
 }
 
@@ -221,8 +222,12 @@ async fn a_child_carries_out_operations_and_takes_values() {
 #[tokio::test]
 async fn a_device_becomes_a_hub_while_it_runs() {
     let mut server = Server::start().await;
-    let device =
-        Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new()).start().unwrap();
+    let device = Device::builder(SERIAL, CODE)
+        .lbs(server.lbs.to_string())
+        .legacy()
+        .storage(MemoryStorage::new())
+        .start()
+        .unwrap();
     server.expect(first_connection()).await;
     crate::reach(&device, |state| *state == vestibule_device::State::Online).await;
     let child = device.add_child(first_child()).unwrap();
@@ -249,7 +254,7 @@ async fn a_hub_that_never_had_a_child_says_so() {
 async fn a_wrong_child_is_refused_at_the_start() {
     let server = Server::start().await;
     let start = |child: ChildBuilder| {
-        let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new());
+        let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).legacy().storage(MemoryStorage::new());
         builder.child(first_child()).child(child).start()
     };
     for (child, expected) in [(first_child(), ChildError::Exists), (Child::builder("global", "A"), ChildError::Global)]

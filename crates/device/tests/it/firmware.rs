@@ -100,7 +100,7 @@ async fn osap_10_3_a_device_says_what_firmware_it_has() {
     assert_eq!(told(&mut server, "inform/report").await, inform("1.1"), "after a light login, too");
     soon(device.stop()).await.unwrap();
 
-    let device = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new());
+    let device = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).legacy().storage(MemoryStorage::new());
     assert!(with_module(device).firmware_module("DT1", "9").start().is_ok());
 }
 
@@ -233,7 +233,7 @@ async fn osap_10_3_after_a_restart_the_program_says_how_it_went() {
 #[tokio::test]
 async fn a_device_without_modules_says_nothing_of_them() {
     let mut server = Server::start().await;
-    let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new());
+    let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).legacy().storage(MemoryStorage::new());
     let device = builder.start().unwrap();
     server.expect(first_connection()).await;
     soon(device.event("Camera", 0, "Detection", "Motion").report(&json!({}))).await.unwrap();

@@ -15,7 +15,7 @@ use crate::{reach, soon};
 
 pub fn start(server: &Server, storage: impl Storage) -> Device {
     let lbs = server.lbs.to_string();
-    Device::builder(SERIAL, CODE).lbs(lbs).storage(storage).start().unwrap()
+    Device::builder(SERIAL, CODE).lbs(lbs).legacy().storage(storage).start().unwrap()
 }
 
 /// What the server sees of a device that comes for the first time.
@@ -48,7 +48,7 @@ async fn a_device_enrols_reports_and_leaves_in_order() {
     server.expect(first_connection()).await;
     reach(&device, |state| *state == State::Online).await;
 
-    let stored = storage.load(&Serial::new(SERIAL).unwrap()).unwrap().unwrap();
+    let stored = storage.load(&Serial::new(SERIAL).unwrap()).unwrap().unwrap().legacy.unwrap();
     let committed = server.world.lock().record.committed.clone().unwrap();
     assert_eq!((stored.dev_id, stored.master_key), (committed.dev_id, committed.master_key));
 
@@ -160,7 +160,7 @@ impl Dial for Noting {
 async fn every_connection_is_opened_as_the_program_says() {
     let mut server = Server::start().await;
     let noting = Noting::default();
-    let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new());
+    let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).legacy().storage(MemoryStorage::new());
     let device = builder.dial(noting.clone()).start().unwrap();
     server.expect(first_connection()).await;
     reach(&device, |state| *state == State::Online).await;

@@ -38,7 +38,7 @@ async fn a_device_lives_on_a_network_that_passes_single_bytes() {
     let byte_by_byte = Faults { pieces: 1, delay: Duration::from_micros(20), ..Faults::default() };
     let [to_lbs, to_das] = [1, 2].map(|seed| FaultProxy::start(seed, byte_by_byte.clone()));
     let detour = Arc::new(Detour { lbs: server.lbs, to_lbs, to_das });
-    let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new());
+    let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).legacy().storage(MemoryStorage::new());
     let device = builder.dial(Shared(Arc::clone(&detour))).start().unwrap();
     server.expect(first_connection()).await;
     let event = device.event("Camera", 0, "Detection", "Motion");

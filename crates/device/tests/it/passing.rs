@@ -18,8 +18,12 @@ fn keep(kept: &Arc<Mutex<Vec<PassThrough>>>) -> impl Fn(PassThrough) + Send + Sy
 #[tokio::test]
 async fn bytes_go_to_an_application_and_are_acknowledged() {
     let mut server = Server::start().await;
-    let device =
-        Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new()).start().unwrap();
+    let device = Device::builder(SERIAL, CODE)
+        .lbs(server.lbs.to_string())
+        .legacy()
+        .storage(MemoryStorage::new())
+        .start()
+        .unwrap();
     server.expect(first_connection()).await;
     soon(device.pass("Lamp", 0, "Light", "Raw", "text/plain; charset=utf-8", b"hello")).await.unwrap();
     let topic = "/iot/SN0000001/global/0-Lamp/pass/Light/Raw/report".into();
@@ -36,6 +40,7 @@ async fn bytes_of_an_application_reach_the_program_once() {
     let (own, of_child) = (Arc::default(), Arc::default());
     let device = Device::builder(SERIAL, CODE)
         .lbs(server.lbs.to_string())
+        .legacy()
         .storage(MemoryStorage::new())
         .on_pass(keep(&own))
         .child(Child::builder("SUB000001", "ZXCVBN").on_pass(keep(&of_child)))

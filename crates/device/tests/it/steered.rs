@@ -15,7 +15,7 @@ use crate::{reach, soon};
 
 /// A device that is online.
 pub async fn online(server: &mut Server, configure: impl FnOnce(Builder) -> Builder) -> Device {
-    let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).storage(MemoryStorage::new());
+    let builder = Device::builder(SERIAL, CODE).lbs(server.lbs.to_string()).legacy().storage(MemoryStorage::new());
     let device = configure(builder).start().unwrap();
     server.expect(first_connection()).await;
     reach(&device, |state| *state == State::Online).await;

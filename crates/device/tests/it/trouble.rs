@@ -111,14 +111,15 @@ async fn a_dev_id_the_platform_forgot_leads_to_a_new_one() {
     server.expect([Seen::Refused(4)]).await;
     assert_eq!(storage.load(&serial).unwrap(), Some(before.clone()), "nothing is deleted");
     server.expect(first_connection()).await;
-    assert_ne!(storage.load(&serial).unwrap().unwrap().dev_id, before.dev_id);
+    let dev_id = |credentials: Credentials| credentials.legacy.unwrap().dev_id;
+    assert_ne!(dev_id(storage.load(&serial).unwrap().unwrap()), dev_id(before));
 }
 
 #[tokio::test]
 async fn a_wrong_code_is_tried_in_both_cases_and_then_slowly() {
     let mut server = Server::start().await;
     let lbs = server.lbs.to_string();
-    let device = Device::builder(SERIAL, "WRONG").lbs(lbs).storage(MemoryStorage::new()).start().unwrap();
+    let device = Device::builder(SERIAL, "WRONG").lbs(lbs).legacy().storage(MemoryStorage::new()).start().unwrap();
     server.expect([Seen::Refused(1), Seen::Refused(1)]).await;
     let state = reach(&device, |state| matches!(state, State::Waiting { .. })).await;
     let State::Waiting { reason: Reason::Refused(code), .. } = state else { panic!("{state:?}") };
@@ -178,6 +179,7 @@ async fn a_device_without_a_server_waits_refuses_and_stops_at_once() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let device = Device::builder(SERIAL, CODE)
         .lbs(port.to_string())
+        .legacy()
         .storage(MemoryStorage::new())
         .queue(2, 10_000)
         .start()
@@ -206,6 +208,7 @@ async fn a_mute_lbs_does_not_delay_the_end() {
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let device = Device::builder(SERIAL, CODE)
         .lbs(mute.local_addr().unwrap().to_string())
+        .legacy()
         .storage(MemoryStorage::new())
         .start()
         .unwrap();
@@ -232,6 +235,7 @@ async fn a_full_window_of_large_events_arrives() {
     let mut server = Server::start().await;
     let device = Device::builder(SERIAL, CODE)
         .lbs(server.lbs.to_string())
+        .legacy()
         .storage(MemoryStorage::new())
         .queue(EVENTS, 8 << 20)
         .window(128)

@@ -51,6 +51,7 @@ pub fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         let (passed, came) = mpsc::channel(1);
         let mut builder = Device::builder(&args.serial, code.trim())
             .lbs(&args.lbs)
+            .legacy()
             .storage(FileStorage::new(&args.state)?)
             .device_type("check")
             .operation("Check", 0, "Check", "Echo", async |input: Value| Ok(input))

@@ -91,7 +91,7 @@ impl Site {
             let Plan { serial, code, name, profile, every, children } = plan;
             register(platform, serial, code, name, &profile.habits).await?;
             let storage = FileStorage::new(state.join(serial)).context("a simulated device has no storage")?;
-            let builder = Device::builder(serial, code).lbs(lbs.to_string()).storage(storage);
+            let builder = Device::builder(serial, code).lbs(lbs.to_string()).legacy().storage(storage);
             let mut builder = (profile.abilities)(builder.device_type(profile.habits.product()));
             let children: Vec<_> = children.iter().zip(profile.child.into_iter().cycle()).collect();
             for (plug, kind) in &children {

@@ -162,6 +162,7 @@ impl Actor {
         let Registered { own, profile, .. } = &*self.who;
         let builder = Device::builder(&own.serial, &own.code)
             .lbs(&*self.scene.lbs)
+            .legacy()
             .storage(Arc::clone(&self.scene.storage))
             .device_type(own.habits.product())
             .firmware(env!("CARGO_PKG_VERSION"))

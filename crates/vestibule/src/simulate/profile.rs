@@ -170,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn every_kind_can_be_addressed() {
         for profile in PROFILES {
-            let builder = Device::builder("SIM-1", "ABCDEF").lbs("127.0.0.1:9").storage(MemoryStorage::new());
+            let builder = Device::builder("SIM-1", "ABCDEF").lbs("127.0.0.1:9").legacy().storage(MemoryStorage::new());
             let builder = (profile.abilities)(builder).device_type(profile.habits.product());
             let builder = match profile.child {
                 Some(child) => builder.child((child.abilities)(Child::builder("SIM-1-1", "ABCDEF"))),

@@ -88,6 +88,7 @@ fn a_device_made_with_the_sdk_reports_is_set_and_hears_what_it_missed() {
         runtime.block_on(async {
             Device::builder(&serial, CODE)
                 .lbs(platform.address(Listener::Lbs).to_string())
+                .legacy()
                 .storage(FileStorage::new(storage.path()).expect("a storage"))
                 .attribute("Lamp", 0, "Light", "Power", async |_: bool| Ok(()))
                 .attribute("Lamp", 0, "Light", "Level", async |level: u8| match level {

@@ -31,6 +31,7 @@ fn program(platform: &Platform, serial: &str, dir: &Path) -> Builder {
 fn program_at(lbs: String, serial: &str, dir: &Path) -> Builder {
     Device::builder(serial, CODE)
         .lbs(lbs)
+        .legacy()
         .storage(FileStorage::new(dir.join("state")).expect("a storage"))
         .cache(FileCache::open(dir.join("cache")).expect("a cache"))
         .queue(64, 64 * 1024)

@@ -18,8 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A device that is there.
 fn online(runtime: &Runtime, platform: &Platform, serial: &str, with: impl FnOnce(Builder) -> Builder) -> Device {
     platform.add(serial, CODE);
-    let builder =
-        Device::builder(serial, CODE).lbs(platform.address(Listener::Lbs).to_string()).storage(MemoryStorage::new());
+    let builder = Device::builder(serial, CODE)
+        .lbs(platform.address(Listener::Lbs).to_string())
+        .legacy()
+        .storage(MemoryStorage::new());
     let device = runtime.block_on(async { with(builder).start().expect("started") });
     runtime.block_on(async {
         let mut state = device.watch_state();

@@ -81,6 +81,7 @@ fn a_device_made_with_the_sdk_carries_out_what_it_can() {
     let device = runtime.block_on(async {
         Device::builder(&serial, CODE)
             .lbs(platform.address(Listener::Lbs).to_string())
+            .legacy()
             .storage(MemoryStorage::new())
             .operation("Lamp", 0, "Light", "Double", async |n: u32| Ok(2 * n))
             .operation("Lamp", 0, "Light", "Panic", async |(): ()| -> Result<(), _> { panic!("on purpose") })

@@ -52,8 +52,10 @@ impl Dial for Overheard {
 
 /// A device that is there.
 fn online(runtime: &Runtime, platform: &Platform, serial: &str, with: impl FnOnce(Builder) -> Builder) -> Device {
-    let builder =
-        Device::builder(serial, CODE).lbs(platform.address(Listener::Lbs).to_string()).storage(MemoryStorage::new());
+    let builder = Device::builder(serial, CODE)
+        .lbs(platform.address(Listener::Lbs).to_string())
+        .legacy()
+        .storage(MemoryStorage::new());
     let device = runtime.block_on(async { with(builder).start().expect("started") });
     reach(runtime, &device, State::Online);
     device

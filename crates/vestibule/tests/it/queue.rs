@@ -54,6 +54,7 @@ fn what_waits_survives_the_platform_is_sent_once_and_can_be_taken_back() {
     let device = runtime.block_on(async {
         Device::builder(&serial, CODE)
             .lbs(platform.address(Listener::Lbs).to_string())
+            .legacy()
             .storage(MemoryStorage::new())
             .operation("Lamp", 0, "Light", "Double", async |n: u32| Ok(2 * n))
             .start()

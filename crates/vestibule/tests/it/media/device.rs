@@ -112,7 +112,8 @@ pub(super) fn next(messages: &mpsc::Receiver<(String, Value)>, kind: &str) -> Va
 
 pub(super) fn started(site: &Site) -> Device {
     let lbs = site.platform.address(Listener::Lbs).to_string();
-    let builder = Device::builder(&site.serial, CODE).lbs(&lbs).storage(MemoryStorage::new()).device_type("Camera");
+    let builder =
+        Device::builder(&site.serial, CODE).lbs(&lbs).legacy().storage(MemoryStorage::new()).device_type("Camera");
     builder.start().expect("a device")
 }
 

@@ -65,6 +65,7 @@ impl Load {
                 let _inside = runtime.enter();
                 Device::builder(&serial, code)
                     .lbs(lbs.to_string())
+                    .legacy()
                     .keep_alive(keep_alive)
                     .storage(MemoryStorage::new())
                     .device_type("load")
