@@ -147,3 +147,32 @@ fn stored_script_in_every_text_field_stays_text() {
     reporting.kill();
     assert!(fs::read_dir(platform.data()).is_ok());
 }
+
+/// What the page says is tested is tested.
+#[test]
+fn every_test_that_the_security_page_names_exists() {
+    fn sources(directory: &std::path::Path, into: &mut String) {
+        for entry in std::fs::read_dir(directory).expect("a directory of the sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push_str(&std::fs::read_to_string(&path).expect("a source file"));
+            }
+        }
+    }
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/security.md")).expect("the page");
+    let mut code = String::new();
+    sources(&root.join("crates"), &mut code);
+    let named: Vec<&str> = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.len() > 20 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+        .collect();
+    assert!(named.len() > 25, "{named:?}");
+    for name in named {
+        assert!(code.contains(&format!("fn {name}(")), "{name} is no test");
+    }
+}
