@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::json;
-use vestibule_store::{InsertError, Secret, StoreError};
+use vestibule_store::{DeviceRow, InsertError, Secret, StoreError};
 
-use crate::audit::Deed;
 use crate::caller::Caller;
 use crate::device::Device;
 use crate::enlist::Vetted;
@@ -283,28 +282,30 @@ impl Import {
         }
         let mut reached = self.tally.clone();
         reached.changed += count;
-        let (platform, job, actor) = (Arc::clone(&self.platform), Arc::clone(&self.job), self.by.name().to_owned());
-        let (mut tally, before) = (reached, self.tally.clone());
+        let (platform, job, by) = (Arc::clone(&self.platform), Arc::clone(&self.job), self.by.clone());
+        let mut tally = self.tally.clone();
         let (tally, done) = to_the_end(async move {
             let (lines, devices): (Vec<u64>, Vec<_>) = pending.into_iter().map(Pending::into_vetted).unzip();
-            let audits = devices.iter().map(|vetted| vetted.audit(&actor)).collect();
+            let audits = devices.iter().map(|vetted| vetted.audit(by.name())).collect();
             let devices: Vec<_> = devices.into_iter().map(|vetted| (vetted.row, vetted.code)).collect();
-            match platform.control().enlist(&devices, audits, Some(job.row_with(&tally))).await {
-                Ok(codes) => {
-                    for ((row, _), code) in devices.into_iter().zip(codes) {
-                        // Its family is one we have just given it.
-                        let _ = platform.admit(row, code);
-                    }
-                    (tally, Ok(()))
+            // No hub becomes a part of another until those that are to be reached through it are registered.
+            let turn = platform.adoptions().lock().await;
+            let enlisted = match devices.iter().try_for_each(|(row, _)| hub_of(&platform, row, &by)) {
+                Ok(()) => platform.control().enlist(&devices, audits, Some(job.row_with(&reached))).await.ok(),
+                Err(_) => None,
+            };
+            if let Some(codes) = enlisted {
+                for ((row, _), code) in devices.into_iter().zip(codes) {
+                    // Its family is one we have just given it.
+                    let _ = platform.admit(row, code);
                 }
-                Err(error) => {
-                    tracing::info!(%error, "some devices are registered one by one");
-                    tally = before;
-                    let vetted = devices.into_iter().map(|(row, code)| Vetted { row, code });
-                    let done = one_by_one(&platform, &actor, lines.into_iter().zip(vetted), &mut tally).await;
-                    (tally, done)
-                }
+                return (reached, Ok(()));
             }
+            drop(turn);
+            tracing::info!("some devices are registered one by one");
+            let rows = devices.into_iter().map(|(row, code)| Vetted { row, code });
+            let done = one_by_one(&platform, &job, &by, lines.into_iter().zip(rows), &mut tally).await;
+            (tally, done)
         })
         .await;
         self.tally = tally;
@@ -329,31 +330,55 @@ impl Drop for Import {
     }
 }
 
-/// Registers devices of which not all can be: somebody was faster, or took a hub away.
+/// The hub of a device that is about to be registered, looked at under the lock that changes who is whose: since its row was
+/// read it may have gone, out of sight or altogether, or have become a part of another.
+fn hub_of(platform: &Platform, row: &DeviceRow, by: &Caller) -> Result<(), RowWrong> {
+    let Some(hub) = row.parent else { return Ok(()) };
+    match platform.device_by_id(hub).filter(|hub| by.sees(hub)) {
+        None => Err(RowWrong::field("parent", "parent was removed in this moment.")),
+        Some(hub) if hub.parent().is_some() => {
+            Err(RowWrong::field("parent", "parent has become a sub-device itself in this moment."))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Registers devices of which not all can be: somebody was faster, or took a hub away. Each is one transaction with what the audit
+/// says of it and how far the job is.
 async fn one_by_one(
     platform: &Arc<Platform>,
-    actor: &str,
+    job: &Job,
+    by: &Caller,
     rows: impl Iterator<Item = (u64, Vetted)>,
     tally: &mut Tally,
 ) -> Result<(), StoreError> {
     for (line, vetted) in rows {
-        let detail = vetted.detail();
-        let wrong = match platform.control().insert_device(&vetted.row, &vetted.code).await {
-            Ok(code) => match platform.admit(vetted.row, code) {
-                Ok(device) => {
-                    let device = Some(&*device);
-                    platform.auditor().write(Deed { actor, action: "device.add", device, detail, ok: true }).await;
-                    tally.changed += 1;
-                    continue;
+        let _turn = platform.adoptions().lock().await;
+        let wrong = match hub_of(platform, &vetted.row, by) {
+            Err(wrong) => wrong,
+            Ok(()) => {
+                let mut reached = tally.clone();
+                reached.changed += 1;
+                let audit = vetted.audit(by.name());
+                let device = [(vetted.row, vetted.code)];
+                match platform.control().enlist(&device, vec![audit], Some(job.row_with(&reached))).await {
+                    Ok(codes) => {
+                        *tally = reached;
+                        let [(row, _)] = device;
+                        for code in codes {
+                            // Its family is one we have just given it.
+                            let _ = platform.admit(row.clone(), code);
+                        }
+                        continue;
+                    }
+                    Err(InsertError::SerialTaken) => refusal(&AddDeviceError::SerialTaken),
+                    Err(InsertError::Store(StoreError::UnknownDevice)) => {
+                        RowWrong::field("parent", "parent was removed in this moment.")
+                    }
+                    Err(InsertError::Store(error)) => return Err(error),
+                    Err(_) => return Err(StoreError::Closed),
                 }
-                Err(error) => refusal(&error),
-            },
-            Err(InsertError::SerialTaken) => refusal(&AddDeviceError::SerialTaken),
-            Err(InsertError::Store(StoreError::UnknownDevice)) => {
-                RowWrong::field("parent", "parent was removed in this moment.")
             }
-            Err(InsertError::Store(error)) => return Err(error),
-            Err(_) => return Err(StoreError::Closed),
         };
         let RowWrong { field, detail } = wrong;
         tally.fail(Trouble { line: Some(line), device: None, serial: None, field, detail });

@@ -179,3 +179,45 @@ async fn a_change_of_many_passes_over_what_is_gone_and_ends_when_it_is_cancelled
     let disabled = DeviceFilter { disabled: Some(true), ..DeviceFilter::default() };
     assert_eq!(bed.platform.select_devices(&disabled, &by).await.len() as u64, tally.changed);
 }
+
+#[tokio::test]
+async fn what_is_registered_row_by_row_its_job_knows_after_a_crash() {
+    let bed = Bed::new().await;
+    let mut import = bed.platform.begin_import(false, &bed.caller()).await.expect("begun");
+    let id = import.job().id;
+    take_all(&mut import, (0..499).map(|n| row(format!("S{n}")))).await.expect("taken");
+    // Somebody is faster with one of them, so that the rows do not go in one piece.
+    bed.add("S249").await;
+    import.take(500, Ok(row("S499"))).await.expect("taken");
+    let bed_after = bed.crash().await;
+    let job = bed_after.platform.job(JobKind::Import, id, &bed_after.caller()).expect("kept");
+    let there = bed_after.platform.select_devices(&DeviceFilter::default(), &bed_after.caller()).await.len() as u64;
+    let tally = job.tally();
+    assert_eq!((tally.changed, tally.failed, there), (499, 1, 500));
+    assert_eq!((tally.troubles[0].line, tally.troubles[0].field.as_deref()), (Some(250), Some("serial")));
+    drop(import);
+}
+
+#[tokio::test]
+async fn a_hub_is_asked_again_right_before_its_sub_device_is_registered() {
+    let bed = Bed::new().await;
+    let (hub, other) = (bed.add("HUB").await, bed.add("OTHER").await);
+    let gone = bed.add("GONE").await;
+    let child = |serial: &str, hub: &str| ImportRow { parent: Some(hub.into()), ..row(serial) };
+    let mut import = bed.platform.begin_import(false, &bed.caller()).await.expect("begun");
+    let job = Arc::clone(import.job());
+    let rows = [child("A", "HUB"), child("B", "OTHER"), child("C", "GONE"), row("D")];
+    take_all(&mut import, rows).await.expect("taken");
+    // While they wait, one hub becomes a part of the other, and another is removed.
+    bed.platform.admit_child(&other, "HUB", |_| true).await.expect("proven");
+    bed.platform.remove_device(&gone, &bed.caller()).await.expect("removed");
+    import.end(Ok(())).await;
+    let tally = job.tally();
+    let told: Vec<_> = tally.troubles.iter().map(|trouble| (trouble.line, trouble.field.as_deref())).collect();
+    assert_eq!((tally.changed, told), (2, vec![(Some(1), Some("parent")), (Some(3), Some("parent"))]));
+    assert!(bed.platform.children(&hub).is_empty(), "no part of a part");
+    assert_eq!(bed.platform.children(&other).len(), 2);
+    let bed = bed.restart().await;
+    let job = bed.platform.job(JobKind::Import, job.id, &bed.caller()).expect("kept");
+    assert_eq!((job.tally().changed, job.tally().failed), (2, 2));
+}

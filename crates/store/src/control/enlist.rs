@@ -6,7 +6,7 @@ use super::job::JobWrite;
 use super::writer::Write;
 use super::{Control, DeviceRow, JobRow, NewAudit, SealedCode};
 use crate::db::Transaction;
-use crate::{Secret, StoreError};
+use crate::{InsertError, Secret, StoreError};
 
 /// The most devices one [`Control::enlist`] takes.
 const MAX_DEVICES: usize = 1_000;
@@ -16,21 +16,29 @@ impl Control {
     /// says of them and how far the job is whose devices they are. The first 1,000 are taken.
     ///
     /// # Errors
-    /// Nothing was done. A serial that is taken, or a parent that does not exist, fails all of them.
+    /// Nothing was done. A serial that is taken, or a parent that does not exist ([`StoreError::UnknownDevice`]), fails all of them.
     pub async fn enlist(
         &self,
         devices: &[(DeviceRow, Secret)],
         audits: Vec<NewAudit>,
         job: Option<JobRow>,
-    ) -> Result<Vec<SealedCode>, StoreError> {
+    ) -> Result<Vec<SealedCode>, InsertError> {
         let some = &devices[..devices.len().min(MAX_DEVICES)];
         let rows: Vec<_> = some.iter().map(|(row, code)| (row.clone(), self.seal_code(&row.id, code))).collect();
         let sealed = rows.iter().map(|(_, code)| SealedCode::new(code)).collect();
         let audits = audits.into_iter().map(|audit| AuditWrite::Add(Box::new(audit))).collect();
         let job = job.map(|job| JobWrite::Put(Box::new(job)));
-        self.write(Write::Enlist(EnlistWrite { rows, audits, job })).await?;
-        Ok(sealed)
+        match self.write(Write::Enlist(EnlistWrite { rows, audits, job })).await {
+            Ok(_) => Ok(sealed),
+            // Ids are minted, so that it is a serial.
+            Err(StoreError::Database(error)) if is_taken(&error) => Err(InsertError::SerialTaken),
+            Err(error) => Err(error.into()),
+        }
     }
+}
+
+fn is_taken(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.is_unique_violation())
 }
 
 /// Devices to be registered, with their sealed codes, and what is written down of that.

@@ -91,8 +91,9 @@ async fn where_one_cannot_be_registered_none_is(bed: Bed) {
             store.control.enlist(&devices, audits, Some(job("running", "{}"))),
             store.control.set_disabled(there.id, true)
         );
-        assert_eq!(matches!(refused, Err(StoreError::UnknownDevice)), is_unknown);
-        assert!(refused.is_err() && other.is_ok());
+        assert_eq!(matches!(refused, Err(InsertError::Store(StoreError::UnknownDevice))), is_unknown);
+        assert_eq!(matches!(refused, Err(InsertError::SerialTaken)), !is_unknown);
+        assert!(other.is_ok());
     }
     assert_eq!(store.control.devices(None, 10).await.unwrap().len(), 1);
     assert!(store.control.jobs().await.unwrap().is_empty());
