@@ -23,6 +23,8 @@ pub mod server;
 pub mod share;
 pub mod slots;
 pub mod ticket;
+#[cfg(test)]
+mod uniqueness;
 
 pub use client::Client;
 pub use secret::{Exporter, Node, Psk, TicketId};

@@ -103,10 +103,19 @@ impl<'a> Frame<'a> {
 pub(crate) fn build(first: u8, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut body = Vec::with_capacity(160);
     write(&mut body);
-    assert!(body.len() <= MAX_LENGTH, "bodies are built from bounded fields");
-    let mut frame = Vec::with_capacity(body.len() + 5);
+    let mut frame = start(first, body.len());
+    frame.extend_from_slice(&body);
+    frame
+}
+
+/// The fixed header of a frame whose body has `length` bytes, with room for the body.
+///
+/// # Panics
+/// As for [`build`].
+pub(crate) fn start(first: u8, mut length: usize) -> Vec<u8> {
+    assert!(length <= MAX_LENGTH, "bodies are built from bounded fields");
+    let mut frame = Vec::with_capacity(length + 5);
     frame.push(first);
-    let mut length = body.len();
     loop {
         let more = if length > 0x7F { 0x80 } else { 0 };
         frame.push((length & 0x7F) as u8 | more);
@@ -115,7 +124,6 @@ pub(crate) fn build(first: u8, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
             break;
         }
     }
-    frame.extend_from_slice(&body);
     frame
 }
 

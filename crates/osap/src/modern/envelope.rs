@@ -14,8 +14,9 @@ pub const OVERHEAD: usize = HEAD_LEN + TAG_LEN;
 /// How many messages a direction of a login may carry.
 pub const MAX_MESSAGES: u64 = 1 << 24;
 
-/// Seals what one side sends.
-#[derive(Debug, Clone)]
+/// Seals what one side sends. There is one for each direction of a login, and no copy of it: two would seal under the same
+/// numbers.
+#[derive(Debug)]
 pub struct Sealer {
     suite: Suite,
     direction: Direction,
@@ -70,8 +71,8 @@ impl Sealer {
     }
 }
 
-/// Opens what the other side sent.
-#[derive(Debug, Clone)]
+/// Opens what the other side sent. There is one for each direction of a login: a copy would open a message again.
+#[derive(Debug)]
 pub struct Opener {
     suite: Suite,
     direction: Direction,
@@ -162,4 +163,41 @@ fn bound_to(direction: Direction, topic: &str) -> ([u8; 1], [u8; 2]) {
     };
     // A topic of MQTT has at most 65,535 bytes.
     ([direction], (topic.len() as u16).to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modern::Node;
+    use crate::modern::login::record_key;
+
+    const TOPIC: &str = "/iot/SN0000001/global/0-Lamp/model/event/report/Alarm/Smoke";
+
+    #[test]
+    fn osap_13_7_7_a_direction_of_a_login_ends_after_two_to_the_24_messages() {
+        let key = record_key(&Node::from_bytes(&[1; 48]).unwrap(), &[2; 48], Direction::Up);
+        let mut sealer = Sealer { seq: MAX_MESSAGES - 1, ..Sealer::new(Suite::P384, Direction::Up, key.clone()) };
+        let mut opener = Opener { seq: MAX_MESSAGES - 1, ..Opener::new(Suite::P384, Direction::Up, key.clone()) };
+        let mut last = b"last".to_vec();
+        assert_eq!(sealer.seal_tail(TOPIC, &mut last, 0), Ok(MAX_MESSAGES));
+        assert_eq!(opener.open(TOPIC, &mut last), Ok(Opened::Next(&mut b"last"[..].to_vec())));
+        let mut kept = b"one more".to_vec();
+        assert_eq!(sealer.seal_tail(TOPIC, &mut kept, 0), Err(Exhausted));
+        assert_eq!((&kept[..], sealer.seq()), (&b"one more"[..], MAX_MESSAGES));
+        // Somebody who knows the key and does not keep the limit.
+        let mut sealer = Sealer { seq: MAX_MESSAGES, ..Sealer::new(Suite::P384, Direction::Up, key) };
+        sealer.seq -= 1;
+        let mut again = b"last".to_vec();
+        sealer.seal_tail(TOPIC, &mut again, 0).unwrap();
+        assert_eq!(opener.open(TOPIC, &mut again), Ok(Opened::Repeated));
+        let mut beyond = vec![Suite::P384.protocol_type()];
+        beyond.extend((MAX_MESSAGES + 1).to_be_bytes());
+        beyond.extend(b"text");
+        let (direction, topic_len) = bound_to(Direction::Up, TOPIC);
+        let head: [u8; HEAD_LEN] = *beyond.first_chunk().unwrap();
+        let aad: [&[u8]; 5] = [b"osap2-das", &direction, &topic_len, TOPIC.as_bytes(), &head];
+        opener.key.clone().seal_tail(MAX_MESSAGES + 1, &aad, &mut beyond, HEAD_LEN);
+        assert_eq!(opener.open(TOPIC, &mut beyond), Err(Broken::Exhausted(Exhausted)));
+        assert_eq!(opener.seq(), MAX_MESSAGES);
+    }
 }

@@ -78,17 +78,14 @@ impl From<crate::wire::Short> for MessageError {
 
 /// A frame of this first byte with `head` in clear and `text` sealed.
 pub(crate) fn seal(first: u8, head: &[&[u8]], key: &RecordKey, counter: u64, text: &[u8]) -> Vec<u8> {
-    let mut frame = crate::lbs::frame::build(first, |out| {
-        head.iter().for_each(|field| out.extend_from_slice(field));
-        out.extend_from_slice(text);
-        // Room for the tag, so that the length in the header, which is part of the AAD, counts it.
-        out.extend_from_slice(&[0; super::seal::TAG_LEN]);
-    });
-    let sealed_at = frame.len() - text.len() - super::seal::TAG_LEN;
-    let mut sealed = frame.split_off(sealed_at);
-    sealed.truncate(text.len());
-    key.seal_tail(counter, &[&frame], &mut sealed, 0);
-    frame.append(&mut sealed);
+    let head_len: usize = head.iter().map(|field| field.len()).sum();
+    // The length in the header is part of the AAD and counts the tag. Room for all of it is there from the start, so that
+    // no copy of the text stays behind in memory.
+    let mut frame = crate::lbs::frame::start(first, head_len + text.len() + super::seal::TAG_LEN);
+    head.iter().for_each(|field| frame.extend_from_slice(field));
+    let sealed_at = frame.len();
+    frame.extend_from_slice(text);
+    key.seal_behind(counter, &mut frame, sealed_at);
     frame
 }
 

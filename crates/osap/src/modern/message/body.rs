@@ -1,5 +1,7 @@
 //! What is sealed in 0x72, 0x42, 0x82 and 0x62 (osap-wire 13.3).
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -95,7 +97,7 @@ impl Grant {
 }
 
 /// What proves the device in 0x72 and 0x42.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Over the transcript.
     pub mac: Mac,
@@ -103,6 +105,12 @@ pub struct Entry {
     pub claim: Vec<u8>,
     /// What is sent along, not read yet.
     pub info: Vec<u8>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entry(..)")
+    }
 }
 
 impl Entry {
@@ -128,8 +136,8 @@ impl Entry {
 
     /// The text to be sealed.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(MAC_LEN + 3 + self.claim.len() + self.info.len());
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(MAC_LEN + 4 + self.claim.len() + self.info.len()));
         out.extend_from_slice(&self.mac);
         out.push(self.claim.len() as u8);
         out.extend_from_slice(&self.claim);
@@ -140,7 +148,7 @@ impl Entry {
 }
 
 /// What 0x82 and 0x62 hand out. The PSK that goes with the ticket does not travel: both ends derive it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Issued {
     /// The identity.
     pub dev_id: DevId,
@@ -152,6 +160,14 @@ pub struct Issued {
     pub proof: Option<Mac>,
     /// What is sent along, not read yet.
     pub grant: Vec<u8>,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dev_id, lifetime_s, ticket, .. } = self;
+        let mut shown = f.debug_struct("Issued");
+        shown.field("dev_id", dev_id).field("lifetime_s", lifetime_s).field("ticket", ticket).finish_non_exhaustive()
+    }
 }
 
 impl Issued {

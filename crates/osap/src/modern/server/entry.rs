@@ -1,6 +1,8 @@
 //! 0x72 and 0x42: the device proves itself, by its code, its certificate or its ticket
 //! (osap-wire 13.3).
 
+use std::fmt;
+
 use super::{Answer, Attempt, CloseReason, Run, Server, State};
 use crate::id::DevId;
 use crate::key::Code;
@@ -13,7 +15,6 @@ use crate::random::Random;
 use crate::suite::Suite;
 
 /// A device that is in.
-#[derive(Debug)]
 pub(super) struct Entered {
     /// 0x42, not 0x72.
     pub(super) returning: bool,
@@ -23,6 +24,12 @@ pub(super) struct Entered {
     proof: Option<Mac>,
     pub(super) csr: Option<Vec<u8>>,
     pub(super) certificate: Vec<Vec<u8>>,
+}
+
+impl fmt::Debug for Entered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entered").field("used", &self.used).field("dev_id", &self.dev_id).finish_non_exhaustive()
+    }
 }
 
 impl Server {
