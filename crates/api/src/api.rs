@@ -17,8 +17,8 @@ use crate::hooks::Hooks;
 use crate::routes::Routes;
 use crate::{
     attributes, audit, bulk, describe, devices, directives, events, export, health, history, imports, openapi,
-    operations, page, pass, problems, queue, request, sessions, stream, suites, tokens, uploads, users, views,
-    webhooks,
+    operations, page, pass, problems, queue, request, sessions, strangers, stream, suites, tokens, uploads, users,
+    views, webhooks,
 };
 
 /// What the handlers share.
@@ -94,8 +94,8 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
     use crate::webhooks::letters;
     use Permission::{
         AttributesRead, AttributesWrite, AuditRead, DevicesControl, DevicesRead, DevicesWrite, EventsRead, MediaRead,
-        MediaWrite, MetricsRead, OperationsInvoke, OperationsRead, PassRead, PassUse, TokensManage, UsersManage,
-        WebhooksManage,
+        MediaWrite, MetricsRead, OperationsInvoke, OperationsRead, PassRead, PassUse, StrangersRead, TokensManage,
+        UsersManage, WebhooksManage,
     };
     Routes::new(openapi::base(), gate)
         .needs(DevicesRead, routes!(devices::list_devices))
@@ -124,6 +124,7 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesWrite, routes!(suites::set_device_suites))
         .needs(DevicesRead, routes!(devices::explain_device))
         .needs(DevicesRead, routes!(devices::list_children))
+        .needs(StrangersRead, routes!(strangers::list_strangers))
         .needs(DevicesWrite, routes!(directives::redirect_device))
         .needs(DevicesControl, routes!(directives::force_device_offline))
         .needs(DevicesControl, routes!(directives::set_device_keep_alive))

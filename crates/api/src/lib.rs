@@ -47,6 +47,7 @@ mod server;
 mod sessions;
 mod shapes;
 mod socket;
+mod strangers;
 mod stream;
 mod suites;
 mod tokens;

@@ -43,11 +43,13 @@ pub enum Permission {
     /// Speak with other applications over MQTT, where no topic is a device's. What the platform says there goes by the other
     /// rights.
     MqttUse,
+    /// See which serials that nobody has registered have asked to be let in.
+    StrangersRead,
 }
 
 impl Permission {
     /// Every permission there is.
-    pub const ALL: [Permission; 18] = [
+    pub const ALL: [Permission; 19] = [
         Permission::DevicesRead,
         Permission::DevicesWrite,
         Permission::DevicesControl,
@@ -66,6 +68,7 @@ impl Permission {
         Permission::WebhooksManage,
         Permission::MetricsRead,
         Permission::MqttUse,
+        Permission::StrangersRead,
     ];
 
     /// The permission's name in the API and in the audit.
@@ -89,12 +92,16 @@ impl Permission {
             Permission::WebhooksManage => "webhooks_manage",
             Permission::MetricsRead => "metrics_read",
             Permission::MqttUse => "mqtt_use",
+            Permission::StrangersRead => "strangers_read",
         }
     }
 
     /// Whether it is about the platform as a whole: who is bound to a part of the organisation does not have it.
     pub fn is_of_the_whole(self) -> bool {
-        matches!(self, Permission::WebhooksManage | Permission::MetricsRead | Permission::MqttUse)
+        matches!(
+            self,
+            Permission::WebhooksManage | Permission::MetricsRead | Permission::MqttUse | Permission::StrangersRead
+        )
     }
 }
 
@@ -107,6 +114,7 @@ impl Permission {
 /// | have pictures and files of devices sent | | yes | yes |
 /// | register, describe, move, rotate, redirect and remove devices | | | yes |
 /// | see the audit; manage tokens and people | | | yes |
+/// | see who asks to be let in and is not registered (only with the whole organisation) | | | yes |
 /// | manage webhooks (only with the whole organisation) | | | yes |
 /// | see metrics (only with the whole organisation) | yes | yes | yes |
 /// | speak with other applications over MQTT (only with the whole organisation) | | yes | yes |
@@ -159,6 +167,7 @@ impl Role {
             | Permission::AuditRead
             | Permission::TokensManage
             | Permission::UsersManage
+            | Permission::StrangersRead
             | Permission::WebhooksManage => Role::Admin,
         };
         self >= least

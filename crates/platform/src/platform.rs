@@ -24,6 +24,7 @@ use crate::pictures::Pictures;
 use crate::principal::Principals;
 use crate::queue::Queues;
 use crate::registry::Registry;
+use crate::strangers::Strangers;
 use crate::suites::Provisioner;
 use crate::token::TokenFile;
 use crate::twin::Twins;
@@ -83,6 +84,7 @@ pub struct Platform {
     webhooks: watch::Sender<u64>,
     pictures: Arc<Pictures>,
     provisioner: OnceLock<Arc<dyn Provisioner>>,
+    strangers: Strangers,
     certificates: Arc<Certificates>,
     runtime: Handle,
     keepers: [JoinHandle<()>; 5],
@@ -147,6 +149,7 @@ impl Platform {
             webhooks: watch::Sender::new(0),
             pictures: Arc::default(),
             provisioner: OnceLock::new(),
+            strangers: Strangers::default(),
             certificates,
             runtime: Handle::current(),
             keepers,
@@ -242,6 +245,10 @@ impl Platform {
     pub(crate) fn begin_operation(&self) -> Underway {
         self.operations.send_modify(|count| *count += 1);
         Underway(Arc::clone(&self.operations))
+    }
+
+    pub(crate) fn strangers_kept(&self) -> &Strangers {
+        &self.strangers
     }
 
     pub(crate) fn provisioner(&self) -> &OnceLock<Arc<dyn Provisioner>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use osap::lbs::server::{CloseReason, Output, Server, ServerPolicy};
 use osap::lbs::{Record, Run, Slot, Stage};
-use osap::suite::Generation;
+use osap::suite::{Generation, Suite};
 use osap::{Random, ResultCode, Serial};
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -91,6 +91,10 @@ impl<'a> Visit<'a> {
                 }
                 Output::Lookup(serial) => {
                     self.device = self.lbs.platform.device_by_serial(serial.as_str());
+                    if self.device.is_none() {
+                        let (name, suite) = (serial.as_str(), Suite::Legacy.as_str());
+                        self.lbs.platform.stranger_asked(name, self.origin.address, suite);
+                    }
                     if server.run().is_none() {
                         self.look_at(&mut server, &serial, &mut *random).await;
                     } else {

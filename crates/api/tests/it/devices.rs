@@ -45,7 +45,7 @@ fn a_new_code_is_shown_once_when_the_platform_made_it() {
     let site = Site::new();
     site.add("A");
     let made = site.post("/v1/devices/A/rotate", "{}");
-    assert_eq!((made.status, made.json()["code"].as_str().map(str::len)), (200, Some(12)));
+    assert_eq!((made.status, made.json()["code"].as_str().map(str::len)), (200, Some(16)));
     let given = site.post("/v1/devices/A/rotate", r#"{"code":"SECRETCODE"}"#);
     assert_eq!((given.status, given.json()), (200, json!({})));
     let wrong = site.post("/v1/devices/A/rotate", r#"{"code":"SECRET CODE"}"#);

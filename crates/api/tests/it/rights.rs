@@ -69,7 +69,7 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         "invoke_operation" => sent(json!({"input": null}), 200),
         "pass_message" => ("x".to_owned(), "content-type: text/plain\r\n", "", 200),
         "export_devices" | "list_imports" | "show_import" | "cancel_import" | "list_bulk" | "show_bulk"
-        | "cancel_bulk" | "list_views" | "show_view" => plain(200),
+        | "cancel_bulk" | "list_views" | "show_view" | "list_strangers" => plain(200),
         "put_view" => sent(json!({"order": "name"}), 200),
         "remove_view" => plain(204),
         "import_devices" => {

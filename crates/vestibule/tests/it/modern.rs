@@ -35,7 +35,7 @@ fn osap_13_3_a_device_comes_in_over_tls_reports_is_operated_and_outlives_a_crash
     let runtime = runtime();
     let device = runtime.block_on(async {
         let device = Device::builder(&serial, LONG_CODE)
-            .lbs(&format!("osaps://{}", platform.address(Listener::LbsTls)))
+            .lbs(format!("osaps://{}", platform.address(Listener::LbsTls)))
             .first_use()
             .storage(MemoryStorage::new())
             .operation("Lamp", 0, "Light", "Blink", |input: Value| async move { Ok(input) })
@@ -93,7 +93,7 @@ fn osap_13_3_rule_8_a_provisioned_device_comes_in_over_plain_tcp() {
     let lbs = platform.ready()["listeners"]["lbs_plain"].as_str().expect("it listens").to_owned();
     runtime().block_on(async {
         let device = Device::builder(&serial, LONG_CODE)
-            .lbs(&format!("osap://{lbs}"))
+            .lbs(format!("osap://{lbs}"))
             .suites([Suite::X25519])
             .provisioned(dev_id, slot)
             .storage(MemoryStorage::new())

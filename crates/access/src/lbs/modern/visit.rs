@@ -109,6 +109,10 @@ impl<'a> Visit<'a> {
     async fn look_up(&mut self, server: &mut Server, serial: &Serial, random: &mut (dyn Random + Send)) {
         let clock = self.lbs.platform.clock();
         self.device = self.lbs.platform.device_by_serial(serial.as_str());
+        if self.device.is_none() {
+            let suite = server.suite().map_or("unknown", Suite::as_str);
+            self.lbs.platform.stranger_asked(serial.as_str(), self.origin.address, suite);
+        }
         let record = match &self.device {
             Some(device) => match self.lbs.platform.secrets(device).await {
                 Ok(secrets) => Some(tickets::record(&secrets, device, clock.steady_ms())),

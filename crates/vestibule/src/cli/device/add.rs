@@ -6,6 +6,7 @@ use std::{fs, io};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
+use vestibule_platform::Secret;
 use zeroize::Zeroizing;
 
 use super::super::out::Out;
@@ -71,8 +72,22 @@ impl Code {
         if code.is_empty() {
             bail!("the verification code is empty");
         }
-        Ok(Zeroizing::new(code.to_owned()))
+        Ok(bare(code))
     }
+}
+
+/// A code as it is registered: people write those of ours in groups of four (osap-wire 13.5). What has another form stays.
+fn bare(code: &str) -> Zeroizing<String> {
+    let letters: Zeroizing<String> =
+        Zeroizing::new(code.chars().filter(|letter| !matches!(letter, ' ' | '-')).collect());
+    let is_ours = letters.len() == 16 && letters.bytes().all(|byte| byte.is_ascii_uppercase());
+    if !is_ours {
+        return Zeroizing::new(code.to_owned());
+    }
+    if Secret::new(letters.as_bytes()).is_mistyped_code() {
+        eprintln!("The code does not fit its check letters: if this platform has made it, it is mistyped.");
+    }
+    letters
 }
 
 /// The verification code in a file; `-` is standard input.

@@ -3,6 +3,7 @@
 mod add;
 mod bulk;
 mod children;
+mod codes;
 mod describe;
 mod disable;
 mod enable;
@@ -23,8 +24,10 @@ mod redirect;
 mod remove;
 mod rotate;
 mod set;
+mod sheet;
 mod show;
 mod silence;
+mod strangers;
 mod suites;
 mod watch;
 mod why;
@@ -62,6 +65,9 @@ enum Command {
     Describe(describe::Args),
     Enrol(enrol::Args),
     Rotate(rotate::Args),
+    Codes(codes::Args),
+    Sheet(sheet::Args),
+    Strangers(strangers::Args),
     Provision(provision::Args),
     Suites(suites::Args),
     Disable(disable::Args),
@@ -85,8 +91,17 @@ enum Command {
 }
 
 pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
+    // These need no platform.
+    let command = match args.command {
+        Command::Codes(args) => return codes::run(args),
+        Command::Sheet(args) => return sheet::run(args),
+        command => command,
+    };
     let client = &args.connect.client()?;
-    match args.command {
+    match command {
+        // Done above.
+        Command::Codes(_) | Command::Sheet(_) => Ok(()),
+        Command::Strangers(args) => strangers::run(args, client, out),
         Command::Add(args) => add::run(args, client, out),
         Command::Import(args) => import::run(args, client, out),
         Command::Export(args) => export::run(args, client, out),
