@@ -29,6 +29,7 @@ use crate::random::Random;
 use crate::{Code, CodeCase, DevId, MasterKey, ResultCode, Serial, SessionKey, Suite};
 
 mod exchange;
+pub mod modern;
 
 pub use exchange::exchange;
 
@@ -46,6 +47,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("osap_event_body", event_body),
     ("osap_bodies", bodies),
     ("osap_exchange", exchange),
+    ("osap_modern_server", modern::server),
+    ("osap_modern_client", modern::client),
+    ("osap_modern_exchange", modern::exchange),
+    ("osap_modern_envelope", modern::envelope),
 ];
 
 const SESSION_KEY: [u8; 16] =
