@@ -58,9 +58,10 @@ impl Policy {
         Self { suites: vec![Suite::Tls], ticket_lifetime_s: Self::TICKET_LIFETIME_S }
     }
 
-    /// The policy of a plain listener that serves these suites.
+    /// The policy of a plain listener that serves these suites, as far as they are for plain TCP.
     #[must_use]
-    pub fn plain(suites: Vec<Suite>) -> Self {
+    pub fn plain(mut suites: Vec<Suite>) -> Self {
+        suites.retain(|suite| matches!(suite, Suite::X25519 | Suite::P384));
         Self { suites, ticket_lifetime_s: Self::TICKET_LIFETIME_S }
     }
 }

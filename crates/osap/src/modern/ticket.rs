@@ -119,11 +119,16 @@ impl Tickets {
     /// The provisioned one needs that once another was issued (rule 8), and stays closed when those were revoked.
     #[must_use]
     pub fn find(&self, id: TicketId, now: i64, window: bool) -> Option<(Held, &Ticket)> {
-        let base = self.base.as_ref().filter(|_| window || self.rev == 0);
+        let base = self.base.as_ref().filter(|base| !self.is_shut(base.id, window));
         [(Held::Next, self.next.as_ref()), (Held::Current, self.current.as_ref()), (Held::Base, base)]
             .into_iter()
             .find_map(|(held, ticket)| ticket.filter(|ticket| ticket.id == id).map(|ticket| (held, ticket)))
             .filter(|(_, ticket)| ticket.expires.is_none_or(|end| now < end))
+    }
+
+    /// Whether this is the provisioned ticket, and would need a window.
+    pub(crate) fn is_shut(&self, id: TicketId, window: bool) -> bool {
+        !window && self.rev > 0 && self.base.as_ref().is_some_and(|base| base.id == id)
     }
 
     /// Whether this was one of the device's tickets.

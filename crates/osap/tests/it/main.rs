@@ -19,6 +19,7 @@ mod modern_search;
 mod modern_secrets;
 mod modern_tamper;
 mod modern_vectors;
+mod modern_world;
 mod old_device;
 mod older_messages;
 mod pair;

@@ -4,7 +4,7 @@
 use osap::lbs::message::Group;
 use osap::modern::client::{self, Advice, Trouble};
 use osap::modern::message::{AuthIi, Das, Issued};
-use osap::modern::server::CloseReason;
+use osap::modern::server::{CloseReason, Policy};
 use osap::modern::slots::{Has, Way};
 use osap::modern::{Slots, TicketId};
 use osap::{ResultCode, Suite};
@@ -265,6 +265,13 @@ fn osap_13_4_2_a_device_runs_what_it_may_and_nothing_else() {
 }
 
 #[test]
+fn osap_13_3_a_plain_listener_serves_what_is_for_plain_tcp() {
+    let policy = Policy::plain(vec![Suite::Tls, Suite::X25519, Suite::Legacy, Suite::P384]);
+    assert_eq!(policy.suites, [Suite::X25519, Suite::P384]);
+    assert_eq!(Policy::tls().suites, [Suite::Tls]);
+}
+
+#[test]
 fn osap_13_7_4_whoever_ends_tls_in_between_fails() {
     for way in [Way::Code, Way::Newest] {
         let (mut platform, mut device) = match way {
@@ -340,7 +347,12 @@ fn osap_13_3_rule_8_what_a_device_was_provisioned_with_stays_closed_after_a_revo
     assert!(connect(&mut platform, &mut device, attempt.clone()).is_done());
     platform.record().tickets.revoke();
     let ending = connect(&mut platform, &mut device, attempt.clone());
-    assert!(matches!(ending.reason(), Some(CloseReason::Ticket { .. })), "{:?}", ending.server);
+    assert_eq!(ending.reason(), Some(CloseReason::Provisioned));
+    assert_eq!(
+        ending.sent[1].bytes,
+        [0x2A, 5, 16, 1, 0x10, 0, 10],
+        "told as for any other ticket that is not accepted"
+    );
     platform.record().window = true;
     assert!(connect(&mut platform, &mut device, attempt).is_done());
 }

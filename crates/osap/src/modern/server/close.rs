@@ -26,6 +26,9 @@ pub enum CloseReason {
         /// It was one of this device's, and others were issued since.
         dropped: bool,
     },
+    /// The device came with the ticket it was provisioned with, others were issued since, and no window is open (rule 8).
+    /// It is told the same.
+    Provisioned,
     /// The same first message has come before; closed without an answer.
     Repeated,
     /// The share of the device is no public key; closed without an answer.
@@ -72,7 +75,7 @@ impl CloseReason {
             Self::CertificateSerial | Self::UnknownSerial | Self::WrongCode | Self::EnrolmentClosed | Self::NoProof => {
                 Some(ResultCode::CodeRefused)
             }
-            Self::Ticket { .. } => Some(ResultCode::MasterKeyInvalid),
+            Self::Ticket { .. } | Self::Provisioned => Some(ResultCode::MasterKeyInvalid),
             Self::NotStored => Some(ResultCode::OutOfOrder),
             Self::DevId => Some(ResultCode::DevIdMismatch),
             Self::Disabled | Self::CertificateRequired => Some(ResultCode::Refused),
@@ -90,6 +93,7 @@ impl CloseReason {
             Self::CertificateSerial => "certificate_serial",
             Self::Ticket { dropped: true } => "dropped_ticket",
             Self::Ticket { dropped: false } => "ticket",
+            Self::Provisioned => "provisioned_ticket",
             Self::Repeated => "repeated",
             Self::Share => "share",
             Self::Mac => "mac",
@@ -125,6 +129,9 @@ impl fmt::Display for CloseReason {
             }
             Self::Ticket { dropped: false } => {
                 "the ticket of the device is not one on record, or does not fit its secret"
+            }
+            Self::Provisioned => {
+                "the device came with the ticket it was provisioned with, which needs an enrolment window by now: open one if the device has lost what it was given since"
             }
             Self::Repeated => "a recording of an earlier authentication was sent again",
             Self::Share => "the public key of the device is none",

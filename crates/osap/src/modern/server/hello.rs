@@ -130,8 +130,12 @@ impl Server {
                 self.state = State::Fresh(hello);
             }
             None => {
-                let dropped = known && record.tickets.was_dropped(bound.ticket);
-                self.refuse_hello(&hello, CloseReason::Ticket { dropped });
+                let reason = if known && record.tickets.is_shut(bound.ticket, record.window) {
+                    CloseReason::Provisioned
+                } else {
+                    CloseReason::Ticket { dropped: known && record.tickets.was_dropped(bound.ticket) }
+                };
+                self.refuse_hello(&hello, reason);
             }
         }
     }
