@@ -330,7 +330,8 @@ impl Link {
     }
 
     fn record(&self) -> LoginRecord {
-        if self.login.full {
+        // A DAS that was started anew knows a modern session from the store, and nothing of what its device has said.
+        if self.login.full || self.channel.is_modern() {
             self.profile.login_record(&self.dev_id, &self.lbs_host)
         } else {
             LoginRecord::short(&self.profile.serial, &self.dev_id)
@@ -341,7 +342,7 @@ impl Link {
     fn report<T>(&mut self, outbox: &mut Outbox<T>, out: &mut Vec<u8>) -> Result<(), LinkFault> {
         let mut record = self.record();
         if let Channel::Modern(secured) = &self.channel {
-            record.boot_id = Some(secured.boot_id().to_owned());
+            record.boot_id = Some(secured.boot_id().to_string());
         }
         let (packet_id, seq, dup) = (outbox.next_packet_id(), outbox.next_seq(), false);
         let topic = modern::topic(&self.profile.serial, "report");

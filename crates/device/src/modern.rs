@@ -10,10 +10,11 @@ mod trust;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use osap::modern::Node;
 use osap::modern::client::{Identity, Success};
+use osap::modern::login::{BootId, EXPORTER_LABEL};
 use osap::modern::message::Das;
 use osap::modern::secret::Exporter;
-use osap::modern::{Node, login};
 use osap::{DevId, Random, Suite, SystemRandom};
 
 pub use trust::{Anchor, InvalidAnchor};
@@ -37,8 +38,8 @@ pub(crate) struct Modern {
     pub trust: Option<Trust>,
     /// Asks for a certificate.
     pub wants_certificate: bool,
-    /// Of this start of the program.
-    pub boot_id: Arc<str>,
+    /// Of this start of the device.
+    pub boot_id: BootId,
 }
 
 /// What a run at the LBS has given, for the DAS.
@@ -108,8 +109,7 @@ impl Modern {
         admission: &Admission,
     ) -> Result<Opened, Closed> {
         let tcp = socket::connect(&*shared.dial, address, port).await.map_err(Closed::Unreachable)?;
-        let entry =
-            Entry { node: admission.node.clone(), suite: admission.suite, dev_id, boot_id: Arc::clone(&self.boot_id) };
+        let entry = Entry { node: admission.node.clone(), suite: admission.suite, dev_id, boot_id: self.boot_id };
         let now = crate::driver::now();
         let Some(domain) = &admission.domain else {
             let secured = Secured::new(now, entry, None, true, &mut SystemRandom);
@@ -123,7 +123,7 @@ impl Modern {
             tls::End::Tls(fault) => Closed::Tls(fault),
         })?;
         let (tcp, tls) = stream.into_inner();
-        let bind = admission.bind.then(|| tls::export(&tls, login::EXPORTER_LABEL, &[])).transpose();
+        let bind = admission.bind.then(|| tls::export(&tls, EXPORTER_LABEL, &[])).transpose();
         let bind: Option<Exporter> = bind.map_err(Closed::Tls)?;
         let secured = Secured::new(now, entry, bind.as_ref(), false, &mut SystemRandom);
         let stream = Stream::secured(tcp, tls).map_err(|error| Closed::Unreachable(error.kind()))?;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use osap::modern::client::Identity;
+use osap::modern::login::BootId;
 use osap::modern::slots::Slot;
-use osap::{Code, DevId, Random, Serial, Suite, SystemRandom};
+use osap::{Code, DevId, Serial, Suite, SystemRandom};
 
 use super::{Builder, StartError, check};
 use crate::entrance::Entrance;
@@ -187,18 +188,11 @@ impl Speech {
                     return Err(StartError::NoCredential);
                 }
                 let identity = Identity { serial: serial.clone(), code, suites };
-                let boot_id = boot_id(&mut SystemRandom);
+                let boot_id = BootId::draw(&mut SystemRandom);
                 Ok(Entrance::Modern(Modern { identity, keyring, trust, wants_certificate, boot_id }))
             }
         }
     }
-}
-
-/// 16 hexadecimal digits for this start of the device.
-fn boot_id(random: &mut dyn Random) -> Arc<str> {
-    let mut draw = [0; 8];
-    random.fill(&mut draw);
-    format!("{:016x}", u64::from_be_bytes(draw)).into()
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! One login under a modern suite: who is there, and the envelope of what is said (osap-wire 13.3).
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use osap::das::envelope::{self as plain, General, Opened};
 use osap::modern::envelope::{self, Opener, Sealer};
-use osap::modern::login::{self, Proof};
+use osap::modern::login::{self, BootId, Proof};
 use osap::modern::receipt::Receipt;
 use osap::modern::schedule::Mac;
 use osap::modern::seal::Direction;
@@ -24,8 +23,8 @@ pub(crate) struct Entry {
     /// The suite of the run at the LBS.
     pub suite: Suite,
     pub dev_id: DevId,
-    /// Of this start of the program: 16 hexadecimal digits.
-    pub boot_id: Arc<str>,
+    /// Of this start of the device.
+    pub boot_id: BootId,
 }
 
 /// One login.
@@ -78,9 +77,9 @@ impl Secured {
         login::password(&self.entry.node, &self.login, self.nonce).encode()
     }
 
-    /// Of this start of the program.
-    pub(super) fn boot_id(&self) -> &str {
-        &self.entry.boot_id
+    /// Of this start of the device.
+    pub(super) fn boot_id(&self) -> BootId {
+        self.entry.boot_id
     }
 
     /// Takes what the DAS proves itself with; `false` when it does not.

@@ -60,10 +60,7 @@ impl Plan {
             self.suite = self.suites.first().copied();
             self.offers = 0;
         }
-        let mut slots = slots.clone();
-        if self.anew {
-            slots.dev_id = None;
-        }
+        let slots = if self.anew { slots.without_identity() } else { slots.clone() };
         Some(Step { way: self.last?, suite: self.suite?, slots, certificate: self.has.certificate })
     }
 

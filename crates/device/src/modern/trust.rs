@@ -11,8 +11,8 @@ use vestibule_tls::{ClientTls, Identity, first_use_lbs, read_pem};
 use crate::state::TlsFault;
 use crate::storage::ModernCredentials;
 
-/// No certificate of this platform is older than the SDK: 2026-11-01T00:00:00Z.
-const SDK_TIME_MS: i64 = 1_793_491_200_000;
+/// No certificate of this platform is older: 2025-01-01T00:00:00Z.
+const SDK_TIME_MS: i64 = 1_735_689_600_000;
 
 /// What vouches for a server. A device holds up to two, so that a root can be replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod corpus;
 mod fault_proxy;
 mod firmware;
 mod life;
+mod modern;
 mod network;
 mod owner;
 mod passing;

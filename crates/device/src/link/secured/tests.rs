@@ -1,5 +1,7 @@
 //! A modern login against hand-made answers, on virtual time.
 
+use std::sync::Arc;
+
 use osap::das::login::LoginRecord;
 use osap::modern::envelope::Opened as Envelope;
 use vestibule_mqtt_codec::{ConnAck, Packet, QoS, Rules, decode, split_publish};
@@ -42,7 +44,7 @@ fn entry() -> Entry {
         node: node(),
         suite: Suite::P384,
         dev_id: DevId::parse(b"0123456789abcdef0123456789abcdef").unwrap(),
-        boot_id: "00112233aabbccdd".into(),
+        boot_id: BootId::parse("00112233aabbccdd").unwrap(),
     }
 }
 

@@ -1,0 +1,11 @@
+//! The modern suites, against a platform in the same process over real sockets.
+
+mod das;
+mod downgrade;
+mod enrol;
+mod house;
+mod lbs;
+mod peer;
+mod plain;
+mod session;
+mod storage;
