@@ -108,9 +108,7 @@ async fn run(stream: &mut dyn Io, exporter: Option<Exporter>, owner: Option<Stri
                 break;
             }
             Output::Close(_) => {
-                if lbs.refusal().is_none() {
-                    return None;
-                }
+                lbs.refusal()?;
                 break;
             }
         }
