@@ -25,6 +25,7 @@ pub(crate) fn needed(config: &Config) -> u64 {
         // The same devices, by whichever they come.
         + full(config.das.is_on(), config.das.max_connections)
         + full(config.mqtt.listen.is_some(), config.mqtt.max_connections)
+        + full(config.mqtt.tls_listen.is_some(), config.mqtt.max_connections)
 }
 
 /// Raises this process's limit to what is needed, or as far as it may.

@@ -10,4 +10,5 @@ pub mod logging;
 mod memory;
 pub mod running;
 pub mod simulate;
+mod tls;
 pub mod up;

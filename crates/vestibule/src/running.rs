@@ -11,18 +11,20 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vestibule_access::{
     Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, Provisioner, das_listener,
 };
 use vestibule_api::{Api, ApiConfig, Applications, Authorities, WebhookConfig};
-use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig};
+use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig, TlsListener};
 use vestibule_media::{Media, MediaConfig};
 use vestibule_platform::{Platform, PlatformConfig, SystemClock, TokenFile};
 use vestibule_store::{Control, Store, StoreConfig};
+use vestibule_tls::ServerTls;
 
 use crate::config::Config;
+use crate::tls::{self, Tls};
 
 mod modern;
 
@@ -38,6 +40,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Listeners {
     /// HTTP API and console.
     pub http: SocketAddr,
+    /// The same over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https: Option<SocketAddr>,
     /// LBS, modern suites over TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lbs: Option<SocketAddr>,
@@ -59,12 +64,16 @@ pub struct Listeners {
     /// MQTT for applications.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<SocketAddr>,
+    /// The same over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtts: Option<SocketAddr>,
 }
 
 impl Listeners {
     fn only_http(http: SocketAddr) -> Listeners {
         Listeners {
             http,
+            https: None,
             lbs: None,
             lbs_plain: None,
             das: None,
@@ -72,6 +81,7 @@ impl Listeners {
             lbs_legacy: None,
             das_legacy: None,
             mqtt: None,
+            mqtts: None,
         }
     }
 }
@@ -82,6 +92,7 @@ pub(crate) struct Ready<'a> {
     pid: u32,
     version: &'static str,
     token_file: &'a PathBuf,
+    ca_file: &'a PathBuf,
     listeners: &'a Listeners,
 }
 
@@ -89,12 +100,13 @@ pub(crate) struct Ready<'a> {
 pub struct Running {
     listeners: Listeners,
     token_file: PathBuf,
+    ca_file: PathBuf,
     token: zeroize::Zeroizing<String>,
     platform: Arc<Platform>,
     broker: Broker,
-    http: JoinHandle<()>,
+    http: Vec<JoinHandle<()>>,
     webhooks: JoinHandle<()>,
-    stop_http: oneshot::Sender<()>,
+    stop_http: watch::Sender<bool>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -114,6 +126,7 @@ impl Running {
             audit_retention: config.store.audit_retention,
             max_webhooks: config.webhooks.max_webhooks,
             max_dead_letters: config.webhooks.max_dead_letters,
+            server_names: tls::names(config),
             ..PlatformConfig::default()
         };
         let control = store.control.clone();
@@ -124,12 +137,13 @@ impl Running {
         let mut running = Running {
             listeners: Listeners::only_http(config.http.listen),
             token_file,
+            ca_file: config.ca_file(),
             token: secret,
             platform,
             broker,
-            http: tokio::spawn(async {}),
+            http: Vec::new(),
             webhooks: tokio::spawn(async {}),
-            stop_http: oneshot::channel().0,
+            stop_http: watch::Sender::new(false),
             background: Vec::new(),
         };
         if let Err(error) = running.listen(config, metrics, control).await {
@@ -142,24 +156,36 @@ impl Running {
 
     async fn listen(&mut self, config: &Config, metrics: PrometheusHandle, control: Control) -> anyhow::Result<()> {
         let api = self.api(config, metrics.clone())?;
+        let tls = Tls::open(config, &self.platform).await?;
+        self.ca_file = tls.ca_file;
+        self.background.extend(tls.tasks);
         self.listen_das(config)?;
-        self.listen_mqtt(config, &api)?;
+        self.listen_mqtt(config, &api, &tls.people)?;
         self.listen_lbs(config)?;
         self.platform.set_provisioner(Arc::new(Provisioner));
         self.listen_modern(config)?;
-        let listener = TcpListener::bind(config.http.listen)
-            .await
-            .map_err(|error| not_listening("http.listen", config.http.listen, error))?;
-        self.listeners.http = listener.local_addr().context("http.listen")?;
+        let (plain, bound) = bind_http("http.listen", config.http.listen).await?;
+        self.listeners.http = bound;
+        let secure = match config.http.tls_address() {
+            Some(address) => {
+                let (listener, bound) = bind_http("http.tls_listen", address).await?;
+                self.listeners.https = Some(bound);
+                Some(listener)
+            }
+            None => None,
+        };
         let media = self.open_media(config, control).await?;
         let api = api.with_adapter(vestibule_media::router(media));
-        let (stop, stopped) = oneshot::channel();
-        self.stop_http = stop;
         self.webhooks = tokio::spawn(api.clone().deliver());
-        self.http = tokio::spawn(vestibule_api::serve(listener, api, async move {
+        let stopped = |mut stop: watch::Receiver<bool>| async move {
             // An error means that the sender is gone, which is a stop as well.
-            let _ = stopped.await;
-        }));
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        if let Some(listener) = secure {
+            let stop = stopped(self.stop_http.subscribe());
+            self.http.push(tokio::spawn(vestibule_api::serve_tls(listener, tls.people.http(), api.clone(), stop)));
+        }
+        self.http.push(tokio::spawn(vestibule_api::serve(plain, api, stopped(self.stop_http.subscribe()))));
         self.background.push(tokio::spawn(async move {
             let mut ticks = tokio::time::interval(UPKEEP);
             loop {
@@ -279,7 +305,7 @@ impl Running {
         Ok(())
     }
 
-    fn listen_mqtt(&mut self, config: &Config, api: &Api) -> anyhow::Result<()> {
+    fn listen_mqtt(&mut self, config: &Config, api: &Api, tls: &ServerTls) -> anyhow::Result<()> {
         // Whatever holds acknowledgements looks again when something has become durable.
         let mut durable = self.platform.journal().watch_durable();
         let shards = Arc::clone(self.broker.shards());
@@ -288,18 +314,22 @@ impl Running {
                 shards.durable_advanced();
             }
         }));
-        let Some(address) = config.mqtt.listen else { return Ok(()) };
-        let listener = ListenerConfig {
-            max_connections: config.mqtt.max_connections,
-            max_frame: config.mqtt.max_frame_bytes,
-            max_out: config.mqtt.max_queue_bytes,
-            ..ListenerConfig::new("mqtt", Profile::Strict)
+        let applications = Applications::new(api);
+        let open = |key: &str, address: Option<SocketAddr>, name: &'static str, tls: Option<TlsListener>| {
+            let Some(address) = address else { return Ok(None) };
+            let listener = ListenerConfig {
+                max_connections: config.mqtt.max_connections,
+                max_frame: config.mqtt.max_frame_bytes,
+                max_out: config.mqtt.max_queue_bytes,
+                tls,
+                ..ListenerConfig::new(name, Profile::Strict)
+            };
+            let bound = self.broker.listen(address, listener, Arc::clone(&applications));
+            bound.map(Some).map_err(|error| not_listening(key, address, error))
         };
-        let bound = self
-            .broker
-            .listen(address, listener, Applications::new(api))
-            .map_err(|error| not_listening("mqtt.listen", address, error))?;
-        self.listeners.mqtt = Some(bound);
+        self.listeners.mqtt = open("mqtt.listen", config.mqtt.listen, "mqtt", None)?;
+        let secure = TlsListener::new(tls.mqtt());
+        self.listeners.mqtts = open("mqtt.tls_listen", config.mqtt.tls_listen, "mqtts", Some(secure))?;
         Ok(())
     }
 
@@ -318,9 +348,22 @@ impl Running {
         &self.token_file
     }
 
+    /// Where the roots are kept that clients are to trust.
+    pub fn ca_file(&self) -> &PathBuf {
+        &self.ca_file
+    }
+
+    /// Where the API is: over TLS, where that is on.
+    pub fn url(&self) -> String {
+        match self.listeners.https {
+            Some(address) => format!("https://{address}"),
+            None => format!("http://{}", self.listeners.http),
+        }
+    }
+
     /// The live page with its token, for the owner of the data directory only.
     pub fn console_url(&self) -> String {
-        format!("http://{}/#token={}", self.listeners.http, self.token.as_str())
+        format!("{}/#token={}", self.url(), self.token.as_str())
     }
 
     pub(crate) fn ready(&self) -> Ready<'_> {
@@ -328,6 +371,7 @@ impl Running {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
             token_file: &self.token_file,
+            ca_file: &self.ca_file,
             listeners: &self.listeners,
         }
     }
@@ -341,6 +385,10 @@ impl Running {
         let listeners = &self.listeners;
         vec![
             format!("HTTP API and live page: http://{} (token in {})", listeners.http, self.token_file.display()),
+            match listeners.https {
+                Some(address) => format!("the same over TLS: https://{address} (root in {})", self.ca_file.display()),
+                None => "HTTP over TLS: off; --set http.tls_listen=127.0.0.1:8443 opens it".to_owned(),
+            },
             line("LBS over TLS", listeners.lbs, "lbs.listen", "0.0.0.0:8665"),
             line("DAS over TLS", listeners.das, "das.listen", "0.0.0.0:8667"),
             line("LBS, modern suites over plain TCP", listeners.lbs_plain, "lbs.plain_listen", "0.0.0.0:8669"),
@@ -348,14 +396,15 @@ impl Running {
             line("LBS, legacy suites (not confidential)", listeners.lbs_legacy, "lbs.legacy_listen", "127.0.0.1:8666"),
             line("DAS, legacy suites (not confidential)", listeners.das_legacy, "das.legacy_listen", "127.0.0.1:8668"),
             line("MQTT for applications", listeners.mqtt, "mqtt.listen", "127.0.0.1:1883"),
+            line("MQTT for applications, over TLS", listeners.mqtts, "mqtt.tls_listen", "0.0.0.0:8883"),
         ]
     }
 
     /// Stops accepting, ends what is open in order, writes what is in memory.
     pub async fn stop(self) {
-        let _ = self.stop_http.send(());
+        self.stop_http.send_replace(true);
         self.broker.shut_down(PATIENCE).await;
-        for task in [self.http, self.webhooks] {
+        for task in self.http.into_iter().chain([self.webhooks]) {
             let abort = task.abort_handle();
             if tokio::time::timeout(2 * PATIENCE, task).await.is_err() {
                 abort.abort();
@@ -371,6 +420,13 @@ impl Running {
         }
         self.platform.close().await;
     }
+}
+
+/// A listener for HTTP, and the address it really has.
+async fn bind_http(key: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await.map_err(|error| not_listening(key, address, error))?;
+    let bound = listener.local_addr().with_context(|| key.to_owned())?;
+    Ok((listener, bound))
 }
 
 /// Why an address cannot be listened on, and what to do about it.

@@ -303,6 +303,11 @@ impl Authority {
     }
 }
 
+/// Whether a server can be certified under this name: a host, also `*.` and one, or an address.
+pub fn is_name(name: &str) -> bool {
+    server_name(name).is_ok()
+}
+
 fn server_name(name: &str) -> Result<SanType, IssueError> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));

@@ -1,7 +1,8 @@
 //! Which platform a client command talks to, and with which token.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 
@@ -15,6 +16,10 @@ pub(super) struct Connect {
     /// Address of the platform
     #[arg(long, global = true, env = "VESTIBULE_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
+    /// PEM file of the roots that an https:// address is trusted by [default: <data>/ca.pem for this machine, and otherwise the
+    /// public authorities]
+    #[arg(long, global = true, env = "VESTIBULE_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// File with the token [env: VESTIBULE_TOKEN_FILE, or the token itself in VESTIBULE_TOKEN] [default: <data>/token]
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -25,7 +30,28 @@ impl Connect {
     /// configuration that `vestibule up` would find here.
     pub(super) fn client(self) -> anyhow::Result<Client> {
         let token = self.token()?;
-        Ok(Client::new(&self.url, token)?)
+        let roots = self.roots()?;
+        Ok(Client::trusting(&self.url, token, roots.as_deref())?)
+    }
+
+    /// The roots to trust; none: the public ones. The platform of this machine makes its own, whose root it leaves in its data
+    /// directory.
+    fn roots(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        if !self.url.starts_with("https://") {
+            return Ok(None);
+        }
+        let read = |file: &Path| {
+            fs::read(file).map(Some).with_context(|| format!("the roots to trust, {}, cannot be read", file.display()))
+        };
+        if let Some(file) = &self.ca {
+            return read(file);
+        }
+        if !client::is_on_this_machine(&self.url) {
+            return Ok(None);
+        }
+        let config = config::load(&Sources { environment: std::env::vars_os().collect(), ..Sources::default() })?;
+        let file = config.ca_file();
+        if file.exists() { read(&file) } else { Ok(None) }
     }
 
     /// Where devices come in, if the configuration that `vestibule up` would find here says so and the platform is on this

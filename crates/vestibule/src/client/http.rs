@@ -3,12 +3,15 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::{Method, Request, Response, Uri};
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body, SendBody};
+use vestibule_tls::rustls;
 use zeroize::Zeroizing;
 
 use super::problem::Refusal;
@@ -64,9 +67,12 @@ impl Token {
 #[non_exhaustive]
 pub enum ClientError {
     /// The user: the address is none.
-    #[error("`{0}` is not an address of a platform; write it as http://host:port")]
+    #[error("`{0}` is not an address of a platform; write it as http://host:port or https://host:port")]
     Url(String),
-    /// The user or the network: nobody answers.
+    /// The user: there is no root to trust in the file.
+    #[error("the roots to trust cannot be read: {0}")]
+    Roots(String),
+    /// The user or the network: nobody answers, or somebody who does not prove to be the platform.
     #[error(
         "no platform answers at {url}: {cause}\n  start one with `vestibule up`, or name another with --url or VESTIBULE_URL"
     )]
@@ -112,21 +118,43 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the platform at `base` (`http://host:port`, a path before `/v1` is kept). Nothing is sent yet.
+    /// A client of the platform at `base` (`http://host:port` or `https://host:port`, a path before `/v1` is kept), which over
+    /// TLS has to show a certificate of a public authority. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`ClientError::Url`] when the address is none, or is not plain HTTP.
+    /// [`ClientError::Url`] when the address is none.
     pub fn new(base: &str, token: Token) -> Result<Client, ClientError> {
+        Client::trusting(base, token, None)
+    }
+
+    /// The same, which trusts these roots, a PEM text, in place of the public ones.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; [`ClientError::Roots`] when the text holds no certificate.
+    pub fn trusting(base: &str, token: Token, roots: Option<&[u8]>) -> Result<Client, ClientError> {
         let wrong = || ClientError::Url(base.to_owned());
         let uri: Uri = base.parse().map_err(|_| wrong())?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
-        if uri.scheme_str() != Some("http") || uri.query().is_some() {
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.query().is_some() {
             return Err(wrong());
         }
+        let roots = match roots {
+            None => RootCerts::WebPki,
+            Some(text) => {
+                let read = vestibule_tls::read_pem(text).map_err(|error| ClientError::Roots(error.to_string()))?;
+                read.iter().map(|root| Certificate::from_der(root).to_owned()).collect::<Vec<_>>().into()
+            }
+        };
+        let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(crypto)
+            .root_certs(roots);
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("vestibule/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls.build())
             .timeout_connect(Some(CONNECT));
         if is_this_machine(host) {
             // A proxy of the surroundings cannot reach this machine's own addresses.
@@ -329,12 +357,18 @@ mod tests {
 
     #[test]
     fn addresses_that_cannot_be_asked_are_refused_before_anything_is_sent() {
-        for url in ["", "localhost:8080", "https://127.0.0.1", "http://", "ftp://x", "http://x/?a=b", "http://a b"] {
+        for url in ["", "localhost:8080", "https://", "http://", "ftp://x", "http://x/?a=b", "http://a b"] {
             assert!(matches!(Client::new(url, token()), Err(ClientError::Url(_))), "{url}");
         }
-        for url in ["http://127.0.0.1:8080", "http://[::1]:8080/", "http://hall.example/iot"] {
+        for url in ["http://127.0.0.1:8080", "http://[::1]:8080/", "http://hall.example/iot", "https://[::1]:8443"] {
             assert!(Client::new(url, token()).is_ok(), "{url}");
         }
+    }
+
+    #[test]
+    fn roots_have_to_be_certificates() {
+        let none = Client::trusting("https://localhost", token(), Some(b"no PEM"));
+        assert!(matches!(none, Err(ClientError::Roots(_))));
     }
 
     #[test]

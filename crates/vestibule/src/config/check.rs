@@ -21,6 +21,7 @@ pub(super) fn rules(config: &Config) -> Vec<Broken> {
     broken.extend(media_url(config));
     broken.extend(upload_ttl(config));
     broken.extend(bucket(config));
+    broken.extend(own_certificate(config));
     broken
 }
 
@@ -121,7 +122,7 @@ fn plain_http(config: &Config) -> Option<Broken> {
         key: "http.listen",
         reads: vec!["http.listen", "http.insecure"],
         message: format!(
-            "{} can be reached by other machines and plain HTTP shows them tokens; listen on 127.0.0.1 behind a proxy that speaks TLS, or \
+            "{} can be reached by other machines and plain HTTP shows them tokens; set http.tls_listen and leave this at 127.0.0.1, or \
              set http.insecure = true",
             listen.ip()
         ),
@@ -179,6 +180,17 @@ fn bucket(config: &Config) -> Option<Broken> {
         (false, 1) => broken("media.s3.access_key_id", reads, "is not set, and its secret part is"),
         _ => None,
     }
+}
+
+/// A certificate without its key, or the other way round, proves nothing.
+fn own_certificate(config: &Config) -> Option<Broken> {
+    let (key, other) = match (&config.tls.certificate_file, &config.tls.key_file) {
+        (Some(_), None) => ("tls.key_file", "tls.certificate_file"),
+        (None, Some(_)) => ("tls.certificate_file", "tls.key_file"),
+        _ => return None,
+    };
+    let message = format!("must name a file, since {other} does");
+    Some(Broken { key, reads: vec!["tls.certificate_file", "tls.key_file"], message })
 }
 
 fn empty_data(config: &Config) -> Option<Broken> {

@@ -20,6 +20,7 @@ mod problem;
 mod registry;
 mod store;
 mod text;
+mod tls;
 mod webhooks;
 
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use advertise::{Advertise, AdvertiseError};
 pub use capacity::{Capacity, CapacityError};
 pub use das::Das;
-pub use http::Http;
+pub use http::{Beside, Http};
 pub use lbs::Lbs;
 pub use load::{ConfigFile, Sources, load};
 pub use log::Log;
@@ -39,6 +40,7 @@ pub use problem::{Origin, Problem, Problems};
 pub use registry::Registry;
 pub use store::{Store, StoreUrl};
 pub use text::{duration_from_text, duration_text};
+pub use tls::Tls;
 pub use webhooks::Webhooks;
 
 /// Everything that can be set, with its default.
@@ -55,6 +57,8 @@ pub struct Config {
     pub das: Das,
     /// MQTT for applications.
     pub mqtt: Mqtt,
+    /// Certificates of the listeners.
+    pub tls: Tls,
     /// Databases and retention.
     pub store: Store,
     /// Pictures and files.
@@ -75,6 +79,7 @@ impl Default for Config {
             lbs: Lbs::default(),
             das: Das::default(),
             mqtt: Mqtt::default(),
+            tls: Tls::default(),
             store: Store::default(),
             media: Media::default(),
             log: Log::default(),
@@ -88,6 +93,11 @@ impl Config {
     /// Where the administrator's token lies unless a command is told otherwise: `<data>/token`.
     pub fn token_file(&self) -> PathBuf {
         self.data.join("token")
+    }
+
+    /// Where the roots lie that clients are to trust: `<data>/ca.pem`.
+    pub fn ca_file(&self) -> PathBuf {
+        self.data.join("ca.pem")
     }
 }
 

@@ -13,7 +13,10 @@ pub struct Mqtt {
     /// Address for plain MQTT; off unless set.
     #[serde(with = "text::listen_or_off")]
     pub listen: Option<SocketAddr>,
-    /// Clients connected at once.
+    /// Address for MQTT over TLS; off unless set.
+    #[serde(with = "text::listen_or_off")]
+    pub tls_listen: Option<SocketAddr>,
+    /// Clients connected at once, to each of the listeners.
     pub max_connections: usize,
     /// Largest MQTT packet taken from a client, in bytes.
     #[serde(with = "text::bytes")]
@@ -26,6 +29,12 @@ pub struct Mqtt {
 
 impl Default for Mqtt {
     fn default() -> Self {
-        Mqtt { listen: None, max_connections: 10_000, max_frame_bytes: 1 << 20, max_queue_bytes: 1 << 20 }
+        Mqtt {
+            listen: None,
+            tls_listen: None,
+            max_connections: 10_000,
+            max_frame_bytes: 1 << 20,
+            max_queue_bytes: 1 << 20,
+        }
     }
 }

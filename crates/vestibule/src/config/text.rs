@@ -64,6 +64,49 @@ pub(super) mod listen_or_off {
     }
 }
 
+/// A socket address, `off`, or `auto`.
+pub(super) mod beside {
+    use super::super::http::Beside;
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Beside, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "auto" => Ok(Beside::Auto),
+            "off" => Ok(Beside::Off),
+            text => listen::parse(text).map(Beside::At),
+        }
+    }
+
+    pub(crate) fn serialize<S: Serializer>(beside: &Beside, to: S) -> Result<S::Ok, S::Error> {
+        match beside {
+            Beside::Auto => to.serialize_str("auto"),
+            Beside::Off => to.serialize_str("off"),
+            Beside::At(address) => to.collect_str(address),
+        }
+    }
+}
+
+/// Hosts and addresses with commas between them, or `none`.
+pub(super) mod names {
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "none" {
+            return Ok(Vec::new());
+        }
+        let name = |part: &str| match part.trim() {
+            part if vestibule_tls::is_name(part) => Ok(part.to_owned()),
+            part => Err(D::Error::custom(format!("`{part}` is neither a host name nor an address; or write none"))),
+        };
+        text.split(',').map(name).collect()
+    }
+
+    pub(crate) fn serialize<S: Serializer>(names: &[String], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&if names.is_empty() { "none".to_owned() } else { names.join(", ") })
+    }
+}
+
 /// A host, or host and port, or `auto`.
 pub(super) mod advertise_or_auto {
     use super::*;

@@ -60,6 +60,9 @@ type Flow = fn(&Bench) -> anyhow::Result<String>;
 pub(super) struct Bench {
     binary: PathBuf,
     url: String,
+    /// The same over TLS, and the root it is trusted by.
+    secure_url: String,
+    ca_file: PathBuf,
     lbs: String,
     token_file: PathBuf,
     state: PathBuf,
@@ -82,6 +85,8 @@ impl Bench {
             binary: std::env::current_exe().context("this program's own path is not known")?,
             client: Client::new(&url, token)?,
             url,
+            secure_url: running.url(),
+            ca_file: running.ca_file().clone(),
             lbs: running.listeners().lbs_legacy.context("the check needs an LBS")?.to_string(),
             token_file: running.token_file().clone(),
             state: data.join("check"),
@@ -94,8 +99,9 @@ impl Bench {
 
     /// Runs all checks, each on what the ones before it have left.
     pub(super) fn run(&self) -> Report {
-        let flows: [(&'static str, Flow); 19] = [
+        let flows: [(&'static str, Flow); 20] = [
             ("ready", Bench::ready),
+            ("https", Bench::secure),
             ("stranger", Bench::stranger),
             ("device add", Bench::add),
             ("device comes in", Bench::comes_in),
@@ -134,6 +140,18 @@ impl Bench {
         let health: Value = self.client.get(&Route::new("/readyz"))?;
         ensure!(health["ready"] == true, "not ready: {health}");
         Ok("the platform stores and acknowledges".to_owned())
+    }
+
+    fn secure(&self) -> anyhow::Result<String> {
+        let token = || Token::read(&self.token_file).map_err(anyhow::Error::msg);
+        let roots = std::fs::read(&self.ca_file).with_context(|| self.ca_file.display().to_string())?;
+        let client = Client::trusting(&self.secure_url, token()?, Some(&roots))?;
+        let _: Value = client.get(&Route::new("/v1/devices"))?;
+        // Whoever does not know the root does not believe it.
+        match Client::new(&self.secure_url, token()?)?.get::<Value>(&Route::new("/v1/devices")) {
+            Err(ClientError::Unreachable { .. }) => Ok(format!("by the root in {}", self.ca_file.display())),
+            other => bail!("without the root it was answered with {other:?}"),
+        }
     }
 
     fn stranger(&self) -> anyhow::Result<String> {

@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 
 use crate::cli::Out;
-use crate::config::{Config, Log};
+use crate::config::{Beside, Config, Log};
 use crate::running::Running;
 use crate::up::{StopSignals, runtime, stop};
 
 /// Usual ports of the demonstration.
 const LBS_TLS_PORT: u16 = 8665;
+const HTTPS_PORT: u16 = 8443;
 const LBS_PORT: u16 = 8666;
 const DAS_TLS_PORT: u16 = 8667;
 const DAS_PORT: u16 = 8668;
@@ -86,7 +87,9 @@ async fn show(
     let lines = [
         format!("Vestibule {}: {site_line}.\n", env!("CARGO_PKG_VERSION")),
         format!("  live page  {}", running.console_url()),
-        format!("  API        http://{}/v1/openapi.json", running.listeners().http),
+        format!("  API        {}/v1/openapi.json", running.url()),
+        format!("  trust      {} (import it into the browser; curl --cacert)", running.ca_file().display()),
+        format!("  plain      http://{} for this machine, without TLS", running.listeners().http),
         format!("  token      {}", running.token_file().display()),
         format!("  LBS        {lbs} for devices of your own (legacy suites, not confidential)"),
         format!("\nCtrl-C stops it.{end}"),
@@ -105,6 +108,7 @@ async fn start(options: &Options, directory: &Directory) -> anyhow::Result<Runni
     let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut config = Config { data: directory.path.clone(), ..Config::default() };
     config.http.listen = local(options.port);
+    config.http.tls_listen = Beside::At(local(if options.port == 0 { 0 } else { HTTPS_PORT }));
     if !options.check {
         (config.lbs.listen, config.das.listen) = (Some(local(LBS_TLS_PORT)), Some(local(DAS_TLS_PORT)));
         config.lbs.legacy_listen = Some(local(LBS_PORT));
@@ -114,6 +118,7 @@ async fn start(options: &Options, directory: &Directory) -> anyhow::Result<Runni
             started => return started,
         }
         config.http.listen = local(0);
+        config.http.tls_listen = Beside::At(local(0));
     }
     (config.lbs.listen, config.das.listen) = (Some(local(0)), Some(local(0)));
     config.lbs.legacy_listen = Some(local(0));

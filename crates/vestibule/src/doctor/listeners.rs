@@ -15,7 +15,9 @@ pub(super) fn examine(config: &Config, platform: Option<u32>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let modern = [
         ("http.listen", Some(config.http.listen)),
+        ("http.tls_listen", config.http.tls_address()),
         ("mqtt.listen", config.mqtt.listen),
+        ("mqtt.tls_listen", config.mqtt.tls_listen),
         ("lbs.listen", config.lbs.listen),
         ("das.listen", config.das.listen),
         ("lbs.plain_listen", config.lbs.plain_listen),

@@ -19,7 +19,8 @@ fn the_ready_file_names_the_process_the_token_and_every_listener() {
     assert_eq!(ready["version"], env!("CARGO_PKG_VERSION"));
     let listeners = ready["listeners"].as_object().expect("listeners");
     let names: Vec<&String> = listeners.keys().collect();
-    assert_eq!(names, ["das", "das_legacy", "http", "lbs", "lbs_legacy", "mqtt"], "what is off is absent");
+    let all = ["das", "das_legacy", "http", "https", "lbs", "lbs_legacy", "mqtt", "mqtts"];
+    assert_eq!(names, all, "what is off is absent");
     for listener in Listener::ALL {
         let address = platform.address(listener);
         TcpStream::connect(address).unwrap_or_else(|error| panic!("{listener:?} at {address}: {error}"));
@@ -27,6 +28,8 @@ fn the_ready_file_names_the_process_the_token_and_every_listener() {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = fs::metadata(platform.token_file()).expect("a token file").permissions().mode();
     assert_eq!(mode & 0o077, 0, "the token is for its owner only");
+    let roots = fs::read_to_string(platform.ca_file()).expect("the roots");
+    assert!(roots.starts_with("-----BEGIN CERTIFICATE-----"), "{roots}");
     let ready_file = platform.data().with_file_name("ready.json");
     platform.stop();
     assert!(!ready_file.exists(), "a stopped platform does not say that it listens");
@@ -44,7 +47,7 @@ fn osap_13_2_1_the_legacy_listeners_are_off_and_bind_to_the_address_they_are_giv
     let ready: Value =
         until("a platform with its defaults", || serde_json::from_slice(&fs::read(&ready_file).ok()?).ok());
     let names: Vec<&String> = ready["listeners"].as_object().expect("listeners").keys().collect();
-    assert_eq!(names, ["http"]);
+    assert_eq!(names, ["http", "https"]);
     drop(running);
 
     let platform = Platform::start();

@@ -29,5 +29,6 @@ mod second_device;
 mod security;
 mod simulate;
 mod support;
+mod tls;
 mod tour;
 mod webhook;

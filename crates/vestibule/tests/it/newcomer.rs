@@ -2,12 +2,17 @@
 
 use serde_json::{Value, json};
 
+use crate::tls::shown;
+use vestibule_tls::rustls::pki_types::CertificateDer;
+
 use crate::support::{Browser, Done, Platform, Program, SecondDevice, until, vestibule};
 
 /// A running demonstration; killed when dropped.
 struct Demo {
     program: Program,
     url: String,
+    /// Its certificate.
+    certificate: CertificateDer<'static>,
     data: tempfile::TempDir,
 }
 
@@ -19,16 +24,21 @@ impl Demo {
         let mut program = Program::of(command);
         let line = program.line_with("live page");
         let url = line.split_whitespace().last().expect("a URL").to_owned();
-        Demo { program, url, data }
+        let line = program.line_with("trust ");
+        let ca = line.split_whitespace().nth(1).expect("a path");
+        let (_, address) = url.split_once("://").expect("a scheme");
+        let (address, _) = address.split_once('/').expect("a path");
+        let certificate = shown(address.parse().expect("an address"), ca.as_ref()).expect("trusted").into();
+        Demo { program, url, certificate, data }
     }
 }
 
 #[test]
 fn the_demo_shows_its_devices_and_their_events_in_a_browser() {
     let demo = Demo::start();
-    assert!(demo.url.starts_with("http://127.0.0.1:") && demo.url.contains("/#token="), "{}", demo.url);
+    assert!(demo.url.starts_with("https://127.0.0.1:") && demo.url.contains("/#token="), "{}", demo.url);
 
-    let mut browser = Browser::open(&demo.url);
+    let mut browser = Browser::open_knowing(&demo.url, &demo.certificate);
     let names = "[...document.querySelectorAll('#devices .name')].map(name => name.textContent)";
     let shown = until("the names of the devices in the page", || {
         let shown = browser.evaluate(names);
@@ -133,7 +143,7 @@ fn the_page_shows_what_waits_for_a_device_what_was_done_and_what_lies_under_it()
 fn the_page_without_its_token_shows_nothing_of_the_site() {
     let demo = Demo::start();
     let (address, _) = demo.url.split_once("/#").expect("a token");
-    let mut browser = Browser::open(address);
+    let mut browser = Browser::open_knowing(address, &demo.certificate);
     until("the form for the token", || {
         (browser.evaluate("document.querySelector('#login')?.hidden === false") == true).then_some(())
     });
@@ -161,9 +171,16 @@ fn the_check_of_the_demo_passes_and_reports_in_its_documented_shape() {
     assert_eq!(members, ["checks", "failed", "passed"]);
     let checks = report["checks"].as_array().expect("checks");
     let names: Vec<&str> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
-    for flow in
-        ["ready", "device comes in", "device queue", "device get, set", "device children", "device pass", "audit"]
-    {
+    for flow in [
+        "ready",
+        "https",
+        "device comes in",
+        "device queue",
+        "device get, set",
+        "device children",
+        "device pass",
+        "audit",
+    ] {
         assert!(names.contains(&flow), "{flow} is not checked: {names:?}");
     }
     for check in checks {

@@ -58,7 +58,7 @@ fn a_silence_has_some_seconds() {
     let acts = hour(1, 0, &RATES, &Faults { pause: 50.0, ..Faults::default() });
     let seconds = Duration::from_secs(2)..=Duration::from_secs(10);
     let silences = acts.iter().filter_map(|(_, act)| match act {
-        Act::Pause(silence) => Some(silence),
+        Act::Pause(silence) => Some(*silence),
         _ => None,
     });
     let silences: Vec<_> = silences.collect();

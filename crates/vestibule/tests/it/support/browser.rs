@@ -4,8 +4,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use vestibule_tls::rustls::pki_types::CertificateDer;
+use vestibule_tls::spki_sha256;
 
 /// How long it may take to end.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -40,10 +44,21 @@ pub struct Browser {
 impl Browser {
     /// Starts a browser with a fresh profile and opens the page.
     pub fn open(url: &str) -> Browser {
+        Browser::start(url, &[])
+    }
+
+    /// The same with a browser that takes this certificate for good, and no other that it would not.
+    pub fn open_knowing(url: &str, certificate: &CertificateDer<'_>) -> Browser {
+        let key = STANDARD.encode(spki_sha256(certificate).expect("a certificate"));
+        Browser::start(url, &[format!("--ignore-certificate-errors-spki-list={key}")])
+    }
+
+    fn start(url: &str, more: &[String]) -> Browser {
         let profile = tempfile::tempdir().expect("a temporary directory");
         let mut child = Command::new("sh")
             .args(["-c", REDIRECT, "sh", "chromium"])
             .args(FLAGS)
+            .args(more)
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
             .env("HOME", profile.path())

@@ -25,6 +25,7 @@ const END: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
     Http,
+    Https,
     /// Over TLS.
     LbsTls,
     DasTls,
@@ -32,21 +33,32 @@ pub enum Listener {
     Lbs,
     Das,
     Mqtt,
+    Mqtts,
 }
 
 impl Listener {
-    pub const ALL: [Listener; 6] =
-        [Listener::Http, Listener::LbsTls, Listener::DasTls, Listener::Lbs, Listener::Das, Listener::Mqtt];
+    pub const ALL: [Listener; 8] = [
+        Listener::Http,
+        Listener::Https,
+        Listener::LbsTls,
+        Listener::DasTls,
+        Listener::Lbs,
+        Listener::Das,
+        Listener::Mqtt,
+        Listener::Mqtts,
+    ];
 
     /// Its key in the configuration.
     fn key(self) -> &'static str {
         match self {
             Listener::Http => "http.listen",
+            Listener::Https => "http.tls_listen",
             Listener::LbsTls => "lbs.listen",
             Listener::DasTls => "das.listen",
             Listener::Lbs => "lbs.legacy_listen",
             Listener::Das => "das.legacy_listen",
             Listener::Mqtt => "mqtt.listen",
+            Listener::Mqtts => "mqtt.tls_listen",
         }
     }
 
@@ -54,11 +66,13 @@ impl Listener {
     fn name(self) -> &'static str {
         match self {
             Listener::Http => "http",
+            Listener::Https => "https",
             Listener::LbsTls => "lbs",
             Listener::DasTls => "das",
             Listener::Lbs => "lbs_legacy",
             Listener::Das => "das_legacy",
             Listener::Mqtt => "mqtt",
+            Listener::Mqtts => "mqtts",
         }
     }
 }
@@ -219,6 +233,11 @@ impl Platform {
         Some(status)
     }
 
+    /// Asks it to look at its certificate again.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
         // An error says that it has ended by itself, which whoever waits for it finds out.
@@ -256,6 +275,11 @@ impl Platform {
     pub fn address(&self, listener: Listener) -> SocketAddr {
         let text = self.ready["listeners"][listener.name()].as_str().expect("every listener is open");
         text.parse().expect("an address")
+    }
+
+    /// The file of the root that its certificate is trusted by.
+    pub fn ca_file(&self) -> PathBuf {
+        self.home.path().join(self.ready["ca_file"].as_str().expect("the ready file names the roots"))
     }
 
     pub fn url(&self) -> String {
