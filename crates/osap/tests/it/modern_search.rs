@@ -11,7 +11,7 @@
 
 use std::collections::HashSet;
 
-use super::modern_world::{End, Plan, Rules, SPECIFIED, World, enrolled, new, provisioned, run};
+use super::modern_world::{End, Plan, Ran, Rules, SPECIFIED, World, enrolled, new, provisioned, run};
 use super::vectors::Seeded;
 
 /// How many connections may be left behind at a time.
@@ -34,7 +34,7 @@ fn search(first: World, rules: &Rules, runs: usize) -> Result<(usize, usize), Ve
     Ok((seen.len(), frontier.len()))
 }
 
-/// Takes a world that is new, and those that a lost write makes of it.
+/// Takes a world that is new, and those that come of it without a run: by a lost write, or a connection that goes on.
 fn reach(
     world: World,
     rules: &Rules,
@@ -45,11 +45,18 @@ fn reach(
     if !seen.insert(world.key()) {
         return Ok(());
     }
-    let (end, _) = run(&mut world.clone(), rules, Plan::default(), random);
+    let Ran { end, .. } = run(&mut world.clone(), rules, Plan::default(), random);
     if end != End::In {
         let mut story = world.story;
         story.push(format!("the next clean attempt: {end:?}"));
         return Err(story);
+    }
+    for which in 0..world.stale.len() {
+        let mut went_on = world.told(format!("connection {which} goes on"));
+        let stage = went_on.stale.remove(which);
+        went_on.apply(stage, rules);
+        went_on.forget_hopeless();
+        reach(went_on, rules, random, seen, next)?;
     }
     if let (Some(before), true) = (&world.before.0, world.losses[0] > 0) {
         let mut lost = world.told("the server loses its last write".into());
@@ -73,31 +80,27 @@ fn reach(
 /// Every end of one more run.
 fn successors(world: &World, rules: &Rules, random: &mut Seeded) -> Vec<World> {
     let mut all = Vec::new();
-    let resumes: Vec<Option<usize>> = std::iter::once(None).chain((0..world.stale.len()).map(Some)).collect();
-    for which in resumes {
-        // 0: before the run, which is after the one before it.
-        let mut resume_at = usize::from(which.is_some());
-        loop {
-            let resume = which.map(|which| (resume_at, which));
-            let (_, steps) = run(&mut world.clone(), rules, Plan { cut: None, resume }, random);
-            for cut in 1..=steps + 1 {
-                for leaves in [false, true] {
-                    if leaves && world.stale.len() >= STALE {
-                        continue;
-                    }
-                    let mut after =
-                        world.told(format!("a run, cut after step {cut}, left behind: {leaves}, resumed: {resume:?}"));
-                    let (end, _) = run(&mut after, rules, Plan { cut: Some((cut, leaves)), resume }, random);
-                    if end != End::Cut && leaves {
-                        continue;
-                    }
-                    all.push(after);
-                }
+    let mut end_after = |resume: Option<(usize, usize)>, first: usize| {
+        let Ran { steps, .. } = run(&mut world.clone(), rules, Plan { cut: None, resume }, random);
+        for cut in first..=steps + 1 {
+            let mut after = world.told(format!("a run, cut after step {cut}, another goes on: {resume:?}"));
+            let Ran { left, .. } = run(&mut after, rules, Plan { cut: Some(cut), resume }, random);
+            if let Some(stage) = left
+                && after.stale.len() < STALE
+            {
+                let mut behind = after.told("its connection is left behind".into());
+                behind.stale.push(stage);
+                behind.forget_hopeless();
+                all.push(behind);
             }
-            resume_at += 1;
-            if which.is_none() || resume_at > steps {
-                break;
-            }
+            all.push(after);
+        }
+        steps
+    };
+    let steps = end_after(None, 1);
+    for which in 0..world.stale.len() {
+        for at in 1..=steps {
+            end_after(Some((at, which)), at);
         }
     }
     all

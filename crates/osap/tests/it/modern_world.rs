@@ -66,7 +66,7 @@ impl World {
         world
     }
 
-    fn apply(&mut self, stage: Stage, rules: &Rules) -> bool {
+    pub fn apply(&mut self, stage: Stage, rules: &Rules) -> bool {
         match stage {
             Stage::Issue { rev, over, used, dev_id, ticket } => {
                 let before = self.store.clone();
@@ -179,8 +179,8 @@ impl World {
 /// What befalls a run; steps are counted from its beginning, over all its connections.
 #[derive(Clone, Copy, Default)]
 pub struct Plan {
-    /// It ends after this step, and leaves its connection behind in the server or not.
-    pub cut: Option<(usize, bool)>,
+    /// It ends after this step.
+    pub cut: Option<usize>,
     /// After this step a connection that was left behind goes on.
     pub resume: Option<(usize, usize)>,
 }
@@ -199,6 +199,7 @@ struct Run<'a> {
     rules: &'a Rules,
     plan: Plan,
     step: usize,
+    left: Option<Stage>,
     random: &'a mut Seeded,
 }
 
@@ -213,15 +214,13 @@ impl Run<'_> {
             let stage = self.world.stale.remove(which);
             self.world.apply(stage, self.rules);
         }
-        match self.plan.cut {
-            Some((after, leaves)) if after == self.step => {
-                if let (true, server::Output::Stage(stage)) = (leaves, server.poll()) {
-                    self.world.stale.push(stage);
-                }
-                false
-            }
-            _ => true,
+        if self.plan.cut != Some(self.step) {
+            return true;
         }
+        if let server::Output::Stage(stage) = server.poll() {
+            self.left = Some(stage);
+        }
+        false
     }
 
     fn run(&mut self) -> End {
@@ -342,13 +341,21 @@ impl Run<'_> {
     }
 }
 
-pub fn run(world: &mut World, rules: &Rules, plan: Plan, random: &mut Seeded) -> (End, usize) {
+/// How a run went.
+pub struct Ran {
+    pub end: End,
+    pub steps: usize,
+    /// What the server was about to write when it was cut, and still may.
+    pub left: Option<Stage>,
+}
+
+pub fn run(world: &mut World, rules: &Rules, plan: Plan, random: &mut Seeded) -> Ran {
     world.before.1 = None;
-    let mut run = Run { world, rules, plan, step: 0, random };
+    let mut run = Run { world, rules, plan, step: 0, left: None, random };
     let end = run.run();
-    let steps = run.step;
+    let (steps, left) = (run.step, run.left);
     world.forget_hopeless();
-    (end, steps)
+    Ran { end, steps, left }
 }
 
 fn slot(n: u8) -> Slot {
