@@ -160,3 +160,99 @@ fn an_insider_that_keeps_the_rules_gets_in() {
         assert_eq!((sent.answer.map(|answer| answer[0]), sent.end), (Some(0x62), server::Output::Read), "{suite}");
     }
 }
+
+#[test]
+fn osap_13_3_what_an_insider_gets_wrong_is_closed_or_refused_under_seal_and_nothing_is_issued() {
+    let dev_id = *super::vectors::dev_id().as_bytes();
+    let big = vec![b' '; 2_049];
+    type Text<'a> = &'a dyn Fn(&Insider) -> Vec<u8>;
+    // `None`: closed without an answer; otherwise the sealed result.
+    let cases: [(&str, u8, Text<'_>, Option<u8>); 12] = [
+        (
+            "a wrong mac",
+            first::RETURN,
+            &|insider| {
+                let mut text = insider.entry(&dev_id, b"");
+                text[47] ^= 1;
+                text
+            },
+            None,
+        ),
+        (
+            "its own mac of the server",
+            first::RETURN,
+            &|insider| {
+                let mut text = insider.entry(&dev_id, b"");
+                text[..48].copy_from_slice(&insider.schedule.mac_s());
+                text
+            },
+            None,
+        ),
+        ("a DevID of another device", first::RETURN, &|insider| insider.entry(&[b'x'; 32], b""), Some(4)),
+        ("a DevID that is cut", first::RETURN, &|insider| insider.entry(&dev_id[..31], b""), None),
+        ("no DevID", first::RETURN, &|insider| insider.entry(b"", b""), None),
+        ("a proof in place of a DevID", first::RETURN, &|insider| insider.entry(&[1; 48], b""), None),
+        ("bytes left over", first::RETURN, &|insider| [&insider.entry(&dev_id, b"")[..], &[0]].concat(), None),
+        ("nothing", first::RETURN, &|_| Vec::new(), None),
+        ("an info that is no object", first::RETURN, &|insider| insider.entry(&dev_id, b"[]"), None),
+        ("a request that is no base64", first::RETURN, &|insider| insider.entry(&dev_id, br#"{"csr":"?"}"#), None),
+        ("an info that is too long", first::RETURN, &|insider| insider.entry(&dev_id, &big), None),
+        ("neither code nor certificate", first::APPLY, &|insider| insider.entry(b"", b""), Some(1)),
+    ];
+    for (what, kind, text, expected) in cases {
+        let (mut platform, device) = super::modern_pair::known(Suite::Tls, 41);
+        let before = platform.tickets().clone();
+        let mut insider = Insider::new(&mut platform, &device, Suite::Tls);
+        let text = text(&insider);
+        let sent = insider.say(&mut platform, kind, 0, &text);
+        assert_eq!(sent.answer.map(|answer| answer[5]), expected, "{what}");
+        assert!(matches!(sent.end, server::Output::Close(_)), "{what}: {:?}", sent.end);
+        assert_eq!(platform.tickets(), &before, "{what}");
+    }
+    // The longest info that fits is taken, and unknown members are passed over.
+    let (mut platform, device) = super::modern_pair::known(Suite::Tls, 41);
+    let mut insider = Insider::new(&mut platform, &device, Suite::Tls);
+    let mut info = br#"{"other":[1,{}]"#.to_vec();
+    info.resize(2_047, b' ');
+    info.push(b'}');
+    let text = insider.entry(&dev_id, &info);
+    assert_eq!(insider.say(&mut platform, first::RETURN, 0, &text).end, server::Output::Read);
+}
+
+#[test]
+fn osap_13_3_each_frame_is_sealed_for_its_place() {
+    // The right text under the right key with the number of another place.
+    let dev_id = *super::vectors::dev_id().as_bytes();
+    for counter in 1..4 {
+        let (mut platform, device) = super::modern_pair::known(Suite::X25519, 42);
+        let mut insider = Insider::new(&mut platform, &device, Suite::X25519);
+        let text = insider.entry(&dev_id, b"");
+        let sent = insider.say(&mut platform, first::RETURN, counter, &text);
+        assert!(sent.answer.is_none() && matches!(sent.end, server::Output::Close(_)));
+    }
+    let request = |serial: &str| format!(r#"{{"DevSerial":"{serial}","Type":"DAS","Mode":0}}"#).into_bytes();
+    for (confirm, service, text, answers) in [
+        (1, 2, request("SN0000001"), true),
+        (0, 2, request("SN0000001"), false),
+        (2, 2, request("SN0000001"), false),
+        (1, 1, request("SN0000001"), false),
+        (1, 2, request("SN0000002"), false),
+        (1, 2, br#"{"DevSerial":"SN0000001","Type":"STUN"}"#.to_vec(), false),
+        (1, 2, Vec::new(), false),
+    ] {
+        let (mut platform, device) = super::modern_pair::known(Suite::X25519, 43);
+        platform.record().tickets.confirmed = false;
+        let mut insider = Insider::new(&mut platform, &device, Suite::X25519);
+        let entry = insider.entry(&dev_id, b"");
+        assert_eq!(insider.say(&mut platform, first::RETURN, 0, &entry).end, server::Output::Read);
+        let sent = insider.say(&mut platform, first::CONFIRM, confirm, b"");
+        assert_eq!(platform.tickets().confirmed, confirm == 1);
+        if confirm != 1 {
+            assert!(sent.answer.is_none() && matches!(sent.end, server::Output::Close(_)));
+            continue;
+        }
+        let sent = insider.say(&mut platform, first::SERVICE, service, &text);
+        assert_eq!(sent.answer.is_some(), answers, "{service}");
+        assert_eq!(sent.end == server::Output::Done, answers);
+    }
+}

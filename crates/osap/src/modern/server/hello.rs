@@ -93,7 +93,7 @@ impl Server {
         self.state = State::Closed(CloseReason::Mismatch { offered });
     }
 
-    /// Takes the answer to [`Output::Lookup`](super::Output::Lookup) at `now`, in Unix ms: the device, or a made-up record
+    /// Takes the answer to [`Output::Lookup`] at `now`, in Unix ms: the device, or a made-up record
     /// of an unknown serial ([`Standing::Unknown`]), which takes the same way.
     pub fn handle_record(&mut self, record: Record, now: i64, random: &mut dyn Random) {
         let mut hello = match self.leave() {
@@ -140,7 +140,7 @@ impl Server {
         }
     }
 
-    /// Takes the answer to [`Output::Fresh`](super::Output::Fresh). A repetition is closed at once.
+    /// Takes the answer to [`Output::Fresh`]. A repetition is closed at once.
     pub fn handle_fresh(&mut self, fresh: bool, random: &mut dyn Random) {
         match self.leave() {
             State::Fresh(hello) if fresh => {
@@ -162,7 +162,7 @@ impl Server {
         }
     }
 
-    /// Answers [`Output::Compute`](super::Output::Compute): draws a key pair and agrees.
+    /// Answers [`Output::Compute`]: draws a key pair and agrees.
     pub fn compute(&mut self, random: &mut dyn Random) {
         let hello = match self.leave() {
             State::Compute(hello) => hello,
