@@ -86,6 +86,7 @@ impl Device {
         speech.provision(&mut credentials);
         let keyring = Arc::new(Keyring::new(Arc::clone(&shared.profile), storage, credentials));
         let entrance = speech.entrance(serial, keyring)?;
+        shared.web = entrance.web();
         let mut medium = None;
         if let Some((mut cache, options)) = cache {
             let now_ms = shared.clock.now_ms();

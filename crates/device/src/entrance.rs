@@ -12,7 +12,7 @@ use crate::keyring::Keyring;
 #[cfg(feature = "legacy")]
 use crate::lbs;
 use crate::link::Channel;
-use crate::modern::{Closed, Modern, Opened};
+use crate::modern::{Closed, Modern, Opened, Web};
 use crate::session::{Access, Denied, Grant, Secret, Session};
 use crate::shared::Shared;
 use crate::socket;
@@ -41,6 +41,15 @@ impl Entrance {
             #[cfg(feature = "legacy")]
             Self::Legacy { keyring, .. } => keyring,
             Self::Modern(modern) => &modern.keyring,
+        }
+    }
+
+    /// Whom to believe where pictures go.
+    pub(crate) fn web(&self) -> Option<Box<Web>> {
+        match self {
+            #[cfg(feature = "legacy")]
+            Self::Legacy { .. } => None,
+            Self::Modern(modern) => modern.web(),
         }
     }
 

@@ -6,6 +6,7 @@ mod lbs;
 mod plan;
 mod tls;
 mod trust;
+mod web;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ pub use trust::{Anchor, InvalidAnchor};
 
 pub(crate) use tls::secure;
 pub(crate) use trust::Trust;
+pub(crate) use web::Web;
 
 use crate::keyring::Keyring;
 use crate::link::{Channel, Entry, Secured};
@@ -100,6 +102,12 @@ pub(crate) enum Closed {
 }
 
 impl Modern {
+    /// Whom to believe where pictures go; nobody, of a device without TLS.
+    pub(crate) fn web(&self) -> Option<Box<Web>> {
+        let trust = self.trust.clone()?;
+        Some(Box::new(Web { trust, keyring: Arc::clone(&self.keyring) }))
+    }
+
     /// Opens a connection to the DAS.
     pub(crate) async fn open(
         &self,

@@ -45,8 +45,9 @@ pub enum UploadError {
     /// not taken, 422 it is broken or too large in pixels, 404 the platform keeps no pictures.
     #[error("the platform does not take the picture (status {0})")]
     Refused(u16),
-    /// The platform says to send it where the device cannot: the SDK sends over plain HTTP.
-    #[error("the platform wants the picture at an address that is not plain HTTP")]
+    /// The platform says to send it where the device cannot: over HTTPS, of which a device knows nothing that does not come
+    /// in over TLS, or over something else.
+    #[error("the platform wants the picture at an address where the device cannot send it")]
     Address,
     /// It was tried a hundred times.
     #[error("the picture was given up after a hundred attempts")]

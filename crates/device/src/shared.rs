@@ -19,6 +19,7 @@ use crate::dial::{Dial, TcpDial};
 use crate::event::ReportError;
 use crate::firmware::Firmware;
 use crate::hub::Hub;
+use crate::modern::Web;
 use crate::operation::{OperationPath, Operations};
 use crate::outbox::{DEVICE, Lane, Limits, Outbox};
 use crate::profile::Profile;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub dial: Arc<dyn Dial>,
     pub operations: Arc<Operations>,
     pub hooks: Hooks,
+    /// Whom to believe where pictures go, of a device that speaks TLS.
+    pub web: Option<Box<Web>>,
     /// Of a device that says what firmware it has.
     pub firmware: Option<Box<Firmware>>,
     pub steering: Mutex<Steering>,
@@ -124,6 +127,7 @@ impl Shared {
             dial: Arc::new(TcpDial),
             operations,
             hooks: Hooks::default(),
+            web: None,
             firmware: None,
             steering: Mutex::default(),
             attributes: Mutex::default(),

@@ -33,17 +33,26 @@ pub(crate) async fn secure(
     name: &str,
     protocol: &[u8],
 ) -> Result<TlsStream<TcpStream>, End> {
-    let name = ServerName::try_from(name.to_owned()).map_err(|_| End::Tls(TlsFault::Name))?;
-    let connect = Box::pin(TlsConnector::from(config).connect(name, tcp));
-    let stream = match timeout(TIMEOUT, connect).await {
-        Ok(connected) => connected.map_err(|error| end(&error))?,
-        Err(_) => return Err(End::Io(ErrorKind::TimedOut)),
-    };
+    let stream = handshake(tcp, config, name).await?;
     // A library may go on without one when the peer offers none.
     if stream.get_ref().1.alpn_protocol() != Some(protocol) {
         return Err(End::Tls(TlsFault::Protocol));
     }
     Ok(stream)
+}
+
+/// Makes a TLS connection to the server of this name.
+pub(crate) async fn handshake(
+    tcp: TcpStream,
+    config: Arc<ClientConfig>,
+    name: &str,
+) -> Result<TlsStream<TcpStream>, End> {
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| End::Tls(TlsFault::Name))?;
+    let connect = Box::pin(TlsConnector::from(config).connect(name, tcp));
+    match timeout(TIMEOUT, connect).await {
+        Ok(connected) => connected.map_err(|error| end(&error)),
+        Err(_) => Err(End::Io(ErrorKind::TimedOut)),
+    }
 }
 
 /// Exports keying material of a connection whose handshake is complete.

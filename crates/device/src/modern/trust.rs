@@ -97,6 +97,11 @@ impl Trust {
         Ok(self.present(kept, now_ms)?.osap_das())
     }
 
+    /// For places where pictures go.
+    pub(crate) fn http(&self, kept: &ModernCredentials, now_ms: i64) -> Result<Arc<ClientConfig>, TlsFault> {
+        Ok(self.present(kept, now_ms)?.http())
+    }
+
     /// The time to be kept after a server was believed: none where a certificate's dates did not count.
     pub(crate) fn known_time_ms(&self, now_ms: i64) -> Option<i64> {
         let by_date = self.anchors.iter().all(|anchor| matches!(anchor, Anchor::Certificate(_)));

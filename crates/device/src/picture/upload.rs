@@ -140,11 +140,10 @@ impl Way<'_> {
             }
         };
         let content = &self.picture.0;
-        let dial = &*self.shared.dial;
         let mut from = 0;
         if self.begun {
             let asked = Sent { method: Method::HEAD, headers: HeaderMap::new(), bytes: Bytes::new() };
-            let standing = exchange(dial, &url, asked).await.map_err(|_| Failed::Again)?;
+            let standing = exchange(self.shared, &url, asked).await.map_err(|_| Failed::Again)?;
             match (standing.status, standing.offset) {
                 // All of it may be there without having been looked at, so then it is sent once more.
                 (200..300, Some(offset)) if offset < content.bytes.len() as u64 => from = offset,
@@ -167,7 +166,7 @@ impl Way<'_> {
         let digest = format!("sha-256=:{}:", STANDARD.encode(content.sha256));
         let digest = HeaderValue::from_str(&digest).map_err(|_| Failed::Again)?;
         sent.headers.insert(HeaderName::from_static("repr-digest"), digest);
-        match exchange(dial, &url, sent).await {
+        match exchange(self.shared, &url, sent).await {
             Ok(Answered { status: 200 | 201, .. }) => {
                 self.tell(0);
                 Ok(())
@@ -206,7 +205,7 @@ impl Way<'_> {
         self.shared.wake.notify_one();
         let Ok(Ok(grants)) = timeout(ANSWER, answer).await else { return Err(Failed::Again) };
         match (grants.code, grants.objects.into_iter().next()) {
-            (0, Some(Grant { url, headers, .. })) => place(&url, headers),
+            (0, Some(Grant { url, headers, .. })) => place(&url, headers, self.shared.web.is_some()),
             (429 | 503, _) | (0, None) => Err(Failed::Again),
             (code, _) => Err(Failed::Ever(UploadError::Refused(u16::try_from(code).unwrap_or(400)))),
         }
@@ -232,11 +231,11 @@ impl Way<'_> {
     }
 }
 
-/// Where the platform wants the picture, and what it wants to be said there.
-fn place(url: &str, said: Vec<(String, String)>) -> Result<(Uri, HeaderMap), Failed> {
+/// Where the platform wants the picture, and what it wants to be said there. `web`: the device speaks TLS.
+fn place(url: &str, said: Vec<(String, String)>, web: bool) -> Result<(Uri, HeaderMap), Failed> {
     let unusable = Failed::Ever(UploadError::Address);
     let url: Uri = url.parse().map_err(|_| unusable)?;
-    authority(&url).ok_or(unusable)?;
+    authority(&url).filter(|authority| web || !authority.secure).ok_or(unusable)?;
     let mut headers = HeaderMap::new();
     for (name, value) in said {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable)?;
@@ -271,11 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_plain_http() {
+    fn a_place_is_plain_http_or_one_that_the_device_can_believe() {
         let headers = vec![("x-a".to_owned(), "b".to_owned())];
-        let (url, said) = place("http://h:81/p?ticket=t", headers).expect("a place");
+        let (url, said) = place("http://h:81/p?ticket=t", headers, false).expect("a place");
         assert_eq!((url.port_u16(), said.len()), (Some(81), 1));
-        assert_eq!(place("https://h/p", Vec::new()), Err(Failed::Ever(UploadError::Address)));
-        assert_eq!(place("http://h/p", vec![("a b".into(), "c".into())]), Err(Failed::Ever(UploadError::Address)));
+        assert!(place("https://h/p", Vec::new(), true).is_ok());
+        let unusable = Err(Failed::Ever(UploadError::Address));
+        assert_eq!(place("https://h/p", Vec::new(), false), unusable);
+        assert_eq!(place("ftp://h/p", Vec::new(), true), unusable);
+        assert_eq!(place("http://h/p", vec![("a b".into(), "c".into())], true), unusable);
     }
 }

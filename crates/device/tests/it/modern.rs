@@ -6,6 +6,7 @@ mod enrol;
 mod house;
 mod lbs;
 mod peer;
+mod pictures;
 mod plain;
 mod session;
 mod storage;

@@ -32,6 +32,7 @@ impl TimeProvider for At {
 pub struct House {
     pub lbs: Arc<ServerConfig>,
     pub das: Arc<ServerConfig>,
+    pub web: Arc<ServerConfig>,
     pub root: CertificateDer<'static>,
     /// SHA-256 of the public key of both servers.
     pub pin: [u8; 32],
@@ -60,6 +61,7 @@ impl House {
         Self {
             lbs: tls.osap_lbs(&verifier),
             das: tls.osap_das(&verifier),
+            web: tls.http(),
             root: servers.anchors(NOW).remove(0),
             pin,
             devices: Arc::new(devices),
