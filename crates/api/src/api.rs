@@ -16,9 +16,9 @@ use crate::config::ApiConfig;
 use crate::hooks::Hooks;
 use crate::routes::Routes;
 use crate::{
-    attributes, audit, bulk, describe, devices, directives, events, export, health, history, imports, openapi,
-    operations, page, pass, problems, queue, request, sessions, strangers, stream, suites, tokens, uploads, users,
-    views, webhooks,
+    attributes, audit, bulk, certificates, describe, devices, directives, events, export, health, history, imports,
+    openapi, operations, page, pass, problems, queue, request, sessions, strangers, stream, suites, tokens, uploads,
+    users, views, webhooks,
 };
 
 /// What the handlers share.
@@ -93,9 +93,9 @@ impl Api {
 pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
     use crate::webhooks::letters;
     use Permission::{
-        AttributesRead, AttributesWrite, AuditRead, DevicesControl, DevicesRead, DevicesWrite, EventsRead, MediaRead,
-        MediaWrite, MetricsRead, OperationsInvoke, OperationsRead, PassRead, PassUse, StrangersRead, TokensManage,
-        UsersManage, WebhooksManage,
+        AttributesRead, AttributesWrite, AuditRead, AuthorityManage, DevicesControl, DevicesRead, DevicesWrite,
+        EventsRead, MediaRead, MediaWrite, MetricsRead, OperationsInvoke, OperationsRead, PassRead, PassUse,
+        StrangersRead, TokensManage, UsersManage, WebhooksManage,
     };
     Routes::new(openapi::base(), gate)
         .needs(DevicesRead, routes!(devices::list_devices))
@@ -165,6 +165,12 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(UsersManage, routes!(users::list_users))
         .needs(UsersManage, routes!(users::remove_user))
         .needs(UsersManage, routes!(users::set_user_password))
+        .needs(AuthorityManage, routes!(certificates::show_authority))
+        .needs(AuthorityManage, routes!(certificates::roll_authority))
+        .needs(AuthorityManage, routes!(certificates::list_certificates))
+        .needs(DevicesRead, routes!(certificates::list_device_certificates))
+        .needs(DevicesWrite, routes!(certificates::issue_certificate))
+        .needs(DevicesWrite, routes!(certificates::revoke_certificates))
         .open(routes!(sessions::log_in))
         .known(routes!(sessions::show_session))
         .known(routes!(sessions::log_out))

@@ -13,6 +13,7 @@ mod api;
 mod attributes;
 mod audit;
 mod bulk;
+mod certificates;
 mod config;
 mod connection;
 mod describe;

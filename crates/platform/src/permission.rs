@@ -38,6 +38,8 @@ pub enum Permission {
     UsersManage,
     /// See, add, change and remove webhooks, which tell of all devices, and have them told again what they could not be told.
     WebhooksManage,
+    /// See the platform's certificates, replace its roots, and see which certificates all devices have.
+    AuthorityManage,
     /// See metrics, which are of the platform as a whole.
     MetricsRead,
     /// Speak with other applications over MQTT, where no topic is a device's. What the platform says there goes by the other
@@ -49,7 +51,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission there is.
-    pub const ALL: [Permission; 19] = [
+    pub const ALL: [Permission; 20] = [
         Permission::DevicesRead,
         Permission::DevicesWrite,
         Permission::DevicesControl,
@@ -66,6 +68,7 @@ impl Permission {
         Permission::TokensManage,
         Permission::UsersManage,
         Permission::WebhooksManage,
+        Permission::AuthorityManage,
         Permission::MetricsRead,
         Permission::MqttUse,
         Permission::StrangersRead,
@@ -90,6 +93,7 @@ impl Permission {
             Permission::TokensManage => "tokens_manage",
             Permission::UsersManage => "users_manage",
             Permission::WebhooksManage => "webhooks_manage",
+            Permission::AuthorityManage => "authority_manage",
             Permission::MetricsRead => "metrics_read",
             Permission::MqttUse => "mqtt_use",
             Permission::StrangersRead => "strangers_read",
@@ -100,7 +104,11 @@ impl Permission {
     pub fn is_of_the_whole(self) -> bool {
         matches!(
             self,
-            Permission::WebhooksManage | Permission::MetricsRead | Permission::MqttUse | Permission::StrangersRead
+            Permission::WebhooksManage
+                | Permission::AuthorityManage
+                | Permission::MetricsRead
+                | Permission::MqttUse
+                | Permission::StrangersRead
         )
     }
 }
@@ -116,6 +124,7 @@ impl Permission {
 /// | see the audit; manage tokens and people | | | yes |
 /// | see who asks to be let in and is not registered (only with the whole organisation) | | | yes |
 /// | manage webhooks (only with the whole organisation) | | | yes |
+/// | see and roll the platform's authorities (only with the whole organisation) | | | yes |
 /// | see metrics (only with the whole organisation) | yes | yes | yes |
 /// | speak with other applications over MQTT (only with the whole organisation) | | yes | yes |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -168,7 +177,8 @@ impl Role {
             | Permission::TokensManage
             | Permission::UsersManage
             | Permission::StrangersRead
-            | Permission::WebhooksManage => Role::Admin,
+            | Permission::WebhooksManage
+            | Permission::AuthorityManage => Role::Admin,
         };
         self >= least
     }

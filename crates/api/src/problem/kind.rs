@@ -72,6 +72,12 @@ kinds! {
     TooManyViews, "too-many-views", "Too many views", CONFLICT,
         "The place has as many views as it may.",
         "Remove one that nobody uses.";
+    UnknownCertificate, "unknown-certificate", "No such certificate", NOT_FOUND,
+        "The device has no certificate with this serial number that is in force.",
+        "Look at what it has: `/v1/devices/{d}/certificates`.";
+    TooManyCertificates, "too-many-certificates", "Too many certificates", CONFLICT,
+        "The device has as many valid certificates as it may.",
+        "Revoke those it does not use: `/v1/devices/{d}/certificates/revoke`.";
     TooManyWebhooks, "too-many-webhooks", "Too many webhooks", CONFLICT,
         "There are as many webhooks as may be.",
         "Remove one, or raise `webhooks.max_webhooks`.";

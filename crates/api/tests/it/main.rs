@@ -3,6 +3,7 @@
 mod attributes;
 mod audit;
 mod bulk;
+mod certificates;
 mod devices;
 mod errors;
 mod events;

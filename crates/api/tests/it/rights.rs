@@ -72,6 +72,15 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         | "cancel_bulk" | "list_views" | "show_view" | "list_strangers" => plain(200),
         "put_view" => sent(json!({"order": "name"}), 200),
         "remove_view" => plain(204),
+        "show_authority" | "list_certificates" | "list_device_certificates" => plain(200),
+        "roll_authority" => sent(json!({"purpose": "devices"}), 200),
+        "issue_certificate" => {
+            let key = rcgen::KeyPair::generate().expect("a key");
+            let request = rcgen::CertificateParams::default().serialize_request(&key).expect("signed");
+            let csr = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, request.der());
+            sent(json!({"csr": csr}), 201)
+        }
+        "revoke_certificates" => sent(json!({}), 200),
         "import_devices" => {
             let row = json!({"serial": fresh, "code": "ABCDEF"}).to_string();
             (row, "content-type: application/x-ndjson\r\n", "", 201)
@@ -306,7 +315,7 @@ This page is written by a test that asks every endpoint as everybody (`crates/ap
 A role is a fixed set of permissions: a **viewer** sees; an **operator** sees, and has devices do something; an **admin**
 does everything. Each is bound to a part of the organisation, `/` being the whole. What belongs elsewhere is not there for
 who is bound to a part: devices are not found, and lists and streams leave them out. Permissions about the platform as a
-whole (`metrics_read`, `mqtt_use`) are not for who is bound to a part. The administrator, who holds the token in the data
+whole (`authority_manage`, `metrics_read`, `mqtt_use`) are not for who is bound to a part. The administrator, who holds the token in the data
 directory, is an admin of the whole. An endpoint with the permission `open` asks for no token, one with `any` for one
 whatever it may do, and is about its holder only.
 
