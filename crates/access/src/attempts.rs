@@ -154,6 +154,16 @@ impl Attempts {
         Ok(Attempt { attempts: self, claim: None, origin, now, counts: false })
     }
 
+    /// Takes a try of this serial alone; false when it has none left.
+    pub(crate) fn take(&self, claim: &Claim, now: i64) -> bool {
+        self.serials.take(claim, now)
+    }
+
+    /// The try did not fail.
+    pub(crate) fn give_back(&self, claim: &Claim, now: i64) {
+        self.serials.give_back(claim, now);
+    }
+
     /// An attempt that looked well has failed later.
     pub(crate) fn failed(&self, claim: &Claim, origin: Origin, now: i64) {
         self.serials.failed(claim, now);

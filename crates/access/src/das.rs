@@ -147,6 +147,10 @@ impl Das {
     fn not_opened(&self, session: &DasSession, reason: &'static str) -> Disposition {
         metrics::counter!("vestibule_das_messages_dropped_total", "reason" => reason).increment(1);
         self.platform.fact(&session.own.device, explain::report_refused("not_opened", session.own.peer()));
+        if session.modern.is_some() {
+            // It was sealed: this is no oracle but a device that says what cannot be read.
+            return Disposition::Done;
+        }
         // Closing alone would be the oracle again: the key goes too, at once in memory, then in the store.
         if !session.key.failed(self.platform.clock().steady_ms()) {
             return Disposition::Done;
@@ -203,6 +207,12 @@ impl Service for Das {
             self.tell_time(session, time);
         }
         session.own.connection = Some(self.platform.connected(&session.own.device, connection));
+        if let (Some(door), Some(modern)) = (&self.modern, &session.modern)
+            && !modern.is_newest(door, session.own.device.id)
+        {
+            // What it stands for was voided, or replaced, since its report was looked at.
+            session.own.line.end("outdated");
+        }
         if session.key.uses_shadow() {
             // It comes back under a key it has: by a light login, after which it does not ask.
             self.runtime.spawn(uplink::send_pending(Arc::clone(&self.platform), Arc::clone(&session.own.device)));
@@ -221,13 +231,19 @@ impl Service for Das {
             });
             Ok(Grant { child: child.transpose()?, channel })
         });
-        judged.map_err(|reason| {
-            if reason == "foreign_serial" {
-                self.platform.misdeed(&own.device, "device.foreign_serial", json!({"topic": topic}));
-            }
-            self.dropped(own, reason);
-            Denied::Drop(reason)
-        })
+        judged
+            .map_err(|reason| {
+                if reason == "foreign_serial" {
+                    self.platform.misdeed(&own.device, "device.foreign_serial", json!({"topic": topic}));
+                }
+                self.dropped(own, reason);
+                reason
+            })
+            .or_else(|reason| match session.modern {
+                // Opened all the same, or its number would be missing.
+                Some(_) => Ok(Grant { child: None, channel: Channel::Denied }),
+                None => Err(Denied::Drop(reason)),
+            })
     }
 
     fn publish(&self, session: &mut DasSession, grant: &Grant, message: Inbound<'_>) -> Disposition {

@@ -174,6 +174,8 @@ pub(crate) fn login_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact 
         }
         "replayed" => "A recorded CONNECT of the device was sent again; it was refused (CONNACK 11).",
         "too_many_guests" => "Too many connections of the device have not shown that they are its own (CONNACK 11).",
+        "plain_closed" => "The device may come over TLS alone, and came over plain TCP (CONNACK 11).",
+        "legacy_closed" => "The legacy suites are closed to the device (CONNACK 11).",
         "alpn" => "The connection is not one for a DAS: its TLS names another protocol (CONNACK 11).",
         "foreign_certificate" => "The device showed a certificate of another device (CONNACK 11).",
         "disabled" => "The device is disabled; it was sent back to the LBS, which refuses it, too (CONNACK 11).",
@@ -292,6 +294,12 @@ pub(crate) fn ended(reason: EndReason, peer: Option<IpAddr>) -> Fact {
             "The session has served its time; the device comes back through the LBS.",
             peer,
         ),
+        EndReason::Closed("suite_closed") => {
+            Fact::ok(Step::Connection, "suite_closed", "The suite of the connection was closed to the device.", peer)
+        }
+        EndReason::Closed("outdated") => {
+            Fact::ok(Step::Connection, "outdated", "The session was replaced, or voided by an operator.", peer)
+        }
         EndReason::Closed("provisioned") => {
             Fact::ok(Step::Connection, "provisioned", "The device was provisioned anew; what it had is void.", peer)
         }

@@ -1,7 +1,7 @@
 //! What is stored of a device that speaks a modern suite: its tickets, and its session at the DAS (osap-wire 13.3).
 //!
-//! The platform keeps it as one sealed value. `format (1) | rev (8) | confirmed (1) | dev_id | current | next | base |
-//! dropped | session`: numbers are big-endian, each of the others is a length (2) and that many bytes, none where there
+//! The platform keeps it as one sealed value. `format (1) | rev (8) | epoch (8) | confirmed (1) | dev_id | current | next |
+//! base | dropped | session`: numbers are big-endian, each of the others is a length (2) and that many bytes, none where there
 //! is nothing.
 
 use std::sync::Arc;
@@ -22,8 +22,6 @@ const SECRET: usize = 48;
 /// The session at a DAS that the last run has opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Session {
-    /// Counts the sessions of a device: higher is newer.
-    pub(crate) epoch: u64,
     pub(crate) suite: Suite,
     pub(crate) node: Node,
     /// Whether its logins are bound to their TLS connections.
@@ -36,6 +34,8 @@ pub(crate) struct Session {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Modern {
     pub(crate) tickets: Tickets,
+    /// Counts the sessions of the device, and what has ended them all: higher is newer.
+    pub(crate) epoch: u64,
     pub(crate) session: Option<Session>,
 }
 
@@ -55,6 +55,7 @@ impl Modern {
         let mut out = Zeroizing::new(Vec::with_capacity(768));
         out.push(FORMAT);
         out.extend_from_slice(&rev.to_be_bytes());
+        out.extend_from_slice(&self.epoch.to_be_bytes());
         out.push(u8::from(*confirmed));
         field(&mut out, dev_id.as_ref().map_or(&[], |id| id.as_bytes()));
         for ticket in [current, next, base] {
@@ -68,8 +69,7 @@ impl Modern {
         field(&mut out, &names);
         let session = self.session.as_ref().map(|session| {
             let flags = [session.suite.protocol_type(), u8::from(session.bind)];
-            let (epoch, end) = (session.epoch.to_be_bytes(), session.expires.to_be_bytes());
-            Zeroizing::new([&epoch[..], &flags, session.node.as_bytes(), &end].concat())
+            Zeroizing::new([&flags[..], session.node.as_bytes(), &session.expires.to_be_bytes()].concat())
         });
         field(&mut out, session.as_ref().map_or(&[], |bytes| bytes));
         Secret::new(out.as_slice())
@@ -92,12 +92,20 @@ impl Modern {
                 if self.tickets.rev != rev {
                     return Err(Outrun);
                 }
-                let epoch = self.session.as_ref().map_or(0, |session| session.epoch) + 1;
                 let expires = now.saturating_add(i64::from(expires_in) * 1_000);
-                self.session = Some(Session { epoch, suite, node, bind, expires });
+                self.epoch += 1;
+                self.session = Some(Session { suite, node, bind, expires });
             }
         }
         Ok(())
+    }
+
+    /// Nothing counts any more by which the device comes back, nor any session it has. Also when it has neither: a run that
+    /// has read that is outrun.
+    pub(crate) fn void(&mut self) {
+        self.tickets.revoke();
+        self.epoch += 1;
+        self.session = None;
     }
 }
 
@@ -123,6 +131,7 @@ fn field(out: &mut Vec<u8>, bytes: &[u8]) {
 fn decode(bytes: &[u8]) -> Option<Modern> {
     let (&[format], rest) = bytes.split_first_chunk()?;
     let (rev, rest) = rest.split_first_chunk()?;
+    let (epoch, rest) = rest.split_first_chunk()?;
     let (&[confirmed], mut rest) = rest.split_first_chunk()?;
     if format != FORMAT || confirmed > 1 {
         return None;
@@ -153,7 +162,7 @@ fn decode(bytes: &[u8]) -> Option<Modern> {
     };
     let tickets =
         Tickets { dev_id, current, next, base, rev: u64::from_be_bytes(*rev), confirmed: confirmed == 1, dropped };
-    rest.is_empty().then_some(Modern { tickets, session })
+    rest.is_empty().then_some(Modern { tickets, epoch: u64::from_be_bytes(*epoch), session })
 }
 
 fn decode_ticket(bytes: &[u8]) -> Option<Ticket> {
@@ -165,11 +174,9 @@ fn decode_ticket(bytes: &[u8]) -> Option<Ticket> {
 }
 
 fn decode_session(bytes: &[u8]) -> Option<Session> {
-    let (epoch, rest) = bytes.split_first_chunk()?;
-    let (&[suite, bind], rest) = rest.split_first_chunk()?;
+    let (&[suite, bind], rest) = bytes.split_first_chunk()?;
     let (node, end) = rest.split_first_chunk::<SECRET>()?;
     Some(Session {
-        epoch: u64::from_be_bytes(*epoch),
         suite: Suite::from_protocol_type(suite)?,
         node: Node::from_bytes(node).ok()?,
         bind: bind == 1,
@@ -196,8 +203,8 @@ mod tests {
                 confirmed: true,
                 dropped: vec![TicketId::new([4; 16]), TicketId::new([5; 16])],
             },
+            epoch: 3,
             session: Some(Session {
-                epoch: 3,
                 suite: Suite::Tls,
                 node: Node::from_bytes(&[6; 48]).unwrap(),
                 bind: true,
@@ -231,7 +238,8 @@ mod tests {
         assert_eq!(modern.apply(stage(8), Suite::Tls, 0), Err(Outrun));
         assert_eq!(modern, whole());
         assert_eq!(modern.apply(stage(9), Suite::Tls, 1_000), Ok(()));
-        let session = modern.session.unwrap();
-        assert_eq!((session.epoch, session.expires), (4, 61_000));
+        assert_eq!((modern.epoch, modern.session.as_ref().unwrap().expires), (4, 61_000));
+        modern.void();
+        assert_eq!((modern.epoch, &modern.session, &modern.tickets.next), (5, &None, &None), "it counts on");
     }
 }

@@ -40,8 +40,8 @@ impl Profile {
     /// sends a device back to the LBS (osap-wire 9.3).
     pub(crate) fn going_down(self) -> u8 {
         match self {
-            Profile::Strict => 3,
-            Profile::OsapLegacy | Profile::OsapModern => 11,
+            Profile::Strict | Profile::OsapModern => 3,
+            Profile::OsapLegacy => 11,
         }
     }
 }

@@ -191,7 +191,8 @@ impl<S: Service> Session<S> {
                 Ok(_) => break,
                 Err(error) => return self.malformed(&error),
             };
-            if is_publish(bytes[at]) && !self.has_room() {
+            // A guest has to be heard: it stays a guest otherwise, and comes again and again.
+            if is_publish(bytes[at]) && !self.guest && !self.has_room() {
                 // The window may be full of what can leave at once.
                 self.release_acks();
                 if !self.has_room() {

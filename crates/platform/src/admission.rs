@@ -50,13 +50,20 @@ impl Platform {
         check_code(&code)?;
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, auditor, by) = (self.control().clone(), self.auditor(), by.clone());
-        let registry = Arc::clone(self.registry());
+        let (registry, provisioner) = (Arc::clone(self.registry()), self.provisioner().get().cloned());
         to_the_end(async move {
             // Holding the credentials' lock keeps a running handshake from writing the old ones again.
             let mut secrets = device.secrets.lock().await;
             by.still_sees(&device)?;
             *secrets = Held::Stored;
-            control.rotate(device.id, &code).await?;
+            let tickets = match &provisioner {
+                Some(provisioner) => {
+                    let present = control.credentials(device.id).await?;
+                    provisioner.void(device.id, &present, true).tickets
+                }
+                None => None,
+            };
+            control.rotate(device.id, &code, tickets).await?;
             device.close_window();
             device.pardon();
             registry.set_parent(&device, None);

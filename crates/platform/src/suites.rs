@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use vestibule_store::{Credentials, Secret, StoreError};
+use vestibule_store::{Credentials, DeviceId, Secret, StoreError};
 
 use crate::audit::Deed;
 use crate::caller::Caller;
@@ -16,11 +16,11 @@ use crate::presence::{announce, close_link};
 /// them only it knows.
 pub trait Provisioner: Send + Sync + 'static {
     /// What is to be stored in place of `present`, and what the device is to be given.
-    fn provision(&self, present: &Credentials) -> (Credentials, Provisioned);
+    fn provision(&self, device: DeviceId, present: &Credentials) -> (Credentials, Provisioned);
 
     /// What is left of `present` when nothing counts any more by which the device comes back: neither tickets nor sessions.
-    /// It stays who it is.
-    fn void(&self, present: &Credentials) -> Credentials;
+    /// It stays who it is, and `may_enrol` says whether it may enrol with its code as if for the first time.
+    fn void(&self, device: DeviceId, present: &Credentials, may_enrol: bool) -> Credentials;
 }
 
 /// What a device is given by whoever makes or installs it: all it needs to come in over plain TCP. Shown once.
@@ -71,7 +71,7 @@ impl Platform {
             by.still_sees(&device)?;
             *secrets = Held::Stored;
             let present = control.credentials(device.id).await?;
-            let (credentials, provisioned) = provisioner.provision(&present);
+            let (credentials, provisioned) = provisioner.provision(device.id, &present);
             let modern = credentials.modern;
             control.put_credentials(device.id, credentials).await?;
             device.set_suites(modern, device.is_tls_only());
@@ -88,13 +88,16 @@ impl Platform {
     /// Forgets by what a device comes back, durably, and ends its connection: its certificate was revoked (osap-wire 13.3, TLS
     /// profile 6).
     pub(crate) async fn void_credentials(&self, device: &Device) -> Result<(), StoreError> {
+        // First: what follows may fail, and can be repeated.
+        close_link(device, "certificate_revoked");
         if let Some(provisioner) = self.provisioner().get() {
             let mut secrets = device.secrets.lock().await;
             *secrets = Held::Stored;
             let present = self.control().credentials(device.id).await?;
-            self.control().put_credentials(device.id, provisioner.void(&present)).await?;
+            self.control().put_credentials(device.id, provisioner.void(device.id, &present, false)).await?;
+            // Whoever came in between.
+            close_link(device, "certificate_revoked");
         }
-        close_link(device, "certificate_revoked");
         Ok(())
     }
 
@@ -112,6 +115,15 @@ impl Platform {
             *secrets = Held::Stored;
             control.set_suites(device.id, modern, tls_only).await?;
             device.set_suites(modern, tls_only);
+            let live = device.presence().suite;
+            let is_closed = match live.as_deref() {
+                Some("legacy") => modern,
+                Some("tls") | None => false,
+                Some(_) => tls_only,
+            };
+            if is_closed {
+                close_link(&device, "suite_closed");
+            }
             announce(&changes, &device);
             drop(secrets);
             let detail = json!({"legacy": !modern, "plain": !tls_only});

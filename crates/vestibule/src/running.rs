@@ -13,9 +13,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use vestibule_access::{
-    Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, Provisioner, das_listener,
-};
+use vestibule_access::{Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, das_listener};
 use vestibule_api::{Api, ApiConfig, Applications, Authorities, WebhookConfig};
 use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig, TlsListener};
 use vestibule_media::{Media, MediaConfig};
@@ -162,7 +160,6 @@ impl Running {
         self.listen_das(config)?;
         self.listen_mqtt(config, &api, &tls.people)?;
         self.listen_lbs(config)?;
-        self.platform.set_provisioner(Arc::new(Provisioner));
         self.listen_modern(config)?;
         let (plain, bound) = bind_http("http.listen", config.http.listen).await?;
         self.listeners.http = bound;

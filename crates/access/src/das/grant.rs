@@ -38,6 +38,8 @@ pub(super) enum Channel {
     Receipt,
     /// A command of the older form (9.7).
     Command(Command),
+    /// A topic that the device may not use: what comes there is opened for its number, and dropped.
+    Denied,
     /// A channel of the protocol that is acknowledged and not served.
     NotHandled,
 }
@@ -74,7 +76,7 @@ pub(super) enum Storage {
 impl Channel {
     /// Whether nothing is done with its messages.
     pub(super) fn is_not_handled(&self) -> bool {
-        matches!(self, Channel::NotHandled)
+        matches!(self, Channel::NotHandled | Channel::Denied)
     }
 
     /// What a topic is for, and the sub-device it speaks for, if it does. `serial` is the connection's own (13.2.7).

@@ -53,6 +53,10 @@ impl Das {
             self.look_up_in_vain(user).await;
             return Err(self.refuse(&device, "disabled", ip));
         }
+        if device.is_modern() {
+            self.look_up_in_vain(user).await;
+            return Err(self.refuse(&device, "legacy_closed", ip));
+        }
         let secrets = match self.platform.secrets(&device).await {
             Ok(secrets) => secrets,
             Err(error) => {

@@ -91,6 +91,7 @@ impl Drop for Place {
 pub(super) struct ModernSession {
     opener: Opener,
     guest: Option<Box<Guest>>,
+    epoch: u64,
     /// Over plain TCP, once the session is a settled one.
     receipts: Option<Arc<Receipts>>,
 }
@@ -127,6 +128,11 @@ impl ModernSession {
         if let Some(receipts) = &self.receipts {
             receipts.heard(now);
         }
+    }
+
+    /// Whether its session is the newest of the device still.
+    pub(super) fn is_newest(&self, door: &ModernDoor, device: DeviceId) -> bool {
+        door.epochs.is_newest(device, self.epoch)
     }
 
     /// Whether a guest may publish there.
@@ -201,11 +207,11 @@ impl Das {
                 return Err(self.refuse(&device, "unavailable", ip));
             }
         };
-        let Modern { tickets, session } = Modern::of(&secrets.credentials);
+        let Modern { tickets, epoch, session } = Modern::of(&secrets.credentials);
         let (Some(dev_id), Some(session)) = (tickets.dev_id, session) else {
             return Err(self.refuse(&device, "no_session", ip));
         };
-        match self.prove(door, &device, &login, dev_id, session) {
+        match self.prove(door, &device, &login, dev_id, (epoch, session)) {
             Ok(admitted) => Ok(admitted),
             Err(reason) => Err(self.refuse(&device, reason, ip)),
         }
@@ -218,11 +224,14 @@ impl Das {
         device: &Arc<Device>,
         login: &Login<'_>,
         dev_id: DevId,
-        session: Session,
+        (epoch, session): (u64, Session),
     ) -> Result<Admitted<DasSession>, &'static str> {
-        let Session { epoch, suite, node, bind, expires } = session;
+        let Session { suite, node, bind, expires } = session;
         if self.platform.clock().now_ms() >= expires || !door.serves(suite) {
             return Err("no_session");
+        }
+        if device.is_tls_only() && !door.tls {
+            return Err("plain_closed");
         }
         let password = login.connect.password.and_then(Proof::decode).ok_or("wrong_proof")?;
         if login.connect.client_id.as_bytes() != dev_id.as_bytes() || login.connect.will.is_some() {
@@ -277,7 +286,7 @@ impl Das {
                 own: Speaker { device: Arc::clone(device), line: Arc::new(line), connection: None, reporting: false },
                 children: Children::default(),
                 key: state,
-                modern: Some(ModernSession { opener, guest: Some(Box::new(guest)), receipts: None }),
+                modern: Some(ModernSession { opener, guest: Some(Box::new(guest)), epoch, receipts: None }),
             },
             guest: Some(GUEST),
         })
@@ -308,7 +317,8 @@ impl Das {
         if record.sub_serial != *device.serial || record.device_id != guest.dev_id.as_str() {
             return Disposition::Close("no_report");
         }
-        if !door.epochs.is_newest(device.id, guest.epoch) || device.is_disabled() || device.is_removed() {
+        let is_closed = device.is_disabled() || device.is_removed() || (device.is_tls_only() && !door.tls);
+        if is_closed || !door.epochs.is_newest(device.id, guest.epoch) {
             return Disposition::Close("outdated");
         }
         let Some(state) = self.keys.get(device.id, &Life::Boot(guest.dev_id, boot)) else {
@@ -317,6 +327,7 @@ impl Das {
         if record.details.is_some_and(|details| details.sdk_main_version.starts_with(OUR_SDK)) {
             state.set_ours();
         }
+        modern.epoch = guest.epoch;
         let line = OsapLink::new(Arc::clone(&device), Arc::clone(&guest.link), Arc::clone(&state), guest.sealing);
         session.own.line = Arc::new(line);
         session.key = state;

@@ -33,6 +33,8 @@ struct State {
     last: u64,
     /// Messages that are not durable yet: their places in the order of what becomes durable, and their numbers.
     waiting: VecDeque<(Ticket, u64)>,
+    /// What the last receipt has said.
+    told: u64,
     /// A message of QoS 1 has come since the last receipt.
     due: bool,
     sent: i64,
@@ -53,7 +55,7 @@ impl Receipts {
     pub(super) fn new(line: Arc<OsapLink>, keep_alive: u16, now: i64) -> Receipts {
         let interval_ms = if keep_alive == 0 { USUAL_MS } else { i64::from(keep_alive) * 1_000 };
         // The report, which opened the session, was the first message; there is nothing durable in it.
-        let state = State { durable: 1, last: 1, waiting: VecDeque::new(), due: false, sent: now, heard: now };
+        let state = State { durable: 1, last: 1, waiting: VecDeque::new(), told: 1, due: false, sent: now, heard: now };
         Receipts { line, interval_ms, state: Mutex::new(state) }
     }
 
@@ -100,10 +102,11 @@ impl State {
             return Step::End;
         }
         // One that could only repeat the last waits for the disk: what it would say is not so yet.
-        let is_due = self.due && self.waiting.is_empty();
+        let is_due = self.due && self.durable > self.told;
         if is_due || now.saturating_sub(self.sent) >= interval_ms {
             self.due = !self.waiting.is_empty();
             self.sent = now;
+            self.told = self.durable;
             return Step::Send(self.durable);
         }
         Step::Nothing
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        State { durable: 1, last: 1, waiting: VecDeque::new(), due: false, sent: 0, heard: 0 }
+        State { durable: 1, last: 1, waiting: VecDeque::new(), told: 1, due: false, sent: 0, heard: 0 }
     }
 
     #[test]
@@ -148,7 +151,8 @@ mod tests {
         state.came(3, None, false);
         state.came(4, Some(Ticket(11)), true);
         assert_eq!(state.step(400, 30_000, Ticket(9)), Step::Nothing);
-        assert_eq!(state.step(800, 30_000, Ticket(10)), Step::Nothing, "the last one waits");
+        assert_eq!(state.step(800, 30_000, Ticket(10)), Step::Send(3), "as far as it goes");
+        assert_eq!(state.step(900, 30_000, Ticket(10)), Step::Nothing);
         assert_eq!(state.step(1_000, 30_000, Ticket(11)), Step::Send(4));
         assert_eq!(state.step(1_400, 30_000, Ticket(11)), Step::Nothing);
     }

@@ -130,7 +130,7 @@ impl Das {
                 let reply = Reply { code: code.into(), message: Some(message.into()), data: None };
                 self.answered(speaker, seq, reply, None, |waiting| waiting.kind == Kind::Own(OwnOperation::Upgrade))
             }
-            Channel::Command(_) | Channel::Receipt | Channel::NotHandled => Disposition::Done,
+            Channel::Command(_) | Channel::Receipt | Channel::Denied | Channel::NotHandled => Disposition::Done,
         })
     }
 

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use vestibule_platform::Platform;
 
-use self::visit::Visit;
+use self::visit::{Shown, Visit};
 use super::RandomSource;
 use super::connection::{Connection, Failure};
 use crate::assignment::Assignment;
@@ -51,6 +51,9 @@ pub struct ModernLbsConfig {
     pub das_domain: String,
     /// How long the certificates live that devices are given on request.
     pub certificate_life: Duration,
+    /// Who has proven nothing is answered no sooner than this after what it has sent: what is read of a known serial, and not of
+    /// an unknown one, does not show (osap-wire 13.7.8).
+    pub stranger_pace: Duration,
     /// From one frame to the next.
     pub frame_timeout: Duration,
     /// From accept to 0xB2.
@@ -74,6 +77,7 @@ impl Default for ModernLbsConfig {
             bind: true,
             das_domain: "localhost".to_owned(),
             certificate_life: Duration::from_secs(90 * 86_400),
+            stranger_pace: Duration::from_millis(25),
             frame_timeout: Duration::from_secs(10),
             run_timeout: Duration::from_secs(30),
             max_connections: 3_840,
@@ -168,8 +172,12 @@ impl ModernLbs {
         if session.alpn_protocol() != Some(ALPN) {
             return Err(Failure::Below("alpn"));
         }
-        let leaf = session.peer_certificates().and_then(|chain| chain.first());
-        let certificate = leaf.map(vestibule_tls::device_serial).transpose().map_err(|error| {
+        let chain = session.peer_certificates().filter(|chain| !chain.is_empty());
+        let shown = chain.map(|chain| {
+            let serial = vestibule_tls::device_serial(&chain[0])?;
+            Ok::<_, vestibule_tls::NotADevice>(Shown { serial, chain: chain.to_vec() })
+        });
+        let certificate = shown.transpose().map_err(|error| {
             tracing::debug!(%error, "a device certificate names no serial");
             Failure::Below("device_certificate")
         })?;

@@ -85,6 +85,7 @@ pub struct Site {
     control: Control,
     pub clock: Arc<Hands>,
     pub assignment: Arc<Assignment>,
+    pub epochs: Arc<Epochs>,
     pub pool: ComputePool,
     pub lbs: SocketAddr,
     pub das: SocketAddr,
@@ -131,14 +132,15 @@ impl Site {
             Lbs::with_random(Arc::clone(&platform), Arc::clone(&assignment), pool.clone(), plan.limits, plan.random);
         let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
         let lbs = broker.shards().listen(anywhere, 100, "lbs_legacy", serve).expect("a port");
-        Site { platform, control, clock, assignment, pool, lbs, das, broker: Some(broker), runtime, dir: Some(dir) }
+        let epochs = Arc::default();
+        Site { platform, control, clock, assignment, epochs, pool, lbs, das, broker: Some(broker), runtime, dir: Some(dir) }
     }
 
     /// Opens an LBS and a DAS for the modern suites: over TLS with these configurations of theirs, or over plain TCP.
     pub fn open_modern(&self, tls: Option<(Arc<ServerConfig>, Arc<ServerConfig>)>) -> Modern {
         let broker = self.broker.as_ref().expect("a site that runs has its broker");
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let epochs = Arc::new(Epochs::default());
+        let epochs = Arc::clone(&self.epochs);
         let (platform, handle) = (Arc::clone(&self.platform), self.runtime.handle().clone());
         let das = Das::modern(platform, handle, None, tls.is_some(), Arc::clone(&epochs));
         let (tls_lbs, tls_das) = tls.unzip();

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! Read 0x1A ─ Lookup ─ [ticket: Fresh] ─ Compute (8, 16) | Export (4) ─ Send 0x2A
-//! Read 0x72|0x42 ─ [code: Attempt] ─ [csr: Certify] ─ Assign ─ Stage Issue ─ Send 0x82|0x62
+//! Read 0x72|0x42 ─ [code: Attempt] ─ Assign ─ [csr: Certify] ─ Stage Issue ─ Send 0x82|0x62
 //! Read 0x92 ─ Stage Confirm ─ Read 0xA2 ─ Stage Session ─ Send 0xB2 ─ Done
 //! ```
 //!
@@ -176,7 +176,7 @@ enum State {
     /// The proof of a code has come.
     Attempt(Box<Run>, Box<Entered>),
     /// A certificate was asked for.
-    Certify(Box<Run>, Box<Entered>),
+    Certify(Box<Run>, Box<Issuing>),
     /// Which DAS?
     Assign(Box<Run>, Box<Entered>),
     /// The ticket is to be durable.
@@ -323,7 +323,7 @@ impl Server {
             State::Compute(_) => Output::Compute,
             State::Export(hello, _) => Output::Export(hello.serial().clone()),
             State::Attempt(run, _) => Output::Attempt { short: !run.record.code.as_ref().is_some_and(Code::is_long) },
-            State::Certify(_, entered) => Output::Certify(entered.csr.clone().unwrap_or_default()),
+            State::Certify(_, issuing) => Output::Certify(issuing.entered.csr.clone().unwrap_or_default()),
             State::Assign(..) => Output::Assign,
             State::Issue(run, issuing) => Output::Stage(Stage::Issue {
                 rev: run.record.tickets.rev,
@@ -424,7 +424,10 @@ impl Server {
             psk: run.schedule.resume(),
             expires: (lifetime > 0).then(|| self.now.saturating_add(i64::from(lifetime) * 1_000)),
         };
-        self.state = State::Issue(run, Box::new(Issuing { entered: *entered, das, ticket }));
+        // A certificate is issued once there is a place to go to, or every retry of an outage would have another.
+        let issuing = Box::new(Issuing { entered: *entered, das, ticket });
+        self.state =
+            if issuing.entered.csr.is_some() { State::Certify(run, issuing) } else { State::Issue(run, issuing) };
     }
 
     /// Takes the answer to [`Output::Stage`]: it is durable.

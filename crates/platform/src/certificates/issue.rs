@@ -140,7 +140,8 @@ impl Platform {
             let detail = json!({"serial": serial.as_deref().map(hex), "count": revoked.as_ref().ok()});
             let done = revoked.as_ref().is_ok_and(|count| *count > 0);
             platform.audited(by.name(), "certificate.revoke", &device, detail, done).await;
-            if done {
+            // Also when it was revoked before: what follows may have failed then.
+            if revoked.is_ok() {
                 platform.void_credentials(&device).await?;
             }
             match revoked? {

@@ -145,9 +145,13 @@ impl Control {
         };
         let committed = seal(credentials.committed, COMMITTED);
         let candidate = seal(credentials.candidate, CANDIDATE);
-        let tickets = credentials.tickets.map(|tickets| self.0.envelope.seal(&tickets, &place(&id, TICKETS)));
+        let tickets = credentials.tickets.map(|tickets| self.seal_tickets(&id, &tickets));
         let modern = credentials.modern;
         self.update(Write::Credentials(CredentialsWrite { id, committed, candidate, tickets, modern })).await
+    }
+
+    pub(super) fn seal_tickets(&self, id: &DeviceId, tickets: &Secret) -> Vec<u8> {
+        self.0.envelope.seal(tickets, &place(id, TICKETS))
     }
 
     pub(super) fn seal_code(&self, id: &DeviceId, code: &Secret) -> Vec<u8> {

@@ -133,10 +133,11 @@ impl Control {
     }
 
     /// Gives the device another verification code and forgets what was agreed with it and which hub it is
-    /// behind, at once.
-    pub async fn rotate(&self, id: DeviceId, code: &Secret) -> Result<(), StoreError> {
+    /// behind, at once; `tickets` is what is left of those of the modern suites.
+    pub async fn rotate(&self, id: DeviceId, code: &Secret, tickets: Option<Secret>) -> Result<(), StoreError> {
         let code = self.seal_code(&id, code);
-        self.update(Write::Device(DeviceWrite::Rotate { id, code })).await
+        let tickets = tickets.map(|tickets| self.seal_tickets(&id, &tickets));
+        self.update(Write::Device(DeviceWrite::Rotate { id, code, tickets })).await
     }
 
     /// Shuts the device out, or lets it in again.
@@ -221,7 +222,7 @@ pub(super) enum DeviceWrite {
     EnrolUntil { id: DeviceId, until: i64 },
     Disabled { id: DeviceId, disabled: bool },
     Suites { id: DeviceId, modern: bool, tls_only: bool },
-    Rotate { id: DeviceId, code: Vec<u8> },
+    Rotate { id: DeviceId, code: Vec<u8>, tickets: Option<Vec<u8>> },
     LastFailure { id: DeviceId, json: Option<String> },
     Presence { id: DeviceId, json: Option<String> },
 }
@@ -252,11 +253,12 @@ impl DeviceWrite {
             DeviceWrite::EnrolUntil { id, until } => {
                 rows!(transaction, "UPDATE device SET enrol_until = $1 WHERE id = $2", until, stored(id))
             }
-            DeviceWrite::Rotate { id, code } => rows!(
+            DeviceWrite::Rotate { id, code, tickets } => rows!(
                 transaction,
-                "UPDATE device SET code = $1, committed = NULL, candidate = NULL, tickets = NULL, enrol_until = 0, \
-                 parent = NULL WHERE id = $2",
+                "UPDATE device SET code = $1, committed = NULL, candidate = NULL, tickets = $2, enrol_until = 0, \
+                 parent = NULL WHERE id = $3",
                 code,
+                tickets,
                 stored(id)
             ),
             DeviceWrite::Disabled { id, disabled } => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use vestibule_access::{
-    Assignment, ComputePool, Das, DasNode, Epochs, FailureLimits, ModernLbs, ModernLbsConfig, modern_das_listener,
+    Assignment, ComputePool, Das, DasNode, Epochs, FailureLimits, ModernLbs, ModernLbsConfig, Provisioner,
+    modern_das_listener,
 };
 use vestibule_broker::{ListenerConfig, TlsListener};
 
@@ -19,10 +20,11 @@ const LOCALHOST: &str = "localhost";
 impl Running {
     /// Opens what is on: a DAS before the LBS that sends devices there.
     pub(super) fn listen_modern(&mut self, config: &Config) -> anyhow::Result<()> {
+        // One for both transports: a device has one newest session.
         let epochs = Arc::new(Epochs::default());
+        self.platform.set_provisioner(Arc::new(Provisioner::new(Arc::clone(&epochs))));
         self.listeners.das = self.modern_das(config, true, &epochs)?;
         self.listeners.lbs = self.modern_lbs(config, true, self.listeners.das, &epochs)?;
-        let epochs = Arc::new(Epochs::default());
         self.listeners.das_plain = self.modern_das(config, false, &epochs)?;
         self.listeners.lbs_plain = self.modern_lbs(config, false, self.listeners.das_plain, &epochs)?;
         Ok(())

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use osap::lbs::Standing;
 use osap::modern::message::MAX_ENTRY;
 use osap::modern::server::{Attempt, CloseReason, EXPORTER_LABEL, Output, Record, Server};
-use osap::modern::ticket::{Stage, Used};
+use osap::modern::ticket::{Held, Stage, Used};
 use osap::suite::Suite;
-use osap::{Code, Random, Serial};
+use osap::{Code, Random, ResultCode, Serial};
 use serde_json::json;
-use tokio_rustls::rustls::pki_types::CertificateSigningRequestDer;
+use tokio::time::Instant;
+use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier as _;
 use vestibule_platform::{Caller, Credentials, Device, UpdateError};
 
 use super::ModernLbs;
@@ -30,9 +32,18 @@ pub(super) struct Visit<'a> {
     place: &'a Place<'a>,
     origin: Origin,
     device: Option<Arc<Device>>,
+    certificate: Option<Shown>,
     suite: Option<Suite>,
     used: Option<Used>,
     spent: Option<Spent>,
+}
+
+/// A device certificate that was verified in the handshake.
+pub(super) struct Shown {
+    /// The serial it was issued to.
+    pub(super) serial: String,
+    /// Leaf first.
+    pub(super) chain: Vec<CertificateDer<'static>>,
 }
 
 /// What became of what a run wanted to be durable.
@@ -44,18 +55,21 @@ enum Staged {
 
 impl<'a> Visit<'a> {
     pub(super) fn new(lbs: &'a ModernLbs, place: &'a Place<'a>, origin: Origin) -> Visit<'a> {
-        Visit { lbs, place, origin, device: None, suite: None, used: None, spent: None }
+        Visit { lbs, place, origin, device: None, certificate: None, suite: None, used: None, spent: None }
     }
 
-    /// `certificate` is the serial in the device certificate that the TLS handshake has verified.
+    /// `certificate` is what the TLS handshake has verified.
     pub(super) async fn run<S: Stream>(
         &mut self,
         connection: &mut Connection<S>,
-        certificate: Option<String>,
+        certificate: Option<Shown>,
     ) -> Result<(), Failure> {
         let patience = self.lbs.config.frame_timeout;
-        let mut server = Server::new(self.lbs.config.policy(), certificate);
+        let owner = certificate.as_ref().map(|shown| shown.serial.clone());
+        self.certificate = certificate;
+        let mut server = Server::new(self.lbs.config.policy(), owner);
         let mut random = (self.lbs.random)();
+        let mut asked = Instant::now();
         loop {
             self.suite = server.suite().or(self.suite);
             self.used = server.used().or(self.used);
@@ -65,6 +79,7 @@ impl<'a> Visit<'a> {
             match server.poll() {
                 Output::Read => {
                     let frame = connection.read_frame(server.max_frame().min(MAX_ENTRY), patience).await?;
+                    asked = Instant::now();
                     server.handle_frame(&frame, &mut *random);
                     connection.forget(frame.len());
                 }
@@ -99,7 +114,13 @@ impl<'a> Visit<'a> {
                     Staged::Outrun => server.handle_outrun(),
                     Staged::Unavailable => server.handle_unavailable(),
                 },
-                Output::Send(bytes) => connection.write(&bytes, patience).await?,
+                Output::Send(bytes) => {
+                    // What is read of a known serial from the disk, or found in memory, does not show to who has proven nothing.
+                    if !server.is_proven() {
+                        tokio::time::sleep_until(asked + self.lbs.config.stranger_pace).await;
+                    }
+                    connection.write(&bytes, patience).await?;
+                }
                 Output::Done => return Ok(()),
                 Output::Close(reason) => return Err(Failure::ModernClosed(reason)),
             }
@@ -142,53 +163,63 @@ impl<'a> Visit<'a> {
     fn attempt(&mut self, server: &mut Server, short: bool) {
         let (platform, attempts) = (&self.lbs.platform, &self.lbs.attempts);
         let steady = platform.clock().steady_ms();
-        if !short {
-            match attempts.begin_long(self.origin, steady) {
-                Ok(attempt) => {
-                    server.handle_attempt(Attempt::Go);
-                    if is_wrong(server) {
-                        attempt.failed();
-                    }
-                }
-                Err(spent) => {
-                    self.spent = Some(spent);
-                    server.handle_attempt(Attempt::Spent);
-                }
-            }
-            return;
-        }
-        let Some(device) = self.device.clone() else { return server.handle_attempt(Attempt::Closed) };
-        if !device.may_enrol_shortly(steady, SHORT_CODES_MS) || !self.lbs.takes_short_codes(steady) {
-            return server.handle_attempt(Attempt::Closed);
-        }
-        let claim = Claim::of(&device.serial, Some(&device));
-        match attempts.begin(&claim, self.origin, steady) {
-            Ok(attempt) => {
-                server.handle_attempt(Attempt::Go);
-                if is_wrong(server) {
-                    attempt.failed();
-                    if self.lbs.short_code_failed(steady) {
-                        tracing::warn!("100 short codes were wrong within an hour: none is looked at for now");
-                        metrics::counter!("vestibule_lbs_short_codes_closed_total").increment(1);
-                        platform.misdeed(&device, "device.guessed", json!({"short_codes": "closed for an hour"}));
-                    }
-                }
-            }
-            // The window has had its five: it is closed.
-            Err(spent @ Spent::Serial) => {
-                self.spent = Some(spent);
-                server.handle_attempt(Attempt::Closed);
-            }
+        // In every branch the same budgets, and first: who is told nothing else learns nothing by them.
+        let attempt = match attempts.begin_long(self.origin, steady) {
+            Ok(attempt) => attempt,
             Err(spent) => {
                 self.spent = Some(spent);
-                server.handle_attempt(Attempt::Spent);
+                return server.handle_attempt(Attempt::Spent);
             }
+        };
+        let window = if short { self.short_window(steady) } else { None };
+        let verdict = match (short, &window) {
+            (true, None) => Attempt::Closed,
+            _ => Attempt::Go,
+        };
+        server.handle_attempt(verdict);
+        if server.refusal() == Some(ResultCode::CodeRefused) {
+            attempt.failed();
         }
+        let Some((device, claim)) = window else { return };
+        if !is_wrong(server) {
+            attempts.give_back(&claim, steady);
+        } else if self.lbs.short_code_failed(steady) {
+            tracing::warn!("100 short codes were wrong within an hour: none is looked at for now");
+            metrics::counter!("vestibule_lbs_short_codes_closed_total").increment(1);
+            platform.misdeed(&device, "device.guessed", json!({"short_codes": "closed for an hour"}));
+        }
+    }
+
+    /// The device whose short code may be looked at, with the try that this takes from its window; `None` outside of one, and
+    /// when the window has had its five wrong ones.
+    fn short_window(&mut self, steady: i64) -> Option<(Arc<Device>, Claim)> {
+        let device = self.device.clone()?;
+        if !device.may_enrol_shortly(steady, SHORT_CODES_MS) || !self.lbs.takes_short_codes(steady) {
+            return None;
+        }
+        let claim = Claim::of(&device.serial, Some(&device));
+        if !self.lbs.attempts.take(&claim, steady) {
+            self.spent = Some(Spent::Serial);
+            return None;
+        }
+        Some((device, claim))
+    }
+
+    /// Whether the certificate that the handshake has verified, if there was one, is good still.
+    fn certificate_holds(&self) -> bool {
+        let Some(Shown { chain, .. }) = &self.certificate else { return true };
+        let Some((leaf, above)) = chain.split_first() else { return false };
+        let certificates = self.lbs.platform.certificates();
+        let now = certificates.time().current_time();
+        now.is_some_and(|now| certificates.verifier().verify_client_cert(leaf, above, now).is_ok())
     }
 
     /// A certificate for the device; without one it goes on with its ticket, and why shows in the log.
     async fn certify(&self, request: Vec<u8>) -> Vec<Vec<u8>> {
         let Some(device) = &self.device else { return Vec::new() };
+        if !self.certificate_holds() {
+            return Vec::new();
+        }
         let request = CertificateSigningRequestDer::from(request);
         let (life, by) = (self.lbs.config.certificate_life, Caller::program());
         match self.lbs.platform.issue_certificate(device, &request, life, &by).await {
@@ -207,12 +238,22 @@ impl<'a> Visit<'a> {
         let platform = &self.lbs.platform;
         let now = platform.clock().now_ms();
         let confirms = matches!(stage, Stage::Confirm { .. });
+        // Who only comes back leaves a window open for whom it was opened.
+        let ends_window = match &stage {
+            Stage::Confirm { used, .. } => !matches!(used, Used::Ticket(Held::Current | Held::Next)),
+            _ => false,
+        };
         let mut epoch = None;
         let updated = platform.update_credentials(device, |present| {
             let mut modern = Modern::of(present);
             let opens = matches!(stage, Stage::Session { .. });
+            // A certificate that was revoked since the handshake proves nothing: who revokes one voids the tickets after it, so
+            // that what is written before that is void as well (13.3, TLS profile 6).
+            if !self.certificate_holds() {
+                return Err(Outrun);
+            }
             modern.apply(stage, suite, now)?;
-            epoch = modern.session.as_ref().map(|session| session.epoch).filter(|_| opens);
+            epoch = opens.then_some(modern.epoch);
             // A modern device has no use for what it agreed on before, and others might (13.4).
             let legacy = Credentials { modern: true, ..Credentials::default() };
             let kept = if confirms { legacy } else { present.clone() };
@@ -223,7 +264,7 @@ impl<'a> Visit<'a> {
                 if let Some(epoch) = epoch {
                     self.lbs.epochs.raise(device.id, epoch);
                 }
-                if confirms {
+                if ends_window {
                     platform.enrolled(device).await;
                 }
                 Staged::Done

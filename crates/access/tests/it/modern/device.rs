@@ -245,12 +245,7 @@ impl<'a> Device<'a> {
     pub fn log_in(&self, das: SocketAddr, success: &Success) -> Talk {
         let (code, mut talk) = self.connect(das, success);
         assert_eq!(code, 0);
-        let serial = Serial::new(SERIAL).expect("a serial");
-        let record = LoginRecord {
-            boot_id: Some(self.boot.to_string()),
-            ..LoginRecord::short(&serial, &success.slots.dev_id.expect("it has enrolled"))
-        };
-        talk.publish(&login::topic(&serial, "report"), 1, 1, &record.encode());
+        talk.report(self, success);
         assert_eq!(talk.frame(), Some(vec![0x40, 2, 0, 1]), "the report is acknowledged");
         talk
     }
@@ -268,6 +263,16 @@ pub struct Talk {
 impl Talk {
     pub fn over(wire: Wire) -> Talk {
         Talk { wire, unread: Vec::new(), connect: Vec::new(), keys: None }
+    }
+
+    /// Sends the report of a device, without waiting for its PUBACK.
+    pub fn report(&mut self, device: &Device<'_>, success: &Success) {
+        let serial = Serial::new(SERIAL).expect("a serial");
+        let record = LoginRecord {
+            boot_id: Some(device.boot.to_string()),
+            ..LoginRecord::short(&serial, &success.slots.dev_id.expect("it has enrolled"))
+        };
+        self.publish(&login::topic(&serial, "report"), 1, 1, &record.encode());
     }
 
     /// The next packet; `None` at the end.

@@ -153,7 +153,8 @@ fn osap_13_4_the_legacy_suites_are_closed_to_a_modern_device_and_it_is_audited()
 fn open_plain() -> (Site, crate::site::Modern, Provisioned) {
     let site = Site::new();
     let device = site.add(SERIAL);
-    site.platform.set_provisioner(std::sync::Arc::new(Provisioner));
+    let provisioner = Provisioner::new(std::sync::Arc::clone(&site.epochs));
+    site.platform.set_provisioner(std::sync::Arc::new(provisioner));
     let given = site.block_on(site.platform.provision(&device, &Caller::program())).expect("provisioned");
     let modern = site.open_modern(None);
     (site, modern, given)
@@ -213,4 +214,111 @@ fn osap_13_3_nobody_runs_a_type_on_another_transport_than_its_own() {
     let over_tls = site.open_modern(Some((house.lbs.clone(), house.das.clone())));
     let (code, _) = Device::over_tls(&house).connect(over_tls.das, &success);
     assert_eq!(code, 11);
+}
+
+/// A site over TLS whose platform voids what a device has.
+fn open_with_provisioner(house: &House) -> (Site, crate::site::Modern) {
+    let (site, modern) = open(house);
+    let provisioner = Provisioner::new(std::sync::Arc::clone(&site.epochs));
+    site.platform.set_provisioner(std::sync::Arc::new(provisioner));
+    (site, modern)
+}
+
+#[test]
+fn osap_13_3_a_device_whose_code_was_rotated_comes_in_anew_however_often_it_was_in() {
+    let house = House::new();
+    let (site, modern) = open_with_provisioner(&house);
+    let mut device = Device::over_tls(&house);
+    device.run(modern.lbs, Way::Code).expect("enrolled");
+    for _ in 0..3 {
+        device.run(modern.lbs, Way::Newest).expect("back");
+    }
+    let success = device.run(modern.lbs, Way::Newest).expect("back");
+    let mut live = device.log_in(modern.das, &success);
+    // A second login that waits with its report.
+    let (code, mut guest) = device.connect(modern.das, &success);
+    assert_eq!(code, 0);
+    let code = Secret::new("ABCDEFGHJKMNQ");
+    site.block_on(site.platform.rotate_device(&site.device(), code, &Caller::program())).expect("rotated");
+    while live.frame().is_some() {}
+    guest.report(&device, &success);
+    assert_eq!(guest.frame(), None, "who waited is not let in by what was voided");
+    assert_eq!(device.connect(modern.das, &success).0, 11);
+    let refused = device.run(modern.lbs, Way::Newest).expect_err("refused");
+    assert_eq!(refused.trouble, Trouble::Hint(ResultCode::MasterKeyInvalid));
+    device.code = Some(Code::new("ABCDEFGHJKMNQ").expect("a code"));
+    let success = device.run(modern.lbs, Way::Code).expect("enrolled by its new code");
+    device.log_in(modern.das, &success);
+}
+
+#[test]
+fn osap_13_2_7_a_topic_that_is_not_the_devices_own_costs_it_the_message_and_nothing_else() {
+    let house = House::new();
+    let (site, modern) = open(&house);
+    let mut device = Device::over_tls(&house);
+    let success = device.run(modern.lbs, Way::Code).expect("enrolled");
+    let mut talk = device.log_in(modern.das, &success);
+    for (id, topic) in [
+        (2, "/iot/SN0000002/global/0-Lamp/model/event/report/Alarm/Smoke"),
+        (3, "/iot/SN0000001/CHILD/0-Lamp/model/event/report/Alarm/Smoke"),
+        (4, "/no/topic/of/ours"),
+    ] {
+        talk.publish(topic, id, u64::from(id), b"{}");
+        assert_eq!(talk.frame(), Some(vec![0x40, 2, 0, id as u8]));
+    }
+    talk.publish(SMOKE, 9, 9, br#"{"UUID":"e1","data":1}"#);
+    assert_eq!(talk.frame(), Some(vec![0x40, 2, 0, 9]));
+    assert_eq!(site.events().len(), 1);
+}
+
+#[test]
+fn osap_13_2_5_bodies_that_cannot_be_read_shut_no_modern_device_out() {
+    let house = House::new();
+    let (_site, modern) = open(&house);
+    let mut device = Device::over_tls(&house);
+    let success = device.run(modern.lbs, Way::Code).expect("enrolled");
+    let mut talk = device.log_in(modern.das, &success);
+    for id in 2..22 {
+        talk.publish(SMOKE, id, u64::from(id), b"no json");
+        assert_eq!(talk.frame(), Some(vec![0x40, 2, 0, id as u8]));
+    }
+    drop(talk);
+    device.log_in(modern.das, &success);
+}
+
+#[test]
+fn osap_13_7_8_the_budget_of_an_address_is_the_same_for_every_serial() {
+    let house = House::new();
+    // One nobody has registered, one with a long code, one with a short code and no window.
+    let tries = |prepare: fn(&Site)| {
+        let (site, modern) = open(&house);
+        prepare(&site);
+        let mut device = Device::over_tls(&house);
+        device.code = Some(Code::new("ABCDEFGHJKMNQ").expect("a code"));
+        (0..22).map(|_| device.run(modern.lbs, Way::Code).expect_err("refused").trouble).collect::<Vec<_>>()
+    };
+    let long = tries(|_| {});
+    let short = tries(|site| {
+        let code = Secret::new("ABCDEF");
+        site.block_on(site.platform.rotate_device(&site.device(), code, &Caller::program())).expect("rotated");
+    });
+    let nobody = tries(|site| {
+        site.block_on(site.platform.remove_device(&site.device(), &Caller::program())).expect("removed");
+    });
+    assert_eq!((&long, &long), (&short, &nobody));
+    assert_eq!(long.last(), Some(&Trouble::Refused(ResultCode::Unavailable)), "they are spent in the end");
+}
+
+#[test]
+fn osap_13_4_what_an_operator_closes_is_closed_at_once() {
+    let (site, modern, given) = open_plain();
+    let mut device = Device::over_tcp(Suite::X25519, &given);
+    let success = device.run(modern.lbs, Way::Base).expect("in");
+    let mut talk = device.log_in(modern.das, &success);
+    let suites = vestibule_platform::Suites { plain: Some(false), legacy: None };
+    site.block_on(site.platform.set_suites(&site.device(), suites, &Caller::program())).expect("set");
+    while talk.frame().is_some() {}
+    assert_eq!(device.connect(modern.das, &success).0, 11);
+    let sent = device.run(modern.lbs, Way::Newest).expect_err("refused");
+    assert!(matches!(sent.trouble, Trouble::Mismatch { instead: None }), "{sent}");
 }

@@ -139,20 +139,19 @@ impl Server {
             return self.refuse(&run, answer, reason);
         }
         self.used = Some(entered.used);
-        let entered = Box::new(entered);
-        self.state = if entered.csr.is_some() { State::Certify(run, entered) } else { State::Assign(run, entered) };
+        self.state = State::Assign(run, Box::new(entered));
     }
 
     /// Takes the answer to [`Output::Certify`](super::Output::Certify): the certificate, leaf first, or nothing when none is
     /// issued. One that does not fit a grant is left out.
     pub fn handle_certificate(&mut self, certificate: Vec<Vec<u8>>) {
         match self.leave() {
-            State::Certify(run, mut entered) => {
+            State::Certify(run, mut issuing) => {
                 let grant = message::Grant { certificate };
                 if grant.encode().len() <= MAX_EXTRA {
-                    entered.certificate = grant.certificate;
+                    issuing.entered.certificate = grant.certificate;
                 }
-                self.state = State::Assign(run, entered);
+                self.state = State::Issue(run, issuing);
             }
             other => self.state = other,
         }
