@@ -124,6 +124,8 @@ fn assert_never_locked_out(first: World, rules: &Rules, least: usize) {
 #[test]
 fn osap_13_7_2_a_device_that_was_in_once_is_never_locked_out() {
     assert_never_locked_out(enrolled(&SPECIFIED), &SPECIFIED, 450);
+    let rules = Rules { losses: [2, 0], ..SPECIFIED };
+    assert_never_locked_out(enrolled(&rules), &rules, 450);
 }
 
 #[test]
@@ -147,6 +149,12 @@ fn osap_13_7_2_the_search_finds_what_leaving_out_one_rule_does() {
     };
     let one_slot = Rules { one_slot: true, losses: [1, 0], ..SPECIFIED };
     locked_out("one slot on the device, and a server that loses a write", &enrolled, one_slot);
+    let overwrites = Rules { overwrites_used: true, losses: [2, 0], ..SPECIFIED };
+    locked_out(
+        "the used slot overwritten, and a server that loses two writes, one after the other",
+        &enrolled,
+        overwrites,
+    );
     let drops = Rules { drops_at_confirm: true, losses: [0, 1], ..SPECIFIED };
     locked_out("the old ticket deleted at 0x92, and a device that loses a write", &enrolled, drops);
     let last = Rules { stores_last: true, has_code: true, losses: [0, 0], ..SPECIFIED };

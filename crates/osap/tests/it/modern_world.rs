@@ -16,6 +16,8 @@ use super::vectors::{Seeded, dev_id, serial};
 pub struct Rules {
     /// The device keeps its new ticket alone.
     pub one_slot: bool,
+    /// The device writes over the slot that the run used, when that was the older one.
+    pub overwrites_used: bool,
     /// The platform drops the old ticket as soon as 0x92 has come.
     pub drops_at_confirm: bool,
     /// The device stores what it was given once it has its DAS.
@@ -33,6 +35,7 @@ pub struct Rules {
 
 pub const SPECIFIED: Rules = Rules {
     one_slot: false,
+    overwrites_used: false,
     drops_at_confirm: false,
     stores_last: false,
     compares_rev_alone: false,
@@ -95,7 +98,9 @@ impl World {
     /// code again, and whether it may use that is for the policy.
     fn write(&mut self, way: Way, slots: Slots, rules: &Rules) {
         let slots = if rules.one_slot { Slots { older: None, ..slots } } else { slots };
-        let before = std::mem::replace(&mut self.flash, slots);
+        let older =
+            if rules.overwrites_used && way == Way::Older { self.flash.newest.clone() } else { slots.older.clone() };
+        let before = std::mem::replace(&mut self.flash, Slots { older, ..slots });
         self.before.1 = (way != Way::Code || rules.may_enrol_again).then_some(before);
     }
 
