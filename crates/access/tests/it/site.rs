@@ -133,7 +133,19 @@ impl Site {
         let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
         let lbs = broker.shards().listen(anywhere, 100, "lbs_legacy", serve).expect("a port");
         let epochs = Arc::default();
-        Site { platform, control, clock, assignment, epochs, pool, lbs, das, broker: Some(broker), runtime, dir: Some(dir) }
+        Site {
+            platform,
+            control,
+            clock,
+            assignment,
+            epochs,
+            pool,
+            lbs,
+            das,
+            broker: Some(broker),
+            runtime,
+            dir: Some(dir),
+        }
     }
 
     /// Opens an LBS and a DAS for the modern suites: over TLS with these configurations of theirs, or over plain TCP.

@@ -413,11 +413,11 @@ async fn a_rotated_device_has_another_code_and_nothing_else(bed: Bed) {
         Credentials { committed: Some(credential(1)), candidate: Some(credential(2)), ..Credentials::default() };
     store.control.put_credentials(device.id, credentials).await.unwrap();
     store.control.set_enrol_until(device.id, NOON).await.unwrap();
-    store.control.rotate(device.id, &Secret::new(*b"GHIJKL")).await.unwrap();
+    store.control.rotate(device.id, &Secret::new(*b"GHIJKL"), None).await.unwrap();
     let (code, credentials) = store.control.secrets(device.id).await.unwrap();
     assert_eq!((code, credentials), (Some(Secret::new(*b"GHIJKL")), Credentials::default()));
     assert_eq!(store.control.devices(None, 10).await.unwrap()[0].enrol_until, 0);
-    let unknown = store.control.rotate(DeviceId::mint(), &Secret::new(*b"GHIJKL")).await;
+    let unknown = store.control.rotate(DeviceId::mint(), &Secret::new(*b"GHIJKL"), None).await;
     assert!(matches!(unknown, Err(StoreError::UnknownDevice)));
     store.close().await;
 }
