@@ -53,6 +53,10 @@ fn every_command_has_an_example() {
         "webhook",
         "dead-letters",
         "replay",
+        "roll",
+        "issue",
+        "revoke",
+        "overdue",
         "user",
         "password",
     ] {

@@ -53,7 +53,7 @@ pub(super) fn examine(config: &Config, platform: Option<u32>) -> Vec<Finding> {
 }
 
 /// An address of this machine to reach a listener at.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),

@@ -1,6 +1,7 @@
 //! `vestibule admin doctor`: whether machine, data directory and listeners are fit for the platform, and what to do where
 //! they are not.
 
+mod certificates;
 mod clock;
 mod data;
 mod disk;
@@ -67,6 +68,7 @@ pub async fn examine(config: &Config, deep: bool, told: &mut dyn FnMut(String)) 
     findings.extend(data::examine(config, platform, deep, told).await);
     findings.extend(clock::examine(config));
     findings.extend(listeners::examine(config, platform));
+    findings.extend(certificates::examine(config, platform));
     findings
 }
 

@@ -297,3 +297,77 @@ fn a_certificate_that_cannot_be_used_keeps_the_platform_from_starting() {
     let name = start(&["tls.names=hall example"]).expect(2);
     assert!(name.stderr.contains("neither a host name nor an address"), "{name:?}");
 }
+
+/// A request for a certificate as OpenSSL makes it, with its key beside it.
+fn openssl_request(dir: &Path, serial: &str) {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/"]);
+    command.args(["-keyout", &format!("{serial}.key"), "-out", &format!("{serial}.csr")]).current_dir(dir);
+    Program::of(command).finish().expect(0);
+}
+
+#[test]
+fn certificates_of_devices_are_issued_revoked_and_overdue_from_the_command_line() {
+    let platform = Platform::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
+    for serial in ["SN-A", "SN-B"] {
+        platform.add(serial, "ABCDEF");
+        openssl_request(dir.path(), serial);
+    }
+    openssl_request(dir.path(), "SN-NOBODY");
+    let one = platform.cli(&["admin", "ca", "issue", "SN-A", "--csr", &path("SN-A.csr"), "--days", "20"]).expect(0);
+    assert_eq!(one.stdout.matches("BEGIN CERTIFICATE").count(), 2, "{one:?}");
+    let bulk = platform.cli(&["admin", "ca", "issue", "--from", &path(""), "--into", &path("out"), "--json"]).expect(1);
+    let listed: Value = serde_json::from_str(&bulk.stdout).expect("JSON");
+    assert_eq!((&listed["issued"], listed["failed"].as_array().map(Vec::len)), (&Value::from(2), Some(1)), "{bulk:?}");
+
+    // OpenSSL believes them by the root of devices, for a client, and by no other.
+    let devices = platform.cli(&["admin", "ca", "export", "devices"]).expect(0).stdout;
+    fs::write(path("devices.pem"), devices).expect("written");
+    let verify = |ca: &str, purpose: &str| {
+        let mut command = Command::new("openssl");
+        command.args(["verify", "-x509_strict", "-purpose", purpose, "-CAfile", ca]);
+        command.args(["-untrusted", &path("out/SN-B.pem"), &path("out/SN-B.pem")]);
+        Program::of(command).finish().code
+    };
+    assert_eq!(verify(&path("devices.pem"), "sslclient"), Some(0));
+    assert_ne!(verify(&path("devices.pem"), "sslserver"), Some(0));
+    assert_ne!(verify(platform.ca_file().to_str().expect("text"), "sslclient"), Some(0));
+
+    let overdue = |days: &str| {
+        let listed = platform.cli(&["admin", "ca", "overdue", "--within-days", days, "--json"]).expect(0).json();
+        listed["items"].as_array().expect("a list").iter().map(|one| one["device"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(overdue("30"), [] as [String; 0], "the one that ends soon was replaced");
+    assert_eq!(overdue("400").len(), 2);
+    let revoked = platform.cli(&["admin", "ca", "revoke", "SN-A"]).expect(0);
+    assert!(revoked.stdout.contains("2 certificates of SN-A are revoked"), "{revoked:?}");
+    assert_eq!(overdue("400"), ["\"SN-B\""]);
+
+    let told = platform.cli(&["admin", "ca", "show"]).expect(0).stdout;
+    for word in ["servers/root", "devices/intermediate", "localhost", "pin of the server's key"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    platform.assert_no_panic();
+}
+
+#[test]
+fn a_new_root_is_written_for_clients_and_those_of_the_older_one_go_on() {
+    let platform = Platform::start();
+    let (address, ca) = (platform.address(Listener::Https), platform.ca_file());
+    let older = fs::read(&ca).expect("roots");
+    let old_ca = ca.with_file_name("old.pem");
+    fs::write(&old_ca, &older).expect("written");
+    let before = shown(address, &old_ca).expect("trusted");
+    platform.cli(&["admin", "ca", "roll", "servers"]).expect(0);
+    let both = until("both roots", || fs::read(&ca).ok().filter(|now| now.len() > older.len()));
+    assert!(both.ends_with(&older));
+    let after = shown(address, &old_ca).expect("the older root vouches for the newer one");
+    assert_ne!(after, before);
+    assert_eq!(shown(address, &ca), Some(after));
+    // Also to others' eyes.
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--noproxy", "*", "--cacert"]).arg(&old_ca).arg(format!("{}/healthz", https(&platform)));
+    Program::of(curl).finish().expect(0);
+}
