@@ -1,5 +1,7 @@
 //! `bench api`: what an integrator's requests cost at a large registry.
 
+mod fanout;
+mod past;
 mod questions;
 
 use std::fmt::Write as _;
@@ -15,9 +17,13 @@ use crate::affinity::{self, Cores};
 use crate::machine::Machine;
 use crate::server::{self, Server};
 use crate::table::Table;
+use past::{EventFigure, Past};
 use questions::{QUESTIONS, Question};
 
-/// Registers devices by one import, and asks for lists of them in each way
+/// What the platform that tells many is told: all of them come from this machine.
+const SETTINGS: [&str; 3] = ["http.max_streams=4096", "http.max_connections=8192", "webhooks.allow=127.0.0.0/8"];
+
+/// Registers devices by one import, asks for lists of them and for events in each way, and has events told to many
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench api
@@ -31,6 +37,21 @@ pub struct Args {
     /// Requests of each kind
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub requests: u32,
+    /// Events of the journal that is asked; written before the platform starts
+    #[arg(long, value_name = "N", default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(10_000..=50_000_000))]
+    pub events: u64,
+    /// Longest time in which they are written, in seconds; what does not fit is left out
+    #[arg(long, value_name = "S", default_value_t = 900)]
+    pub setup_time: u64,
+    /// How many follow the event stream
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    pub subscribers: u32,
+    /// Events that are told to each of them
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub told: u64,
+    /// How long a webhook is told, in seconds
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    pub webhook_time: u64,
     /// Less of everything: shows that it works, not what it costs
     #[arg(long)]
     pub quick: bool,
@@ -62,6 +83,15 @@ struct Report {
     /// All devices, as NDJSON.
     export: Figure,
     lists: Vec<ListFigure>,
+    /// The journal that was asked.
+    journal: Past,
+    events: Vec<EventFigure>,
+    /// How many followed the event stream.
+    subscribers: u32,
+    /// One event to one of them.
+    stream: Figure,
+    /// One event to a webhook.
+    webhook: Figure,
 }
 
 /// CPU time of the platform, and how long its client waited, for so many units.
@@ -112,6 +142,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let report = measure(&server, args.devices, requests).with_context(|| server.log_end())?;
     let (import, import_again, export, lists) = report;
     server.stop()?;
+    let told = tell(args, &binary, cores, requests)?;
+    let (journal, events, subscribers, stream, webhook) = told;
     let report = Report {
         started,
         machine,
@@ -124,6 +156,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         import_again,
         export,
         lists,
+        journal,
+        events,
+        subscribers,
+        stream,
+        webhook,
     };
     print(&report, &args.json)
 }
@@ -138,6 +175,31 @@ fn measure(server: &Server, devices: u64, requests: u32) -> anyhow::Result<(Figu
     })?;
     let lists = QUESTIONS.iter().map(|question| list(server, question, requests)).collect::<anyhow::Result<_>>()?;
     Ok((import, import_again, export, lists))
+}
+
+/// The second platform: on a journal that has grown, with many who follow it.
+fn tell(
+    args: &Args,
+    binary: &Path,
+    cores: Option<Cores>,
+    requests: u32,
+) -> anyhow::Result<(Past, Vec<EventFigure>, u32, Figure, Figure)> {
+    let quick = |figure: u64, less: u64| if args.quick { figure.min(less) } else { figure };
+    let (events, told) = (quick(args.events, 50_000), quick(args.told, 50));
+    let subscribers = if args.quick { args.subscribers.min(50) } else { args.subscribers };
+    let time = Duration::from_secs(args.setup_time);
+    eprintln!("bench: {events} events are written, not measured");
+    let prepare = |data: &Path| past::write(data, events, time);
+    let (server, journal) = Server::prepared(binary, &args.dir, cores, &SETTINGS, prepare)?;
+    let measured = || -> anyhow::Result<_> {
+        let events = past::ask(&server, &journal, requests)?;
+        let stream = fanout::streams(&server, subscribers as usize, told)?;
+        let webhook = fanout::webhook(&server, Duration::from_secs(quick(args.webhook_time, 2)))?;
+        Ok((journal, events, subscribers, stream, webhook))
+    };
+    let measured = measured().with_context(|| server.log_end())?;
+    server.stop()?;
+    Ok(measured)
 }
 
 /// A registry: a hundred products, ten plants with a hundred halls each, and a serial in another order than that of the file.
@@ -178,6 +240,11 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
+/// What so many of a hundred waits, sorted, are not longer than, in µs.
+fn wait(waits: &[Duration], part: usize) -> u64 {
+    waits.get(waits.len() * part / 100).map_or(0, |wait| wait.as_micros() as u64)
+}
+
 /// The same list again and again, each time the page after, from the beginning after the last.
 fn list(server: &Server, question: &Question, requests: u32) -> anyhow::Result<ListFigure> {
     let counted = |name: &str| server.http().metrics().map(|metrics| metrics.sum(name));
@@ -197,13 +264,12 @@ fn list(server: &Server, question: &Question, requests: u32) -> anyhow::Result<L
         bail!("{} showed {rows} devices", question.name);
     }
     waits.sort_unstable();
-    let wait = |part: usize| waits.get(waits.len() * part / 100).map_or(0, |wait| wait.as_micros() as u64);
     Ok(ListFigure {
         name: question.name,
         query: question.query,
         cpu_us: micros(spent.cpu) / f64::from(requests),
-        median_us: wait(50),
-        p99_us: wait(99),
+        median_us: wait(&waits, 50),
+        p99_us: wait(&waits, 99),
         rows: rows as f64 / f64::from(requests),
         examined_per_row: (rows > 0).then(|| examined / rows as f64),
     })
@@ -242,7 +308,26 @@ fn tables(report: &Report) -> String {
         ];
         lists.row(list.name, cells);
     }
-    format!("{all}\n{lists}")
+    let head = [format!("of {} events, a page of", report.journal.events), "rows".into(), "CPU µs".into()];
+    let head = head.into_iter().chain(["median µs".into(), "p99 µs".into()]).collect::<Vec<String>>();
+    let mut events = Table::new(head);
+    for figure in &report.events {
+        let cells = [
+            format!("{:.0}", figure.rows),
+            format!("{:.0}", figure.cpu_us),
+            figure.median_us.to_string(),
+            figure.p99_us.to_string(),
+        ];
+        events.row(figure.name(), cells);
+    }
+    let head = ["events told", "deliveries", "CPU µs each", "each second"];
+    let mut told = Table::new(head.map(str::to_owned));
+    let streams = format!("to {} who follow", report.subscribers);
+    for (name, figure) in [(streams.as_str(), &report.stream), ("to a webhook", &report.webhook)] {
+        let each_second = figure.units as f64 / (figure.wall_ms / 1e3).max(f64::MIN_POSITIVE);
+        told.row(name, [figure.units.to_string(), format!("{:.1}", figure.cpu_each()), format!("{each_second:.0}")]);
+    }
+    format!("{all}\n{lists}\n{events}\n{told}")
 }
 
 #[cfg(test)]

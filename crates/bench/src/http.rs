@@ -49,6 +49,7 @@ pub type Ask = fn(&Http, &str, usize) -> anyhow::Result<()>;
 #[derive(Debug, Clone)]
 pub struct Http {
     agent: Agent,
+    address: SocketAddr,
     base: String,
     bearer: String,
 }
@@ -57,7 +58,50 @@ impl Http {
     /// A client of the platform that listens there.
     pub fn new(address: SocketAddr, token: &str) -> Http {
         let config = Agent::config_builder().proxy(None).timeout_global(Some(Duration::from_secs(60))).build();
-        Http { agent: config.into(), base: format!("http://{address}"), bearer: format!("Bearer {}", token.trim()) }
+        Http {
+            agent: config.into(),
+            address,
+            base: format!("http://{address}"),
+            bearer: format!("Bearer {}", token.trim()),
+        }
+    }
+
+    /// Where the platform listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The value of the header that says who asks.
+    pub fn bearer(&self) -> &str {
+        &self.bearer
+    }
+
+    /// What is at an address.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let get = self.agent.get(format!("{}{path}", self.base)).header("authorization", &self.bearer);
+        let answer = get.config().timeout_global(Some(LONG)).build().call();
+        answer.and_then(|mut answer| answer.body_mut().read_json()).with_context(|| path.to_owned())
+    }
+
+    /// Sends something to an address; the answer.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let post = self.agent.post(format!("{}{path}", self.base)).header("authorization", &self.bearer);
+        post.send_json(body).and_then(|mut answer| answer.body_mut().read_json()).with_context(|| path.to_owned())
+    }
+
+    /// Removes what is at an address.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let delete = self.agent.delete(format!("{}{path}", self.base)).header("authorization", &self.bearer);
+        delete.call().map(drop).with_context(|| path.to_owned())
     }
 
     /// Registers devices, given as serial and code.

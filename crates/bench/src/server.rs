@@ -65,14 +65,32 @@ impl Server {
     /// # Errors
     /// When it does not get ready; the end of its log is in the error.
     pub fn start(binary: &Path, dir: &Path, cores: Option<affinity::Cores>) -> anyhow::Result<Server> {
+        Ok(Server::prepared(binary, dir, cores, &[], |_| Ok(()))?.0)
+    }
+
+    /// The same on a data directory that was prepared, with further settings; what preparing it gave as well.
+    ///
+    /// # Errors
+    /// As above, and when it cannot be prepared.
+    pub fn prepared<T>(
+        binary: &Path,
+        dir: &Path,
+        cores: Option<affinity::Cores>,
+        settings: &[&str],
+        prepare: impl FnOnce(&Path) -> anyhow::Result<T>,
+    ) -> anyhow::Result<(Server, T)> {
         let home = tempfile::Builder::new().prefix("vestibule-bench-").tempdir_in(dir);
         let home = home.with_context(|| format!("no directory can be made in {}", dir.display()))?;
+        let prepared = prepare(&home.path().join("data"))?;
         let ready_file = home.path().join("ready.json");
         let log = File::create(home.path().join("log")).context("the platform's log cannot be written")?;
         let mut command = Command::new(binary);
         command.arg("up").arg("--data").arg(home.path().join("data")).arg("--ready-file").arg(&ready_file);
         for listener in ["http.listen", "lbs.listen", "das.listen", "lbs.legacy_listen", "das.legacy_listen"] {
             command.args(["--set", &format!("{listener}=127.0.0.1:0")]);
+        }
+        for setting in settings {
+            command.args(["--set", setting]);
         }
         // What is measured is the defaults, whatever the surroundings say.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VESTIBULE_")) {
@@ -85,7 +103,7 @@ impl Server {
         let token = fs::read_to_string(&ready.token_file).context("the platform's token cannot be read")?;
         let child = starting.0.take().context("the platform has ended")?;
         let (http, cpu) = (Http::new(ready.listeners.http, &token), CpuMeter::of(ready.pid));
-        Ok(Server { child, home, lbs: ready.listeners.lbs_legacy, http, cpu })
+        Ok((Server { child, home, lbs: ready.listeners.lbs_legacy, http, cpu }, prepared))
     }
 
     /// Where devices authenticate.

@@ -200,6 +200,7 @@ impl Running {
         };
         let api_config = ApiConfig {
             max_connections: config.http.max_connections,
+            max_streams: config.http.max_streams,
             max_body_bytes: config.http.max_body_bytes,
             answer_timeout: config.http.request_timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),

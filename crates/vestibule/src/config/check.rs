@@ -39,8 +39,9 @@ fn time_zone(config: &Config) -> Option<Broken> {
 fn ranges(config: &Config) -> Vec<Broken> {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let Config { http, lbs, das, mqtt, store, media, registry, webhooks, .. } = config;
-    let least: [(&'static str, u64, u64); 39] = [
+    let least: [(&'static str, u64, u64); 40] = [
         ("http.max_connections", http.max_connections as u64, 1),
+        ("http.max_streams", http.max_streams as u64, 1),
         ("http.max_body_bytes", http.max_body_bytes as u64, 1_024),
         ("http.request_timeout", ms(http.request_timeout), 1),
         ("lbs.max_connections", lbs.max_connections as u64, 1),

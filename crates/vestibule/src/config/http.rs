@@ -42,6 +42,8 @@ pub struct Http {
     pub trusted_proxies: Vec<Network>,
     /// Connections open at once.
     pub max_connections: usize,
+    /// Event streams and exports open at once.
+    pub max_streams: usize,
     /// Largest request body, in bytes.
     #[serde(with = "text::bytes")]
     pub max_body_bytes: usize,
@@ -60,6 +62,7 @@ impl Default for Http {
             insecure: false,
             trusted_proxies: Vec::new(),
             max_connections: 1_024,
+            max_streams: 256,
             max_body_bytes: 1 << 20,
             requests_per_second: 100,
             request_timeout: Duration::from_secs(30),
