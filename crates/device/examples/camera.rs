@@ -4,25 +4,24 @@
 //! cargo run -p vestibule-device --example camera -- SN0000001 ABCDEF 127.0.0.1:8666 yard.jpg
 //! ```
 
+mod platform;
+
 use std::error::Error;
 use std::time::Duration;
 
 use serde_json::json;
-use vestibule_device::{Device, FileStorage, Picture, ReportError};
+use vestibule_device::{Device, Picture, ReportError};
+
+use platform::{Arguments, arguments};
 
 /// Time between two motions.
 const EVERY: Duration = Duration::from_secs(3);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [serial, code, lbs, pictures @ ..] = arguments.as_slice() else {
-        eprintln!("usage: camera SERIAL CODE LBS_HOST:PORT [PICTURE.jpg]");
-        std::process::exit(2);
-    };
-    let picture = pictures.first().map(std::fs::read).transpose()?;
-    let device =
-        Device::builder(serial, code).lbs(lbs).storage(FileStorage::new("state")?).device_type("Camera").start()?;
+    let Arguments { builder, rest } = arguments("camera", " [PICTURE.jpg]")?;
+    let picture = rest.first().map(std::fs::read).transpose()?;
+    let device = builder.device_type("Camera").start()?;
 
     tokio::select! {
         result = watch(&device) => result?,

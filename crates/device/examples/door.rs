@@ -6,13 +6,17 @@
 //! vestibule device set SN0000002 AccessControl/0/Door/Locked false
 //! ```
 
+mod platform;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
 use serde_json::json;
-use vestibule_device::{Device, FileStorage, OperationError};
+use vestibule_device::{Device, OperationError};
+
+use platform::{Arguments, arguments};
 
 /// What the operation takes.
 #[derive(Deserialize)]
@@ -22,11 +26,7 @@ struct Open {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [serial, code, lbs] = arguments.as_slice() else {
-        eprintln!("usage: door SERIAL CODE LBS_HOST:PORT");
-        std::process::exit(2);
-    };
+    let Arguments { builder, .. } = arguments("door", "")?;
     let locked = Arc::new(AtomicBool::new(true));
     let (to_open, to_lock) = (Arc::clone(&locked), Arc::clone(&locked));
 
@@ -48,9 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Ok(())
         }
     };
-    let device = Device::builder(serial, code)
-        .lbs(lbs)
-        .storage(FileStorage::new("state")?)
+    let device = builder
         .device_type("Door")
         .operation("AccessControl", 0, "Door", "Open", open)
         .attribute("AccessControl", 0, "Door", "Locked", lock)

@@ -7,12 +7,16 @@
 //!
 //! The plugs are SUB000001 and SUB000002, both with the code ZXCVBN; the platform has to know them.
 
+mod platform;
+
 use std::error::Error;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use vestibule_device::{Child, ChildBuilder, Device, FileStorage, ReportError};
+use vestibule_device::{Child, ChildBuilder, ReportError};
+
+use platform::{Arguments, arguments};
 
 /// Time between two measurements.
 const EVERY: Duration = Duration::from_secs(5);
@@ -42,17 +46,8 @@ fn plug(serial: &'static str) -> ChildBuilder {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [serial, code, lbs] = arguments.as_slice() else {
-        eprintln!("usage: hub SERIAL CODE LBS_HOST:PORT");
-        std::process::exit(2);
-    };
-    let device = Device::builder(serial, code)
-        .lbs(lbs)
-        .storage(FileStorage::new("state")?)
-        .device_type("Hub")
-        .child(plug("SUB000001"))
-        .start()?;
+    let Arguments { builder, .. } = arguments("hub", "")?;
+    let device = builder.device_type("Hub").child(plug("SUB000001")).start()?;
     // Another one, found while the hub runs.
     device.add_child(plug("SUB000002"))?;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde::Deserialize;
+use vestibule_device::Anchor;
 
 use super::connect::Connect;
 use super::out::Out;
@@ -25,6 +26,7 @@ const MAX_PREFIX: usize = 32;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vestibule simulate --lbs 127.0.0.1:8666 --devices 20 --profile mix
+  vestibule simulate --lbs osaps://127.0.0.1:8665 --ca ca.pem --devices 20
   vestibule simulate --devices 100 --operations-per-minute 6 --fault drop=20,pause=10
   vestibule simulate --devices 20 --profile hub --children 8 --fault child=60
   vestibule simulate --ready-file ready.json --devices 5000 --duration 10m --json
@@ -38,9 +40,13 @@ pub(super) struct Args {
     /// File that `vestibule up --ready-file` has written: address, token and LBS are taken from it
     #[arg(long, value_name = "FILE", help_heading = "Platform")]
     ready_file: Option<PathBuf>,
-    /// The LBS devices come in at [default: of the ready file, or of the configuration found here]
-    #[arg(long, value_name = "HOST:PORT", help_heading = "Platform")]
+    /// The LBS devices come in at: osaps://HOST:PORT over TLS, HOST:PORT by the legacy suite [default: of the ready file, or of
+    /// the configuration found here]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Platform")]
     lbs: Option<String>,
+    /// The certificates of the authority behind LBS and DAS, at osaps:// [default: that of the ready file]
+    #[arg(long, value_name = "FILE", help_heading = "Platform")]
+    ca: Option<PathBuf>,
     /// How many devices
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DEVICES)))]
     devices: u32,
@@ -100,16 +106,18 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     crate::logging::init(&Log { level: "warn".to_owned(), ..Log::default() })?;
-    let (client, lbs) = match &args.ready_file {
+    let (client, lbs, known) = match &args.ready_file {
         Some(file) => by_ready_file(file, args.lbs)?,
         None => by_flags(args.connect, args.lbs)?,
     };
+    let anchors = anchors(&lbs, args.ca, known)?;
     let options = Options {
         devices: args.devices,
         fleet: args.profile,
         children: args.children,
         prefix: args.prefix,
         lbs,
+        anchors,
         rates: ChosenRates {
             events_per_minute: args.events_per_minute,
             reports_per_minute: args.reports_per_minute,
@@ -144,16 +152,32 @@ fn random_seed() -> u64 {
 #[derive(Deserialize)]
 struct Ready {
     token_file: PathBuf,
+    ca_file: Option<PathBuf>,
     listeners: Listeners,
 }
 
 #[derive(Deserialize)]
 struct Listeners {
     http: SocketAddr,
+    lbs: Option<SocketAddr>,
     lbs_legacy: Option<SocketAddr>,
 }
 
-fn by_ready_file(file: &Path, lbs: Option<String>) -> anyhow::Result<(Client, String)> {
+/// What vouches for the platform where devices come in over TLS: what was chosen, or what is known.
+fn anchors(lbs: &str, chosen: Option<PathBuf>, known: Option<PathBuf>) -> anyhow::Result<Vec<Anchor>> {
+    if !lbs.starts_with("osaps://") {
+        if chosen.is_some() {
+            bail!("--ca is for devices that come in over TLS: --lbs osaps://host:port");
+        }
+        return Ok(Vec::new());
+    }
+    let file =
+        chosen.or(known).context("nothing vouches for the platform; name the file of its authority with --ca FILE")?;
+    let text = fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+    Anchor::from_pem(&text).with_context(|| format!("{} is not usable", file.display()))
+}
+
+fn by_ready_file(file: &Path, lbs: Option<String>) -> anyhow::Result<(Client, String, Option<PathBuf>)> {
     let text = fs::read(file).with_context(|| {
         format!("the ready file {} cannot be read; it is there while the platform runs", file.display())
     })?;
@@ -161,12 +185,15 @@ fn by_ready_file(file: &Path, lbs: Option<String>) -> anyhow::Result<(Client, St
         serde_json::from_slice(&text).with_context(|| format!("{} is not a ready file", file.display()))?;
     let token = Token::read(&ready.token_file).map_err(|sentence| anyhow!(sentence))?;
     let client = Client::new(&format!("http://{}", reachable(ready.listeners.http)), token)?;
-    let lbs = lbs.or_else(|| ready.listeners.lbs_legacy.map(|address| reachable(address).to_string()));
+    let Listeners { lbs: tls, lbs_legacy, .. } = ready.listeners;
+    // Over TLS by itself only where it is said whom to trust.
+    let tls = tls.filter(|_| ready.ca_file.is_some()).map(|address| format!("osaps://{}", reachable(address)));
+    let lbs = lbs.or_else(|| lbs_legacy.map(|address| reachable(address).to_string())).or(tls);
     let lbs = lbs.context("this platform lets no devices in; --set lbs.legacy_listen=127.0.0.1:8666 --set das.legacy_listen=127.0.0.1:8668 opens its listeners")?;
-    Ok((client, lbs))
+    Ok((client, lbs, ready.ca_file))
 }
 
-fn by_flags(connect: Connect, lbs: Option<String>) -> anyhow::Result<(Client, String)> {
+fn by_flags(connect: Connect, lbs: Option<String>) -> anyhow::Result<(Client, String, Option<PathBuf>)> {
     let lbs = match lbs {
         Some(lbs) => lbs,
         None => connect.lbs()?.map(|address| reachable(address).to_string()).context(
@@ -175,7 +202,7 @@ fn by_flags(connect: Connect, lbs: Option<String>) -> anyhow::Result<(Client, St
              or the file of `vestibule up --ready-file FILE` with --ready-file FILE",
         )?,
     };
-    Ok((connect.client()?, lbs))
+    Ok((connect.client()?, lbs, None))
 }
 
 /// Nobody can connect to "any address of this machine"; its loopback is one of them.
@@ -222,6 +249,15 @@ mod tests {
     }
 
     #[test]
+    fn somebody_vouches_for_a_platform_over_tls() {
+        assert!(anchors("127.0.0.1:1", None, Some("/ca.pem".into())).expect("not needed").is_empty());
+        assert!(anchors("127.0.0.1:1", Some("/ca.pem".into()), None).is_err());
+        let error = anchors("osaps://127.0.0.1:1", None, None).expect_err("nobody").to_string();
+        assert!(error.contains("--ca"), "{error}");
+        assert!(anchors("osaps://127.0.0.1:1", Some("/none.pem".into()), None).is_err());
+    }
+
+    #[test]
     fn a_ready_file_names_platform_and_lbs() {
         let directory = tempfile::tempdir().expect("a directory");
         let (file, token) = (directory.path().join("ready.json"), directory.path().join("token"));
@@ -232,7 +268,11 @@ mod tests {
         fs::write(&file, ready(r#","lbs_legacy":"0.0.0.0:2""#)).expect("written");
         assert_eq!(by_ready_file(&file, None).expect("complete").1, "127.0.0.1:2");
         assert_eq!(by_ready_file(&file, Some("hall:3".to_owned())).expect("complete").1, "hall:3");
-        fs::write(&file, ready("")).expect("written");
+        let with_ca = ready(r#","lbs":"0.0.0.0:4""#).replacen('{', r#"{"ca_file":"/ca.pem","#, 1);
+        fs::write(&file, with_ca).expect("written");
+        let (_, lbs, ca) = by_ready_file(&file, None).expect("complete");
+        assert_eq!((&*lbs, ca), ("osaps://127.0.0.1:4", Some("/ca.pem".into())));
+        fs::write(&file, ready(r#","lbs":"0.0.0.0:4""#)).expect("written");
         let error = by_ready_file(&file, None).err().expect("no LBS").to_string();
         assert!(error.contains("lbs.legacy_listen"), "{error}");
         fs::write(&file, "{}").expect("written");

@@ -8,7 +8,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use vestibule_device::{Builder, Child, ChildState, Device, ReportError, StartError, State, StopReason, Storage};
+use vestibule_device::{
+    Anchor, Builder, Child, ChildState, Device, ReportError, StartError, State, StopReason, Storage,
+};
 
 use super::diary::{Diary, Entry, Life};
 use super::dice::Dice;
@@ -34,8 +36,10 @@ const WORDS: u32 = 0;
 
 /// What all devices of a simulation share.
 pub(crate) struct Scene {
-    /// `host:port`.
+    /// `osaps://host:port`, or `host:port` of the legacy suite.
     pub lbs: Arc<str>,
+    /// What vouches for the platform at `osaps://`.
+    pub anchors: Vec<Anchor>,
     pub run: RunId,
     pub seed: u64,
     /// Rates that somebody chose, in place of those of the profile.
@@ -162,11 +166,15 @@ impl Actor {
         let Registered { own, profile, .. } = &*self.who;
         let builder = Device::builder(&own.serial, &own.code)
             .lbs(&*self.scene.lbs)
-            .legacy()
             .storage(Arc::clone(&self.scene.storage))
             .device_type(own.habits.product())
             .firmware(env!("CARGO_PKG_VERSION"))
             .queue(QUEUE.0, QUEUE.1);
+        let builder = if self.scene.lbs.starts_with("osaps://") {
+            builder.anchors(self.scene.anchors.iter().cloned())
+        } else {
+            builder.legacy()
+        };
         let builder = match &self.wire {
             Some(wire) => builder.dial(wire.clone()),
             None => builder,

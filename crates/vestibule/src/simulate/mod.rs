@@ -30,7 +30,7 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use vestibule_device::{MemoryStorage, Storage};
+use vestibule_device::{Anchor, MemoryStorage, Storage};
 
 use self::actor::{Actor, Gauges, Scene};
 use self::diary::Diary;
@@ -71,8 +71,10 @@ pub struct Options {
     pub children: u32,
     /// What their serials begin with.
     pub prefix: String,
-    /// The LBS, `host:port`.
+    /// The LBS, `osaps://host:port`, or `host:port` of the legacy suite.
     pub lbs: String,
+    /// What vouches for LBS and DAS; needed at `osaps://`, and of no use with the legacy suite.
+    pub anchors: Vec<Anchor>,
     /// Rates, where those of the profiles shall not be.
     pub rates: ChosenRates,
     /// What goes wrong.
@@ -218,6 +220,7 @@ impl Simulation<'_> {
         };
         let scene = Arc::new(Scene {
             lbs: self.options.lbs.as_str().into(),
+            anchors: self.options.anchors.clone(),
             run,
             seed: self.options.seed,
             chosen: self.options.rates,

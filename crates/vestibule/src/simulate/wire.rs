@@ -71,7 +71,7 @@ impl Wire {
     }
 
     fn is_lbs(&self, host: &str, port: u16) -> bool {
-        let lbs = self.lbs.rsplit_once(':');
+        let lbs = self.lbs.strip_prefix("osaps://").unwrap_or(&self.lbs).rsplit_once(':');
         lbs.is_some_and(|(name, number)| name.trim_matches(['[', ']']) == host && number.parse() == Ok(port))
     }
 }
