@@ -232,12 +232,11 @@ impl Service for Das {
             Ok(Grant { child: child.transpose()?, channel })
         });
         judged
-            .map_err(|reason| {
-                if reason == "foreign_serial" {
+            .inspect_err(|reason| {
+                if *reason == "foreign_serial" {
                     self.platform.misdeed(&own.device, "device.foreign_serial", json!({"topic": topic}));
                 }
                 self.dropped(own, reason);
-                reason
             })
             .or_else(|reason| match session.modern {
                 // Opened all the same, or its number would be missing.

@@ -107,6 +107,8 @@ fn device(number: usize, created: i64) -> DeviceRow {
         created,
         enrol_until: 0,
         disabled: false,
+        modern: false,
+        tls_only: false,
         parent: None,
         last_failure: None,
         presence: None,
