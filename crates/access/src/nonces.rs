@@ -1,5 +1,5 @@
-//! The nonces that tickets have shown at the LBS, and sessions at the DAS (osap-wire 13.3): a first message that comes again
-//! is a recording.
+//! The nonces that devices have shown at the LBS, and in their sessions at the DAS (osap-wire 13.3): a first message that comes
+//! again is a recording.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 
 /// Nonces remembered of one holder.
 const OF_HOLDER: usize = 64;
-/// Holders remembered. A device shows a ticket once or twice in its life, and logs in to a session a few times, so most own
-/// a few words; who would push others out has to hold that many secrets.
+/// Holders remembered, the latest to come; most own a few words. One that is pushed out in a larger fleet has its recordings
+/// cost a key agreement again, or a guest.
 const HOLDERS: usize = 65_536;
 
-/// The nonces that the holders of a secret, tickets or sessions, have shown last, as hashes under a secret of the process.
+/// The nonces that the holders of a secret, devices or their sessions, have shown last, as hashes under a secret of the process.
 pub(crate) struct Nonces<K> {
     hasher: RandomState,
     shown: Mutex<Shown<K>>,

@@ -1,8 +1,8 @@
 //! The platform's way to a live connection of a device (osap-wire 9.6 to 9.8, 10.1).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use osap::Serial;
@@ -26,6 +26,7 @@ use vestibule_platform::{
 
 use super::grant::Place;
 use super::own::OwnOperation;
+use super::receipts::Receipts;
 use super::sealing::Sealing;
 use crate::key_state::KeyState;
 
@@ -47,6 +48,8 @@ pub(super) struct OsapLink {
     link: Arc<Link>,
     key: Arc<KeyState>,
     sealing: Arc<Sealing>,
+    /// Of a session over plain TCP.
+    receipts: OnceLock<Weak<Receipts>>,
     operations: Mutex<Operations>,
     told: AtomicBool,
 }
@@ -99,6 +102,7 @@ impl OsapLink {
             link,
             key,
             sealing,
+            receipts: OnceLock::new(),
             operations: Mutex::new(Operations::None),
             told: AtomicBool::new(false),
         }
@@ -229,6 +233,11 @@ impl OsapLink {
             None => General::request(self.key.next_seq(), command.version()),
         };
         self.send(&topic, &general, body)
+    }
+
+    /// These are the receipts of the connection.
+    pub(super) fn set_receipts(&self, receipts: &Arc<Receipts>) {
+        let _ = self.receipts.set(Arc::downgrade(receipts));
     }
 
     /// Says what is durable here, over plain TCP (13.3).
@@ -391,6 +400,9 @@ impl DeviceLink for OsapLink {
                 KeepAlive { interval_s: *seconds }.write(&mut body).map_err(|_| NotSent::Unsupported)?;
                 let packet_id = self.command(Command::KeepAlive, None, &body)?;
                 self.link.tell_keep_alive(*seconds, packet_id);
+                if let Some(receipts) = self.receipts.get().and_then(Weak::upgrade) {
+                    receipts.told(*seconds);
+                }
             }
             Directive::Silence { commands } => {
                 let list = RiskList { domains: commands.clone() };

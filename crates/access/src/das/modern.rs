@@ -334,6 +334,7 @@ impl Das {
         if !door.tls {
             let now = self.platform.clock().steady_ms();
             let receipts = Arc::new(Receipts::new(Arc::clone(&session.own.line), guest.keep_alive, now));
+            session.own.line.set_receipts(&receipts);
             door.round.enter(&receipts);
             modern.receipts = Some(receipts);
         }

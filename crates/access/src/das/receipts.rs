@@ -22,11 +22,14 @@ const USUAL_MS: i64 = 30_000;
 /// The receipts of one connection.
 pub(super) struct Receipts {
     line: Arc<OsapLink>,
-    interval_ms: i64,
     state: Mutex<State>,
 }
 
 struct State {
+    /// How often one is sent at least: by the shorter of the keep-alives that the device may use.
+    interval_ms: i64,
+    /// How often the device sends one at least: by the longer.
+    patience_ms: i64,
     /// The number up to which everything is durable.
     durable: u64,
     /// The number of the last message.
@@ -55,8 +58,26 @@ impl Receipts {
     pub(super) fn new(line: Arc<OsapLink>, keep_alive: u16, now: i64) -> Receipts {
         let interval_ms = if keep_alive == 0 { USUAL_MS } else { i64::from(keep_alive) * 1_000 };
         // The report, which opened the session, was the first message; there is nothing durable in it.
-        let state = State { durable: 1, last: 1, waiting: VecDeque::new(), told: 1, due: false, sent: now, heard: now };
-        Receipts { line, interval_ms, state: Mutex::new(state) }
+        let state = State {
+            interval_ms,
+            patience_ms: interval_ms,
+            durable: 1,
+            last: 1,
+            waiting: VecDeque::new(),
+            told: 1,
+            due: false,
+            sent: now,
+            heard: now,
+        };
+        Receipts { line, state: Mutex::new(state) }
+    }
+
+    /// The device was told of another keep-alive, in seconds, which it may take or have taken already.
+    pub(super) fn told(&self, keep_alive: u16) {
+        let mut state = self.state.lock();
+        let interval_ms = i64::from(keep_alive.max(1)) * 1_000;
+        state.interval_ms = state.interval_ms.min(interval_ms);
+        state.patience_ms = state.patience_ms.max(interval_ms);
     }
 
     /// A message with this number came; `ticket` is when it is durable, where it has to be.
@@ -70,7 +91,7 @@ impl Receipts {
     }
 
     fn look(&self, now: i64, durable: Ticket) {
-        let step = self.state.lock().step(now, self.interval_ms, durable);
+        let step = self.state.lock().step(now, durable);
         match step {
             Step::Nothing => {}
             Step::Send(up) => self.line.tell_receipt(Receipt { up, down: 0 }),
@@ -93,17 +114,17 @@ impl State {
         }
     }
 
-    fn step(&mut self, now: i64, interval_ms: i64, durable: Ticket) -> Step {
+    fn step(&mut self, now: i64, durable: Ticket) -> Step {
         while self.waiting.front().is_some_and(|(ticket, _)| *ticket <= durable) {
             self.waiting.pop_front();
             self.durable = self.waiting.front().map_or(self.last, |(_, next)| next - 1);
         }
-        if now.saturating_sub(self.heard) > 2 * interval_ms {
+        if now.saturating_sub(self.heard) > 2 * self.patience_ms {
             return Step::End;
         }
         // One that could only repeat the last waits for the disk: what it would say is not so yet.
         let is_due = self.due && self.durable > self.told;
-        if is_due || now.saturating_sub(self.sent) >= interval_ms {
+        if is_due || now.saturating_sub(self.sent) >= self.interval_ms {
             self.due = !self.waiting.is_empty();
             self.sent = now;
             self.told = self.durable;
@@ -141,7 +162,17 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        State { durable: 1, last: 1, waiting: VecDeque::new(), told: 1, due: false, sent: 0, heard: 0 }
+        State {
+            interval_ms: 30_000,
+            patience_ms: 30_000,
+            durable: 1,
+            last: 1,
+            waiting: VecDeque::new(),
+            told: 1,
+            due: false,
+            sent: 0,
+            heard: 0,
+        }
     }
 
     #[test]
@@ -150,22 +181,31 @@ mod tests {
         state.came(2, Some(Ticket(10)), true);
         state.came(3, None, false);
         state.came(4, Some(Ticket(11)), true);
-        assert_eq!(state.step(400, 30_000, Ticket(9)), Step::Nothing);
-        assert_eq!(state.step(800, 30_000, Ticket(10)), Step::Send(3), "as far as it goes");
-        assert_eq!(state.step(900, 30_000, Ticket(10)), Step::Nothing);
-        assert_eq!(state.step(1_000, 30_000, Ticket(11)), Step::Send(4));
-        assert_eq!(state.step(1_400, 30_000, Ticket(11)), Step::Nothing);
+        assert_eq!(state.step(400, Ticket(9)), Step::Nothing);
+        assert_eq!(state.step(800, Ticket(10)), Step::Send(3), "as far as it goes");
+        assert_eq!(state.step(900, Ticket(10)), Step::Nothing);
+        assert_eq!(state.step(1_000, Ticket(11)), Step::Send(4));
+        assert_eq!(state.step(1_400, Ticket(11)), Step::Nothing);
     }
 
     #[test]
     fn osap_13_3_one_is_sent_each_interval_and_two_without_one_are_the_end() {
         let mut state = state();
-        assert_eq!(state.step(30_000, 30_000, Ticket(0)), Step::Send(1));
-        assert_eq!(state.step(59_999, 30_000, Ticket(0)), Step::Nothing);
-        assert_eq!(state.step(60_000, 30_000, Ticket(0)), Step::Send(1));
-        assert_eq!(state.step(60_001, 30_000, Ticket(0)), Step::End);
+        assert_eq!(state.step(30_000, Ticket(0)), Step::Send(1));
+        assert_eq!(state.step(59_999, Ticket(0)), Step::Nothing);
+        assert_eq!(state.step(60_000, Ticket(0)), Step::Send(1));
+        assert_eq!(state.step(60_001, Ticket(0)), Step::End);
         state.heard = 60_001;
-        assert_eq!(state.step(60_002, 30_000, Ticket(0)), Step::Nothing);
+        assert_eq!(state.step(60_002, Ticket(0)), Step::Nothing);
+    }
+
+    #[test]
+    fn osap_9_9_another_keep_alive_makes_neither_side_impatient() {
+        let mut state = state();
+        (state.interval_ms, state.patience_ms) = (10_000, 300_000);
+        assert_eq!(state.step(10_000, Ticket(0)), Step::Send(1));
+        assert_eq!(state.step(600_000, Ticket(0)), Step::Send(1));
+        assert_eq!(state.step(600_001, Ticket(0)), Step::End);
     }
 
     #[test]
@@ -173,7 +213,7 @@ mod tests {
         let mut state = state();
         state.came(2, None, true);
         state.came(3, Some(Ticket(10)), true);
-        assert_eq!(state.step(30_000, 30_000, Ticket(9)), Step::Send(2), "at the interval in any case");
-        assert_eq!(state.step(30_400, 30_000, Ticket(10)), Step::Send(3));
+        assert_eq!(state.step(30_000, Ticket(9)), Step::Send(2), "at the interval in any case");
+        assert_eq!(state.step(30_400, Ticket(10)), Step::Send(3));
     }
 }

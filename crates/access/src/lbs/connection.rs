@@ -61,8 +61,9 @@ impl Stream for TlsStream<TcpStream> {
     }
 
     fn export(&self, label: &[u8], context: &[u8]) -> Option<Exporter> {
-        let material = self.get_ref().1.export_keying_material([0; 48], label, Some(context)).ok()?;
-        Exporter::from_bytes(Zeroizing::new(material).as_slice()).ok()
+        let room = Zeroizing::new([0; 48]);
+        let material = self.get_ref().1.export_keying_material(room, label, Some(context)).ok()?;
+        Exporter::from_bytes(material.as_slice()).ok()
     }
 }
 

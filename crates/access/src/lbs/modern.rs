@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use osap::SystemRandom;
 use osap::lbs::Decoy;
-use osap::modern::TicketId;
 use osap::modern::message::Das;
 use osap::modern::server::Policy;
 use osap::suite::Suite;
@@ -16,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use vestibule_platform::Platform;
+use vestibule_platform::{DeviceId, Platform};
 
 use self::visit::{Shown, Visit};
 use super::RandomSource;
@@ -109,7 +108,7 @@ pub struct ModernLbs {
     attempts: Attempts,
     short_failures: Mutex<Window>,
     crowd: Crowd,
-    nonces: Nonces<TicketId>,
+    nonces: Nonces<DeviceId>,
     epochs: Arc<Epochs>,
 }
 

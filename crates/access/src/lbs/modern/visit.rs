@@ -12,11 +12,12 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier as _;
-use vestibule_platform::{Caller, Credentials, Device, UpdateError};
+use vestibule_platform::{Caller, Credentials, Device, Platform, UpdateError};
 
 use super::ModernLbs;
 use crate::attempts::{Claim, Spent};
 use crate::crowd::Place;
+use crate::epochs::Epochs;
 use crate::lbs::connection::{Connection, Failure, Stream};
 use crate::origin::Origin;
 use crate::pool::NotDone;
@@ -39,6 +40,7 @@ pub(super) struct Visit<'a> {
 }
 
 /// A device certificate that was verified in the handshake.
+#[derive(Clone)]
 pub(super) struct Shown {
     /// The serial it was issued to.
     pub(super) serial: String,
@@ -84,8 +86,11 @@ impl<'a> Visit<'a> {
                     connection.forget(frame.len());
                 }
                 Output::Lookup(serial) => self.look_up(&mut server, &serial, &mut *random).await,
-                Output::Fresh { ticket, nonce } => {
-                    server.handle_fresh(self.lbs.nonces.is_fresh(ticket, &nonce), &mut *random);
+                Output::Fresh { nonce, .. } => {
+                    // A device has a new ticket after each run: its nonces are remembered for all of them together.
+                    let device = self.device.as_ref();
+                    let fresh = device.is_some_and(|device| self.lbs.nonces.is_fresh(device.id, &nonce));
+                    server.handle_fresh(fresh, &mut *random);
                 }
                 Output::Compute => {
                     let work = |(server, random): &mut (Server, Box<dyn Random + Send>)| server.compute(&mut **random);
@@ -205,19 +210,10 @@ impl<'a> Visit<'a> {
         Some((device, claim))
     }
 
-    /// Whether the certificate that the handshake has verified, if there was one, is good still.
-    fn certificate_holds(&self) -> bool {
-        let Some(Shown { chain, .. }) = &self.certificate else { return true };
-        let Some((leaf, above)) = chain.split_first() else { return false };
-        let certificates = self.lbs.platform.certificates();
-        let now = certificates.time().current_time();
-        now.is_some_and(|now| certificates.verifier().verify_client_cert(leaf, above, now).is_ok())
-    }
-
     /// A certificate for the device; without one it goes on with its ticket, and why shows in the log.
     async fn certify(&self, request: Vec<u8>) -> Vec<Vec<u8>> {
         let Some(device) = &self.device else { return Vec::new() };
-        if !self.certificate_holds() {
+        if !holds(self.certificate.as_ref(), &self.lbs.platform) {
             return Vec::new();
         }
         let request = CertificateSigningRequestDer::from(request);
@@ -232,49 +228,14 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// Makes durable what the run wants, if no other run came between.
+    /// Makes durable what the run wants, if no other run came between. Once begun it goes on to its end, also when the
+    /// connection does not.
     async fn stage(&self, stage: Stage) -> Staged {
-        let (Some(device), Some(suite)) = (&self.device, self.suite) else { return Staged::Unavailable };
-        let platform = &self.lbs.platform;
-        let now = platform.clock().now_ms();
-        let confirms = matches!(stage, Stage::Confirm { .. });
-        // Who only comes back leaves a window open for whom it was opened.
-        let ends_window = match &stage {
-            Stage::Confirm { used, .. } => !matches!(used, Used::Ticket(Held::Current | Held::Next)),
-            _ => false,
-        };
-        let mut epoch = None;
-        let updated = platform.update_credentials(device, |present| {
-            let mut modern = Modern::of(present);
-            let opens = matches!(stage, Stage::Session { .. });
-            // A certificate that was revoked since the handshake proves nothing: who revokes one voids the tickets after it, so
-            // that what is written before that is void as well (13.3, TLS profile 6).
-            if !self.certificate_holds() {
-                return Err(Outrun);
-            }
-            modern.apply(stage, suite, now)?;
-            epoch = opens.then_some(modern.epoch);
-            // A modern device has no use for what it agreed on before, and others might (13.4).
-            let legacy = Credentials { modern: true, ..Credentials::default() };
-            let kept = if confirms { legacy } else { present.clone() };
-            Ok::<_, Outrun>(Credentials { tickets: Some(modern.encode()), ..kept })
-        });
-        match updated.await {
-            Ok(()) => {
-                if let Some(epoch) = epoch {
-                    self.lbs.epochs.raise(device.id, epoch);
-                }
-                if ends_window {
-                    platform.enrolled(device).await;
-                }
-                Staged::Done
-            }
-            Err(UpdateError::Refused(Outrun) | UpdateError::Removed) => Staged::Outrun,
-            Err(UpdateError::Store(error)) => {
-                tracing::warn!(serial = %device.serial, %error, "the credentials cannot be written");
-                Staged::Unavailable
-            }
-        }
+        let (Some(device), Some(suite)) = (self.device.clone(), self.suite) else { return Staged::Unavailable };
+        let (platform, epochs) = (Arc::clone(&self.lbs.platform), Arc::clone(&self.lbs.epochs));
+        let certificate = self.certificate.clone();
+        let staged = tokio::spawn(async move { keep(&platform, &epochs, &device, suite, certificate, stage).await });
+        staged.await.unwrap_or(Staged::Unavailable)
     }
 
     /// Counts and tells how the visit ended.
@@ -327,4 +288,63 @@ impl<'a> Visit<'a> {
 /// Whether the code that was looked at is wrong.
 fn is_wrong(server: &Server) -> bool {
     matches!(server.close_reason(), Some(CloseReason::WrongCode | CloseReason::UnknownSerial))
+}
+
+/// Writes what a run wants to be durable.
+async fn keep(
+    platform: &Arc<Platform>,
+    epochs: &Epochs,
+    device: &Arc<Device>,
+    suite: Suite,
+    certificate: Option<Shown>,
+    stage: Stage,
+) -> Staged {
+    let now = platform.clock().now_ms();
+    let confirms = matches!(stage, Stage::Confirm { .. });
+    // Who only comes back leaves a window open for whom it was opened.
+    let ends_window = match &stage {
+        Stage::Confirm { used, .. } => !matches!(used, Used::Ticket(Held::Current | Held::Next)),
+        _ => false,
+    };
+    let mut epoch = None;
+    let updated = platform.update_credentials(device, |present| {
+        let mut modern = Modern::of(present);
+        let opens = matches!(stage, Stage::Session { .. });
+        // A certificate that was revoked since the handshake proves nothing: who revokes one voids the tickets after it, so
+        // that what is written before that is void as well (13.3, TLS profile 6).
+        if !holds(certificate.as_ref(), platform) {
+            return Err(Outrun);
+        }
+        modern.apply(stage, suite, now)?;
+        epoch = opens.then_some(modern.epoch);
+        // A modern device has no use for what it agreed on before, and others might (13.4).
+        let legacy = Credentials { modern: true, ..Credentials::default() };
+        let kept = if confirms { legacy } else { present.clone() };
+        Ok::<_, Outrun>(Credentials { tickets: Some(modern.encode()), ..kept })
+    });
+    match updated.await {
+        Ok(()) => {
+            if let Some(epoch) = epoch {
+                epochs.raise(device.id, epoch);
+            }
+            if ends_window {
+                platform.enrolled(device).await;
+            }
+            Staged::Done
+        }
+        Err(UpdateError::Refused(Outrun) | UpdateError::Removed) => Staged::Outrun,
+        Err(UpdateError::Store(error)) => {
+            tracing::warn!(serial = %device.serial, %error, "the credentials cannot be written");
+            Staged::Unavailable
+        }
+    }
+}
+
+/// Whether the certificate that the handshake has verified, if there was one, is good still.
+fn holds(certificate: Option<&Shown>, platform: &Arc<Platform>) -> bool {
+    let Some(Shown { chain, .. }) = certificate else { return true };
+    let Some((leaf, above)) = chain.split_first() else { return false };
+    let certificates = platform.certificates();
+    let now = certificates.time().current_time();
+    now.is_some_and(|now| certificates.verifier().verify_client_cert(leaf, above, now).is_ok())
 }
