@@ -42,11 +42,10 @@ impl TlsListener {
         if open.total >= self.max_handshakes {
             return Err("tls_handshakes");
         }
-        let of_network = open.networks.entry(network).or_default();
-        if *of_network >= self.max_of_network {
+        if open.networks.get(&network).copied().unwrap_or_default() >= self.max_of_network {
             return Err("tls_handshakes_of_network");
         }
-        *of_network += 1;
+        *open.networks.entry(network).or_default() += 1;
         open.total += 1;
         Ok(Place { open: &self.open, network })
     }

@@ -220,6 +220,12 @@ impl Certificates {
         for (purpose, ca) in made {
             held.of_mut(purpose).add(ca);
         }
+        for purpose in [Purpose::Servers, Purpose::Devices] {
+            for serial in held.of(purpose).superseded() {
+                self.control.remove_certificate(&serial).await?;
+                held.of_mut(purpose).remove(&serial);
+            }
+        }
         if any {
             self.exchange_verifier(held, now).await?;
         }

@@ -93,6 +93,13 @@ async fn a_roll_is_durable_audited_and_keeps_the_older_root() {
     let bed = bed.restart().await;
     assert_eq!(bed.platform.certificates().anchors_pem(Purpose::Servers).await, both);
     assert_eq!(view(&bed.platform).await.server.serial, server.serial);
+    for _ in 0..5 {
+        bed.platform.roll_authority(Purpose::Servers, &bed.caller()).await.expect("rolled");
+    }
+    let four = bed.platform.certificates().anchors_pem(Purpose::Servers).await;
+    assert!(four.matches("BEGIN").count() == 4 && !four.contains(&older));
+    let bed = bed.restart().await;
+    assert_eq!(bed.platform.certificates().anchors_pem(Purpose::Servers).await, four);
     let query = AuditQuery { limit: 10, ..AuditQuery::default() };
     let rows = bed.platform.audits(&query, &Caller::program()).await.expect("readable");
     assert_eq!((rows[0].action.as_str(), rows[0].ok), ("authority.roll", true));

@@ -29,6 +29,11 @@ const DEVICE_LIFE: i64 = 730 * DAY;
 /// How long a list of revocations says that it is good for. A new one is made with every change and every start.
 const LIST_LIFE: i64 = 30 * DAY;
 
+/// Roots that are kept: the newest, and older ones that clients may still know.
+const MAX_ROOTS: usize = 4;
+/// Intermediates that are kept below each root. By the time there are more, the oldest has long ended.
+const MAX_INTERMEDIATES: usize = 8;
+
 /// Whom certificates are for. The two never share a key or a root: what proves a device proves no server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
@@ -190,10 +195,44 @@ impl Authority {
         Ok(made)
     }
 
+    /// The serial numbers, hexadecimal, of what is one too many: below the four newest roots, eight intermediates each are kept.
+    /// Goes by their number and not by the clock: one that is set takes nothing away.
+    pub fn superseded(&self) -> Vec<String> {
+        let roots: Vec<&str> =
+            self.ranked(Rank::Root).take(MAX_ROOTS).map(|root| root.facts().subject.as_str()).collect();
+        let is_kept = |name: &str| roots.contains(&name);
+        let mut below = vec![0; roots.len()];
+        let mut superseded = Vec::new();
+        for ca in &self.kept {
+            let facts = ca.facts();
+            let stays = match ca.rank() {
+                Rank::Root => is_kept(&facts.subject),
+                Rank::Cross => is_kept(&facts.subject) && is_kept(&facts.issuer),
+                Rank::Intermediate => roots.iter().position(|root| *root == facts.issuer).is_some_and(|at| {
+                    below[at] += 1;
+                    below[at] <= MAX_INTERMEDIATES
+                }),
+            };
+            if !stays {
+                superseded.push(facts.serial_hex());
+            }
+        }
+        superseded
+    }
+
+    /// Forgets the certificate with this serial number, hexadecimal.
+    pub fn remove(&mut self, serial: &str) {
+        self.kept.retain(|ca| ca.facts().serial_hex() != serial);
+    }
+
+    fn ranked(&self, rank: Rank) -> impl Iterator<Item = &Ca> {
+        self.kept.iter().filter(move |ca| ca.rank() == rank)
+    }
+
     /// The roots to trust, newest first: what `ca.pem` holds, and what proves devices. Those that have not ended; one that
     /// begins later is among them, since a clock that is behind is no reason to trust nobody.
     pub fn anchors(&self, now: i64) -> Vec<CertificateDer<'static>> {
-        let roots = || self.kept.iter().filter(|ca| ca.rank() == Rank::Root);
+        let roots = || self.ranked(Rank::Root);
         let mut anchors: Vec<_> = roots().filter(|root| root.facts().not_after >= now).collect();
         if anchors.is_empty() {
             anchors.extend(roots().next());
@@ -299,7 +338,7 @@ impl Authority {
     }
 
     fn of(&self, rank: Rank, now: i64) -> impl Iterator<Item = &Ca> {
-        self.kept.iter().filter(move |ca| ca.rank() == rank && ca.is_valid(now))
+        self.ranked(rank).filter(move |ca| ca.is_valid(now))
     }
 }
 

@@ -117,10 +117,30 @@ fn of_many_roots_made_at_once_the_last_one_is_the_newest_in_whatever_order_they_
         servers.roll(NOW).expect("made").into_iter().for_each(|ca| servers.add(ca));
     }
     let anchors = servers.anchors(NOW);
-    assert_eq!(anchors.len(), 6);
+    assert_eq!(anchors.len(), 6, "the owner forgets what is one too many");
     let turned = Authority::new(Purpose::Servers, servers.kept().iter().rev().map(|ca| again(Purpose::Servers, ca)));
     assert_eq!(turned.anchors(NOW), anchors);
     let key = Key::generate().expect("a key");
     let chain = servers.server_certificate(&key, &names(), NOW).expect("issued");
     assert!(!turned.server_certificate_is_due(&chain, &names(), NOW));
+}
+
+#[test]
+fn there_are_so_many_roots_and_what_hangs_on_one_goes_with_it() {
+    for purpose in [Purpose::Servers, Purpose::Devices] {
+        let mut authority = authority(purpose, NOW);
+        for roll in 1..10 {
+            authority.roll(NOW).expect("made").into_iter().for_each(|ca| authority.add(ca));
+            authority.superseded().iter().for_each(|serial| authority.remove(serial));
+            assert_eq!(authority.superseded(), [] as [String; 0]);
+            assert_eq!(authority.anchors(NOW).len(), (roll + 1).min(4));
+            // Each root, its intermediate, and for servers one certificate for each pair of roots.
+            let (roots, pairs) = ((roll + 1).min(4), if purpose == Purpose::Servers { 6 } else { 0 });
+            assert!(authority.kept().len() <= 2 * roots + pairs);
+        }
+        let newest =
+            authority.kept().iter().find(|ca| ca.rank() == Rank::Root).expect("a root").facts().subject.clone();
+        authority.due(NOW).expect("nothing");
+        assert!(authority.kept().iter().any(|ca| ca.rank() == Rank::Intermediate && ca.facts().issuer == newest));
+    }
 }
