@@ -79,6 +79,15 @@ impl Admission {
     }
 }
 
+#[cfg(test)]
+impl Admission {
+    /// One that is renewed and ends at these times.
+    pub(crate) fn ending(renew: Instant, expires: Instant) -> Self {
+        let node = Node::from_bytes(&[7; 48]).expect("48 bytes");
+        Self { node, suite: Suite::Tls, domain: None, bind: false, renew, expires }
+    }
+}
+
 /// How long after its beginning a session is renewed: anywhere between 70 and 95 % of its life, so that a fleet does not
 /// come at once.
 fn renewal(life: Duration, random: &mut dyn Random) -> Duration {

@@ -2,7 +2,8 @@
 
 use osap::SessionKey;
 use osap::das::cipher::SessionCipher;
-use osap::das::envelope::{self, MsgType};
+use osap::das::envelope::{self, General, MsgType};
+use osap::das::login;
 use vestibule_mqtt_codec::{PublishHead, split_publish};
 
 use super::*;

@@ -50,7 +50,7 @@ struct Beside {
 impl Modern {
     /// Tries one way after the other at the LBS `host`, until one leads in or it is time to wait.
     pub(crate) async fn authenticate(&self, shared: &Shared, host: &str) -> Result<Grant, Denied> {
-        let (run, kept) = self.keyring.begin();
+        let (run, mut kept) = self.keyring.begin();
         let identity = self.trust.as_ref().and_then(|_| identity(&kept));
         let has = Has { certificate: identity.is_some(), code: self.trust.is_some() && self.identity.code.is_some() };
         let mut plan = Plan::new(&self.identity.suites, has);
@@ -71,6 +71,8 @@ impl Modern {
                     if !plan.handle_failure(&failure) {
                         break;
                     }
+                    // It may have failed after something was stored.
+                    kept = self.keyring.modern();
                 }
                 Err(Ended::CertificateRefused) => {
                     tracing::warn!(serial = %shared.profile.serial, "the LBS refuses the certificate of the device");

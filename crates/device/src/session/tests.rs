@@ -480,3 +480,67 @@ fn osap_10_5_what_the_platform_said_outlives_a_connection() {
     bench.end(LinkEnd::ForcedOffline);
     assert!(matches!(bench.session.poll(), Step::Stop(StopReason::ForcedOffline)));
 }
+
+/// A device of the modern suites, online with a session of 1,000 seconds.
+fn modern() -> Bench {
+    let mut bench = Bench { session: Session::modern(), now: Instant::now() };
+    bench.authenticate(Ok(modern_grant(bench.now)));
+    bench.log_in();
+    bench
+}
+
+fn modern_grant(now: Instant) -> Grant {
+    let seconds = Duration::from_secs;
+    let admission = Admission::ending(now + seconds(800), now + seconds(1000));
+    let secret = Secret::Modern(Box::new(admission));
+    Grant::modern(Access { dev_id: dev_id('1'), secret, address: "das".into(), port: 1 })
+}
+
+#[test]
+fn osap_13_3_a_modern_session_is_gone_on_with_until_its_life_is_over() {
+    let mut bench = modern();
+    assert_eq!(bench.session.renew_at(), Some(bench.now + Duration::from_secs(800)));
+    bench.later(999);
+    bench.end(LOST);
+    bench.expect_login(LIGHT);
+    let mut bench = modern();
+    bench.later(1000);
+    bench.end(LOST);
+    bench.expect_authentication(&Stored::Nothing, CodeCase::Upper);
+
+    // A pause may outlast it, too.
+    let mut bench = modern();
+    bench.later(999);
+    bench.end(LOST);
+    bench.end(LOST);
+    let (pause, _) = bench.wait();
+    assert!(pause >= 1.0);
+    bench.expect_authentication(&Stored::Nothing, CodeCase::Upper);
+}
+
+#[test]
+fn osap_13_3_a_renewed_session_replaces_the_one_that_goes_on() {
+    let mut bench = modern();
+    bench.later(800);
+    bench.session.handle_moved(None, modern_grant(bench.now));
+    assert_eq!(bench.session.renew_at(), None, "one is enough");
+    bench.end(LinkEnd::Left);
+    bench.expect_login(FULL);
+    assert_eq!(bench.session.renew_at(), Some(bench.now + Duration::from_secs(800)));
+}
+
+#[test]
+fn osap_13_4_6_a_connack_is_a_hint_that_slows_a_modern_device_down() {
+    let mut bench = modern();
+    for code in [connack::BLACKLISTED, connack::SESSION_EXISTS] {
+        bench.end(LOST);
+        bench.end(LinkEnd::Refused(code));
+        let (pause, reason) = bench.wait();
+        assert!(pause > 0.0);
+        assert_eq!(reason, Reason::LoginRefused(code));
+        bench.log_in();
+        bench.later(60);
+    }
+    bench.end(LinkEnd::Refused(connack::SESSION_UNKNOWN));
+    bench.expect_authentication(&Stored::Nothing, CodeCase::Upper);
+}

@@ -145,38 +145,6 @@ async fn osap_13_3_a_session_is_renewed_before_its_life_is_over() {
 }
 
 #[tokio::test]
-async fn osap_13_3_a_session_whose_life_is_over_is_not_tried_again() {
-    let mut peer = Peer::tls().await;
-    peer.world(|world| world.expires_in = 1);
-    // Nothing leads to the LBS any more.
-    let device = online(&mut peer).await;
-    peer.world(|world| {
-        world.record.tickets.current = None;
-        world.record.tickets.next = None;
-        world.record.code = None;
-    });
-    let mut refused = 0;
-    while refused < 2 {
-        match peer.next().await {
-            Seen::Refused(_) => refused += 1,
-            other => panic!("{other:?}"),
-        }
-    }
-    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
-    peer.site.kill.notify_one();
-    loop {
-        match peer.next().await {
-            Seen::Gone => break,
-            Seen::Refused(_) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    let refused = |state: &State| matches!(state, State::Waiting { reason: Reason::Refused(_), .. });
-    reach(&device, refused).await;
-    assert_eq!(device.counters().logins, 1);
-}
-
-#[tokio::test]
 async fn behind_a_tls_terminator_the_login_is_not_bound() {
     let mut peer = Peer::tls().await;
     peer.world(|world| world.bind = false);
