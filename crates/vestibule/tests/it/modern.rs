@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use vestibule_device::{DevId, Device, MemoryStorage, Psk, Slot, State, Suite, TicketId};
+use vestibule_device::{Anchor, DevId, Device, FileStorage, MemoryStorage, Psk, Slot, State, Suite, TicketId};
 
 use crate::support::{self, Listener, Platform, minted};
 
@@ -107,4 +109,104 @@ fn osap_13_3_rule_8_a_provisioned_device_comes_in_over_plain_tcp() {
     assert_eq!(platform.device(&serial)["suite"], "x25519");
     let log = platform.log();
     assert!(!log.contains(given["psk"].as_str().expect("text")), "the secret is in no log");
+}
+
+/// Every file below a directory.
+fn files(directory: &std::path::Path, into: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { files(&path, into) } else { into.push(path) }
+    }
+}
+
+/// A secret as it might have been written down: raw, in hexadecimal digits, or in base64 wherever it begins in a triple.
+fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut forms = vec![secret.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
+    for skipped in 0..3 {
+        // What stands in front of it changes the letters at the edges; those in the middle are the same.
+        let whole = secret.len().saturating_sub(skipped) / 3 * 3;
+        let inner = &secret[skipped..skipped + whole];
+        forms.push(STANDARD_NO_PAD.encode(inner).into_bytes());
+        forms.push(URL_SAFE_NO_PAD.encode(inner).into_bytes());
+    }
+    forms
+}
+
+#[test]
+fn osap_13_7_9_no_secret_is_in_the_data_directory_a_backup_or_a_log() {
+    let platform =
+        Platform::configured("[lbs]\nplain_listen = \"127.0.0.1:0\"\n[das]\nplain_listen = \"127.0.0.1:0\"\n");
+    let mut secrets: Vec<(&str, Vec<u8>)> = vec![("code", LONG_CODE.as_bytes().to_vec())];
+    // One over TLS, with a certificate of its own; one provisioned, over plain TCP; one of the legacy suite.
+    let (over_tls, plain, legacy) = (minted("SN"), minted("SN"), minted("SN"));
+    platform.add(&over_tls, LONG_CODE);
+    platform.add(&plain, LONG_CODE);
+    platform.add(&legacy, "QZXWVK");
+    secrets.push(("legacy code", b"QZXWVK".to_vec()));
+    let given: Value =
+        serde_json::from_str(&platform.cli(&["device", "provision", &plain, "--json"]).stdout).expect("JSON");
+    secrets.push(("provisioned PSK", unhex(&given["psk"])));
+    let ca = platform.ready()["ca_file"].as_str().expect("a root").to_owned();
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let state = home.path().join("state");
+    runtime().block_on(async {
+        let device = Device::builder(&over_tls, LONG_CODE)
+            .lbs(format!("osaps://{}", platform.address(Listener::LbsTls)))
+            .anchors(Anchor::from_pem(&std::fs::read(ca).expect("the root")).expect("a certificate"))
+            .request_certificate()
+            .storage(FileStorage::new(&state).expect("a directory"))
+            .start()
+            .expect("it starts");
+        online(&device).await;
+        device.event("Lamp", 0, "Alarm", "Smoke").report(&json!({"level": 3})).await.expect("stored");
+        device.stop().await.expect("stopped");
+        let dev_id = DevId::parse(given["dev_id"].as_str().expect("text").as_bytes()).expect("a DevID");
+        let ticket = TicketId::new(unhex(&given["ticket"]).try_into().expect("sixteen bytes"));
+        let slot = Slot { ticket, psk: Psk::from_bytes(&unhex(&given["psk"])).expect("48 bytes") };
+        let lbs = platform.ready()["listeners"]["lbs_plain"].as_str().expect("it listens").to_owned();
+        let device = Device::builder(&plain, LONG_CODE)
+            .lbs(format!("osap://{lbs}"))
+            .suites([Suite::X25519])
+            .provisioned(dev_id, slot)
+            .storage(FileStorage::new(&state).expect("a directory"))
+            .start()
+            .expect("it starts");
+        online(&device).await;
+        device.stop().await.expect("stopped");
+    });
+    let (_, _das) = support::enrol(&platform, &legacy, "QZXWVK");
+    // What the devices keep, the platform has too: every secret in their storage is one.
+    let mut kept = Vec::new();
+    files(&state, &mut kept);
+    for path in &kept {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let words = text.split('"').filter(|word| word.len() == 64);
+        secrets.extend(words.filter_map(|word| STANDARD.decode(word).ok()).map(|psk| ("ticket's PSK", psk)));
+    }
+    assert!(secrets.len() > 5, "the storage of the devices holds their PSKs: {kept:?}");
+
+    let backup = home.path().join("backup");
+    let made = platform.cli(&[
+        "admin",
+        "backup",
+        backup.to_str().expect("text"),
+        "--data",
+        platform.data().to_str().expect("text"),
+    ]);
+    assert!(backup.exists(), "{}", made.stdout);
+    let mut written = Vec::new();
+    files(&platform.data(), &mut written);
+    files(&backup, &mut written);
+    written.push(platform.log_path());
+    assert!(written.len() > 8);
+    for path in written {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        for (name, secret) in &secrets {
+            for form in forms(secret) {
+                let found = bytes.windows(form.len()).any(|window| window == form);
+                assert!(!found, "the {name} is in {}", path.display());
+            }
+        }
+    }
 }

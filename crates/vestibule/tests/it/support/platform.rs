@@ -290,7 +290,7 @@ impl Platform {
         &self.http
     }
 
-    fn log_path(&self) -> PathBuf {
+    pub fn log_path(&self) -> PathBuf {
         self.home.path().join("log")
     }
 
