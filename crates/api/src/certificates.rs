@@ -28,6 +28,8 @@ const DAY: u64 = 24 * 60 * 60;
 const USUAL_DAYS: u64 = 365;
 /// The longest, in days.
 const MOST_DAYS: u64 = 730;
+/// How far ahead it is looked which certificates end, in days.
+const MOST_AHEAD: u64 = 3_650;
 /// Certificates of one device that are shown; those that are valid are 8 at most.
 const OF_DEVICE: i64 = 1_000;
 
@@ -285,15 +287,18 @@ pub(crate) async fn list_certificates(
 ) -> Answer<Json<DeviceCertificateList>> {
     let size = page_size(params.limit)?;
     let now = shared.platform.clock().now_ms();
-    let ending = |days: u64| {
-        let ms = i64::try_from(days.min(10 * 365) * DAY * 1_000).unwrap_or(i64::MAX);
-        now.saturating_add(ms)
+    let ending = match params.ending_within_days {
+        Some(days) if days > MOST_AHEAD => {
+            let detail = "ending_within_days must be 0 to 3650.";
+            return Err(Problem::field(Kind::InvalidValue, "ending_within_days", detail));
+        }
+        days => days.map(|days| now.saturating_add_unsigned(days * DAY * 1_000)),
     };
     let cursor =
-        |_| Problem::field(Kind::InvalidValue, "cursor", "cursor must be what \"next\" of the page before said.");
+        |()| Problem::field(Kind::InvalidValue, "cursor", "cursor must be what \"next\" of the page before said.");
     let query = DeviceCertificateQuery {
         device: None,
-        ending: params.ending_within_days.map(ending),
+        ending,
         revoked: params.revoked.is_some_and(|flag| flag.0),
         after: params.cursor.as_deref().map(unhex).transpose().map_err(cursor)?,
         limit: i64::try_from(size).unwrap_or(i64::MAX - 1) + 1,

@@ -86,7 +86,9 @@ fn pages_of_certificates_are_complete_and_in_order() {
     }
     assert_eq!(seen.len(), 5);
     assert!(seen.is_sorted());
-    site.get("/v1/certificates?cursor=x").problem(422, "invalid-value");
+    for wrong in ["cursor=x", "ending_within_days=3651", "revoked=perhaps"] {
+        site.get(&format!("/v1/certificates?{wrong}")).problem(422, "invalid-value");
+    }
 }
 
 #[test]
