@@ -141,7 +141,7 @@ impl TlsStream {
     fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.tls.reader().read(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.decrypted = 0,
                 read => {
                     self.decrypted = self.decrypted.saturating_sub(*read.as_ref().unwrap_or(&0));
                     return read;

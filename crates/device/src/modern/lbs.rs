@@ -101,7 +101,7 @@ impl Modern {
         let mut tcp = socket::connect(&*shared.dial, host, shared.profile.lbs_port).await.map_err(unreachable)?;
         let now_ms = shared.clock.now_ms();
         let asks = self.wants_certificate && self.trust.is_some() && is_due(kept.certificate.as_ref(), now_ms);
-        let talk = Talk { modern: self, run, way: step.way, suite: step.suite, asks };
+        let mut talk = Talk { modern: self, run, way: step.way, suite: step.suite, asks, answered: false };
         let Some(trust) = &self.trust else {
             return talk.converse(&mut tcp, step.slots, None, Beside::default()).await;
         };
@@ -129,12 +129,25 @@ impl Modern {
             let _ = timeout(TIMEOUT, stream.shutdown()).await;
         }
         match end {
-            // In TLS 1.3 a server looks at the certificate after the client's part is over.
-            Err(Ended::Broken(Reason::LbsTls(TlsFault::Refused))) if identity.is_some() => {
+            // In TLS 1.3 a server looks at the certificate after the client's part is over, and what it says of it may be
+            // lost when it closes at once.
+            Err(Ended::Broken(reason)) if identity.is_some() && !talk.answered && may_be_refusal(reason) => {
                 Err(Ended::CertificateRefused)
             }
             end => end,
         }
+    }
+}
+
+/// Whether a connection that broke before the server said anything may have been one whose certificate it refused.
+fn may_be_refusal(reason: Reason) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match reason {
+        Reason::LbsTls(TlsFault::Refused) => true,
+        Reason::LbsUnreachable(kind) => {
+            matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+        }
+        _ => false,
     }
 }
 
@@ -146,11 +159,13 @@ struct Talk<'a> {
     suite: Suite,
     /// For a certificate.
     asks: bool,
+    /// The server has said something.
+    answered: bool,
 }
 
 impl Talk<'_> {
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
-        self,
+        &mut self,
         stream: &mut S,
         slots: Slots,
         exporter: Option<&Exporter>,
@@ -183,6 +198,7 @@ impl Talk<'_> {
                     let read = timeout(TIMEOUT, read_frame(stream, &mut buffer)).await;
                     let len = read.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
                     let len = len.map_err(|error| broken(&error))?;
+                    self.answered = true;
                     client.handle_frame(buffer.get(..len).unwrap_or_default());
                     buffer.drain(..len);
                 }

@@ -175,6 +175,28 @@ async fn a_certificate_is_asked_for_and_leads_in_when_tickets_do_not() {
 }
 
 #[tokio::test]
+async fn osap_13_3_a_device_whose_certificate_is_refused_comes_again_without() {
+    let mut peer = Peer::tls().await;
+    let storage = Fickle::new();
+    let builder =
+        |peer: &Peer| peer.builder(Arc::clone(&storage)).anchors([peer.site.house.anchor()]).request_certificate();
+    let device = builder(&peer).start().unwrap();
+    peer.expect([Seen::Run(Used::Code)]).await;
+    peer.login().await;
+    reach(&device, |state| *state == State::Online).await;
+    soon(device.stop()).await.unwrap();
+    assert!(storage.modern().certificate.is_some());
+
+    let mut other = Peer::start(peer.site.house.with_other_devices(), true).await;
+    let record = peer.world(|world| world.record.clone());
+    other.world(|world| world.record = record);
+    let device = builder(&other).start().unwrap();
+    other.expect([Seen::Run(NEXT)]).await;
+    other.login().await;
+    assert_eq!(device.counters().authentications, 1);
+}
+
+#[tokio::test]
 async fn osap_13_3_a_clock_that_was_not_set_keeps_nobody_out() {
     let mut peer = Peer::tls().await;
     let builder = peer.builder(Fickle::new()).anchors([peer.site.house.anchor()]).clock(At(0));

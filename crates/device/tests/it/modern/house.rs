@@ -37,6 +37,7 @@ pub struct House {
     /// SHA-256 of the public key of both servers.
     pub pin: [u8; 32],
     pub devices: Arc<Authority>,
+    tls: Arc<ServerTls>,
 }
 
 fn authority(purpose: Purpose) -> Authority {
@@ -46,7 +47,18 @@ fn authority(purpose: Purpose) -> Authority {
     authority
 }
 
+fn verifier(devices: &Authority) -> Arc<DeviceVerifier> {
+    let lists = devices.revocation_lists(&[], 1, NOW).unwrap();
+    DeviceVerifier::new(devices.anchors(NOW), lists).unwrap()
+}
+
 impl House {
+    /// The same, which does not know the devices of before by their certificates.
+    pub fn with_other_devices(&self) -> Self {
+        let devices = authority(Purpose::Devices);
+        Self { lbs: self.tls.osap_lbs(&verifier(&devices)), devices: Arc::new(devices), ..self.clone() }
+    }
+
     /// With certificates for these names.
     pub fn of(names: &[&str]) -> Self {
         let (servers, devices) = (authority(Purpose::Servers), authority(Purpose::Devices));
@@ -55,8 +67,7 @@ impl House {
         let chain = servers.server_certificate(&key, &names, NOW).unwrap();
         let pin = spki_sha256(&chain[0]).unwrap();
         let resolver = Resolver::new(&Identity::new(chain, &key).unwrap()).unwrap();
-        let lists = devices.revocation_lists(&[], 1, NOW).unwrap();
-        let verifier = DeviceVerifier::new(devices.anchors(NOW), lists).unwrap();
+        let verifier = verifier(&devices);
         let tls = ServerTls::new(resolver, Arc::new(At(NOW)));
         Self {
             lbs: tls.osap_lbs(&verifier),
@@ -65,6 +76,7 @@ impl House {
             root: servers.anchors(NOW).remove(0),
             pin,
             devices: Arc::new(devices),
+            tls: Arc::new(tls),
         }
     }
 
