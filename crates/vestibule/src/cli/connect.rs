@@ -16,7 +16,7 @@ pub(super) struct Connect {
     /// Address of the platform
     #[arg(long, global = true, env = "VESTIBULE_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// PEM file of the roots that an https:// address is trusted by [default: <data>/ca.pem for this machine, and otherwise the
+    /// PEM file of the roots that an https:// (or osaps://) address is trusted by [default: <data>/ca.pem for this machine, and otherwise the
     /// public authorities]
     #[arg(long, global = true, env = "VESTIBULE_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -32,6 +32,11 @@ impl Connect {
         let token = self.token()?;
         let roots = self.roots()?;
         Ok(Client::trusting(&self.url, token, roots.as_deref())?)
+    }
+
+    /// The file of roots that was named: the same vouch for the platform where devices come in over TLS.
+    pub(super) fn ca_file(&self) -> Option<PathBuf> {
+        self.ca.clone()
     }
 
     /// The roots to trust; none: the public ones. The platform of this machine makes its own, whose root it leaves in its data

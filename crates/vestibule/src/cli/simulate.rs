@@ -44,9 +44,6 @@ pub(super) struct Args {
     /// the configuration found here]
     #[arg(long, value_name = "ADDRESS", help_heading = "Platform")]
     lbs: Option<String>,
-    /// The certificates of the authority behind LBS and DAS, at osaps:// [default: that of the ready file]
-    #[arg(long, value_name = "FILE", help_heading = "Platform")]
-    ca: Option<PathBuf>,
     /// How many devices
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DEVICES)))]
     devices: u32,
@@ -106,11 +103,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     crate::logging::init(&Log { level: "warn".to_owned(), ..Log::default() })?;
+    let chosen = args.connect.ca_file();
     let (client, lbs, known) = match &args.ready_file {
         Some(file) => by_ready_file(file, args.lbs)?,
         None => by_flags(args.connect, args.lbs)?,
     };
-    let anchors = anchors(&lbs, args.ca, known)?;
+    let anchors = anchors(&lbs, chosen, known)?;
     let options = Options {
         devices: args.devices,
         fleet: args.profile,
@@ -166,9 +164,6 @@ struct Listeners {
 /// What vouches for the platform where devices come in over TLS: what was chosen, or what is known.
 fn anchors(lbs: &str, chosen: Option<PathBuf>, known: Option<PathBuf>) -> anyhow::Result<Vec<Anchor>> {
     if !lbs.starts_with("osaps://") {
-        if chosen.is_some() {
-            bail!("--ca is for devices that come in over TLS: --lbs osaps://host:port");
-        }
         return Ok(Vec::new());
     }
     let file =
@@ -251,7 +246,6 @@ mod tests {
     #[test]
     fn somebody_vouches_for_a_platform_over_tls() {
         assert!(anchors("127.0.0.1:1", None, Some("/ca.pem".into())).expect("not needed").is_empty());
-        assert!(anchors("127.0.0.1:1", Some("/ca.pem".into()), None).is_err());
         let error = anchors("osaps://127.0.0.1:1", None, None).expect_err("nobody").to_string();
         assert!(error.contains("--ca"), "{error}");
         assert!(anchors("osaps://127.0.0.1:1", Some("/none.pem".into()), None).is_err());
