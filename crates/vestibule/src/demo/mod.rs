@@ -80,6 +80,8 @@ async fn show(
     out: &mut Out<'_>,
 ) -> anyhow::Result<()> {
     let lbs = running.listeners().lbs_legacy.context("the demonstration opens an LBS")?;
+    let modern = running.listeners().lbs.context("the demonstration opens an LBS over TLS")?;
+    let modern = format!("osaps://{modern}");
     let site = site::Site::start(running.platform(), lbs, &directory.path).await?;
     let end = if directory.temporary { " Its data goes with it; --data DIR keeps it." } else { "" };
     let (devices, children) = site.len();
@@ -91,7 +93,8 @@ async fn show(
         format!("  trust      {} (import it into the browser; curl --cacert)", running.ca_file().display()),
         format!("  plain      http://{} for this machine, without TLS", running.listeners().http),
         format!("  token      {}", running.token_file().display()),
-        format!("  LBS        {lbs} for devices of your own (legacy suites, not confidential)"),
+        format!("  LBS        {modern} for devices of your own"),
+        format!("             {lbs} for those of the legacy suites, which are not confidential"),
         format!("\nCtrl-C stops it.{end}"),
     ];
     let mut shown = out.line(lines.join("\n"));
