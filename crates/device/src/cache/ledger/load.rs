@@ -69,7 +69,8 @@ impl Damage {
         }
     }
 
-    /// Events that are lost at least, where nothing that follows tells how many.
+    /// Events that are lost, where nothing that follows tells how many: one, for what ends like a whole record. It may have
+    /// been a note, and none is lost then; which it was, nobody knows, and one too many is told rather than one too few.
     fn least(self) -> u64 {
         u64::from(self != Self::Torn)
     }

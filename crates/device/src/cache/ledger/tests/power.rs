@@ -52,6 +52,9 @@ struct Model {
     delivered: BTreeSet<usize>,
     /// Neither delivered nor there after a loss of power.
     vanished: u64,
+    /// Writes of which a byte arrived wrong: a record that ends like a whole one is told as a lost event where nothing
+    /// tells that it was a note.
+    garbled: u64,
     /// Delivered, and the cache has forgotten it for good.
     forgotten: BTreeSet<usize>,
 }
@@ -87,7 +90,8 @@ impl Model {
         let vanished = self.fates.keys().filter(|number| !found.contains(number) && !self.delivered.contains(number));
         self.vanished += vanished.count() as u64;
         let told = bench.ledger.counts.dropped;
-        assert!(told <= self.vanished, "{told} are told as lost, {} are", self.vanished);
+        let most = self.vanished + self.garbled;
+        assert!(told <= most, "{told} are told as lost, {most} may be");
         self.fates.clear();
         // What came back is safe, and will be delivered again if it was before.
         self.safe = found.iter().copied().collect();
@@ -107,69 +111,83 @@ proptest! {
 
     #[test]
     fn nothing_safe_is_lost(ops in proptest::collection::vec(op(), 1..60)) {
-        let mut bench = Bench::new();
-        let mut model = Model::default();
-        for op in ops {
-            match op {
-                Op::Report { len } => {
-                    if bench.ledger.takes(len + 20).is_ok_and(|room| room) && bench.ledger.bytes() < 150_000 {
-                        let body = format!("{}-{}", model.next, "x".repeat(len));
-                        model.fates.insert(model.next, bench.report(body));
-                        model.next += 1;
-                    }
-                }
-                Op::Acknowledge if !bench.sent.is_empty() => {
-                    let number = number(&bench.acknowledge());
-                    model.delivered.insert(number);
-                }
-                Op::Acknowledge => {}
-                Op::Settle => { bench.settle(); }
-                Op::Elapse(ms) => {
-                    // Age is another matter.
-                    let now_ms = bench.now_ms;
-                    bench.elapse(Duration::from_millis(ms));
-                    bench.now_ms = now_ms;
-                }
-                Op::Online(online) => bench.online = online,
-                Op::Fail(bytes) => bench.disk.cut = Some(bytes),
-                Op::PowerLoss { arrived, flipped, removed_come_back } => {
-                    model.look(&bench.ledger);
-                    bench.online = false;
-                    let job = bench.ledger.plan(bench.now, bench.now_ms, false, &|_| None).unwrap_or_default();
-                    for segment in job.remove {
-                        bench.disk.remove(segment).unwrap();
-                    }
-                    if let Some(batch) = job.write {
-                        let mut bytes = batch.bytes[..arrived.min(batch.bytes.len())].to_vec();
-                        if let Some(flipped) = flipped.filter(|flipped| *flipped < bytes.len()) {
-                            bytes[flipped] ^= 0x10;
-                        }
-                        // Whether a new segment had been made durable by then, nobody knows.
-                        bench.disk.segments.entry(batch.segment).or_default().extend(bytes);
-                    }
-                    if removed_come_back {
-                        let removed = std::mem::take(&mut bench.disk.removed);
-                        for (segment, bytes) in removed {
-                            bench.disk.segments.entry(segment).or_insert(bytes);
-                        }
-                    }
-                    bench.disk.cut = None;
-                    bench = bench.restarted();
-                    model.check(&bench);
-                    bench.disk.removed.clear();
-                }
-                Op::Restart => {
-                    bench.disk.cut = None;
-                    bench.ledger.close();
-                    bench.elapse(Duration::from_secs(60));
-                    bench.settle();
-                    model.look(&bench.ledger);
-                    bench = bench.restarted();
-                    model.check(&bench);
+        run(ops);
+    }
+}
+
+/// The last record is a note, and arrives whole but for a byte.
+#[test]
+fn a_note_that_cannot_be_read_loses_no_event() {
+    let loss = Op::PowerLoss { arrived: 88, flipped: Some(0), removed_come_back: false };
+    run(vec![Op::Report { len: 0 }, Op::Settle, Op::Acknowledge, Op::Settle, Op::Elapse(10_000), loss]);
+}
+
+fn run(ops: Vec<Op>) {
+    let mut bench = Bench::new();
+    let mut model = Model::default();
+    for op in ops {
+        match op {
+            Op::Report { len } => {
+                if bench.ledger.takes(len + 20).is_ok_and(|room| room) && bench.ledger.bytes() < 150_000 {
+                    let body = format!("{}-{}", model.next, "x".repeat(len));
+                    model.fates.insert(model.next, bench.report(body));
+                    model.next += 1;
                 }
             }
-            model.look(&bench.ledger);
+            Op::Acknowledge if !bench.sent.is_empty() => {
+                let number = number(&bench.acknowledge());
+                model.delivered.insert(number);
+            }
+            Op::Acknowledge => {}
+            Op::Settle => {
+                bench.settle();
+            }
+            Op::Elapse(ms) => {
+                // Age is another matter.
+                let now_ms = bench.now_ms;
+                bench.elapse(Duration::from_millis(ms));
+                bench.now_ms = now_ms;
+            }
+            Op::Online(online) => bench.online = online,
+            Op::Fail(bytes) => bench.disk.cut = Some(bytes),
+            Op::PowerLoss { arrived, flipped, removed_come_back } => {
+                model.look(&bench.ledger);
+                bench.online = false;
+                let job = bench.ledger.plan(bench.now, bench.now_ms, false, &|_| None).unwrap_or_default();
+                for segment in job.remove {
+                    bench.disk.remove(segment).unwrap();
+                }
+                if let Some(batch) = job.write {
+                    let mut bytes = batch.bytes[..arrived.min(batch.bytes.len())].to_vec();
+                    if let Some(flipped) = flipped.filter(|flipped| *flipped < bytes.len()) {
+                        bytes[flipped] ^= 0x10;
+                        model.garbled += 1;
+                    }
+                    // Whether a new segment had been made durable by then, nobody knows.
+                    bench.disk.segments.entry(batch.segment).or_default().extend(bytes);
+                }
+                if removed_come_back {
+                    let removed = std::mem::take(&mut bench.disk.removed);
+                    for (segment, bytes) in removed {
+                        bench.disk.segments.entry(segment).or_insert(bytes);
+                    }
+                }
+                bench.disk.cut = None;
+                bench = bench.restarted();
+                model.check(&bench);
+                bench.disk.removed.clear();
+            }
+            Op::Restart => {
+                bench.disk.cut = None;
+                bench.ledger.close();
+                bench.elapse(Duration::from_secs(60));
+                bench.settle();
+                model.look(&bench.ledger);
+                bench = bench.restarted();
+                model.check(&bench);
+            }
         }
+        model.look(&bench.ledger);
     }
 }
 
