@@ -17,6 +17,7 @@ mod key;
 mod provider;
 mod resolver;
 mod server;
+mod signatures;
 
 pub use anchor::Anchor;
 pub use authority::{
