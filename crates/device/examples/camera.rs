@@ -1,7 +1,7 @@
 //! A camera that enrols and reports a motion every few seconds, with a picture when it is given one, until ctrl-c.
 //!
 //! ```sh
-//! cargo run -p vestibule-device --example camera -- SN0000001 ABCDEF 127.0.0.1:8666 yard.jpg
+//! cargo run -p vestibule-device --example camera -- SN0000001 XSHQNNGGFCFUXEYR osaps://127.0.0.1:8665 yard.jpg
 //! ```
 
 mod platform;

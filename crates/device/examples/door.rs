@@ -1,7 +1,7 @@
 //! A door that can be opened and locked from the platform, until ctrl-c.
 //!
 //! ```sh
-//! cargo run -p vestibule-device --example door -- SN0000002 ABCDEF 127.0.0.1:8666
+//! cargo run -p vestibule-device --example door -- SN0000002 TESJDWYXCSPATULD osaps://127.0.0.1:8665
 //! vestibule device invoke SN0000002 AccessControl/0/Door/Open '{"seconds": 5}'
 //! vestibule device set SN0000002 AccessControl/0/Door/Locked false
 //! ```

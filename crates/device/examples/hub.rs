@@ -1,7 +1,7 @@
 //! A hub with two plugs behind it, each of which can be switched from the platform, until ctrl-c.
 //!
 //! ```sh
-//! cargo run -p vestibule-device --example hub -- SN0000003 ABCDEF 127.0.0.1:8666
+//! cargo run -p vestibule-device --example hub -- SN0000003 CCAQLHSKJHVMRLMW osaps://127.0.0.1:8665
 //! vestibule device invoke SUB000001 Plug/0/Power/Switch '{"on": true}'
 //! ```
 //!

@@ -1,20 +1,23 @@
 //! `vestibule demo --check`: every flow, driven from processes of their own over real sockets and read back over HTTP.
 
 mod custody;
+mod process;
 mod traffic;
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
+use vestibule_platform::Secret;
 
 use crate::cli::Out;
 use crate::client::{Client, ClientError, Follow, Followed, Route, Token};
 use crate::running::Running;
+use process::DeviceProcess;
 
 /// How long something may take to show that nobody can be told of.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,7 +66,9 @@ pub(super) struct Bench {
     /// The same over TLS, and the root it is trusted by.
     secure_url: String,
     ca_file: PathBuf,
+    /// Over TLS, and for devices of the legacy suite.
     lbs: String,
+    legacy_lbs: String,
     token_file: PathBuf,
     state: PathBuf,
     client: Client,
@@ -73,6 +78,8 @@ pub(super) struct Bench {
     new_code: String,
     /// A sub-device, with the first code.
     child: String,
+    /// A device of the legacy suite, with the first code, too.
+    legacy: String,
 }
 
 impl Bench {
@@ -80,26 +87,28 @@ impl Bench {
         let url = format!("http://{}", running.listeners().http);
         let token = Token::read(running.token_file()).map_err(anyhow::Error::msg)?;
         let minted = uuid::Uuid::new_v4().simple().to_string();
-        let again = uuid::Uuid::new_v4().simple().to_string();
+        let code = || String::from_utf8_lossy(Secret::random_code().expose()).into_owned();
         Ok(Bench {
             binary: std::env::current_exe().context("this program's own path is not known")?,
             client: Client::new(&url, token)?,
             url,
             secure_url: running.url(),
             ca_file: running.ca_file().clone(),
-            lbs: running.listeners().lbs_legacy.context("the check needs an LBS")?.to_string(),
+            lbs: format!("osaps://{}", running.listeners().lbs.context("the check needs an LBS over TLS")?),
+            legacy_lbs: running.listeners().lbs_legacy.context("the check needs a legacy LBS")?.to_string(),
             token_file: running.token_file().clone(),
             state: data.join("check"),
             serial: format!("CHECK-{}", &minted[..12]),
-            code: minted[12..24].to_owned(),
-            new_code: again[..12].to_owned(),
-            child: format!("PLUG-{}", &again[12..24]),
+            code: code(),
+            new_code: code(),
+            child: format!("PLUG-{}", &minted[12..24]),
+            legacy: format!("OLD-{}", &minted[24..]),
         })
     }
 
     /// Runs all checks, each on what the ones before it have left.
     pub(super) fn run(&self) -> Report {
-        let flows: [(&'static str, Flow); 20] = [
+        let flows: [(&'static str, Flow); 21] = [
             ("ready", Bench::ready),
             ("https", Bench::secure),
             ("stranger", Bench::stranger),
@@ -113,6 +122,7 @@ impl Bench {
             ("device pass", Bench::pass),
             ("device children", Bench::children),
             ("device keep-alive", Bench::keep_alive),
+            ("legacy device", Bench::legacy),
             ("wrong code", Bench::wrong_code),
             ("device enrol", Bench::enrol),
             ("device disable", Bench::disable),
@@ -188,7 +198,7 @@ impl Bench {
         }
         let shown = self.device()?;
         ensure!(shown["presence"]["state"] == "online", "the device is {}", shown["presence"]);
-        ensure!(shown["confidential"] == false && shown["suite"] == "legacy", "the suite shows as {}", shown["suite"]);
+        ensure!(shown["confidential"] == true && shown["suite"] == "tls", "the suite shows as {}", shown["suite"]);
         device.leave()?;
         self.until("offline", |device| {
             device["presence"]["state"] == "offline" && device["presence"]["reason"] == "disconnect"
@@ -202,8 +212,8 @@ impl Bench {
         let (id, mut device) = self.visit(&self.code, "state", "comes-back")?;
         device.leave()?;
         self.stored(&id)?;
-        ensure!(self.why()?.contains("refreshed"), "the connection facts show no refresh");
-        Ok("with the keys it was given".to_owned())
+        ensure!(self.why()?.contains("returned"), "the connection facts show no return");
+        Ok("with the ticket it was given".to_owned())
     }
 
     fn invoke(&self) -> anyhow::Result<String> {
@@ -227,6 +237,23 @@ impl Bench {
             log["items"].as_array().context("no items")?.iter().filter_map(|item| item["outcome"].as_str()).collect();
         ensure!(outcomes == ["failed", "done", "offline"], "the operation log holds {outcomes:?}");
         Ok(format!("operation {} came back, a failure and an absence were told as such", end["operation_id"]))
+    }
+
+    /// A device of a broken suite is let in and labelled; one that came in by a better suite is not let in by this one.
+    fn legacy(&self) -> anyhow::Result<String> {
+        let mut command = self.command(&["device", "add", &self.legacy, "--code-file", "-"]);
+        let done = feed(command.stdin(Stdio::piped()), &self.code)?;
+        ensure!(done.status.success(), "device add: {}", String::from_utf8_lossy(&done.stderr));
+        let mut device = self.start_legacy(&self.legacy, "legacy-state")?;
+        device.reported()?;
+        let shown = self.done(&["device", "show", &self.legacy])?;
+        ensure!(shown["security"] == "legacy, not confidential", "it is labelled {}", shown["security"]);
+        device.leave()?;
+        self.done(&["device", "remove", &self.legacy])?;
+        let mut device = self.start_legacy(&self.serial, "downgraded-state")?;
+        self.until_why("modern_device")?;
+        device.kill();
+        Ok(format!("{} was let in and labelled; for {} that suite is closed", self.legacy, self.serial))
     }
 
     fn wrong_code(&self) -> anyhow::Result<String> {
@@ -318,20 +345,15 @@ impl Bench {
     }
 
     fn start_with(&self, code: &str, state: &str, marker: &str, more: &[&str]) -> anyhow::Result<DeviceProcess> {
-        let state = self.state.join(state);
-        let mut child = self
-            .command(&["demo-device", "--lbs", &self.lbs, "--serial", &self.serial, "--marker", marker, "--state"])
-            .arg(state)
-            .args(more)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("the device process cannot be started")?;
-        let stdin = child.stdin.as_mut().context("the device process has no standard input")?;
-        writeln!(stdin, "{code}")?;
-        let stdout = child.stdout.take().context("the device process has no standard output")?;
-        Ok(DeviceProcess { child, stdout: BufReader::new(stdout) })
+        let mut command = self.command(&["demo-device", "--lbs", &self.lbs, "--ca"]);
+        command.arg(&self.ca_file).args(["--serial", &self.serial, "--marker", marker, "--state"]);
+        DeviceProcess::start(command.arg(self.state.join(state)).args(more), code)
+    }
+
+    /// Starts a device process that speaks the legacy suite.
+    fn start_legacy(&self, serial: &str, state: &str) -> anyhow::Result<DeviceProcess> {
+        let mut command = self.command(&["demo-device", "--lbs", &self.legacy_lbs, "--serial", serial]);
+        DeviceProcess::start(command.args(["--marker", "legacy", "--state"]).arg(self.state.join(state)), &self.code)
     }
 
     fn until(&self, what: &str, seen: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
@@ -340,42 +362,6 @@ impl Bench {
 
     fn until_why(&self, reason: &str) -> anyhow::Result<()> {
         wait_for(reason, || Ok(self.why()?.contains(reason)))
-    }
-}
-
-/// A device in a process of its own; killed when dropped.
-struct DeviceProcess {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl DeviceProcess {
-    /// The id of the event it reported.
-    fn reported(&mut self) -> anyhow::Result<String> {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line)?;
-        let said: Value = serde_json::from_str(&line).context("the device process ended without its event")?;
-        said["reported"].as_str().map(str::to_owned).with_context(|| format!("the device process said {line}"))
-    }
-
-    /// Has it leave in order.
-    fn leave(&mut self) -> anyhow::Result<()> {
-        drop(self.child.stdin.take());
-        let status = self.child.wait()?;
-        ensure!(status.success(), "the device process ended with {status}");
-        Ok(())
-    }
-
-    fn kill(&mut self) {
-        // An error says that it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for DeviceProcess {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

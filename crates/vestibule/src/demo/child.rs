@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use vestibule_device::{Child, Device, FileStorage, OperationError, PassThrough};
+use vestibule_device::{Anchor, Child, Device, FileStorage, OperationError, PassThrough};
 use zeroize::Zeroizing;
 
 use crate::cli::Out;
@@ -23,9 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What the process is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// LBS, host:port
+    /// LBS: osaps://host:port, or host:port of the legacy suite
     #[arg(long)]
     lbs: String,
+    /// What vouches for the platform at osaps://
+    #[arg(long)]
+    ca: Option<PathBuf>,
     /// Serial
     #[arg(long)]
     serial: String,
@@ -49,9 +52,12 @@ pub fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     std::io::stdin().lock().read_line(&mut code).context("no verification code on standard input")?;
     runtime()?.block_on(async {
         let (passed, came) = mpsc::channel(1);
-        let mut builder = Device::builder(&args.serial, code.trim())
-            .lbs(&args.lbs)
-            .legacy()
+        let builder = Device::builder(&args.serial, code.trim()).lbs(&args.lbs);
+        let builder = match &args.ca {
+            Some(ca) => builder.anchors(Anchor::from_pem(&std::fs::read(ca)?)?),
+            None => builder.legacy(),
+        };
+        let mut builder = builder
             .storage(FileStorage::new(&args.state)?)
             .device_type("check")
             .operation("Check", 0, "Check", "Echo", async |input: Value| Ok(input))

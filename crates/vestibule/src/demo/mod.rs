@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use vestibule_device::Anchor;
 
 use crate::cli::Out;
 use crate::config::{Beside, Config, Log};
@@ -79,10 +80,11 @@ async fn show(
     signals: &mut StopSignals,
     out: &mut Out<'_>,
 ) -> anyhow::Result<()> {
-    let lbs = running.listeners().lbs_legacy.context("the demonstration opens an LBS")?;
-    let modern = running.listeners().lbs.context("the demonstration opens an LBS over TLS")?;
-    let modern = format!("osaps://{modern}");
-    let site = site::Site::start(running.platform(), lbs, &directory.path).await?;
+    let legacy = running.listeners().lbs_legacy.context("the demonstration opens a legacy LBS")?;
+    let tls = running.listeners().lbs.context("the demonstration opens an LBS over TLS")?;
+    let roots = std::fs::read(running.ca_file()).with_context(|| running.ca_file().display().to_string())?;
+    let entrance = site::Entrance { tls, legacy, anchors: Anchor::from_pem(&roots)? };
+    let site = site::Site::start(running.platform(), &entrance, &directory.path).await?;
     let end = if directory.temporary { " Its data goes with it; --data DIR keeps it." } else { "" };
     let (devices, children) = site.len();
     let site_line = format!("a platform with {devices} simulated devices and {children} sub-devices");
@@ -93,8 +95,8 @@ async fn show(
         format!("  trust      {} (import it into the browser; curl --cacert)", running.ca_file().display()),
         format!("  plain      http://{} for this machine, without TLS", running.listeners().http),
         format!("  token      {}", running.token_file().display()),
-        format!("  LBS        {modern} for devices of your own"),
-        format!("             {lbs} for those of the legacy suites, which are not confidential"),
+        format!("  LBS        osaps://{tls} for devices of your own"),
+        format!("             {legacy} for those of the legacy suites, which are not confidential"),
         format!("\nCtrl-C stops it.{end}"),
     ];
     let mut shown = out.line(lines.join("\n"));

@@ -1,23 +1,28 @@
 //! The simulated site: a few devices made with the device SDK, over real sockets.
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::task::JoinSet;
-use vestibule_device::{Child, Device, FileStorage};
+use vestibule_device::{Anchor, Child, Device, FileStorage};
 use vestibule_platform::{AddDeviceError, Caller, NewDevice, Platform, Secret};
+use zeroize::Zeroizing;
 
 use crate::simulate::{CAMERA, DOOR, Dice, HUB, Habits, Happening, Profile, Voice};
 
 /// One simulated device.
 struct Plan {
     serial: &'static str,
-    code: &'static str,
     name: &'static str,
     profile: &'static Profile,
+    /// Whether it speaks the legacy suite, as firmware that is out there does; the others come in over TLS.
+    is_legacy: bool,
     /// How often it reports an event.
     every: Duration,
     /// What hangs on it, of the kind that its profile names.
@@ -27,7 +32,6 @@ struct Plan {
 /// A sub-device of a hub.
 struct Plug {
     serial: &'static str,
-    code: &'static str,
     name: &'static str,
     /// How often it reports an event.
     every: Duration,
@@ -36,40 +40,47 @@ struct Plug {
 const PLANS: [Plan; 4] = [
     Plan {
         serial: "CAM-ENTRANCE",
-        code: "ENTRAN",
         name: "Entrance camera",
         profile: &CAMERA,
+        is_legacy: false,
         every: Duration::from_secs(3),
         children: &[],
     },
     Plan {
         serial: "CAM-YARD",
-        code: "YARDCA",
         name: "Yard camera",
         profile: &CAMERA,
+        is_legacy: true,
         every: Duration::from_secs(5),
         children: &[],
     },
     Plan {
         serial: "DOOR-MAIN",
-        code: "DOORMN",
         name: "Main door",
         profile: &DOOR,
+        is_legacy: false,
         every: Duration::from_secs(4),
         children: &[],
     },
     Plan {
         serial: "HUB-HALL",
-        code: "HUBHAL",
         name: "Hall hub",
         profile: &HUB,
+        is_legacy: false,
         every: Duration::from_secs(20),
         children: &[
-            Plug { serial: "PLUG-LAMP", code: "PLUGLA", name: "Lamp plug", every: Duration::from_secs(7) },
-            Plug { serial: "PLUG-FAN", code: "PLUGFA", name: "Fan plug", every: Duration::from_secs(11) },
+            Plug { serial: "PLUG-LAMP", name: "Lamp plug", every: Duration::from_secs(7) },
+            Plug { serial: "PLUG-FAN", name: "Fan plug", every: Duration::from_secs(11) },
         ],
     },
 ];
+
+/// Where the devices knock, and by what those that come in over TLS know the platform.
+pub(super) struct Entrance {
+    pub(super) tls: SocketAddr,
+    pub(super) legacy: SocketAddr,
+    pub(super) anchors: Vec<Anchor>,
+}
 
 /// The devices that run.
 pub(super) struct Site {
@@ -81,22 +92,28 @@ pub(super) struct Site {
 impl Site {
     /// Registers the devices where they are not, and starts them. What they are given is kept beside the platform's
     /// data, so that they come back as themselves. Whose the plugs are, their hub proves.
-    pub(super) async fn start(platform: &Arc<Platform>, lbs: SocketAddr, data: &Path) -> anyhow::Result<Site> {
+    pub(super) async fn start(platform: &Arc<Platform>, entrance: &Entrance, data: &Path) -> anyhow::Result<Site> {
         let state = data.join("demo-site");
+        std::fs::create_dir_all(&state).with_context(|| state.display().to_string())?;
         let mut site = Site { devices: Vec::new(), reporting: JoinSet::new(), children: 0 };
         // Each has dice of its own.
         let mut numbers = 0..;
         let mut dice = || Dice::new(0, numbers.next().unwrap_or(0), 0);
         for plan in &PLANS {
-            let Plan { serial, code, name, profile, every, children } = plan;
-            register(platform, serial, code, name, &profile.habits).await?;
+            let Plan { serial, name, profile, is_legacy, every, children } = plan;
+            let code = register(platform, &state, serial, name, &profile.habits).await?;
             let storage = FileStorage::new(state.join(serial)).context("a simulated device has no storage")?;
-            let builder = Device::builder(serial, code).lbs(lbs.to_string()).legacy().storage(storage);
+            let builder = Device::builder(serial, &code).storage(storage);
+            let builder = if *is_legacy {
+                builder.lbs(entrance.legacy.to_string()).legacy()
+            } else {
+                builder.lbs(format!("osaps://{}", entrance.tls)).anchors(entrance.anchors.iter().cloned())
+            };
             let mut builder = (profile.abilities)(builder.device_type(profile.habits.product()));
             let children: Vec<_> = children.iter().zip(profile.child.into_iter().cycle()).collect();
             for (plug, kind) in &children {
-                register(platform, plug.serial, plug.code, plug.name, &kind.habits).await?;
-                let child = Child::builder(plug.serial, plug.code).product(kind.habits.product());
+                let code = register(platform, &state, plug.serial, plug.name, &kind.habits).await?;
+                let child = Child::builder(plug.serial, &code).product(kind.habits.product());
                 builder = builder.child((kind.abilities)(child));
             }
             let device = builder.start().context("a simulated device cannot start")?;
@@ -127,25 +144,59 @@ impl Site {
     }
 }
 
+/// Registers a device where it is not, and gives its verification code.
 async fn register(
     platform: &Arc<Platform>,
+    state: &Path,
     serial: &str,
-    code: &str,
     name: &str,
     habits: &Habits,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Zeroizing<String>> {
+    let Code { text, is_new } = Code::of(&state.join(serial).with_extension("code"))?;
+    let code = || Secret::new(text.as_bytes());
     let new = NewDevice {
         serial: serial.to_owned(),
-        code: Secret::new(code.as_bytes()),
+        code: code(),
         product: Some(habits.product()),
         name: Some(name.to_owned()),
         parent: None,
         org: None,
         labels: Default::default(),
     };
-    match platform.add_device(new, &Caller::program()).await {
+    let registered = match platform.add_device(new, &Caller::program()).await {
+        Err(AddDeviceError::SerialTaken) if is_new => {
+            // The directory has it, but nobody knows its code any more.
+            let device = platform.device(serial, &Caller::program()).context("a simulated device is gone again")?;
+            platform.rotate_device(&device, code(), &Caller::program()).await
+        }
         Ok(_) | Err(AddDeviceError::SerialTaken) => Ok(()),
-        Err(error) => Err(error).context("a simulated device cannot be registered"),
+        Err(error) => Err(error),
+    };
+    registered.context("a simulated device cannot be registered")?;
+    Ok(text)
+}
+
+/// What would be printed on a device.
+struct Code {
+    text: Zeroizing<String>,
+    is_new: bool,
+}
+
+impl Code {
+    /// The one in the file, or a new one that is written there, for the owner of the file alone.
+    fn of(file: &Path) -> anyhow::Result<Code> {
+        let made = || -> io::Result<Code> {
+            match fs::read_to_string(file) {
+                Ok(text) => return Ok(Code { text: Zeroizing::new(text), is_new: false }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            let code = Secret::random_code();
+            let text = Zeroizing::new(String::from_utf8_lossy(code.expose()).into_owned());
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())?;
+            Ok(Code { text, is_new: true })
+        };
+        made().with_context(|| format!("the code of a simulated device in {}", file.display()))
     }
 }
 

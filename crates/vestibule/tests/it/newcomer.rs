@@ -179,6 +179,7 @@ fn the_check_of_the_demo_passes_and_reports_in_its_documented_shape() {
         "device get, set",
         "device children",
         "device pass",
+        "legacy device",
         "audit",
     ] {
         assert!(names.contains(&flow), "{flow} is not checked: {names:?}");

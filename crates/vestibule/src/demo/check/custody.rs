@@ -80,6 +80,7 @@ impl Bench {
             "device.disable",
             "device.enable",
             "device.rotate",
+            "device.downgrade",
         ];
         let missing: Vec<&&str> = expected.iter().filter(|action| !done.contains(**action)).collect();
         ensure!(missing.is_empty(), "the audit lacks {missing:?} and holds {done:?}");
