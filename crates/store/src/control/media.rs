@@ -1,13 +1,21 @@
 //! Pictures and files of devices: which there are, how far each has come, and the keys their tickets are signed with.
 
+mod row;
+mod write;
+
 use uuid::Uuid;
 
 use super::Control;
 use super::device::stored_id;
-use super::writer::{Write, rows};
-use crate::db::{Transaction, on_db};
+use super::writer::Write;
+use crate::db::on_db;
 use crate::envelope::Place;
-use crate::{DeviceId, Secret, StoreError};
+use crate::{DeviceId, StoreError};
+
+use row::{Columns, media_row, stored_digest, stored_uuid};
+pub(super) use write::MediaWrite;
+
+pub use row::{MediaArrival, MediaKey, MediaKind, MediaRow, MediaState};
 
 const KEY: &str = "media_key/sealed";
 
@@ -16,112 +24,6 @@ pub const MEDIA_PAGE: i64 = 256;
 
 /// Bytes an object counts as at least: what its row and the block of its file take, however short it is.
 pub const MEDIA_LEAST: i64 = 4_096;
-
-/// What an object is taken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MediaKind {
-    /// A picture, whose content is looked at.
-    Picture,
-    /// Any bytes.
-    File,
-}
-
-impl MediaKind {
-    /// The kind as it is stored and told.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            MediaKind::Picture => "picture",
-            MediaKind::File => "file",
-        }
-    }
-
-    fn stored(text: &str) -> Result<MediaKind, StoreError> {
-        match text {
-            "picture" => Ok(MediaKind::Picture),
-            "file" => Ok(MediaKind::File),
-            _ => Err(StoreError::Corrupt("kind of a media object")),
-        }
-    }
-}
-
-/// How far an object has come. It only ever goes forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MediaState {
-    /// Somebody may send it.
-    Offered,
-    /// Somebody has begun to send it.
-    Receiving,
-    /// All of it is here.
-    Here,
-    /// It was here, and went early to make room (3 in the database): nobody waits for it any more.
-    Gone,
-}
-
-impl MediaState {
-    fn number(self) -> i64 {
-        match self {
-            MediaState::Offered => 0,
-            MediaState::Receiving => 1,
-            MediaState::Here => 2,
-            MediaState::Gone => 3,
-        }
-    }
-}
-
-/// A picture or a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaRow {
-    /// Its id, which is that of its upload ticket.
-    pub id: Uuid,
-    /// Whose it is.
-    pub device: DeviceId,
-    /// What it is taken for.
-    pub kind: MediaKind,
-    /// What its sender calls it; may be empty.
-    pub name: String,
-    /// What its content is once it is here; before, what it has to be, or empty.
-    pub media_type: String,
-    /// How far it has come.
-    pub state: MediaState,
-    /// Bytes it has once it is here; before, the most it may have.
-    pub bytes: i64,
-    /// How long it is, once that is known.
-    pub length: Option<i64>,
-    /// SHA-256 that it has once it is here; before, the one it has to have, if that is known.
-    pub digest: Option<[u8; 32]>,
-    /// Width and height of a picture that is here.
-    pub size: Option<(u32, u32)>,
-    /// When it was offered, and from its arrival on when it arrived; Unix milliseconds.
-    pub created: i64,
-    /// Until when it may be begun, and from then on until when it may be completed and its upload be repeated; Unix milliseconds.
-    pub deadline: i64,
-}
-
-/// A key that tickets are signed with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaKey {
-    /// Counts up from 1.
-    pub number: i64,
-    /// When it was made, Unix milliseconds.
-    pub made: i64,
-    /// The key.
-    pub key: Secret,
-}
-
-/// What is known of an object when all of it is here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaArrival {
-    /// Its SHA-256.
-    pub digest: [u8; 32],
-    /// How many bytes it has.
-    pub bytes: i64,
-    /// What its content is.
-    pub media_type: &'static str,
-    /// Width and height of a picture.
-    pub size: Option<(u32, u32)>,
-    /// When it arrived, Unix milliseconds.
-    pub now: i64,
-}
 
 impl Control {
     /// The keys of tickets, the newest first.
@@ -382,157 +284,5 @@ impl Control {
             })
             .await?;
         Ok(row.is_some())
-    }
-}
-
-type Columns = (
-    Vec<u8>,
-    Vec<u8>,
-    String,
-    String,
-    String,
-    i64,
-    i64,
-    Option<i64>,
-    Option<Vec<u8>>,
-    Option<i64>,
-    Option<i64>,
-    i64,
-    i64,
-);
-
-fn media_row(row: Columns) -> Result<MediaRow, StoreError> {
-    let (id, device, kind, name, media_type, state, bytes, length, digest, width, height, created, deadline) = row;
-    let pixels = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
-    Ok(MediaRow {
-        id: stored_uuid(&id)?,
-        device: stored_id(&device)?,
-        kind: MediaKind::stored(&kind)?,
-        name,
-        media_type,
-        state: match state {
-            0 => MediaState::Offered,
-            1 => MediaState::Receiving,
-            2 => MediaState::Here,
-            3 => MediaState::Gone,
-            _ => return Err(StoreError::Corrupt("state of a media object")),
-        },
-        bytes,
-        length,
-        digest: digest.map(stored_digest).transpose()?,
-        size: pixels(width).zip(pixels(height)),
-        created,
-        deadline,
-    })
-}
-
-fn stored_uuid(bytes: &[u8]) -> Result<Uuid, StoreError> {
-    Uuid::from_slice(bytes).map_err(|_| StoreError::Corrupt("id of a media object"))
-}
-
-fn stored_digest(bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
-    bytes.try_into().map_err(|_| StoreError::Corrupt("digest"))
-}
-
-/// A change of the objects or the keys.
-pub(super) enum MediaWrite {
-    Key { number: i64, made: i64, sealed: Vec<u8> },
-    Offer(Box<MediaRow>, i64),
-    Renew { id: Uuid, deadline: i64 },
-    Begin { id: Uuid, now: i64, length: Option<i64>, digest: Option<[u8; 32]>, deadline: i64 },
-    Learn { id: Uuid, length: Option<i64>, digest: Option<[u8; 32]> },
-    Finish { id: Uuid, arrival: MediaArrival },
-    Told { id: Uuid },
-    Evict { id: Uuid },
-    Remove { id: Uuid, state: MediaState, due: i64 },
-}
-
-impl MediaWrite {
-    pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
-        match self {
-            MediaWrite::Key { number, made, sealed } => {
-                let added = rows!(
-                    transaction,
-                    "INSERT INTO media_key (number, made, sealed) VALUES ($1, $2, $3) ON CONFLICT (number) DO NOTHING",
-                    number,
-                    made,
-                    sealed
-                )?;
-                rows!(transaction, "DELETE FROM media_key WHERE number < $1 - 1", number)?;
-                Ok(added)
-            }
-            // Counted where it is added: however many ask at once, none is one too many.
-            MediaWrite::Offer(row, most) => rows!(
-                transaction,
-                "INSERT INTO media_object \
-                 (id, device, kind, name, media_type, state, bytes, length, digest, created, deadline, told) \
-                 SELECT $1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10, 0 \
-                 WHERE (SELECT COUNT(*) FROM media_object WHERE device = $2 AND state < 2) < $11 \
-                 ON CONFLICT (id) DO NOTHING",
-                row.id.as_bytes().to_vec(),
-                row.device.as_bytes().to_vec(),
-                row.kind.as_str(),
-                &row.name,
-                &row.media_type,
-                row.bytes,
-                row.length,
-                row.digest.map(|digest| digest.to_vec()),
-                row.created,
-                row.deadline,
-                most
-            ),
-            MediaWrite::Renew { id, deadline } => rows!(
-                transaction,
-                "UPDATE media_object SET deadline = $1 WHERE id = $2 AND state IN (0, 2) AND deadline < $1",
-                deadline,
-                id.as_bytes().to_vec()
-            ),
-            MediaWrite::Begin { id, now, length, digest, deadline } => rows!(
-                transaction,
-                "UPDATE media_object SET state = 1, bytes = COALESCE($1, bytes), length = $1, digest = $2, deadline = $3 \
-                 WHERE id = $4 AND state = 0 AND deadline > $5",
-                length,
-                digest.map(|digest| digest.to_vec()),
-                deadline,
-                id.as_bytes().to_vec(),
-                now
-            ),
-            MediaWrite::Learn { id, length, digest } => rows!(
-                transaction,
-                "UPDATE media_object SET length = $1, digest = $2 WHERE id = $3 AND state = 1",
-                length,
-                digest.map(|digest| digest.to_vec()),
-                id.as_bytes().to_vec()
-            ),
-            MediaWrite::Finish { id, arrival } => rows!(
-                transaction,
-                "UPDATE media_object SET state = 2, bytes = $1, length = $1, digest = $2, media_type = $3, width = $4, \
-                 height = $5, created = $6 WHERE id = $7 AND state = 1",
-                arrival.bytes,
-                arrival.digest.to_vec(),
-                arrival.media_type,
-                arrival.size.map(|(width, _)| i64::from(width)),
-                arrival.size.map(|(_, height)| i64::from(height)),
-                arrival.now,
-                id.as_bytes().to_vec()
-            ),
-            MediaWrite::Evict { id } => rows!(
-                transaction,
-                "UPDATE media_object SET state = 3, bytes = 0, told = 1 WHERE id = $1 AND state = 2",
-                id.as_bytes().to_vec()
-            ),
-            MediaWrite::Told { id } => rows!(
-                transaction,
-                "UPDATE media_object SET told = 1 WHERE id = $1 AND state = 2 AND told = 0",
-                id.as_bytes().to_vec()
-            ),
-            MediaWrite::Remove { id, state, due } => rows!(
-                transaction,
-                "DELETE FROM media_object WHERE id = $1 AND state = $2 AND deadline <= $3",
-                id.as_bytes().to_vec(),
-                state.number(),
-                due
-            ),
-        }
     }
 }
