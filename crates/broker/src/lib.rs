@@ -29,6 +29,7 @@ mod session;
 mod sessions;
 mod shards;
 mod socket;
+mod strangers;
 mod timer;
 mod tls;
 

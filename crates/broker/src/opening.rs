@@ -1,7 +1,7 @@
 //! From accept to a session: one CONNECT, judged by the service.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vestibule_mqtt_codec::{Packet, decode};
 
@@ -12,6 +12,7 @@ use crate::service::{Login, Refused, Service};
 use crate::session::Session;
 use crate::shards::Shard;
 use crate::socket::Socket;
+use crate::strangers::Place;
 use crate::tls::Tls;
 
 /// The longest a service may take over a CONNECT. Legacy devices give up after 6 s (osap-wire 9.3).
@@ -40,31 +41,35 @@ impl<S: Service> Opening<S> {
         }
     }
 
-    /// Makes the TLS handshake where the listener has one; then the CONNECT has its time.
-    async fn secure(&self, socket: &mut Socket) -> Result<(), &'static str> {
-        let Some(listener) = &self.config.tls else { return Ok(()) };
+    /// Makes the TLS handshake where the listener has one; then the CONNECT has its time. Until its login the peer has a place
+    /// among the strangers there.
+    async fn secure(&self, socket: &mut Socket) -> Result<Option<Place<'_>>, &'static str> {
+        let Some(listener) = &self.config.tls else { return Ok(None) };
         let counted = |result: &'static str| {
             metrics::counter!("vestibule_tls_handshakes_total", "listener" => self.config.name, "result" => result)
                 .increment(1);
         };
-        let place = listener.enter(socket.link.peer().ip()).inspect_err(|&reason| counted(reason))?;
+        let mut place = listener.enter(&socket.link).inspect_err(|&reason| counted(reason))?;
         let tls = Tls::new(&listener.config).map_err(|error| {
             tracing::error!(listener = self.config.name, %error, "the TLS configuration cannot be used");
             "internal_error"
         })?;
         // Large, and needed for a moment only.
-        let secured = Box::pin(socket.secure(tls)).await;
-        drop(place);
+        let secured = Box::pin(socket.secure(tls, || place.advance(Instant::now()))).await;
         counted(secured.err().unwrap_or("ok"));
         secured?;
+        place.advance(Instant::now());
         socket.link.set_deadline(self.shard.now() + seconds(self.config.connect_timeout) + 1);
-        Ok(())
+        Ok(Some(place))
     }
 
     /// An error is the reason for the end, as a short code.
     async fn judge(self, socket: &mut Socket) -> Result<Session<S>, &'static str> {
-        self.secure(socket).await?;
+        let mut place = self.secure(socket).await?;
         let frame = socket.first_frame(self.config.max_connect).await?;
+        if let Some(place) = &mut place {
+            place.advance(Instant::now());
+        }
         // From here on the login has its own limit of time.
         socket.link.set_deadline(0);
         let connect = match decode(&frame, self.config.profile.rules()) {
@@ -83,7 +88,11 @@ impl<S: Service> Opening<S> {
             return Err("shutdown");
         }
         let login = Login { connect: &connect, peer: socket.link.peer(), link: &socket.link, tls: socket.tls() };
-        let admitted = match tokio::time::timeout(LOGIN_TIMEOUT, self.service.connect(login)).await {
+        let judged = tokio::time::timeout(LOGIN_TIMEOUT, self.service.connect(login)).await;
+        if let (Some(place), Ok(Ok(_))) = (place, &judged) {
+            place.keep();
+        }
+        let admitted = match judged {
             Ok(Ok(admitted)) => admitted,
             Ok(Err(Refused { code, reason, delay })) => {
                 if !delay.is_zero() {

@@ -44,10 +44,16 @@ impl Socket {
         Socket { stream, tls: None, link, tail: Vec::new(), max_frame }
     }
 
-    /// Goes on over TLS: makes the handshake. What came behind it stays in the tail. An error is a short code.
-    pub(crate) async fn secure(&mut self, tls: Tls) -> Result<(), &'static str> {
+    /// Goes on over TLS: makes the handshake, and calls `heard` when its first word has come. What came behind it stays in the
+    /// tail. An error is a short code.
+    pub(crate) async fn secure(&mut self, tls: Tls, mut heard: impl FnMut()) -> Result<(), &'static str> {
         self.tls = Some(Box::new(tls));
+        let mut silent = true;
         loop {
+            if silent && self.tls.as_ref().is_some_and(|tls| tls.wants_write()) {
+                silent = false;
+                heard();
+            }
             self.flush().map_err(|_| "connection_lost")?;
             let (stream, tail, link) = (&mut self.stream, &mut self.tail, &self.link);
             let Some(tls) = &mut self.tls else { return Ok(()) };

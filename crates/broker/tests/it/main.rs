@@ -2,6 +2,7 @@
 
 mod acks;
 mod client;
+mod crowded;
 mod delivery;
 mod foreign;
 mod legacy;

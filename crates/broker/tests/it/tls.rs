@@ -9,7 +9,7 @@ use vestibule_broker::codec::{PublishHead, QoS, encode};
 use vestibule_broker::{EndReason, Profile, TlsListener};
 use vestibule_tls::rustls::ServerConfig;
 
-use crate::client::{CONNACK_OK, Client, DISCONNECT, PINGREQ, PINGRESP, connect, connect_with, publish, subscribe};
+use crate::client::{CONNACK_OK, DISCONNECT, PINGREQ, PINGRESP, connect, connect_with, publish, subscribe};
 use crate::server::{Server, counted};
 use crate::tls_client::{House, TlsClient};
 
@@ -262,27 +262,6 @@ fn a_handshake_that_does_not_end_is_ended() {
     wait_for("both ends", || ended("tls_timeout", "tls_timeout") == 2);
     // Who has shaken hands has the time of a CONNECT.
     TlsClient::dial(server.address, &house.client().mqtt()).log_in("in time");
-}
-
-#[test]
-fn handshakes_in_progress_are_bounded_and_sessions_are_not_counted_among_them() {
-    let house = House::new();
-    let server = serve(&house.tls.mqtt(), "tls_bound", |tls| tls.max_of_network = 3);
-    let config = house.client().mqtt();
-    let _sessions: Vec<TlsClient> =
-        (0..5).map(|n| TlsClient::dial(server.address, &config).log_in(&format!("s{n}"))).collect();
-    let refused = || counted("vestibule_tls_handshakes_total", "listener=tls_bound;result=tls_handshakes_of_network");
-    // Whoever is accepted first has a place, and keeps it by saying nothing.
-    let mut silent: Vec<Client> = (0..4).map(|_| server.dial()).collect();
-    wait_for("a refusal", || refused() == 1);
-    silent.clear();
-    wait_for("a place", || {
-        let mut client = TlsClient::dial(server.address, &config);
-        let hello = client.unsent();
-        let _ = client.stream.write_all(&hello);
-        let mut first = [0; 1];
-        matches!(client.stream.read(&mut first), Ok(1))
-    });
 }
 
 #[test]

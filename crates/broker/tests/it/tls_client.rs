@@ -90,7 +90,11 @@ pub struct TlsClient {
 impl TlsClient {
     /// A connection with nothing said yet.
     pub fn dial(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsClient {
-        let stream = TcpStream::connect(address).expect("the listener accepts");
+        TlsClient::over(TcpStream::connect(address).expect("the listener accepts"), config)
+    }
+
+    /// The same over a connection that is there.
+    pub fn over(stream: TcpStream, config: &Arc<ClientConfig>) -> TlsClient {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_nodelay(true).expect("no delay");
@@ -120,8 +124,13 @@ impl TlsClient {
         }
     }
 
+    /// Completes the handshake.
+    pub fn finish(self) -> TlsClient {
+        self.shake_hands(|stream, bytes| stream.write_all(bytes).expect("sent"))
+    }
+
     pub fn log_in(self, id: &str) -> TlsClient {
-        let mut client = self.shake_hands(|stream, bytes| stream.write_all(bytes).expect("sent"));
+        let mut client = if self.tls.is_handshaking() { self.finish() } else { self };
         client.send(&crate::client::connect(id));
         client.expect(&CONNACK_OK);
         client
