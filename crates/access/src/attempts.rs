@@ -29,8 +29,9 @@ impl Default for FailureLimits {
     }
 }
 
-/// The failures of the recent past.
-pub(crate) struct Attempts {
+/// The failures of the recent past: one for all doors of a platform, or who is refused at one would have as many tries again
+/// at the next.
+pub struct Attempts {
     serials: Budget<Claim>,
     addresses: Budget<IpAddr>,
     networks: Budget<Network>,
@@ -101,8 +102,21 @@ impl Drop for Attempt<'_> {
     }
 }
 
+impl Default for Attempts {
+    fn default() -> Attempts {
+        Attempts::new(FailureLimits::default())
+    }
+}
+
+impl std::fmt::Debug for Attempts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attempts").finish_non_exhaustive()
+    }
+}
+
 impl Attempts {
-    pub(crate) fn new(limits: FailureLimits) -> Attempts {
+    /// None has failed so far.
+    pub fn new(limits: FailureLimits) -> Attempts {
         Attempts {
             serials: Budget::new("lbs_serial", limits.per_serial, HOUR),
             addresses: Budget::new("lbs_address", limits.per_address, MINUTE),

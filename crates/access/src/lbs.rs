@@ -19,7 +19,7 @@ pub use self::modern::{ModernLbs, ModernLbsConfig};
 use self::connection::{Connection, Failure};
 use self::visit::Visit;
 use crate::assignment::Assignment;
-use crate::attempts::{Attempts, FailureLimits};
+use crate::attempts::Attempts;
 use crate::crowd::{Crowd, Limits};
 use crate::origin::Origin;
 use crate::pool::ComputePool;
@@ -44,8 +44,8 @@ pub struct LbsConfig {
     pub max_per_address: usize,
     /// Connections open at once from one network (/24, or /48 of IPv6).
     pub max_per_network: usize,
-    /// How often a code may be tried.
-    pub failures: FailureLimits,
+    /// How often a code may be tried: what is left of it here and at the other doors.
+    pub attempts: Arc<Attempts>,
     /// Whether generation G0 is served (osap-wire 7).
     pub g0: bool,
 }
@@ -60,7 +60,7 @@ impl Default for LbsConfig {
             max_connections: 3_840,
             max_per_address: 1_024,
             max_per_network: 2_048,
-            failures: FailureLimits::default(),
+            attempts: Arc::default(),
             g0: false,
         }
     }
@@ -77,7 +77,6 @@ pub struct Lbs {
     config: LbsConfig,
     random: RandomSource,
     decoy: Decoy,
-    attempts: Attempts,
     crowd: Crowd,
     repeats: Repeats,
 }
@@ -98,11 +97,10 @@ impl Lbs {
         random: RandomSource,
     ) -> Arc<Lbs> {
         let decoy = Decoy::draw(&mut SystemRandom);
-        let attempts = Attempts::new(config.failures);
         let LbsConfig { max_connections: total, max_per_address: per_host, max_per_network: per_site, .. } = config;
         let crowd = Crowd::new(Limits { total, per_host, per_site });
         let repeats = Repeats::default();
-        Arc::new(Lbs { platform, assignment, pool, config, random, decoy, attempts, crowd, repeats })
+        Arc::new(Lbs { platform, assignment, pool, config, random, decoy, crowd, repeats })
     }
 
     /// Serves one connection: one run of one device.

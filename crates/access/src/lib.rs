@@ -25,7 +25,7 @@ mod tickets;
 mod window;
 
 pub use assignment::{Assignment, DasNode};
-pub use attempts::FailureLimits;
+pub use attempts::{Attempts, FailureLimits};
 pub use das::{Das, das_listener, modern_das_listener};
 pub use epochs::Epochs;
 pub use lbs::{Lbs, LbsConfig, ModernLbs, ModernLbsConfig, RandomSource};

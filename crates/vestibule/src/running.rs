@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use vestibule_access::{Assignment, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, das_listener};
+use vestibule_access::{Assignment, Attempts, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, das_listener};
 use vestibule_api::{Api, ApiConfig, Applications, Authorities, WebhookConfig};
 use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig, TlsListener};
 use vestibule_media::{Media, MediaConfig};
@@ -106,6 +106,8 @@ pub struct Running {
     webhooks: JoinHandle<()>,
     stop_http: watch::Sender<bool>,
     background: Vec<JoinHandle<()>>,
+    /// What is left of tries with codes, at every LBS together.
+    attempts: Arc<Attempts>,
 }
 
 impl Running {
@@ -143,6 +145,11 @@ impl Running {
             webhooks: tokio::spawn(async {}),
             stop_http: watch::Sender::new(false),
             background: Vec::new(),
+            attempts: Arc::new(Attempts::new(FailureLimits {
+                per_serial: config.lbs.max_failures_per_serial,
+                per_address: config.lbs.max_failures_per_address,
+                per_network: config.lbs.max_failures_per_network,
+            })),
         };
         if let Err(error) = running.listen(config, metrics, control).await {
             // What was opened is closed in order: the next start finds a clean directory.
@@ -285,11 +292,7 @@ impl Running {
             max_connections: (places - places / 16).min(places.saturating_sub(1)).max(1),
             max_per_address: (places / 4).max(1),
             max_per_network: (places / 2).max(1),
-            failures: FailureLimits {
-                per_serial: config.lbs.max_failures_per_serial,
-                per_address: config.lbs.max_failures_per_address,
-                per_network: config.lbs.max_failures_per_network,
-            },
+            attempts: Arc::clone(&self.attempts),
             ..LbsConfig::default()
         };
         let lbs = Lbs::new(Arc::clone(&self.platform), Arc::new(assignment), pool, limits);

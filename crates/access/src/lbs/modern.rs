@@ -21,7 +21,7 @@ use self::visit::{Shown, Visit};
 use super::RandomSource;
 use super::connection::{Connection, Failure};
 use crate::assignment::Assignment;
-use crate::attempts::{Attempts, FailureLimits};
+use crate::attempts::Attempts;
 use crate::crowd::{Crowd, Limits};
 use crate::epochs::Epochs;
 use crate::nonces::Nonces;
@@ -63,8 +63,8 @@ pub struct ModernLbsConfig {
     pub max_per_address: usize,
     /// Connections open at once from one network (/24, or /48 of IPv6).
     pub max_per_network: usize,
-    /// How often a code may be wrong.
-    pub failures: FailureLimits,
+    /// How often a code may be wrong: what is left of it here and at the other doors.
+    pub attempts: Arc<Attempts>,
 }
 
 impl Default for ModernLbsConfig {
@@ -82,7 +82,7 @@ impl Default for ModernLbsConfig {
             max_connections: 3_840,
             max_per_address: 1_024,
             max_per_network: 2_048,
-            failures: FailureLimits::default(),
+            attempts: Arc::default(),
         }
     }
 }
@@ -105,7 +105,6 @@ pub struct ModernLbs {
     config: ModernLbsConfig,
     random: RandomSource,
     decoy: Decoy,
-    attempts: Attempts,
     short_failures: Mutex<Window>,
     crowd: Crowd,
     nonces: Nonces<DeviceId>,
@@ -129,7 +128,6 @@ impl ModernLbs {
             pool,
             random: Arc::new(|| Box::new(SystemRandom)),
             decoy: Decoy::draw(&mut SystemRandom),
-            attempts: Attempts::new(config.failures),
             short_failures: Mutex::default(),
             crowd: Crowd::new(Limits { total, per_host, per_site }),
             nonces: Nonces::default(),

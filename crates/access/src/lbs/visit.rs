@@ -155,7 +155,7 @@ impl<'a> Visit<'a> {
     /// Looks at an authentication, unless too many have failed (osap-wire 13.2.3). A refresh never comes here: who holds a
     /// master key cannot be locked out by strangers.
     async fn look_at(&mut self, server: &mut Server, serial: &Serial, random: &mut (dyn Random + Send)) {
-        let (attempts, clock) = (&self.lbs.attempts, self.lbs.platform.clock());
+        let (attempts, clock) = (&self.lbs.config.attempts, self.lbs.platform.clock());
         let claim = Claim::of(serial.as_str(), self.device.as_deref());
         // Before anything is done for it.
         if let Some(spent) = attempts.spent(&claim, self.origin, clock.steady_ms()) {
@@ -247,7 +247,7 @@ impl<'a> Visit<'a> {
     pub(super) fn charge(&self, outcome: &Result<(), Failure>) {
         if let (Err(Failure::Closed(CloseReason::Signature | CloseReason::Point)), Some(claim)) = (outcome, &self.claim)
         {
-            self.lbs.attempts.failed(claim, self.origin, self.lbs.platform.clock().steady_ms());
+            self.lbs.config.attempts.failed(claim, self.origin, self.lbs.platform.clock().steady_ms());
         }
     }
 

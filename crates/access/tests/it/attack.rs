@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use osap::{Random, ResultCode};
-use vestibule_access::{FailureLimits, LbsConfig, Origin};
+use vestibule_access::{Attempts, FailureLimits, LbsConfig, Origin};
 use vestibule_platform::Caller;
 use vestibule_store::AuditQuery;
 
@@ -73,7 +73,7 @@ fn osap_13_2_3_the_answers_tell_nobody_who_exists_while_the_store_is_down() {
 }
 
 /// A stranger who guesses another code at each attempt; what he is told.
-fn guess(site: &Site, serial: &str, number: u32, from: [u8; 4]) -> ResultCode {
+pub fn guess(site: &Site, serial: &str, number: u32, from: [u8; 4]) -> ResultCode {
     let code = format!("G{number:05}");
     let stranger = TestDevice { code, ..TestDevice::of(serial) };
     stranger.visit_from(from.into(), site).finish().expect_err("refused").result().expect("with a result")
@@ -198,8 +198,8 @@ fn osap_13_2_3_twenty_failures_of_an_address_and_two_hundred_of_a_network_in_a_m
 /// Successes count nowhere: a whole site behind one address comes in at once.
 #[test]
 fn osap_13_2_3_successes_count_nowhere() {
-    let limits =
-        LbsConfig { failures: FailureLimits { per_serial: 1, per_address: 1, per_network: 1 }, ..LbsConfig::default() };
+    let one = FailureLimits { per_serial: 1, per_address: 1, per_network: 1 };
+    let limits = LbsConfig { attempts: Arc::new(Attempts::new(one)), ..LbsConfig::default() };
     let site = Site::with(Plan { limits, ..Plan::default() });
     for number in 0..30 {
         let serial = format!("SN{number:07}");

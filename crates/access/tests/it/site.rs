@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use vestibule_access::{
-    Assignment, ComputePool, Das, DasNode, Epochs, Lbs, LbsConfig, ModernLbs, ModernLbsConfig, RandomSource,
+    Assignment, Attempts, ComputePool, Das, DasNode, Epochs, Lbs, LbsConfig, ModernLbs, ModernLbsConfig, RandomSource,
     das_listener, modern_das_listener,
 };
 use vestibule_broker::{Broker, ListenerConfig, ShardsConfig, TlsListener};
@@ -85,6 +85,7 @@ pub struct Site {
     control: Control,
     pub clock: Arc<Hands>,
     pub assignment: Arc<Assignment>,
+    attempts: Arc<Attempts>,
     pub epochs: Arc<Epochs>,
     pub pool: ComputePool,
     pub lbs: SocketAddr,
@@ -128,6 +129,7 @@ impl Site {
         let node = DasNode { host: None, port: das.port(), server_id: "das1".to_owned() };
         let assignment = Arc::new(plan.assignment.unwrap_or_else(|| Assignment::single(node)));
         let pool = ComputePool::new(runtime.handle().clone(), plan.pool.0, plan.pool.1);
+        let attempts = Arc::clone(&plan.limits.attempts);
         let lbs =
             Lbs::with_random(Arc::clone(&platform), Arc::clone(&assignment), pool.clone(), plan.limits, plan.random);
         let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
@@ -139,6 +141,7 @@ impl Site {
             clock,
             assignment,
             epochs,
+            attempts,
             pool,
             lbs,
             das,
@@ -159,7 +162,8 @@ impl Site {
         let listener = ListenerConfig { tls: tls_das.map(TlsListener::new), ..modern_das_listener("das") };
         let das = broker.listen(anywhere, listener, das).expect("a port");
         let node = DasNode { host: None, port: das.port(), server_id: "das1".to_owned() };
-        let config = ModernLbsConfig { tls: tls_lbs, ..ModernLbsConfig::default() };
+        let attempts = Arc::clone(&self.attempts);
+        let config = ModernLbsConfig { tls: tls_lbs, attempts, ..ModernLbsConfig::default() };
         let assignment = Arc::new(Assignment::single(node));
         let lbs = ModernLbs::new(Arc::clone(&self.platform), assignment, self.pool.clone(), epochs, config);
         let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use vestibule_access::{
-    Assignment, ComputePool, Das, DasNode, Epochs, FailureLimits, ModernLbs, ModernLbsConfig, Provisioner,
-    modern_das_listener,
+    Assignment, ComputePool, Das, DasNode, Epochs, ModernLbs, ModernLbsConfig, Provisioner, modern_das_listener,
 };
 use vestibule_broker::{ListenerConfig, TlsListener};
 
@@ -82,11 +81,7 @@ impl Running {
             max_connections: (places - places / 16).min(places.saturating_sub(1)).max(1),
             max_per_address: (places / 4).max(1),
             max_per_network: (places / 2).max(1),
-            failures: FailureLimits {
-                per_serial: lbs.max_failures_per_serial,
-                per_address: lbs.max_failures_per_address,
-                per_network: lbs.max_failures_per_network,
-            },
+            attempts: Arc::clone(&self.attempts),
             ..ModernLbsConfig::default()
         };
         let platform = Arc::clone(&self.platform);

@@ -166,7 +166,7 @@ impl<'a> Visit<'a> {
 
     /// A code is about to be looked at. Only a wrong one counts.
     fn attempt(&mut self, server: &mut Server, short: bool) {
-        let (platform, attempts) = (&self.lbs.platform, &self.lbs.attempts);
+        let (platform, attempts) = (&self.lbs.platform, &self.lbs.config.attempts);
         let steady = platform.clock().steady_ms();
         // In every branch the same budgets, and first: who is told nothing else learns nothing by them.
         let attempt = match attempts.begin_long(self.origin, steady) {
@@ -203,7 +203,7 @@ impl<'a> Visit<'a> {
             return None;
         }
         let claim = Claim::of(&device.serial, Some(&device));
-        if !self.lbs.attempts.take(&claim, steady) {
+        if !self.lbs.config.attempts.take(&claim, steady) {
             self.spent = Some(Spent::Serial);
             return None;
         }

@@ -7,6 +7,7 @@ use vestibule_access::Provisioner;
 use vestibule_platform::{Caller, Invoke, Outcome, Provisioned, Secret};
 
 use super::device::{Device, House, LONG_CODE, Talk, Wire};
+use crate::attack::guess;
 use crate::device::TestDevice;
 use crate::mqtt::SMOKE;
 use crate::operations::blink;
@@ -321,4 +322,27 @@ fn osap_13_4_what_an_operator_closes_is_closed_at_once() {
     assert_eq!(device.connect(modern.das, &success).0, 11);
     let sent = device.run(modern.lbs, Way::Newest).expect_err("refused");
     assert!(matches!(sent.trouble, Trouble::Mismatch { instead: None }), "{sent}");
+}
+
+#[test]
+fn osap_13_2_3_a_serial_has_one_budget_of_wrong_codes_at_every_door() {
+    let house = House::new();
+    let (site, modern) = open(&house);
+    let code = Secret::new("ABCDEF");
+    site.block_on(site.platform.rotate_device(&site.device(), code, &Caller::program())).expect("rotated");
+    let window = std::time::Duration::from_secs(900);
+    site.block_on(site.platform.open_enrolment(&site.device(), window, &Caller::program())).expect("opened");
+    for number in 0..3 {
+        assert_eq!(guess(&site, SERIAL, number, [127, 0, 0, 1]), ResultCode::CodeRefused);
+    }
+    let mut device = Device::over_tls(&house);
+    device.code = Some(Code::new("ABCDEG").expect("a code"));
+    let mut over_tls = || device.run(modern.lbs, Way::Code).expect_err("refused").trouble;
+    for _ in 0..2 {
+        assert_eq!(over_tls(), Trouble::Refused(ResultCode::CodeRefused));
+    }
+    // Five were wrong: none is looked at any more, wherever it comes.
+    over_tls();
+    site.expect_fact("too_many_attempts");
+    assert_eq!(guess(&site, SERIAL, 3, [127, 0, 0, 1]), ResultCode::Unavailable);
 }
