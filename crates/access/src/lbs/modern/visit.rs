@@ -270,7 +270,10 @@ impl<'a> Visit<'a> {
             Err(Failure::ModernClosed(CloseReason::Disabled)) => explain::disabled(None, ip),
             Err(Failure::ModernClosed(reason)) => {
                 if reason == (CloseReason::Ticket { dropped: true }) {
-                    platform.misdeed(device, "device.old_ticket", json!({"address": peer.to_string()}));
+                    // Its secret is gone, so that nothing proves who shows it: over plain TCP anybody may have heard its name. One
+                    // row an hour says so.
+                    let detail = json!({"address": peer.to_string(), "proven": false});
+                    platform.misdeed(device, "device.old_ticket", detail);
                 }
                 explain::modern_refusal(&reason, ip)
             }

@@ -4,7 +4,7 @@ use osap::modern::client::Trouble;
 use osap::modern::slots::Way;
 use osap::{Code, ResultCode, Suite};
 use vestibule_access::Provisioner;
-use vestibule_platform::{Caller, Invoke, Outcome, Provisioned, Secret};
+use vestibule_platform::{AuditQuery, Caller, Invoke, Outcome, Provisioned, Secret};
 
 use super::device::{Device, House, LONG_CODE, Talk, Wire};
 use crate::attack::guess;
@@ -345,4 +345,33 @@ fn osap_13_2_3_a_serial_has_one_budget_of_wrong_codes_at_every_door() {
     over_tls();
     site.expect_fact("too_many_attempts");
     assert_eq!(guess(&site, SERIAL, 3, [127, 0, 0, 1]), ResultCode::Unavailable);
+}
+
+#[test]
+fn osap_13_3_rule_6_an_old_ticket_is_a_row_of_the_audit_an_hour_which_says_that_nothing_proves_it() {
+    let (site, modern, given) = open_plain();
+    let mut device = Device::over_tcp(Suite::X25519, &given);
+    device.run(modern.lbs, Way::Base).expect("in");
+    let copied = device.slots.clone();
+    for _ in 0..3 {
+        device.run(modern.lbs, Way::Newest).expect("back");
+    }
+    // Whoever has heard its name can show it, with any secret.
+    device.slots = copied;
+    if let Some(slot) = &mut device.slots.newest {
+        slot.psk = osap::modern::Psk::from_bytes(&[7; 48]).expect("48 bytes");
+    }
+    for _ in 0..20 {
+        let refused = device.run(modern.lbs, Way::Newest).expect_err("refused");
+        assert_eq!(refused.trouble, Trouble::Hint(ResultCode::MasterKeyInvalid));
+    }
+    site.expect_fact("dropped_ticket");
+    let rows = || {
+        let query = AuditQuery { action: Some("device.old_ticket".to_owned()), limit: 50, ..AuditQuery::default() };
+        site.block_on(site.platform.audits(&query, &Caller::program())).expect("readable")
+    };
+    eventually("a row", || !rows().is_empty());
+    let rows = rows();
+    assert_eq!(rows.len(), 1);
+    assert!(rows[0].detail.contains(r#""proven":false"#), "{}", rows[0].detail);
 }
