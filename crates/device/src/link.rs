@@ -264,7 +264,7 @@ impl Link {
                 if self.ping_at <= now {
                     // Counted from the last one, whatever else goes over the wire (9.9).
                     self.ping_at = now + self.keep_alive.ping();
-                    self.channel.handle_ping();
+                    self.channel.owe_receipt();
                     encode::pingreq(out);
                 } else if self.stage == Stage::Online && self.receipt(outbox, out)? {
                 } else if self.stage == Stage::Online

@@ -317,6 +317,13 @@ impl Das {
             child.speaker.line.delivered(packet_id);
         }
     }
+
+    /// The hub has everything up to this number; some of it was for its children.
+    pub(super) fn children_received(session: &DasSession, number: u64) {
+        for child in session.children.here.values() {
+            child.speaker.line.received(number);
+        }
+    }
 }
 
 /// Tells a hub what became of its child. One that proves all of them at once has more answers to come than it may have

@@ -1,5 +1,7 @@
 //! The platform's way to a live connection of a device (osap-wire 9.6 to 9.8, 10.1).
 
+mod delivery;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -9,7 +11,6 @@ use osap::Serial;
 use osap::das::access::{KeepAlive, Redirect, RiskList};
 use osap::das::command::Command;
 use osap::das::envelope::General;
-use osap::das::pass::{self, Pass};
 use osap::das::pending::{Pending, Take};
 use osap::das::shadow::{self, State, Versioned};
 use osap::das::topic::{self, MAX_NAME, Topic, method};
@@ -54,6 +55,13 @@ pub(super) struct OsapLink {
     told: AtomicBool,
 }
 
+/// What a message went out as.
+struct Sent {
+    packet_id: Option<u16>,
+    /// What it was sealed under, in a modern suite.
+    number: Option<u64>,
+}
+
 /// What was sent and not answered.
 enum Operations {
     /// Nothing so far: most devices are asked nothing.
@@ -75,7 +83,7 @@ pub(super) struct Waiting {
 /// Which answer a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The acknowledgement of a message that is passed through; its number is the packet's id.
+    /// What says that a message that is passed through has arrived.
     Delivery,
     /// The reply to an operation.
     Operate,
@@ -232,7 +240,7 @@ impl OsapLink {
             Some(seq) => General::response(seq, command.version()),
             None => General::request(self.key.next_seq(), command.version()),
         };
-        self.send(&topic, &general, body)
+        self.send(&topic, &general, body).map(|sent| sent.packet_id)
     }
 
     /// These are the receipts of the connection.
@@ -246,7 +254,9 @@ impl OsapLink {
         let (topic, body) = (login::topic(&serial, "receipt"), receipt.encode());
         let general = General::request(self.key.next_seq(), CMD_VER);
         let len = self.sealing.sealed_len(&general, body.len());
-        let seal = |out: &mut Vec<u8>| self.sealing.seal(&topic, &general, &body, out);
+        let seal = |out: &mut Vec<u8>| {
+            self.sealing.seal(&topic, &general, &body, out);
+        };
         // One that finds no room is followed by another.
         let _ = self.link.publish(&topic, QoS::AtMostOnce, len, seal);
     }
@@ -254,13 +264,6 @@ impl OsapLink {
     /// Ends the connection; `reason` is a short code.
     pub(super) fn end(&self, reason: &'static str) {
         self.link.close(reason);
-    }
-
-    /// The device has acknowledged a message.
-    pub(super) fn delivered(&self, packet_id: u16) {
-        if let Take::Found(waiting) = self.take(delivery(packet_id), |waiting| waiting.kind == Kind::Delivery) {
-            waiting.answer(Answer::Done(None));
-        }
     }
 
     fn operate_own(&self, own: OwnOperation, operation: Operate<'_>) -> Result<(), NotSent> {
@@ -307,7 +310,7 @@ impl OsapLink {
     }
 
     /// Seals a message straight into the connection's out buffer.
-    fn send(&self, topic: &str, general: &General<'_>, application: &[u8]) -> Result<Option<u16>, NotSent> {
+    fn send(&self, topic: &str, general: &General<'_>, application: &[u8]) -> Result<Sent, NotSent> {
         let len = self.sealing.sealed_len(general, application.len());
         if topic.len() + len > MAX_PACKET {
             return Err(NotSent::TooLarge);
@@ -316,9 +319,10 @@ impl OsapLink {
             self.link.close("renew");
             return Err(NotSent::Ending);
         }
-        let seal = |out: &mut Vec<u8>| self.sealing.seal(topic, general, application, out);
+        let mut number = None;
+        let seal = |out: &mut Vec<u8>| number = self.sealing.seal(topic, general, application, out);
         match self.link.publish(topic, QoS::AtLeastOnce, len, seal) {
-            Ok(packet_id) => Ok(packet_id),
+            Ok(packet_id) => Ok(Sent { packet_id, number }),
             Err(SendError::Ending) => Err(NotSent::Ending),
             Err(SendError::TooLarge) => Err(NotSent::TooLarge),
             Err(_) => Err(NotSent::Busy),
@@ -366,24 +370,7 @@ impl DeviceLink for OsapLink {
     }
 
     fn pass(&self, message: PassMessage<'_>) -> Result<(), NotSent> {
-        let (serial, sub) = self.names();
-        let DevicePath { resource, index, area, name } = message.path;
-        let place = pass::Place { serial, sub, index, resource, area, name, msg_type: pass::DELIVER };
-        let topic = place.topic().map_err(|_| UNADDRESSABLE)?;
-        let mut body = Vec::new();
-        let written = Pass { media_type: message.media_type, bytes: message.body }.write(&mut body);
-        written.map_err(|_| NotSent::TooLarge)?;
-        let (kind, path) = (Kind::Delivery, message.path.clone());
-        let waiting = Waiting { kind, path, input: None, reply: message.reply };
-        // Held while it is sent: the acknowledgement comes on another thread, and may be faster than we are.
-        let mut operations = self.operations.lock();
-        let pending = operations.open()?;
-        if pending.len() >= OPERATIONS {
-            return Err(NotSent::Busy);
-        }
-        let general = General::request(self.key.next_seq(), CMD_VER);
-        let packet_id = self.send(&topic, &general, &body)?.ok_or(NotSent::Unsupported)?;
-        pending.enter(delivery(packet_id), Instant::now() + message.ttl + GRACE, waiting).map_err(|_| NotSent::Busy)
+        self.deliver(message)
     }
 
     fn direct(&self, directive: &Directive) -> Result<(), NotSent> {
@@ -421,11 +408,6 @@ impl DeviceLink for OsapLink {
         }
         Ok(())
     }
-}
-
-/// Acknowledgements are looked up beside replies, whose numbers have 31 bits.
-fn delivery(packet_id: u16) -> u64 {
-    1 << 32 | u64::from(packet_id)
 }
 
 impl Operations {

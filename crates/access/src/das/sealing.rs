@@ -44,20 +44,32 @@ impl Sealing {
         }
     }
 
-    /// Appends the sealed message, which has [`Self::sealed_len`] bytes.
-    pub(super) fn seal(&self, topic: &str, general: &General<'_>, application: &[u8], out: &mut Vec<u8>) {
+    /// Whether the other side says by sealed receipts what has arrived: anybody could acknowledge over plain TCP (13.3).
+    pub(super) fn has_receipts(&self) -> bool {
+        let suite = self.suite();
+        suite.is_modern() && suite != Suite::Tls
+    }
+
+    /// Appends the sealed message, which has [`Self::sealed_len`] bytes. Its number, under a modern suite.
+    pub(super) fn seal(
+        &self,
+        topic: &str,
+        general: &General<'_>,
+        application: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<u64> {
         match self {
             Sealing::Legacy(cipher) => {
                 envelope::seal(cipher, general, application, out).expect("three short members");
+                None
             }
             Sealing::Modern { sealer, .. } => {
                 let start = out.len();
                 envelope::write(general, application, out).expect("three short members");
                 // Somebody else has sealed the last one since it was looked: nothing is appended, and the message that was
                 // announced with another length is taken back.
-                if sealer.lock().seal_tail(topic, out, start).is_err() {
-                    out.truncate(start);
-                }
+                let sealed = sealer.lock().seal_tail(topic, out, start);
+                sealed.inspect_err(|_| out.truncate(start)).ok()
             }
         }
     }

@@ -52,7 +52,11 @@ impl Das {
             Channel::Command(command) => self.command(session, *command, seq, application),
             Channel::Receipt => {
                 match (&session.modern, Receipt::decode(application)) {
-                    (Some(modern), Some(_)) => modern.receipt_heard(self.platform.clock().steady_ms()),
+                    (Some(modern), Some(receipt)) => {
+                        modern.receipt_heard(self.platform.clock().steady_ms());
+                        session.own.line.received(receipt.down);
+                        Das::children_received(session, receipt.down);
+                    }
                     _ => self.dropped(&session.own, "not_handled"),
                 }
                 Ok(Disposition::Done)

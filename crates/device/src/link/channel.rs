@@ -83,10 +83,10 @@ impl Channel {
         }
     }
 
-    /// A ping goes out: where receipts are due, it is time for one.
-    pub(super) fn handle_ping(&mut self) {
+    /// Where there are receipts, it is time for one.
+    pub(super) fn owe_receipt(&mut self) {
         if let Self::Modern(secured) = self {
-            secured.handle_ping();
+            secured.owe_receipt();
         }
     }
 

@@ -42,7 +42,12 @@ impl Link {
             let up = secured.handle_receipt(now, opened.application)?;
             return Ok(up.map_or(LinkEvent::Ignored, |up| LinkEvent::Received(outbox.handle_receipt(up))));
         }
-        Ok(self.request(topic, &opened).unwrap_or(LinkEvent::Ignored))
+        let event = self.request(topic, &opened).unwrap_or(LinkEvent::Ignored);
+        if let LinkEvent::Pass { .. } = event {
+            // Nothing else tells whoever has sent it that it is here.
+            self.channel.owe_receipt();
+        }
+        Ok(event)
     }
 
     fn request<T>(&self, topic: &str, opened: &Opened<'_>) -> Option<LinkEvent<T>> {

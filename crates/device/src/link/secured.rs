@@ -149,7 +149,7 @@ impl Secured {
         self.receipts.is_some()
     }
 
-    pub(super) fn handle_ping(&mut self) {
+    pub(super) fn owe_receipt(&mut self) {
         if let Some(receipts) = &mut self.receipts {
             receipts.due = true;
         }

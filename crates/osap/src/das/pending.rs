@@ -85,6 +85,12 @@ impl<T> Pending<T> {
         }
     }
 
+    /// Takes every request up to a number, of those from `first` on: what is not answered one by one.
+    pub fn take_through(&mut self, first: u64, last: u64) -> Vec<T> {
+        let numbers: Vec<u64> = self.waiting.range(first..=last.max(first)).map(|(&seq, _)| seq).collect();
+        numbers.into_iter().filter(|&seq| seq <= last).filter_map(|seq| self.withdraw(seq)).collect()
+    }
+
     /// When the next request is given up.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
@@ -137,6 +143,20 @@ mod tests {
         assert_eq!(pending.take(first, |_| true), Take::Late);
         assert_eq!(pending.take(first, |_| true), Take::Unknown);
         assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn what_is_answered_together_is_taken_up_to_there_and_no_further() {
+        let now = Instant::now();
+        let mut pending = Pending::new(8);
+        for seq in [3, 10, 12, 13, 15] {
+            pending.enter(seq, now, seq).expect("room");
+        }
+        assert_eq!(pending.take_through(10, 13), [10, 12, 13]);
+        assert_eq!(pending.take_through(10, 13), [] as [u64; 0]);
+        assert_eq!(pending.take_through(15, 3), [] as [u64; 0], "the other way round");
+        assert_eq!(pending.take_through(10, u64::MAX), [15]);
+        assert_eq!(pending.len(), 1);
     }
 
     proptest! {

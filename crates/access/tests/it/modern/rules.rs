@@ -4,7 +4,8 @@ use osap::modern::client::Trouble;
 use osap::modern::slots::Way;
 use osap::{Code, ResultCode, Suite};
 use vestibule_access::Provisioner;
-use vestibule_platform::{AuditQuery, Caller, Invoke, Outcome, Provisioned, Secret};
+use vestibule_broker::codec::{Packet, Rules, decode};
+use vestibule_platform::{AuditQuery, Caller, DevicePath, Invoke, Outcome, Pass, PassOutcome, Provisioned, Secret};
 
 use super::device::{Device, House, LONG_CODE, Talk, Wire};
 use crate::attack::guess;
@@ -374,4 +375,40 @@ fn osap_13_3_rule_6_an_old_ticket_is_a_row_of_the_audit_an_hour_which_says_that_
     let rows = rows();
     assert_eq!(rows.len(), 1);
     assert!(rows[0].detail.contains(r#""proven":false"#), "{}", rows[0].detail);
+}
+
+#[test]
+fn osap_13_3_over_plain_tcp_a_passed_message_is_delivered_by_a_receipt_and_not_by_a_puback() {
+    let (site, modern, given) = open_plain();
+    let mut device = Device::over_tcp(Suite::X25519, &given);
+    let success = device.run(modern.lbs, Way::Base).expect("in");
+    let receipt = "/iot/SN0000001/global/0-global/basic/login/receipt";
+    // What anybody can say does not count, until the link is gone; nor what covers less than all of it.
+    for (say, outcome) in
+        [(None, PassOutcome::Unknown), (Some(0), PassOutcome::Unknown), (Some(1), PassOutcome::Delivered)]
+    {
+        let mut talk = device.log_in(modern.das, &success);
+        let passed = {
+            let (platform, device) = (site.platform.clone(), site.device());
+            site.spawn(async move {
+                let [resource, index, area, name] = ["Meter", "0", "Raw", "Frame"].map(Into::into);
+                let (path, by) = (DevicePath { resource, index, area, name }, &Caller::program());
+                let pass = Pass { path, media_type: "text/plain", body: b"x", deadline: PATIENCE, by };
+                platform.pass(&device, pass).await.expect("sent")
+            })
+        };
+        let frame = talk.frame().expect("the message");
+        let Ok(Packet::Publish(publish)) = decode(&frame, &Rules::STRICT) else { panic!("no PUBLISH") };
+        assert!(publish.head.topic.ends_with("/Raw/Frame/deliver"), "{}", publish.head.topic);
+        let [high, low] = publish.head.packet_id.expect("QoS 1").to_be_bytes();
+        talk.wire.send(&[0x40, 2, high, low]);
+        if let Some(down) = say {
+            talk.publish(receipt, 8, 2, format!(r#"{{"up":1,"down":{down}}}"#).as_bytes());
+        }
+        // Everything before it has been looked at when this is acknowledged.
+        talk.publish(SMOKE, 9, 9, b"{}");
+        while talk.frame().is_some_and(|frame| frame != [0x40, 2, 0, 9]) {}
+        drop(talk);
+        assert_eq!(site.block_on(passed).expect("it ran"), outcome, "{say:?}");
+    }
 }

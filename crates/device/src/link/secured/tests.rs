@@ -299,3 +299,22 @@ fn osap_13_3_two_intervals_without_a_receipt_end_the_connection() {
     let receipt = with_tls.sealed(RECEIPT, br#"{"up":1,"down":0}"#);
     assert_eq!(with_tls.publish(RECEIPT, QoS::AtMostOnce, &receipt), Ok(Some(LinkEvent::Ignored)));
 }
+
+#[test]
+fn osap_13_3_a_passed_message_is_answered_by_a_receipt_at_once() {
+    const DELIVER: &str = "/iot/SN0000001/global/0-Meter/pass/Raw/Frame/deliver";
+    for receipts in [true, false] {
+        let mut bench = Bench::online(receipts);
+        let mut body = Vec::new();
+        osap::das::pass::Pass { media_type: "text/plain", bytes: b"17" }.write(&mut body).unwrap();
+        let operate = bench.sealed(OPERATE, br#"{"data":1}"#);
+        bench.publish(OPERATE, QoS::AtMostOnce, &operate).unwrap();
+        assert_eq!(bench.sent(), None, "what has an answer of its own needs none");
+        let sealed = bench.sealed(DELIVER, &body);
+        assert!(matches!(bench.publish(DELIVER, QoS::AtMostOnce, &sealed), Ok(Some(LinkEvent::Pass { .. }))));
+        if receipts {
+            assert_eq!(bench.sent_publish(), (RECEIPT.into(), 2, r#"{"up":0,"down":2}"#.into()));
+        }
+        assert_eq!(bench.sent(), None);
+    }
+}
