@@ -59,6 +59,25 @@ fn replaced(asked: &[Asked]) -> usize {
 }
 
 #[test]
+fn osap_13_3_a_guest_is_heard_while_the_journal_takes_nothing() {
+    let server = Server::start();
+    server.probe.set_room(false);
+    let mut guest = server.dial();
+    guest.send(&connect_with("device", 30, Some("guest"), None));
+    guest.expect(&CONNACK_OK);
+    // It would stay a guest for ever otherwise, and come again and again.
+    guest.send(&publish("settle", Some(1), b""));
+    guest.expect(&[0x40, 2, 0, 1]);
+    // From then on it waits as everybody does.
+    guest.send(&publish("done/1", Some(2), b"kept"));
+    let taken = || server.probe.count(|asked| matches!(asked, Asked::Published { topic, .. } if topic == "done/1"));
+    assert_eq!(taken(), 0);
+    server.open_room();
+    guest.expect(&[0x40, 2, 0, 2]);
+    assert_eq!(taken(), 1);
+}
+
+#[test]
 fn of_many_logins_at_once_the_one_that_opened_last_lives() {
     const LOGINS: usize = 8;
     for _ in 0..20 {

@@ -225,8 +225,8 @@ struct Session {
     rev: u64,
     /// 0x92 was stored.
     confirmed: bool,
-    /// 0x92 came and the store did not take it.
-    unavailable: bool,
+    /// 0x92 came and was not stored, for this reason.
+    failed: Option<CloseReason>,
 }
 
 /// Which answer a refusal belongs into.
@@ -390,8 +390,8 @@ impl Server {
         if !message::read_request(&opened.text, &run.serial) {
             return Err(MessageError::Content);
         }
-        if session.unavailable {
-            self.refuse(&run, Answer::Service, CloseReason::StoreUnavailable);
+        if let Some(reason) = session.failed {
+            self.refuse(&run, Answer::Service, reason);
         } else if !session.confirmed {
             self.refuse(&run, Answer::Service, CloseReason::NotStored);
         } else {
@@ -469,7 +469,7 @@ impl Server {
             }
             // 0x92 has no answer; 0xA2 has.
             State::Confirm(run, mut session) => {
-                session.unavailable = true;
+                session.failed = Some(reason);
                 self.state = State::WaitService(run, session);
             }
             State::Session(run, _) => self.refuse(&run, Answer::Service, reason),
@@ -495,7 +495,7 @@ impl Server {
         let text: Zeroizing<Vec<u8>> = issued.encode();
         self.outbox = Some(message::seal(answer, &[&VERSION, &[0]], &key, 0, &text));
         let rev = run.record.tickets.rev + 1;
-        let session = Session { das, used: entered.used, ticket: ticket.id, rev, confirmed: false, unavailable: false };
+        let session = Session { das, used: entered.used, ticket: ticket.id, rev, confirmed: false, failed: None };
         self.state = State::WaitStored(run, Box::new(session));
     }
 

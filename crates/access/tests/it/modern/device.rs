@@ -18,14 +18,14 @@ use osap::modern::{Exporter, Psk, Slots, TicketId};
 use osap::{Code, DevId, Random as _, Serial, Suite, SystemRandom};
 use vestibule_broker::codec::{Connect, Packet, PublishHead, QoS, Rules, decode, encode, frame_len};
 use vestibule_platform::Provisioned;
-use vestibule_tls::rustls::pki_types::{ServerName, UnixTime};
+use vestibule_tls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use vestibule_tls::rustls::time_provider::TimeProvider;
 use vestibule_tls::rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned};
 use vestibule_tls::{
-    Anchor, Authority, ClientTls, DeviceVerifier, Identity as TlsIdentity, Key, Purpose, Resolver, ServerTls,
+    Anchor, Authority, ClientTls, DeviceVerifier, Identity as TlsIdentity, Key, Purpose, Resolver, ServerTls, read_pem,
 };
 
-use crate::site::{NOW, PATIENCE, SERIAL};
+use crate::site::{NOW, PATIENCE, SERIAL, Site};
 
 /// A code that nobody guesses.
 pub const LONG_CODE: &str = "ABCDEFGHJKMNP";
@@ -41,7 +41,7 @@ impl TimeProvider for Noon {
 
 /// An authority, the configurations of LBS and DAS under it, and what devices trust.
 pub struct House {
-    pub servers: Authority,
+    roots: Vec<CertificateDer<'static>>,
     pub lbs: Arc<ServerConfig>,
     pub das: Arc<ServerConfig>,
 }
@@ -63,7 +63,15 @@ impl House {
         let lists = devices.revocation_lists(&[], 1, NOW).expect("signed");
         let verifier = DeviceVerifier::new(devices.anchors(NOW), lists).expect("readable");
         let tls = ServerTls::new(resolver, Arc::new(Noon));
-        House { lbs: tls.osap_lbs(&verifier), das: tls.osap_das(&verifier), servers }
+        House { lbs: tls.osap_lbs(&verifier), das: tls.osap_das(&verifier), roots: servers.anchors(NOW) }
+    }
+
+    /// The platform's own, with its authority.
+    pub fn of(site: &Site) -> House {
+        let certificates = site.platform.certificates();
+        let roots = read_pem(site.block_on(certificates.anchors_pem(Purpose::Servers)).as_bytes()).expect("PEM");
+        let (tls, verifier) = (certificates.server_tls(), certificates.verifier());
+        House { lbs: tls.osap_lbs(verifier), das: tls.osap_das(verifier), roots }
     }
 
     pub fn client_das(&self) -> Arc<ClientConfig> {
@@ -71,7 +79,7 @@ impl House {
     }
 
     fn client(&self) -> ClientTls {
-        ClientTls::new([Anchor::Ca(self.servers.anchors(NOW).remove(0))], Arc::new(Noon)).expect("anchors")
+        ClientTls::new([Anchor::Ca(self.roots[0].clone())], Arc::new(Noon)).expect("anchors")
     }
 }
 
@@ -136,6 +144,8 @@ pub struct Device<'a> {
     house: Option<&'a House>,
     suite: Suite,
     more: Option<Suite>,
+    /// Its certificate, if it has one.
+    pub identity: Option<TlsIdentity>,
 }
 
 impl<'a> Device<'a> {
@@ -143,7 +153,8 @@ impl<'a> Device<'a> {
     pub fn over_tls(house: &'a House) -> Device<'a> {
         let code = Some(Code::new(LONG_CODE).expect("a code"));
         let boot = BootId::draw(&mut SystemRandom);
-        Device { slots: Slots::default(), code, boot, house: Some(house), suite: Suite::Tls, more: None }
+        let (slots, identity) = (Slots::default(), None);
+        Device { slots, code, boot, house: Some(house), suite: Suite::Tls, more: None, identity }
     }
 
     /// One that was given this where it was made, and runs the suite over plain TCP.
@@ -152,7 +163,8 @@ impl<'a> Device<'a> {
         let psk = Psk::from_bytes(given.psk.expose()).expect("48 bytes");
         let dev_id = Some(DevId::parse(given.dev_id.as_bytes()).expect("a DevID"));
         let slots = Slots { dev_id, base: Some(Slot { ticket, psk }), ..Slots::default() };
-        Device { slots, code: None, boot: BootId::draw(&mut SystemRandom), house: None, suite, more: None }
+        let boot = BootId::draw(&mut SystemRandom);
+        Device { slots, code: None, boot, house: None, suite, more: None, identity: None }
     }
 
     /// It would also run this suite.
@@ -163,12 +175,21 @@ impl<'a> Device<'a> {
     fn dial(&self, address: SocketAddr, lbs: bool) -> Wire {
         let Some(house) = self.house else { return Wire::plain(address) };
         let client = house.client();
+        let client = match &self.identity {
+            Some(identity) => client.with_identity(identity).expect("a pair"),
+            None => client,
+        };
         let config = if lbs { client.osap_lbs() } else { client.osap_das() };
         Wire::tls(address, config, "localhost")
     }
 
     /// One run at the LBS; what it gives is stored.
     pub fn run(&mut self, lbs: SocketAddr, way: Way) -> Result<Success, Failure> {
+        self.run_with(lbs, way, |_| {})
+    }
+
+    /// The same with something that happens before a frame of this first byte is sent.
+    pub fn run_with(&mut self, lbs: SocketAddr, way: Way, mut before: impl FnMut(u8)) -> Result<Success, Failure> {
         let mut wire = self.dial(lbs, true);
         let serial = Serial::new(SERIAL).expect("a serial");
         let identity =
@@ -183,7 +204,10 @@ impl<'a> Device<'a> {
                     let exporter = wire.export(EXPORTER_LABEL, SERIAL.as_bytes());
                     client.handle_exporter(&exporter.expect("over TLS"));
                 }
-                Output::Send(bytes) => wire.send(&bytes),
+                Output::Send(bytes) => {
+                    before(bytes[0]);
+                    wire.send(&bytes);
+                }
                 Output::Read => {
                     let len = loop {
                         if let Some(len) = next_frame(&unread, MAX_ANSWER).expect("the LBS speaks OSAP") {

@@ -326,6 +326,51 @@ fn osap_13_4_what_an_operator_closes_is_closed_at_once() {
 }
 
 #[test]
+fn osap_13_3_a_certificate_that_is_revoked_in_the_middle_of_a_run_buys_nothing() {
+    // Before the frame that asks for a ticket, before what says that it is stored, and before the DAS is asked for.
+    for at in [0x42, 0x92] {
+        let site = Site::new();
+        let device = site.add(SERIAL);
+        let provisioner = Provisioner::new(std::sync::Arc::clone(&site.epochs));
+        site.platform.set_provisioner(std::sync::Arc::new(provisioner));
+        let house = House::of(&site);
+        let modern = site.open_modern(Some((house.lbs.clone(), house.das.clone())));
+        let key = vestibule_tls::Key::generate().expect("a key");
+        let request = vestibule_tls::certificate_request(&key).expect("a request").into();
+        let life = std::time::Duration::from_secs(86_400);
+        let issued = site.block_on(site.platform.issue_certificate(&device, &request, life, &Caller::program()));
+        let issued = issued.expect("issued");
+        let mut shown = Device::over_tls(&house);
+        shown.code = None;
+        shown.identity = Some(vestibule_tls::Identity::new(issued.chain, &key).expect("a pair"));
+        let success = shown.run(modern.lbs, Way::Certificate).expect("in by its certificate");
+        shown.log_in(modern.das, &success);
+
+        let revoke = || {
+            let revoked = site.block_on(site.platform.revoke_certificates(&device, None, &Caller::program()));
+            assert_eq!(revoked.expect("revoked"), 1);
+        };
+        let sent = shown.run_with(modern.lbs, Way::Certificate, |first| {
+            if first == at {
+                revoke();
+            }
+        });
+        let refused = sent.expect_err("refused");
+        assert_eq!(refused.trouble, Trouble::Refused(ResultCode::Unavailable), "{at:02x}");
+        site.expect_fact("outrun");
+        // Neither what it had before nor what it was handed in between opens anything.
+        shown.identity = None;
+        assert_eq!(shown.connect(modern.das, &success).0, 11);
+        for way in [Way::Newest, Way::Older] {
+            if shown.slots.next_way(None, Default::default()).is_some() {
+                let refused = shown.run(modern.lbs, way).expect_err("refused");
+                assert!(matches!(refused.trouble, Trouble::Hint(ResultCode::MasterKeyInvalid) | Trouble::Unusable));
+            }
+        }
+    }
+}
+
+#[test]
 fn osap_13_2_3_a_serial_has_one_budget_of_wrong_codes_at_every_door() {
     let house = House::new();
     let (site, modern) = open(&house);
