@@ -16,6 +16,7 @@ mod listen;
 mod lying;
 mod machine;
 mod media;
+mod middle;
 mod modern;
 mod mqtt;
 mod network;
