@@ -10,8 +10,8 @@ mod failure;
 pub use failure::{Advice, Failure, Trouble};
 
 use super::message::{
-    AuthI, AuthIi, Das, Entry, Grant, Info, Issued, MAX_ANSWER, MAX_EXTRA, MessageError, VERSION, first, open, seal,
-    write_request,
+    AnchorId, AuthI, AuthIi, Das, Entry, Grant, Info, Issued, MAX_ANSWER, MAX_EXTRA, MessageError, VERSION, first,
+    open, seal, write_request,
 };
 use super::schedule::{Early, Fresh, Schedule, same};
 use super::seal::Direction;
@@ -89,6 +89,7 @@ pub struct Client {
     identity: Identity,
     slots: Slots,
     attempt: Attempt,
+    anchors: Option<Vec<AnchorId>>,
     state: State,
     outbox: Option<Vec<u8>>,
 }
@@ -123,13 +124,30 @@ struct Hello {
 struct Given {
     slots: Slots,
     certificate: Vec<Vec<u8>>,
+    anchors: Vec<Vec<u8>>,
 }
 
 impl Client {
     /// An attempt of the device `identity`, which holds `slots`.
     #[must_use]
     pub fn new(identity: Identity, slots: Slots, attempt: Attempt) -> Self {
-        Self { identity, slots, attempt, state: State::Begin, outbox: None }
+        Self { identity, slots, attempt, anchors: None, state: State::Begin, outbox: None }
+    }
+
+    /// Says which CA certificates the device knows the platform by, and so that it takes others: the LBS may then give it
+    /// some ([`Client::granted_anchors`]). To be called before the fresh secret is known.
+    pub fn tell_anchors(&mut self, anchors: Vec<AnchorId>) {
+        self.anchors = Some(anchors);
+    }
+
+    /// CA certificates, DER, that the LBS has given along, once it has proven that it knows the ticket or the code: to be
+    /// stored with [`Output::Store`].
+    #[must_use]
+    pub fn granted_anchors(&self) -> &[Vec<u8>] {
+        match &self.state {
+            State::Store(_, given) => &given.anchors,
+            _ => &[],
+        }
     }
 
     /// What is to be done next. Everything but [`Output::Send`] is repeated until it is answered.
@@ -195,6 +213,10 @@ impl Client {
         suite.is_modern() && self.identity.suites.contains(&suite)
     }
 
+    fn info(&self) -> Info {
+        Info { csr: self.attempt.csr.clone(), anchors: self.anchors.clone() }
+    }
+
     fn begin(&mut self, random: &mut dyn Random) {
         let Attempt { suite, way, .. } = self.attempt;
         let bare = matches!(way, Way::Code | Way::Certificate);
@@ -203,7 +225,7 @@ impl Client {
             self.identity.suites.iter().filter(|suite| suite.is_modern()).map(|suite| suite.protocol_type()).collect();
         let usable = self.may_run(suite) && (suite == Suite::Tls || !bare);
         // What does not fit is not sent, or the length of it would be cut off.
-        let fits = Info { csr: self.attempt.csr.clone() }.encode(true).len() <= MAX_EXTRA;
+        let fits = self.info().encode(true).len() <= MAX_EXTRA;
         let ready = match way {
             Way::Code => self.identity.code.is_some(),
             Way::Certificate => true,
@@ -297,7 +319,7 @@ impl Client {
             (None, Some(code)) if self.attempt.way == Way::Code => schedule.proof_d(code).to_vec(),
             (None, _) => Vec::new(),
         };
-        let info = Info { csr: self.attempt.csr.clone() }.encode(returning.is_none());
+        let info = self.info().encode(returning.is_none());
         let text = Entry { mac: schedule.mac_d(), claim, info }.encode();
         let kind = if returning.is_some() { first::RETURN } else { first::APPLY };
         self.outbox = Some(seal(kind, &[&VERSION], &schedule.record_key(Direction::Up), 0, &text));
@@ -322,10 +344,14 @@ impl Client {
                 return Err(Trouble::Server);
             }
         }
-        let certificate = Grant::decode(&grant)?.certificate;
+        let Grant { certificate, mut anchors } = Grant::decode(&grant)?;
+        if self.attempt.way == Way::Certificate {
+            // This LBS has proven itself by TLS alone: what it tells of anchors waits for a run by a secret of both.
+            anchors.clear();
+        }
         let new = Slot { ticket, psk: schedule.resume() };
         let slots = self.slots.with_new(self.attempt.way, dev_id, new);
-        self.state = State::Store(schedule, Box::new(Given { slots, certificate }));
+        self.state = State::Store(schedule, Box::new(Given { slots, certificate, anchors }));
         Ok(())
     }
 
@@ -354,7 +380,7 @@ impl Client {
         }
         let das = Das::decode(&opened.text).map_err(|_| MessageError::Content)?;
         let node = schedule.das().node(&das.info.server_id);
-        let Given { slots, certificate } = given;
+        let Given { slots, certificate, .. } = given;
         self.state = State::Done(Box::new(Success { slots, suite: self.attempt.suite, das, node, certificate }));
         Ok(())
     }

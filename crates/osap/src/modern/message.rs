@@ -8,7 +8,7 @@ mod body;
 mod service;
 
 pub use auth::{AuthI, AuthIi, Bound};
-pub use body::{Entry, Grant, Info, Issued};
+pub use body::{AnchorId, Entry, Grant, Info, Issued, MAX_ANCHORS};
 pub use service::{Das, DasError};
 
 pub(crate) use service::{read_request, write_request};

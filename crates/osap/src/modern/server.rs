@@ -21,7 +21,9 @@ pub use close::CloseReason;
 
 use zeroize::Zeroizing;
 
-use super::message::{self, Das, Grant, Issued, MAX_AUTH_I, MAX_ENTRY, MessageError, VERSION, first};
+use super::message::{
+    self, AnchorId, Das, Grant, Issued, MAX_AUTH_I, MAX_ENTRY, MAX_EXTRA, MessageError, VERSION, first,
+};
 use super::schedule::{Fresh, Mac, Schedule};
 use super::seal::Direction;
 use super::secret::{Exporter, TicketId};
@@ -159,6 +161,9 @@ pub struct Server {
     /// A ticket, a certificate or a code has proven the device.
     proven: bool,
     refusal: Option<ResultCode>,
+    held_anchors: Option<Vec<AnchorId>>,
+    /// To be given along.
+    anchors: Vec<Vec<u8>>,
     now: i64,
 }
 
@@ -251,6 +256,8 @@ impl Server {
             used: None,
             proven: false,
             refusal: None,
+            held_anchors: None,
+            anchors: Vec::new(),
             now: 0,
         }
     }
@@ -300,6 +307,20 @@ impl Server {
     #[must_use]
     pub fn refusal(&self) -> Option<ResultCode> {
         self.refusal
+    }
+
+    /// What the device says it knows the platform by, from [`Output::Assign`] on; `None` when it says nothing of it, and would
+    /// take nothing.
+    #[must_use]
+    pub fn held_anchors(&self) -> Option<&[AnchorId]> {
+        self.held_anchors.as_deref()
+    }
+
+    /// CA certificates, DER, that the device is to know the platform by, the newest first. They go along with what it is
+    /// issued, so that nobody else can tell it of any, and as far as they fit. To be called before the answer to
+    /// [`Output::Assign`].
+    pub fn tell_anchors(&mut self, anchors: Vec<Vec<u8>>) {
+        self.anchors = anchors;
     }
 
     /// The public key of the device, while its agreement is to be computed.
@@ -488,7 +509,9 @@ impl Server {
             lifetime_s: self.policy.ticket_lifetime_s,
             ticket: ticket.id,
             proof,
-            grant: Grant { certificate: entered.certificate }.encode(),
+            grant: Grant { certificate: entered.certificate, anchors: std::mem::take(&mut self.anchors) }
+                .within(MAX_EXTRA)
+                .encode(),
         };
         let answer = if entered.returning { first::RETURNED } else { first::APPLIED };
         let key = run.schedule.record_key(Direction::Down);

@@ -9,6 +9,7 @@ mod corpus;
 mod crash;
 mod generations;
 mod messages;
+mod modern_anchors;
 mod modern_codes;
 mod modern_downgrade;
 mod modern_envelope;

@@ -33,6 +33,10 @@ pub struct Platform {
     pub store_is_up: bool,
     /// What is said of a code that is about to be looked at.
     pub attempt: server::Attempt,
+    /// CA certificates that devices are told of which take them.
+    pub anchors: Vec<Vec<u8>>,
+    /// What the last device has said that it knows the platform by.
+    pub known_by: Option<Vec<[u8; 32]>>,
     /// How often an agreement was asked for.
     pub agreements: u32,
     /// What was made durable.
@@ -62,6 +66,8 @@ impl Platform {
             now: 1_000_000,
             store_is_up: true,
             attempt: server::Attempt::Go,
+            anchors: Vec::new(),
+            known_by: None,
             agreements: 0,
             stages: Vec::new(),
             random: Seeded::new(seed),
@@ -102,7 +108,13 @@ impl Platform {
             server::Output::Export(_) => server.handle_exporter(exporter),
             server::Output::Attempt { .. } => server.handle_attempt(self.attempt),
             server::Output::Certify(csr) => server.handle_certificate(vec![csr]),
-            server::Output::Assign => server.handle_das(self.das.clone(), &mut self.random),
+            server::Output::Assign => {
+                self.known_by = server.held_anchors().map(<[_]>::to_vec);
+                if self.known_by.is_some() {
+                    server.tell_anchors(self.anchors.clone());
+                }
+                server.handle_das(self.das.clone(), &mut self.random);
+            }
             server::Output::Stage(stage) => {
                 if self.apply(&stage, server.serial().expect("it is known").as_str()) {
                     server.handle_staged();
@@ -136,6 +148,10 @@ pub struct Device {
     pub flash: Slots,
     pub has: Has,
     pub csr: Option<Vec<u8>>,
+    /// What it says that it knows the platform by.
+    pub known_by: Option<Vec<[u8; 32]>>,
+    /// CA certificates it was told of.
+    pub told: Vec<Vec<u8>>,
     pub flash_works: bool,
     pub random: Seeded,
 }
@@ -147,6 +163,8 @@ impl Device {
             flash: Slots::default(),
             has: Has::default(),
             csr: None,
+            known_by: None,
+            told: Vec::new(),
             flash_works: true,
             random: Seeded::new(seed ^ 0xD15C),
         }
@@ -253,6 +271,9 @@ pub fn connect_between(
     deal: &mut dyn FnMut(usize, &Frame) -> Deal,
 ) -> Ending {
     let mut client = Client::new(device.identity.clone(), device.flash.clone(), attempt);
+    if let Some(known_by) = &device.known_by {
+        client.tell_anchors(known_by.clone());
+    }
     let mut server = Server::new(platform.policy.clone(), platform.certificate.clone());
     let mut wire = Wire::new(deal);
     let (mut ended, mut closed): (Option<_>, Option<server::Output>) = (None, None);
@@ -268,6 +289,7 @@ pub fn connect_between(
                 client::Output::Store(slots) => {
                     if device.flash_works {
                         device.flash = *slots;
+                        device.told = client.granted_anchors().to_vec();
                     }
                     client.handle_stored(device.flash_works);
                 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{MAX_EXTRA, MessageError};
@@ -18,7 +19,16 @@ use crate::wire::Reader;
 pub struct Info {
     /// A PKCS #10 request, DER: the device asks for a certificate.
     pub csr: Option<Vec<u8>>,
+    /// SHA-256 of the CA certificates, DER, by which the device knows the platform; `None` when it says nothing of them.
+    /// A member of ours (`anchors`): the specification is silent on how a new root comes to devices.
+    pub anchors: Option<Vec<AnchorId>>,
 }
+
+/// SHA-256 of a CA certificate, DER.
+pub type AnchorId = [u8; 32];
+
+/// Anchors that one message names at most: more are not read, nor sent.
+pub const MAX_ANCHORS: usize = 4;
 
 impl Info {
     /// Reads what was sent; nothing at all is an empty one.
@@ -35,6 +45,9 @@ impl Info {
             if name == "csr" {
                 info.csr = json::string(value).and_then(|text| STANDARD.decode(text.as_bytes()).ok());
                 broken |= info.csr.is_none();
+            } else if name == "anchors" {
+                // Of another shape it is somebody else's member of this name, which is none of ours.
+                info.anchors = anchor_ids(value.get());
             }
         })
         .map_err(|_| MessageError::Content)?;
@@ -45,14 +58,31 @@ impl Info {
     /// has nothing to say.
     #[must_use]
     pub fn encode(&self, enrols: bool) -> Vec<u8> {
-        match &self.csr {
-            None if enrols => b"{}".to_vec(),
-            None => Vec::new(),
-            Some(csr) => {
-                serde_json::to_vec(&serde_json::json!({ "csr": STANDARD.encode(csr) })).expect("text serialises")
-            }
+        let said = Said {
+            csr: self.csr.as_ref().map(|csr| STANDARD.encode(csr)),
+            anchors: self
+                .anchors
+                .as_ref()
+                .map(|ids| ids.iter().take(MAX_ANCHORS).map(|id| STANDARD.encode(id)).collect()),
+        };
+        if said.csr.is_none() && said.anchors.is_none() && !enrols {
+            return Vec::new();
         }
+        serde_json::to_vec(&said).expect("text serialises")
     }
+}
+
+#[derive(Serialize)]
+struct Said {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csr: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anchors: Option<Vec<String>>,
+}
+
+fn anchor_ids(text: &str) -> Option<Vec<AnchorId>> {
+    let list: Vec<String> = serde_json::from_str(text).ok()?;
+    list.iter().take(MAX_ANCHORS).map(|id| STANDARD.decode(id).ok()?.try_into().ok()).collect()
 }
 
 /// What the LBS sends along: a JSON object, unknown members ignored.
@@ -60,6 +90,9 @@ impl Info {
 pub struct Grant {
     /// The certificate that was asked for and what leads to its root, DER, leaf first.
     pub certificate: Vec<Vec<u8>>,
+    /// CA certificates, DER, by which the device is to know the platform from now on, the newest first. A member of ours
+    /// (`anchors`); empty when there is nothing to tell.
+    pub anchors: Vec<Vec<u8>>,
 }
 
 impl Grant {
@@ -79,6 +112,9 @@ impl Grant {
                 let list = list.and_then(|list| list.iter().map(|der| STANDARD.decode(der).ok()).collect());
                 broken |= list.is_none();
                 grant.certificate = list.unwrap_or_default();
+            } else if name == "anchors" {
+                // Of another shape it is somebody else's member of this name, which is none of ours.
+                grant.anchors = anchors(value.get()).unwrap_or_default();
             }
         })
         .map_err(|_| MessageError::Content)?;
@@ -88,12 +124,33 @@ impl Grant {
     /// The text that travels; nothing when there is nothing to say.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        if self.certificate.is_empty() {
+        let list = |of: &[Vec<u8>]| of.iter().map(|der| STANDARD.encode(der)).collect::<Vec<String>>();
+        let given = Given { cert: list(&self.certificate), anchors: list(&self.anchors) };
+        if given.cert.is_empty() && given.anchors.is_empty() {
             return Vec::new();
         }
-        let list: Vec<String> = self.certificate.iter().map(|der| STANDARD.encode(der)).collect();
-        serde_json::to_vec(&serde_json::json!({ "cert": list })).expect("text serialises")
+        serde_json::to_vec(&given).expect("text serialises")
     }
+
+    /// The same as far as it fits: anchors wait for another run where a certificate takes their place.
+    #[must_use]
+    pub fn within(mut self, most: usize) -> Self {
+        while self.encode().len() > most && self.anchors.pop().is_some() {}
+        self
+    }
+}
+
+#[derive(Serialize)]
+struct Given {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cert: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    anchors: Vec<String>,
+}
+
+fn anchors(text: &str) -> Option<Vec<Vec<u8>>> {
+    let list: Vec<String> = serde_json::from_str(text).ok()?;
+    list.iter().take(MAX_ANCHORS).map(|der| STANDARD.decode(der).ok()).collect()
 }
 
 /// What proves the device in 0x72 and 0x42.

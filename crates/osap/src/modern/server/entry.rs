@@ -50,6 +50,7 @@ impl Server {
             return Ok(());
         }
         let info = Info::decode(&info)?;
+        self.held_anchors = info.anchors.clone();
         if returning {
             self.returns(run, &claim, info);
             return Ok(());
@@ -147,7 +148,7 @@ impl Server {
     pub fn handle_certificate(&mut self, certificate: Vec<Vec<u8>>) {
         match self.leave() {
             State::Certify(run, mut issuing) => {
-                let grant = message::Grant { certificate };
+                let grant = message::Grant { certificate, anchors: Vec::new() };
                 if grant.encode().len() <= MAX_EXTRA {
                     issuing.entered.certificate = grant.certificate;
                 }
