@@ -16,9 +16,9 @@ use crate::config::ApiConfig;
 use crate::hooks::Hooks;
 use crate::routes::Routes;
 use crate::{
-    attributes, audit, bulk, certificates, describe, devices, directives, events, export, health, history, imports,
-    openapi, operations, page, pass, problems, queue, request, sessions, strangers, stream, suites, tokens, uploads,
-    users, views, webhooks,
+    attributes, audit, authority, bulk, certificates, describe, devices, directives, events, export, health, history,
+    imports, openapi, operations, page, pass, problems, queue, request, sessions, strangers, stream, suites, tokens,
+    uploads, users, views, webhooks,
 };
 
 /// What the handlers share.
@@ -165,8 +165,10 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(UsersManage, routes!(users::list_users))
         .needs(UsersManage, routes!(users::remove_user))
         .needs(UsersManage, routes!(users::set_user_password))
-        .needs(AuthorityManage, routes!(certificates::show_authority))
-        .needs(AuthorityManage, routes!(certificates::roll_authority))
+        .needs(AuthorityManage, routes!(authority::show_authority))
+        .needs(AuthorityManage, routes!(authority::roll_authority))
+        .needs(AuthorityManage, routes!(authority::retire_authority))
+        .needs(AuthorityManage, routes!(authority::list_overdue))
         .needs(AuthorityManage, routes!(certificates::list_certificates))
         .needs(DevicesRead, routes!(certificates::list_device_certificates))
         .needs(DevicesWrite, routes!(certificates::issue_certificate))

@@ -1,4 +1,4 @@
-//! Certificates: the platform's own authorities, and what devices are issued.
+//! Certificates that devices are issued.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::pki_types::CertificateSigningRequestDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use utoipa::{IntoParams, ToSchema};
-use vestibule_platform::{
-    AuthorityView, CertificateView, CertificatesError, DeviceCertificateQuery, DeviceCertificateRow, Purpose,
-};
-use vestibule_tls::IssueError;
+use vestibule_platform::{DeviceCertificateQuery, DeviceCertificateRow};
 
 use crate::api::Shared;
 use crate::extract::{Answer, JsonBody, Nothing, Params, TheCaller, TheDevice, cut, page_size};
@@ -30,81 +27,8 @@ const USUAL_DAYS: u64 = 365;
 const MOST_DAYS: u64 = 730;
 /// How far ahead it is looked which certificates end, in days.
 const MOST_AHEAD: u64 = 3_650;
-/// Certificates of one device that are shown; those that are valid are 8 at most.
-const OF_DEVICE: i64 = 1_000;
-
-/// A certificate of the platform's own.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Certificate)]
-pub(crate) struct CertificateShape {
-    /// `servers/root`, `servers/intermediate`, `servers/cross` (a newer root, signed by an older one), `devices/root`,
-    /// `devices/intermediate` or `server` (what listeners show).
-    kind: String,
-    /// Its serial number, hexadecimal.
-    serial: String,
-    /// The common name of whom it is for.
-    subject: String,
-    /// The common name of who issued it.
-    issuer: String,
-    /// Valid from.
-    #[schema(format = DateTime)]
-    not_before: String,
-    /// Valid to.
-    #[schema(format = DateTime)]
-    not_after: String,
-    /// SHA-256 of its SubjectPublicKeyInfo, hexadecimal: what a device may pin in place of a root.
-    spki_sha256: String,
-    /// The certificate, PEM.
-    pem: String,
-}
-
-impl From<CertificateView> for CertificateShape {
-    fn from(view: CertificateView) -> CertificateShape {
-        CertificateShape {
-            kind: view.kind,
-            serial: view.serial,
-            subject: view.subject,
-            issuer: view.issuer,
-            not_before: rfc3339(view.not_before),
-            not_after: rfc3339(view.not_after),
-            spki_sha256: view.spki_sha256,
-            pem: view.pem,
-        }
-    }
-}
-
-/// The platform's certificates.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Authority)]
-pub(crate) struct AuthorityShape {
-    /// The names, hosts and addresses, of the platform's own certificate.
-    names: Vec<String>,
-    /// The platform's own certificate.
-    server: CertificateShape,
-    /// Roots and intermediates, newest first, those of servers before those of devices.
-    authorities: Vec<CertificateShape>,
-    /// The roots of servers, PEM, newest first: what clients trust.
-    roots: String,
-}
-
-impl AuthorityShape {
-    async fn of(shared: &Shared) -> Answer<Json<AuthorityShape>> {
-        let certificates = shared.platform.certificates();
-        let AuthorityView { names, server, authorities } = certificates.view().await?;
-        let authorities = authorities.into_iter().map(CertificateShape::from).collect();
-        let roots = certificates.anchors_pem(Purpose::Servers).await;
-        Ok(Json(AuthorityShape { names, server: server.into(), authorities, roots }))
-    }
-}
-
-/// Whose root is replaced.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RollToDo {
-    /// `servers`: what proves the platform; `devices`: what proves devices.
-    #[schema(pattern = "^(servers|devices)$", example = "servers")]
-    purpose: String,
-}
+/// Certificates of one device that are shown; those that have not ended are 64 at most.
+const OF_DEVICE: usize = 1_000;
 
 /// A certificate that was issued to a device.
 #[derive(Serialize, ToSchema)]
@@ -203,72 +127,6 @@ pub(crate) struct RevokedShape {
     revoked: u64,
 }
 
-impl From<CertificatesError> for Problem {
-    fn from(error: CertificatesError) -> Problem {
-        match error {
-            CertificatesError::Store(error) => error.into(),
-            CertificatesError::Issue(IssueError::Request(error)) => {
-                Problem::field(Kind::InvalidValue, "csr", format!("csr is refused: {error}."))
-            }
-            CertificatesError::Unknown => Problem::new(
-                Kind::UnknownCertificate,
-                "The device has no certificate with this serial number in force.",
-            ),
-            error @ CertificatesError::Full(_) => Problem::new(Kind::TooManyCertificates, format!("{error}.")),
-            error => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a certificate was not made");
-                Problem::new(Kind::StoreUnavailable, "The platform's certificates cannot be used; its log says why.")
-            }
-        }
-    }
-}
-
-/// Show the platform's certificates
-///
-/// What its listeners show, and the authorities behind it. Nothing of it is secret.
-#[utoipa::path(
-    get,
-    path = "/v1/authority",
-    tag = "rights",
-    responses((status = 200, description = "The certificates", body = AuthorityShape)),
-)]
-pub(crate) async fn show_authority(
-    State(shared): State<Arc<Shared>>,
-    _: Params<Nothing>,
-) -> Answer<Json<AuthorityShape>> {
-    AuthorityShape::of(&shared).await
-}
-
-/// Replace a root
-///
-/// A new root, and what issues below it, are in force at once. The older root stays trusted until it ends; for servers it vouches for the
-/// newer one, so that clients which know the older root alone go on.
-#[utoipa::path(
-    post,
-    path = "/v1/authority/roll",
-    tag = "rights",
-    request_body = RollToDo,
-    responses(
-        (status = 200, description = "The certificates as they are now, durably", body = AuthorityShape),
-        (status = 503, description = "The store does not answer",
-            body = ProblemDocument, content_type = "application/problem+json"),
-    ),
-)]
-pub(crate) async fn roll_authority(
-    State(shared): State<Arc<Shared>>,
-    TheCaller(caller): TheCaller,
-    _: Params<Nothing>,
-    JsonBody(roll): JsonBody<RollToDo>,
-) -> Answer<Json<AuthorityShape>> {
-    let purpose = match roll.purpose.as_str() {
-        "servers" => Purpose::Servers,
-        "devices" => Purpose::Devices,
-        _ => return Err(Problem::field(Kind::InvalidValue, "purpose", "purpose must be \"servers\" or \"devices\".")),
-    };
-    shared.platform.roll_authority(purpose, &caller).await?;
-    AuthorityShape::of(&shared).await
-}
-
 /// List certificates of devices
 #[utoipa::path(
     get,
@@ -301,12 +159,9 @@ pub(crate) async fn list_certificates(
         ending,
         revoked: params.revoked.is_some_and(|flag| flag.0),
         after: params.cursor.as_deref().map(unhex).transpose().map_err(cursor)?,
-        limit: i64::try_from(size).unwrap_or(i64::MAX - 1) + 1,
+        ..DeviceCertificateQuery::default()
     };
-    let mut rows = shared.platform.certificates().issued(query).await?;
-    let more = cut(&mut rows, size);
-    let next = rows.last().filter(|_| more).map(|row| hex(&row.serial));
-    Ok(Json(DeviceCertificateList { items: rows.into_iter().map(Into::into).collect(), next }))
+    page(&shared, query, size).await
 }
 
 /// List the certificates of a device
@@ -328,10 +183,17 @@ pub(crate) async fn list_device_certificates(
     TheDevice(device): TheDevice,
     _: Params<Nothing>,
 ) -> Answer<Json<DeviceCertificateList>> {
-    let of_it = Some(device.serial.to_string());
-    let query = DeviceCertificateQuery { device: of_it, limit: OF_DEVICE, ..DeviceCertificateQuery::default() };
-    let rows = shared.platform.certificates().issued(query).await?;
-    Ok(Json(DeviceCertificateList { items: rows.into_iter().map(Into::into).collect(), next: None }))
+    let query = DeviceCertificateQuery { device: Some(device.serial.to_string()), ..DeviceCertificateQuery::default() };
+    page(&shared, query, OF_DEVICE).await
+}
+
+/// The first of those asked for, as many as this.
+async fn page(shared: &Shared, query: DeviceCertificateQuery, size: usize) -> Answer<Json<DeviceCertificateList>> {
+    let limit = i64::try_from(size).unwrap_or(i64::MAX - 1) + 1;
+    let mut rows = shared.platform.certificates().issued(DeviceCertificateQuery { limit, ..query }).await?;
+    let more = cut(&mut rows, size);
+    let next = rows.last().filter(|_| more).map(|row| hex(&row.serial));
+    Ok(Json(DeviceCertificateList { items: rows.into_iter().map(Into::into).collect(), next }))
 }
 
 /// Issue a certificate to a device
@@ -411,7 +273,7 @@ fn request(text: &str) -> Answer<CertificateSigningRequestDer<'static>> {
     Ok(der.into())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -12,6 +12,7 @@ mod access;
 mod api;
 mod attributes;
 mod audit;
+mod authority;
 mod bulk;
 mod certificates;
 mod config;

@@ -4,29 +4,33 @@
 
 mod issue;
 mod kept;
+mod roots;
 mod show;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, watch};
+use parking_lot::RwLock as Now;
+use tokio::sync::{RwLock, watch};
 use vestibule_store::{Control, DeviceCertificateQuery, Secret, StoreError};
 use vestibule_tls::rustls::pki_types::{CertificateDer, UnixTime};
 use vestibule_tls::rustls::time_provider::TimeProvider;
 use vestibule_tls::{
-    Authority, Ca, DeviceVerifier, Identity, IdentityError, IssueError, Key, Purpose, Resolver, Revoked, ServerTls,
+    Authority, Ca, DeviceVerifier, Identity, IdentityError, IssueError, Key, Purpose, Resolver, ServerTls,
     VerifierError,
 };
 
 use crate::clock::Clock;
 pub use issue::{IssuedCertificate, LONGEST_CERTIFICATE};
+pub use roots::OverdueRoots;
+use roots::Roots;
 pub use show::{AuthorityView, CertificateView};
 
 /// How often it is looked whether something has to be renewed.
 const LOOK: Duration = Duration::from_secs(60 * 60);
-/// The most revoked certificates that are known at once. A list of them is gone through in each handshake with one.
-const MAX_REVOKED: i64 = 100_000;
+/// Revoked certificates that are read at once.
+const REVOKED_PAGE: i64 = 10_000;
 /// Names under which every platform is reached.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// No clock that is right says less: 2026-01-01, Unix milliseconds.
@@ -51,6 +55,15 @@ pub enum CertificatesError {
     /// The caller: the device has as many as it may have.
     #[error("the device has {0} certificates that are valid; revoke some")]
     Full(usize),
+    /// The caller: so many were issued to the device, and revoked, that no more are until some end.
+    #[error("the device was issued {0} certificates that have not ended yet, revoked ones among them")]
+    Spent(usize),
+    /// The caller: without the older root these devices could not come in any more.
+    #[error("{0} devices do not know the newest root yet")]
+    Overdue(u64),
+    /// The caller: certificates of devices hang on the older root.
+    #[error("{0} certificates of devices that are valid were issued below an older root")]
+    Dependent(u64),
 }
 
 impl From<IdentityError> for CertificatesError {
@@ -71,7 +84,10 @@ pub struct Certificates {
     clock: Arc<dyn Clock>,
     /// What the server's certificate says.
     names: Vec<String>,
-    held: Mutex<Held>,
+    /// Read while something is issued, over its commit; written when roots or intermediates change.
+    held: RwLock<Held>,
+    /// The roots of servers, for whoever only asks for those.
+    roots: Now<Arc<Roots>>,
     resolver: Arc<Resolver>,
     verifier: Arc<DeviceVerifier>,
     changes: watch::Sender<u64>,
@@ -129,13 +145,22 @@ impl Certificates {
             control.put_certificates(rows).await?;
         }
         let resolver = Resolver::new(&Identity::new(held.chain.clone(), &held.key)?)?;
-        let lists = held.devices.revocation_lists(&revoked(&control).await?, number(now), now)?;
-        let verifier = DeviceVerifier::new(held.devices.anchors(now), lists)?;
+        let verifier = DeviceVerifier::new(held.devices.anchors(now), [])?;
+        let mut after = Vec::new();
+        loop {
+            let query =
+                DeviceCertificateQuery { revoked: true, after: Some(after), limit: REVOKED_PAGE, ..Default::default() };
+            let page = control.device_certificates(query).await?;
+            let Some(last) = page.last() else { break };
+            after = last.serial.clone();
+            verifier.revoke(page.into_iter().map(|row| (row.serial, row.ends)));
+        }
         let certificates = Certificates {
             control,
             clock,
             names: all,
-            held: Mutex::new(held),
+            roots: Now::new(Arc::new(Roots::of(&held.servers, now))),
+            held: RwLock::new(held),
             resolver,
             verifier,
             changes: watch::Sender::new(0),
@@ -174,7 +199,7 @@ impl Certificates {
     /// The store or the library failed; what is in force stays.
     pub async fn renew(&self) -> Result<bool, CertificatesError> {
         let now = self.now();
-        let mut held = self.held.lock().await;
+        let mut held = self.held.write().await;
         let mut made = Vec::new();
         for purpose in [Purpose::Servers, Purpose::Devices] {
             made.extend(held.of(purpose).due(now)?.into_iter().map(|ca| (purpose, ca)));
@@ -194,17 +219,23 @@ impl Certificates {
                     tracing::error!(%error, "certificates could not be renewed; it is tried again in an hour")
                 }
             }
-            if let Err(error) = self.control.expire_certificates(self.now()).await {
-                tracing::warn!(%error, "certificates of devices that have ended stay listed");
+            match self.control.expire_certificates(self.now()).await {
+                Ok(_) => self.verifier.forget_ended(self.now()),
+                Err(error) => tracing::warn!(%error, "certificates of devices that have ended stay listed"),
             }
+            self.count_overdue().await;
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// A new root for servers or devices beside the older one, and whatever is below it.
-    async fn roll(&self, purpose: Purpose) -> Result<(), CertificatesError> {
+    /// A new root for servers or devices beside the older one, and whatever is below it. Where it takes the place of the
+    /// oldest, that one is not to be needed any more, unless the caller insists.
+    async fn roll(&self, purpose: Purpose, force: bool) -> Result<(), CertificatesError> {
         let now = self.now();
-        let mut held = self.held.lock().await;
+        let mut held = self.held.write().await;
+        if held.of(purpose).is_full() && !force {
+            self.dispensable(&held, purpose, now).await?;
+        }
         let made = held.of(purpose).roll(now)?.into_iter().map(|ca| (purpose, ca)).collect();
         self.take(&mut held, made, now).await?;
         Ok(())
@@ -227,14 +258,11 @@ impl Certificates {
             }
         }
         if any {
-            self.exchange_verifier(held, now).await?;
+            self.show_roots(held, now)?;
         }
         let due = held.servers.server_certificate_is_due(&held.chain, &self.names, now);
         if due {
-            let chain = held.servers.server_certificate(&held.key, &self.names, now)?;
-            self.control.put_certificates(vec![kept::server_row(&chain, &held.key)]).await?;
-            self.resolver.replace(&Identity::new(chain.clone(), &held.key)?)?;
-            held.chain = chain;
+            self.certify_server(held, now).await?;
         }
         if any || due {
             self.changes.send_modify(|count| *count += 1);
@@ -242,31 +270,25 @@ impl Certificates {
         Ok(any || due)
     }
 
-    /// Has devices verified by the present roots and lists.
-    async fn exchange_verifier(&self, held: &Held, now: i64) -> Result<(), CertificatesError> {
-        let lists = held.devices.revocation_lists(&revoked(&self.control).await?, number(now), now)?;
-        self.verifier.replace(held.devices.anchors(now), lists)?;
+    /// Has the server show another certificate, below the root that is the newest now.
+    async fn certify_server(&self, held: &mut Held, now: i64) -> Result<(), CertificatesError> {
+        let chain = held.servers.server_certificate(&held.key, &self.names, now)?;
+        self.control.put_certificates(vec![kept::server_row(&chain, &held.key)]).await?;
+        self.resolver.replace(&Identity::new(chain.clone(), &held.key)?)?;
+        held.chain = chain;
+        Ok(())
+    }
+
+    /// Has devices verified by the present roots, and told of the newest one of servers.
+    fn show_roots(&self, held: &Held, now: i64) -> Result<(), CertificatesError> {
+        self.verifier.replace(held.devices.anchors(now))?;
+        *self.roots.write() = Arc::new(Roots::of(&held.servers, now));
         Ok(())
     }
 
     fn now(&self) -> i64 {
         self.clock.now_ms().max(EARLIEST)
     }
-}
-
-/// Certificates of devices that are revoked and have not ended.
-async fn revoked(control: &Control) -> Result<Vec<Revoked>, StoreError> {
-    let query = DeviceCertificateQuery { revoked: true, limit: MAX_REVOKED, ..DeviceCertificateQuery::default() };
-    let rows = control.device_certificates(query).await?;
-    let revoked = |row: vestibule_store::DeviceCertificateRow| {
-        row.revoked.map(|since| Revoked { issuer: row.issuer, serial: row.serial, since })
-    };
-    Ok(rows.into_iter().filter_map(revoked).collect())
-}
-
-/// The number of a list of revocations: it grows as the clock does.
-fn number(now: i64) -> u64 {
-    now.unsigned_abs()
 }
 
 fn secret(key: &[u8]) -> Secret {

@@ -1,12 +1,12 @@
 //! A device: the one noun of the platform.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use vestibule_store::{DeviceId, DeviceRow, SealedCode};
+use vestibule_store::{DeviceId, DeviceRow, KnownBy, SealedCode};
 
 use crate::clock::Clock;
 use crate::credentials::Held;
@@ -63,6 +63,8 @@ pub struct Device {
     modern: AtomicBool,
     tls_only: AtomicBool,
     pardons: AtomicU32,
+    /// What was noted of the roots it knows, as a digest; 0: nothing yet since the start.
+    knows: AtomicU64,
     parent: Mutex<Option<DeviceId>>,
     description: Mutex<Arc<Description>>,
     removed: AtomicBool,
@@ -100,6 +102,7 @@ impl Device {
             modern: AtomicBool::new(row.modern),
             tls_only: AtomicBool::new(row.tls_only),
             pardons: AtomicU32::new(0),
+            knows: AtomicU64::new(0),
             parent: Mutex::new(row.parent),
             description: Mutex::new(Arc::new(description)),
             removed: AtomicBool::new(false),
@@ -177,6 +180,15 @@ impl Device {
         self.pardons.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Whether this is what was noted last of the roots it knows.
+    pub(crate) fn knows_already(&self, known: &KnownBy) -> bool {
+        self.knows.load(Ordering::Acquire) == digest(known)
+    }
+
+    pub(crate) fn set_knows(&self, known: &KnownBy) {
+        self.knows.store(digest(known), Ordering::Release);
+    }
+
     pub(crate) fn set_disabled(&self, disabled: bool) {
         self.disabled.store(disabled, Ordering::Release);
     }
@@ -225,6 +237,17 @@ impl Device {
 
     pub(crate) fn mark_removed(&self) {
         self.removed.store(true, Ordering::Release);
+    }
+}
+
+/// Never 0. The name of a root is 64 random digits, of which the first 15 tell it from others of one platform.
+fn digest(known: &KnownBy) -> u64 {
+    match known {
+        KnownBy::Untold => 1,
+        KnownBy::Plain => 2,
+        KnownBy::Root(root) => {
+            root.get(..15).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0) | 1 << 63
+        }
     }
 }
 

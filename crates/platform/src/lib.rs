@@ -64,6 +64,7 @@ pub use bulk::{BulkAction, BulkError};
 pub use caller::Caller;
 pub use certificates::{
     AuthorityView, CertificateView, Certificates, CertificatesError, IssuedCertificate, LONGEST_CERTIFICATE,
+    OverdueRoots,
 };
 pub use changes::{Change, Changes};
 pub use children::ChildRefused;
@@ -107,7 +108,7 @@ pub use webhook::{Webhook, WebhookError, WebhookSpec};
 
 pub use vestibule_store::{
     AuditQuery, AuditRow, Credential, Credentials, DeadLetter, DeviceCertificateQuery, DeviceCertificateRow, DeviceId,
-    DevicePath, Flags, Journal, MediaKind, MediaRow, Order, Position, Record, RecordKind, Secret, StoreError, ViewRow,
-    WebhookPlace,
+    DevicePath, Flags, Journal, MediaKind, MediaRow, Order, OverdueRow, Position, Record, RecordKind, Secret,
+    StoreError, ViewRow, WebhookPlace,
 };
 pub use vestibule_tls::Purpose;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use vestibule_store::{Credentials, DeviceId, Secret, StoreError};
+use vestibule_store::{Credentials, DeviceId, KnownBy, Secret, StoreError};
 
 use crate::audit::Deed;
 use crate::caller::Caller;
@@ -65,6 +65,7 @@ impl Platform {
         let provisioner = Arc::clone(self.provisioner().get().ok_or(ProvisionError::Off)?);
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, auditor, by) = (self.control().clone(), self.auditor(), by.clone());
+        let clock = self.clock_handle();
         to_the_end(async move {
             // Holding the credentials' lock keeps a running handshake from writing the old ones again.
             let mut secrets = device.secrets.lock().await;
@@ -75,6 +76,9 @@ impl Platform {
             let modern = credentials.modern;
             control.put_credentials(device.id, credentials).await?;
             device.set_suites(modern, device.is_tls_only());
+            // It is going to come without TLS; where it does not, it says so.
+            control.note_root(device.id, &KnownBy::Plain, clock.now_ms()).await?;
+            device.set_knows(&KnownBy::Plain);
             device.pardon();
             close_link(&device, "provisioned");
             drop(secrets);

@@ -164,7 +164,7 @@ struct Step {
 }
 
 /// Every step ever released, oldest first. A released one never changes.
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql"), only: None },
     Step {
         version: 2,
@@ -184,6 +184,7 @@ const STEPS: [Step; 14] = [
     Step { version: 12, name: "views", sql: include_str!("../migrations/0012_views.sql"), only: None },
     Step { version: 13, name: "modern", sql: include_str!("../migrations/0013_modern.sql"), only: None },
     Step { version: 14, name: "certificates", sql: include_str!("../migrations/0014_certificates.sql"), only: None },
+    Step { version: 16, name: "device roots", sql: include_str!("../migrations/0016_device_root.sql"), only: None },
 ];
 
 fn migrator(dialect: Dialect, steps: &[Step]) -> Migrator {

@@ -65,7 +65,7 @@
 //!
 //! The control database holds the registry and its credentials, the twins, the operations that wait for their device, the
 //! idempotency keys, the webhooks with what they could not be told, the tokens and people that may use the platform, the
-//! pictures and files that are here or under way, the platform's certificates and those of devices, and the audit. All its writes pass through one task which gathers what
+//! pictures and files that are here or under way, the platform's certificates, those of devices and by which root each device knows it, and the audit. All its writes pass through one task which gathers what
 //! is queued into one transaction, so a thousand devices that authenticate at once share a handful of syncs. Secrets are
 //! sealed (AES-256-GCM) under the key in `keys/envelope.key` before they reach any database.
 
@@ -88,9 +88,9 @@ pub use backup::{Backup, BackupError, BackupPlan, back_up, restore};
 pub use config::{Clock, ReadAt, StoreConfig};
 pub use control::{
     AuditQuery, AuditRow, Begun, CertificateRow, Control, Credential, Credentials, DeadLetter, DeviceCertificateQuery,
-    DeviceCertificateRow, DeviceRow, JobRow, LeafPart, LeafRow, MEDIA_LEAST, MEDIA_PAGE, MediaArrival, MediaKey,
-    MediaKind, MediaRow, MediaState, NewAudit, PrincipalRow, QueuedOperation, SealedCode, SessionRow, ViewRow,
-    WebhookPlace, WebhookRow,
+    DeviceCertificateRow, DeviceRow, JobRow, KnownBy, LeafPart, LeafRow, MEDIA_LEAST, MEDIA_PAGE, MediaArrival,
+    MediaKey, MediaKind, MediaRow, MediaState, NewAudit, OverdueRow, PrincipalRow, QueuedOperation, SealedCode,
+    SessionRow, ViewRow, WebhookPlace, WebhookRow,
 };
 pub use device::DeviceId;
 pub use error::{InsertError, OpenError, StoreError};

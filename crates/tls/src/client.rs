@@ -19,6 +19,8 @@ use crate::server::{ALPN_DAS, ALPN_HTTP, ALPN_LBS, ALPN_MQTT};
 
 /// Anchors of one client: so many that a root can be replaced (osap-wire 13.3, TLS profile 4).
 const MAX_ANCHORS: usize = 2;
+/// What a client has learned from servers that those vouched for.
+const MAX_LEARNED: usize = 3;
 /// Certificates of a chain at most, and so how often a clock can be found to be behind.
 const MAX_CHAIN: usize = 8;
 
@@ -60,6 +62,27 @@ impl ClientTls {
         }
         roots(&anchors)?;
         Ok(ClientTls { anchors, time, unset_clock: false, identity: None })
+    }
+
+    /// Trusts these as well: what a server that its own anchors vouch for has told it of, three at most.
+    ///
+    /// # Errors
+    /// More, or one that cannot be read.
+    pub fn with_learned(mut self, learned: impl IntoIterator<Item = Anchor>) -> Result<ClientTls, ClientError> {
+        let learned: Vec<Anchor> = learned.into_iter().collect();
+        if learned.len() > MAX_LEARNED {
+            return Err(ClientError::Anchors(learned.len()));
+        }
+        roots(&learned)?;
+        self.anchors.extend(learned);
+        Ok(self)
+    }
+
+    /// Whether a server of this name that has shown this chain, leaf first, is trusted now. That it holds the key of the leaf
+    /// was for the handshake to see.
+    pub fn vouches_for(&self, chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> bool {
+        let (Some((leaf, above)), Some(now)) = (chain.split_first(), self.time.current_time()) else { return false };
+        self.verifier(&provider::osap()).verify_server_cert(leaf, above, name, &[], now).is_ok()
     }
 
     /// The clock was not set: what it says is the least that the time can be (osap-wire 13.3, TLS profile 4). A certificate

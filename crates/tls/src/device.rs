@@ -1,11 +1,13 @@
 //! Devices that prove themselves with a certificate (osap-wire 13.3, TLS profile 6).
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::RwLock;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DistinguishedName, Error, RootCertStore};
@@ -64,45 +66,64 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// Roots or lists that cannot be used.
+/// Roots that cannot be used.
 #[derive(Debug, Error)]
 #[error("device certificates cannot be verified with this: {0}")]
 pub struct VerifierError(String);
 
-/// Verifies device certificates in the handshake: against the device CA alone, with its lists of revocations. A device
+/// Verifies device certificates in the handshake: against the device CA alone, and that they were not revoked. A device
 /// may come without one. What it goes by is exchanged between two handshakes.
+///
+/// Revoked certificates are known by their serial numbers, all of them, for as long as they would be valid: there is no list
+/// of them that could be cut, or be older than the last revocation.
 pub struct DeviceVerifier {
     provider: Arc<CryptoProvider>,
     present: ArcSwap<Present>,
+    /// By serial number, with the end of each in Unix milliseconds.
+    revoked: RwLock<HashMap<Box<[u8]>, i64>>,
 }
 
 struct Present(Arc<dyn ClientCertVerifier>);
 
 impl DeviceVerifier {
-    /// Verifies against these roots, with a list of revocations of each intermediate below them.
+    /// Verifies against these roots; `revoked` are serial numbers with the end of each, Unix milliseconds.
     ///
     /// # Errors
-    /// There is no root, or something cannot be read.
+    /// There is no root, or one cannot be read.
     pub fn new(
         roots: impl IntoIterator<Item = CertificateDer<'static>>,
-        lists: impl IntoIterator<Item = CertificateRevocationListDer<'static>>,
+        revoked: impl IntoIterator<Item = (Vec<u8>, i64)>,
     ) -> Result<Arc<DeviceVerifier>, VerifierError> {
         let provider = provider::osap();
-        let present = ArcSwap::from_pointee(Present::new(&provider, roots, lists)?);
-        Ok(Arc::new(DeviceVerifier { provider, present }))
+        let present = ArcSwap::from_pointee(Present::new(&provider, roots)?);
+        let verifier = DeviceVerifier { provider, present, revoked: RwLock::default() };
+        verifier.revoke(revoked);
+        Ok(Arc::new(verifier))
     }
 
-    /// Goes by others from the next handshake on.
+    /// Goes by other roots from the next handshake on.
     ///
     /// # Errors
     /// As [`DeviceVerifier::new`]; the former ones stay.
-    pub fn replace(
-        &self,
-        roots: impl IntoIterator<Item = CertificateDer<'static>>,
-        lists: impl IntoIterator<Item = CertificateRevocationListDer<'static>>,
-    ) -> Result<(), VerifierError> {
-        self.present.store(Arc::new(Present::new(&self.provider, roots, lists)?));
+    pub fn replace(&self, roots: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<(), VerifierError> {
+        self.present.store(Arc::new(Present::new(&self.provider, roots)?));
         Ok(())
+    }
+
+    /// Refuses certificates with these serial numbers from the next handshake on; with the end of each, Unix milliseconds.
+    pub fn revoke(&self, serials: impl IntoIterator<Item = (Vec<u8>, i64)>) {
+        let mut revoked = self.revoked.write();
+        revoked.extend(serials.into_iter().map(|(serial, ends)| (serial.into_boxed_slice(), ends)));
+    }
+
+    /// Forgets revoked certificates that ended before this time, which are refused for that.
+    pub fn forget_ended(&self, before: i64) {
+        self.revoked.write().retain(|_, ends| *ends >= before);
+    }
+
+    /// How many revoked certificates are known.
+    pub fn revoked(&self) -> usize {
+        self.revoked.read().len()
     }
 }
 
@@ -110,16 +131,12 @@ impl Present {
     fn new(
         provider: &Arc<CryptoProvider>,
         roots: impl IntoIterator<Item = CertificateDer<'static>>,
-        lists: impl IntoIterator<Item = CertificateRevocationListDer<'static>>,
     ) -> Result<Present, VerifierError> {
         let mut store = RootCertStore::empty();
         for root in roots {
             store.add(root).map_err(|error| VerifierError(error.to_string()))?;
         }
-        // A list is made here with every change, so its own end is not looked at; an issuer without a list is refused.
         WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider))
-            .with_crls(lists)
-            .only_check_end_entity_revocation()
             .allow_unauthenticated()
             .clear_root_hint_subjects()
             .build()
@@ -151,6 +168,10 @@ impl ClientCertVerifier for DeviceVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.present.load().0.verify_client_cert(end_entity, intermediates, now)?;
+        let certificate = EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+        if self.revoked.read().contains_key(certificate.serial()) {
+            return Err(CertificateError::Revoked.into());
+        }
         match device_serial(end_entity) {
             Ok(_) => Ok(verified),
             Err(NotADevice) => Err(CertificateError::ApplicationVerificationFailure.into()),

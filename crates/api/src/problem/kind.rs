@@ -78,6 +78,9 @@ kinds! {
     TooManyCertificates, "too-many-certificates", "Too many certificates", CONFLICT,
         "The device has as many valid certificates as it may.",
         "Revoke those it does not use: `/v1/devices/{d}/certificates/revoke`.";
+    RootNeeded, "root-needed", "Root still needed", CONFLICT,
+        "Devices would be shut out without the root that would go.",
+        "See which: `/v1/authority/overdue`, `/v1/certificates`. Wait until they have come in, or set `force`.";
     TooManyWebhooks, "too-many-webhooks", "Too many webhooks", CONFLICT,
         "There are as many webhooks as may be.",
         "Remove one, or raise `webhooks.max_webhooks`.";

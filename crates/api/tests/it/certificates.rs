@@ -104,3 +104,29 @@ fn a_roll_shows_both_roots() {
     assert_eq!(after["server"]["spki_sha256"], before["server"]["spki_sha256"]);
     site.post("/v1/authority/roll", r#"{"purpose": "people"}"#).problem(422, "invalid-value");
 }
+
+#[test]
+fn older_roots_are_retired_when_nobody_needs_them() {
+    let site = Site::new();
+    register(&site, "SN1");
+    let closed = site.request(
+        "PUT",
+        "/v1/devices/SN1/suites",
+        &format!("{}content-type: application/json\r\n", site.bearer()),
+        r#"{"legacy": false}"#,
+    );
+    assert_eq!(closed.status, 200, "{}", closed.body);
+    assert_eq!(site.get("/v1/authority/overdue").json()["total"], 1, "{}", site.get("/v1/authority/overdue").body);
+    site.post("/v1/authority/roll", r#"{"purpose": "servers"}"#);
+    let overdue = site.get("/v1/authority/overdue").json();
+    assert_eq!(overdue["items"][0]["serial"], "SN1");
+    assert_eq!((&overdue["items"][0]["root"], &overdue["next"]), (&Value::Null, &Value::Null));
+    let retire = |body: &str| site.post("/v1/authority/retire", body);
+    let refused = retire(r#"{"purpose": "servers"}"#);
+    assert!(refused.body.contains("1 devices do not know the newest root yet"), "{}", refused.body);
+    refused.problem(409, "root-needed");
+    let retired = retire(r#"{"purpose": "servers", "force": true}"#).json();
+    assert_eq!(retired["roots"].as_str().expect("PEM").matches("BEGIN CERTIFICATE").count(), 1);
+    assert_eq!(retire(r#"{"purpose": "devices"}"#).status, 200, "there is nothing to retire");
+    retire(r#"{"purpose": "people"}"#).problem(422, "invalid-value");
+}

@@ -72,8 +72,8 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         | "cancel_bulk" | "list_views" | "show_view" | "list_strangers" => plain(200),
         "put_view" => sent(json!({"order": "name"}), 200),
         "remove_view" => plain(204),
-        "show_authority" | "list_certificates" | "list_device_certificates" => plain(200),
-        "roll_authority" => sent(json!({"purpose": "devices"}), 200),
+        "show_authority" | "list_overdue" | "list_certificates" | "list_device_certificates" => plain(200),
+        "roll_authority" | "retire_authority" => sent(json!({"purpose": "devices"}), 200),
         "issue_certificate" => {
             let key = rcgen::KeyPair::generate().expect("a key");
             let request = rcgen::CertificateParams::default().serialize_request(&key).expect("signed");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use vestibule_store::{DeviceCertificateQuery, DeviceCertificateRow};
 use vestibule_tls::rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
-use vestibule_tls::{CertificateFacts, IssueError, Purpose};
+use vestibule_tls::{CertificateFacts, IssueError};
 
 use super::{Certificates, CertificatesError};
 use crate::caller::Caller;
@@ -17,6 +17,9 @@ use crate::platform::{Platform, to_the_end};
 pub const LONGEST_CERTIFICATE: Duration = Duration::from_secs(730 * 24 * 60 * 60);
 /// Valid certificates of one device: the present one, its successor, and what came to grief.
 const MAX_OF_DEVICE: usize = 8;
+/// Certificates of one device that have not ended, revoked ones among them: what is revoked is known until it ends, so that
+/// issuing is what has a limit, and revoking has none.
+const MAX_KEPT: usize = 64;
 
 /// A certificate that was issued to a device.
 #[derive(Debug, Clone)]
@@ -36,13 +39,18 @@ impl Certificates {
     ) -> Result<IssuedCertificate, CertificatesError> {
         let now = self.now();
         let life = i64::try_from(life.min(LONGEST_CERTIFICATE).as_millis()).unwrap_or(i64::MAX);
-        // Held to the end: two requests do not both find the last place.
-        let held = self.held.lock().await;
+        // The caller holds the device's secrets: two requests of one device do not both find the last place. Held to the end:
+        // no authority is taken away under what it issues.
+        let held = self.held.read().await;
         let limit = 1_000;
         let query = DeviceCertificateQuery { device: Some(device.serial.to_string()), limit, ..Default::default() };
         let present = self.control.device_certificates(query).await?;
-        if present.iter().filter(|row| row.revoked.is_none() && row.ends >= now).count() >= MAX_OF_DEVICE {
+        let kept = || present.iter().filter(|row| row.ends >= now);
+        if kept().filter(|row| row.revoked.is_none()).count() >= MAX_OF_DEVICE {
             return Err(CertificatesError::Full(MAX_OF_DEVICE));
+        }
+        if kept().count() >= MAX_KEPT {
+            return Err(CertificatesError::Spent(MAX_KEPT));
         }
         let chain = held.devices.device_certificate(request, &device.serial, life, now)?;
         let leaf = chain.first().ok_or(IssueError::Certificate)?;
@@ -62,14 +70,15 @@ impl Certificates {
     /// Revokes certificates of a device: the one with this serial number, or all of them. How many there were.
     pub(crate) async fn revoke(&self, device: &str, serial: Option<&[u8]>) -> Result<u64, CertificatesError> {
         let now = self.now();
-        let held = self.held.lock().await;
         let revoked = match serial {
             Some(serial) => u64::from(self.control.revoke_certificate(serial, now).await?),
             None => self.control.revoke_certificates_of(device, now).await?,
         };
-        if revoked > 0 {
-            self.exchange_verifier(&held, now).await?;
-        }
+        // All that are, also where nothing is new: a caller who asks again may have been cut off here before.
+        let mut query = DeviceCertificateQuery { device: Some(device.to_owned()), ..Default::default() };
+        (query.revoked, query.limit) = (true, 1_000);
+        let rows = self.control.device_certificates(query).await?;
+        self.verifier.revoke(rows.into_iter().map(|row| (row.serial, row.ends)));
         Ok(revoked)
     }
 }
@@ -151,25 +160,8 @@ impl Platform {
         })
         .await
     }
-
-    /// Makes a new root for servers or devices; the older one stays trusted until it ends. Durable, and in the audit, when
-    /// this returns.
-    ///
-    /// # Errors
-    /// The store or the library failed.
-    pub async fn roll_authority(self: &Arc<Self>, purpose: Purpose, by: &Caller) -> Result<(), CertificatesError> {
-        let (platform, by) = (Arc::clone(self), by.clone());
-        to_the_end(async move {
-            let rolled = platform.certificates().roll(purpose).await;
-            let detail = json!({"purpose": purpose.as_str()});
-            let (auditor, ok) = (platform.auditor(), rolled.is_ok());
-            auditor.note(by.name(), "authority.roll", by.subtree(), detail, ok).await;
-            rolled
-        })
-        .await
-    }
 }
 
-fn hex(serial: &[u8]) -> String {
+pub(super) fn hex(serial: &[u8]) -> String {
     serial.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -42,18 +42,7 @@ pub struct AuthorityView {
 impl Certificates {
     /// The roots of servers, PEM, newest first: what clients are to trust, the content of `ca.pem`.
     pub async fn anchors_pem(&self, purpose: Purpose) -> String {
-        pem(&self.held.lock().await.of(purpose).anchors(self.now()))
-    }
-
-    /// The lists of revoked certificates of devices, DER.
-    ///
-    /// # Errors
-    /// The store or the library failed.
-    pub async fn revocation_lists(&self) -> Result<Vec<Vec<u8>>, CertificatesError> {
-        let now = self.now();
-        let held = self.held.lock().await;
-        let lists = held.devices.revocation_lists(&super::revoked(&self.control).await?, super::number(now), now)?;
-        Ok(lists.iter().map(|list| list.to_vec()).collect())
+        pem(&self.held.read().await.of(purpose).anchors(self.now()))
     }
 
     /// The certificates as they are now.
@@ -61,7 +50,7 @@ impl Certificates {
     /// # Errors
     /// What is in force cannot be read, which its use has shown not to be so.
     pub async fn view(&self) -> Result<AuthorityView, CertificatesError> {
-        let held = self.held.lock().await;
+        let held = self.held.read().await;
         let mut authorities = Vec::new();
         for purpose in [Purpose::Servers, Purpose::Devices] {
             for ca in held.of(purpose).kept() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vestibule_platform::{
     AuditQuery, AuthorityView, Caller, CertificatesError, DeviceCertificateQuery, LONGEST_CERTIFICATE, Platform,
-    PlatformConfig, Purpose,
+    PlatformConfig, Purpose, Suites,
 };
 use vestibule_tls::rustls::pki_types::CertificateSigningRequestDer;
 use vestibule_tls::{covers, device_serial, read_pem};
@@ -86,7 +86,7 @@ async fn what_is_due_is_renewed_while_it_is_still_good() {
 async fn a_roll_is_durable_audited_and_keeps_the_older_root() {
     let bed = Bed::new().await;
     let older = bed.platform.certificates().anchors_pem(Purpose::Servers).await;
-    bed.platform.roll_authority(Purpose::Servers, &bed.caller()).await.expect("rolled");
+    bed.platform.roll_authority(Purpose::Servers, false, &bed.caller()).await.expect("rolled");
     let both = bed.platform.certificates().anchors_pem(Purpose::Servers).await;
     assert!(both.ends_with(&older) && both.len() > older.len());
     let server = view(&bed.platform).await.server;
@@ -94,7 +94,7 @@ async fn a_roll_is_durable_audited_and_keeps_the_older_root() {
     assert_eq!(bed.platform.certificates().anchors_pem(Purpose::Servers).await, both);
     assert_eq!(view(&bed.platform).await.server.serial, server.serial);
     for _ in 0..5 {
-        bed.platform.roll_authority(Purpose::Servers, &bed.caller()).await.expect("rolled");
+        bed.platform.roll_authority(Purpose::Servers, false, &bed.caller()).await.expect("rolled");
     }
     let four = bed.platform.certificates().anchors_pem(Purpose::Servers).await;
     assert!(four.matches("BEGIN").count() == 4 && !four.contains(&older));
@@ -119,12 +119,10 @@ async fn a_device_is_issued_a_certificate_that_can_be_revoked() {
     let other = bed.add("SN2").await;
     let foreign = platform.revoke_certificates(&other, Some(&issued.row.serial), &caller).await;
     assert!(matches!(foreign, Err(CertificatesError::Unknown)), "it is another device's");
-    let before = platform.certificates().revocation_lists().await.expect("lists");
     assert_eq!(platform.revoke_certificates(&device, Some(&issued.row.serial), &caller).await.expect("revoked"), 1);
     let again = platform.revoke_certificates(&device, Some(&issued.row.serial), &caller).await;
     assert!(matches!(again, Err(CertificatesError::Unknown)));
-    let after = platform.certificates().revocation_lists().await.expect("lists");
-    assert!(after[0].len() > before[0].len());
+    assert_eq!(platform.certificates().verifier().revoked(), 1);
     assert_eq!(platform.certificates().issued(of_it).await.expect("listed")[0].revoked, Some(bed.now()));
 }
 
@@ -157,4 +155,90 @@ async fn a_device_has_so_many_certificates_and_loses_all_when_it_is_removed() {
     let good = DeviceCertificateQuery { device: Some("SN1".into()), limit: 100, ..Default::default() };
     let rows = bed.platform.certificates().issued(good).await.expect("listed");
     assert!(rows.iter().all(|row| row.revoked.is_some()), "whoever is given the serial next is somebody else");
+}
+
+#[tokio::test]
+async fn an_older_root_goes_when_every_device_has_said_that_it_knows_the_newest() {
+    let bed = Bed::new().await;
+    let (platform, caller) = (&bed.platform, bed.caller());
+    let certificates = platform.certificates();
+    let (knows, lags) = (bed.add("SN1").await, bed.add("SN2").await);
+    for device in [&knows, &lags] {
+        platform.set_suites(device, Suites { legacy: Some(false), plain: None }, &caller).await.expect("kept");
+    }
+    let id = |der: Vec<u8>| {
+        <[u8; 32]>::try_from(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der).as_ref()).expect("32 bytes")
+    };
+    let first = id(certificates.root_to_tell(&[]).expect("it knows nothing"));
+    assert_eq!(certificates.root_to_tell(&[first]), None);
+    platform.roll_authority(Purpose::Servers, false, &caller).await.expect("rolled");
+    let second = id(certificates.root_to_tell(&[first]).expect("there is a newer one"));
+    assert_eq!(certificates.root_to_tell(&[first, second]), None, "both are in force");
+    let refused = platform.retire_authority(Purpose::Servers, false, &caller).await;
+    assert!(matches!(refused, Err(CertificatesError::Overdue(2))), "{refused:?}");
+
+    platform.note_roots(&knows, Some(&[first, second])).await;
+    platform.note_roots(&lags, Some(&[first])).await;
+    let overdue = certificates.overdue_roots("", 10).await.expect("listed");
+    let hex = |id: [u8; 32]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!((overdue.total, &overdue.newest, overdue.rows.len()), (1, &hex(second), 1));
+    assert_eq!((&*overdue.rows[0].serial, overdue.rows[0].root.clone()), ("SN2", Some(hex(first))));
+    let shown = certificates.server_tls().resolver().chain();
+    platform.retire_authority(Purpose::Servers, false, &caller).await.expect_err("one is left");
+    platform.note_roots(&lags, Some(&[second])).await;
+    assert_eq!(platform.retire_authority(Purpose::Servers, false, &caller).await.expect("retired"), 3);
+    assert_eq!(certificates.server_tls().resolver().chain().len(), shown.len() - 1, "nobody vouches for it any more");
+    assert!(certificates.root_to_tell(&[second, first]).is_some(), "what is retired is to be forgotten");
+    let query = AuditQuery { limit: 1, ..AuditQuery::default() };
+    let rows = platform.audits(&query, &Caller::program()).await.expect("readable");
+    assert_eq!((rows[0].action.as_str(), rows[0].ok), ("authority.retire", true));
+}
+
+#[tokio::test]
+async fn a_root_of_devices_goes_when_no_certificate_hangs_on_it() {
+    let bed = Bed::new().await;
+    let (platform, caller) = (&bed.platform, bed.caller());
+    let device = bed.add("SN1").await;
+    platform.issue_certificate(&device, &request(), DAY, &caller).await.expect("issued");
+    platform.roll_authority(Purpose::Devices, false, &caller).await.expect("rolled");
+    platform.issue_certificate(&device, &request(), DAY, &caller).await.expect("issued");
+    let refused = platform.retire_authority(Purpose::Devices, false, &caller).await;
+    assert!(matches!(refused, Err(CertificatesError::Dependent(1))), "{refused:?}");
+    bed.advance(2 * DAY);
+    assert_eq!(platform.retire_authority(Purpose::Devices, false, &caller).await.expect("retired"), 2);
+}
+
+#[tokio::test]
+async fn a_fifth_root_takes_no_place_that_is_needed() {
+    let bed = Bed::new().await;
+    let (platform, caller) = (&bed.platform, bed.caller());
+    let device = bed.add("SN1").await;
+    platform.set_suites(&device, Suites { legacy: Some(false), plain: None }, &caller).await.expect("kept");
+    for _ in 0..3 {
+        platform.roll_authority(Purpose::Servers, false, &caller).await.expect("rolled");
+    }
+    let refused = platform.roll_authority(Purpose::Servers, false, &caller).await;
+    assert!(matches!(refused, Err(CertificatesError::Overdue(1))), "{refused:?}");
+    platform.roll_authority(Purpose::Servers, true, &caller).await.expect("forced");
+}
+
+#[tokio::test]
+async fn what_was_revoked_is_so_after_a_restart_and_issuing_has_a_limit_not_revoking() {
+    let mut bed = Bed::new().await;
+    bed.add("SN1").await;
+    let issue = async |bed: &Bed| {
+        let device = bed.platform.device_by_serial("SN1").expect("registered");
+        bed.platform.issue_certificate(&device, &request(), DAY, &bed.caller()).await
+    };
+    for n in 1..=64 {
+        issue(&bed).await.expect("issued");
+        let device = bed.platform.device_by_serial("SN1").expect("registered");
+        assert_eq!(bed.platform.revoke_certificates(&device, None, &bed.caller()).await.expect("revoked"), 1);
+        assert_eq!(bed.platform.certificates().verifier().revoked(), n);
+    }
+    assert!(matches!(issue(&bed).await, Err(CertificatesError::Spent(64))));
+    bed = bed.restart().await;
+    assert_eq!(bed.platform.certificates().verifier().revoked(), 64);
+    bed.advance(2 * DAY);
+    issue(&bed).await.expect("they have ended");
 }

@@ -13,6 +13,7 @@ use super::job::JobWrite;
 use super::media::MediaWrite;
 use super::principal::PrincipalWrite;
 use super::queue::QueueWrite;
+use super::root::RootWrite;
 use super::session::SessionWrite;
 use super::twin::LeavesWrite;
 use super::view::ViewWrite;
@@ -51,6 +52,7 @@ pub(super) enum Write {
     Media(MediaWrite),
     View(ViewWrite),
     Certificate(CertificateWrite),
+    Root(RootWrite),
 }
 
 impl Write {
@@ -85,6 +87,7 @@ impl Write {
             Write::Media(write) => write.apply(transaction).await,
             Write::View(write) => write.apply(transaction).await,
             Write::Certificate(write) => write.apply(transaction).await,
+            Write::Root(write) => write.apply(transaction).await,
         }
     }
 }

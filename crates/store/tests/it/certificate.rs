@@ -1,10 +1,14 @@
 //! Certificates of the platform's own, and of devices.
 
-use vestibule_store::{CertificateRow, DeviceCertificateQuery, DeviceCertificateRow, Secret};
+use vestibule_store::{CertificateRow, DeviceCertificateQuery, DeviceCertificateRow, KnownBy, Secret};
 
 use crate::bed::{Bed, HOUR, NOON, on_both};
 
-on_both!(keys_are_sealed_and_one_of_the_same_name_takes_the_place, certificates_of_devices_are_listed_revoked_and_end,);
+on_both!(
+    keys_are_sealed_and_one_of_the_same_name_takes_the_place,
+    certificates_of_devices_are_listed_revoked_and_end,
+    who_does_not_know_a_root_is_listed,
+);
 
 fn own(id: &str, key: Option<&[u8]>) -> CertificateRow {
     let (kind, chain) = ("servers/root".to_owned(), format!("chain of {id}"));
@@ -58,7 +62,45 @@ async fn certificates_of_devices_are_listed_revoked_and_end(bed: Bed) {
         control.device_certificates(revoked.clone()).await.unwrap().iter().map(|row| row.revoked).collect();
     assert_eq!(since, [Some(NOON + 1), Some(NOON + 1), Some(NOON)]);
 
-    assert_eq!(control.expire_certificates(NOON + 2 * HOUR).await.unwrap(), 1);
+    assert_eq!(control.count_certificates_of("devices issuing", NOON).await.unwrap(), 0);
+    control.add_device_certificate(issued(4, "SN3", NOON + HOUR)).await.unwrap();
+    assert_eq!(control.count_certificates_of("devices issuing", NOON).await.unwrap(), 1);
+    assert_eq!(control.count_certificates_of("devices issuing", NOON + 2 * HOUR).await.unwrap(), 0);
+    assert_eq!(control.expire_certificates(NOON + 2 * HOUR).await.unwrap(), 2);
     assert_eq!(control.device_certificates(revoked).await.unwrap().len(), 2);
+    store.close().await;
+}
+
+async fn who_does_not_know_a_root_is_listed(bed: Bed) {
+    let store = bed.open().await;
+    let control = &store.control;
+    let mut devices = Vec::new();
+    for n in 0..6 {
+        devices.push(crate::control::registered(&store, &format!("SN{n}")).await.id);
+    }
+    // The last one comes in by the legacy suite.
+    for device in &devices[..5] {
+        control.set_suites(*device, true, false).await.unwrap();
+    }
+    let root = |name: &str| KnownBy::Root(name.to_owned());
+    assert!(control.note_root(devices[0], &root("new"), NOON).await.unwrap());
+    assert!(control.note_root(devices[1], &root("old"), NOON).await.unwrap());
+    assert!(!control.note_root(devices[1], &root("old"), NOON + 1).await.unwrap(), "it was so before");
+    assert!(control.note_root(devices[2], &KnownBy::Untold, NOON).await.unwrap());
+    assert!(control.note_root(devices[3], &KnownBy::Plain, NOON).await.unwrap());
+    let overdue = async |after: &str, limit| {
+        let rows = control.overdue_roots("new", after, limit).await.unwrap();
+        rows.into_iter().map(|row| (row.serial, row.root, row.since)).collect::<Vec<_>>()
+    };
+    let one = ("SN1".to_owned(), Some("old".to_owned()), Some(NOON));
+    let two = ("SN2".to_owned(), None, Some(NOON));
+    let four = ("SN4".to_owned(), None, None);
+    assert_eq!(overdue("", 10).await, [one.clone(), two.clone(), four.clone()]);
+    assert_eq!((overdue("", 1).await, overdue("SN1", 10).await), (vec![one], vec![two, four]));
+    assert_eq!(control.count_overdue_roots("new").await.unwrap(), 3);
+    assert!(control.note_root(devices[1], &root("new"), NOON + 2).await.unwrap());
+    control.remove_device(devices[2]).await.unwrap();
+    assert_eq!(control.count_overdue_roots("new").await.unwrap(), 1);
+    assert!(!control.note_root(devices[2], &KnownBy::Untold, NOON).await.unwrap(), "it is gone");
     store.close().await;
 }

@@ -1,13 +1,12 @@
 //! One certificate of an authority.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SanType,
-    SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::pki_types::CertificateDer;
 
-use super::{IssueError, Purpose, Revoked};
+use super::{IssueError, Purpose};
 use crate::Key;
 use crate::certificate::CertificateFacts;
 
@@ -131,32 +130,6 @@ impl Ca {
         self.sign(&params, key)
     }
 
-    /// The list of what this intermediate has issued and is not to be trusted any more.
-    pub(super) fn revocations(
-        &self,
-        revoked: impl Iterator<Item = Revoked>,
-        number: u64,
-        now: i64,
-    ) -> Result<CertificateRevocationListDer<'static>, IssueError> {
-        let params = CertificateRevocationListParams {
-            this_update: moment(now.saturating_sub(super::BACKDATED)),
-            next_update: moment(now.saturating_add(super::LIST_LIFE)),
-            crl_number: SerialNumber::from(number),
-            issuing_distribution_point: None,
-            revoked_certs: revoked
-                .map(|revoked| RevokedCertParams {
-                    serial_number: SerialNumber::from(revoked.serial),
-                    revocation_time: moment(revoked.since),
-                    reason_code: None,
-                    invalidity_date: None,
-                })
-                .collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = params.signed_by(&self.issuer()?).map_err(IssueError::library)?;
-        Ok(list.der().clone())
-    }
-
     fn sign(
         &self,
         params: &CertificateParams,
@@ -170,7 +143,7 @@ impl Ca {
         let Some(key) = &self.key else { return Err(IssueError::Key) };
         let mut params = CertificateParams::default();
         params.distinguished_name = named(&self.facts.subject);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         Ok(Issuer::new(params, key))
     }
 }

@@ -6,7 +6,7 @@ mod csr;
 use std::net::IpAddr;
 
 use rcgen::SanType;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, CertificateSigningRequestDer};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use thiserror::Error;
 
 pub use ca::{Ca, Rank};
@@ -26,8 +26,6 @@ const SERVER_LIFE: i64 = 90 * DAY;
 const SERVER_RENEWAL: i64 = 30 * DAY;
 /// A certificate of a device is valid for this long at most.
 const DEVICE_LIFE: i64 = 730 * DAY;
-/// How long a list of revocations says that it is good for. A new one is made with every change and every start.
-const LIST_LIFE: i64 = 30 * DAY;
 
 /// Roots that are kept: the newest, and older ones that clients may still know.
 const MAX_ROOTS: usize = 4;
@@ -109,17 +107,6 @@ impl IssueError {
     }
 }
 
-/// A certificate that is not to be trusted any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revoked {
-    /// Common name of who issued it ([`crate::CertificateFacts::issuer`]).
-    pub issuer: String,
-    /// Its serial number ([`crate::CertificateFacts::serial`]).
-    pub serial: Vec<u8>,
-    /// Since when, Unix milliseconds.
-    pub since: i64,
-}
-
 /// The certificates of one purpose: roots, and below the newest of them intermediates that issue. Has no clock and no
 /// disk: what is new is returned, made durable by the owner, and given back with [`Authority::add`].
 pub struct Authority {
@@ -198,8 +185,22 @@ impl Authority {
     /// The serial numbers, hexadecimal, of what is one too many: below the four newest roots, eight intermediates each are kept.
     /// Goes by their number and not by the clock: one that is set takes nothing away.
     pub fn superseded(&self) -> Vec<String> {
-        let roots: Vec<&str> =
-            self.ranked(Rank::Root).take(MAX_ROOTS).map(|root| root.facts().subject.as_str()).collect();
+        self.beyond(MAX_ROOTS)
+    }
+
+    /// The serial numbers, hexadecimal, of everything that hangs on an older root than the newest one: what goes when the older
+    /// ones are retired.
+    pub fn retiring(&self) -> Vec<String> {
+        self.beyond(1)
+    }
+
+    /// Whether one more root takes the place of the oldest.
+    pub fn is_full(&self) -> bool {
+        self.ranked(Rank::Root).count() >= MAX_ROOTS
+    }
+
+    fn beyond(&self, kept: usize) -> Vec<String> {
+        let roots: Vec<&str> = self.ranked(Rank::Root).take(kept).map(|root| root.facts().subject.as_str()).collect();
         let is_kept = |name: &str| roots.contains(&name);
         let mut below = vec![0; roots.len()];
         let mut superseded = Vec::new();
@@ -298,24 +299,6 @@ impl Authority {
         let end = now.saturating_add(life.clamp(0, DEVICE_LIFE));
         let leaf = issuing.leaf(&key, "Vestibule device", vec![SanType::URI(uri)], now, end)?;
         Ok(vec![leaf, issuing.certificate().clone()])
-    }
-
-    /// The lists of what was revoked, one for each intermediate whose certificates may still be valid. `number` grows
-    /// with each call.
-    ///
-    /// # Errors
-    /// See [`IssueError`].
-    pub fn revocation_lists(
-        &self,
-        revoked: &[Revoked],
-        number: u64,
-        now: i64,
-    ) -> Result<Vec<CertificateRevocationListDer<'static>>, IssueError> {
-        let list = |issuing: &Ca| {
-            let of_it = revoked.iter().filter(|revoked| revoked.issuer == issuing.facts().subject);
-            issuing.revocations(of_it.cloned(), number, now)
-        };
-        self.of(Rank::Intermediate, now).map(list).collect()
     }
 
     fn is_for(&self, purpose: Purpose) -> Result<(), IssueError> {

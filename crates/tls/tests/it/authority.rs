@@ -144,3 +144,22 @@ fn there_are_so_many_roots_and_what_hangs_on_one_goes_with_it() {
         assert!(authority.kept().iter().any(|ca| ca.rank() == Rank::Intermediate && ca.facts().issuer == newest));
     }
 }
+
+#[test]
+fn retiring_leaves_the_newest_root_and_what_hangs_on_it() {
+    for purpose in [Purpose::Servers, Purpose::Devices] {
+        let mut authority = authority(purpose, NOW);
+        assert_eq!(authority.retiring(), [] as [String; 0]);
+        for _ in 0..3 {
+            assert!(!authority.is_full());
+            authority.roll(NOW).expect("made").into_iter().for_each(|ca| authority.add(ca));
+        }
+        assert!(authority.is_full());
+        let newest = authority.anchors(NOW).remove(0);
+        authority.retiring().iter().for_each(|serial| authority.remove(serial));
+        assert_eq!(authority.anchors(NOW), [newest]);
+        let ranks: Vec<Rank> = authority.kept().iter().map(Ca::rank).collect();
+        assert_eq!(ranks.len(), 2, "{ranks:?}");
+        assert_eq!(authority.due(NOW).expect("nothing").len(), 0, "it issues");
+    }
+}

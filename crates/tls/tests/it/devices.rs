@@ -80,7 +80,30 @@ fn a_revoked_or_ended_certificate_is_refused_at_the_next_handshake() {
 }
 
 #[test]
-fn an_issuer_without_a_list_is_refused_until_it_has_one() {
+fn what_was_revoked_stays_so_whatever_else_changes_until_it_ends() {
+    let mut house = House::new();
+    let device = Device::new();
+    let chain = house.devices.device_certificate(&device.request, "SN1", 30 * DAY, NOW).expect("issued");
+    house.revoke(&chain);
+    for ca in house.devices.roll(NOW).expect("made") {
+        house.devices.add(ca);
+    }
+    house.verifier.replace(house.devices.anchors(NOW)).expect("readable");
+    // However many others there are.
+    house.verifier.revoke((0..100_000_u32).map(|n| (n.to_be_bytes().to_vec(), NOW + DAY)));
+    assert_eq!(house.verifier.revoked(), 100_001);
+    house.verifier.forget_ended(NOW + 30 * DAY);
+    assert_eq!(house.verifier.revoked(), 1);
+    assert_eq!(refusal(come(&house, &device.identity(&chain))), CertificateError::Revoked);
+    house.verifier.forget_ended(NOW + 31 * DAY);
+    assert_eq!(house.verifier.revoked(), 0);
+    house.clock.set(NOW + 31 * DAY);
+    let ended = refusal(come(&house, &device.identity(&chain)));
+    assert!(matches!(ended, CertificateError::ExpiredContext { .. }), "{ended:?}");
+}
+
+#[test]
+fn a_new_root_is_known_once_it_is_told() {
     let mut house = House::new();
     let device = Device::new();
     for ca in house.devices.roll(NOW).expect("made") {
@@ -88,12 +111,7 @@ fn an_issuer_without_a_list_is_refused_until_it_has_one() {
     }
     let chain = house.devices.device_certificate(&device.request, "SN1", DAY, NOW).expect("issued");
     assert_eq!(refusal(come(&house, &device.identity(&chain))), CertificateError::UnknownIssuer);
-    let lists = house.devices.revocation_lists(&[], 2, NOW).expect("signed");
-    assert_eq!(lists.len(), 2, "the older intermediate keeps its list");
-    house.verifier.replace(house.devices.anchors(NOW), lists[1..].to_vec()).expect("readable");
-    let first = refusal(come(&house, &device.identity(&chain)));
-    assert_eq!(first, CertificateError::UnknownRevocationStatus);
-    house.verifier.replace(house.devices.anchors(NOW), lists).expect("readable");
+    house.verifier.replace(house.devices.anchors(NOW)).expect("readable");
     come(&house, &device.identity(&chain)).expect("now it is known");
 }
 
@@ -106,8 +124,7 @@ fn certificates_of_an_older_root_stay_good_after_a_roll() {
         house.devices.add(ca);
     }
     assert_eq!(house.devices.anchors(NOW).len(), 2);
-    let lists = house.devices.revocation_lists(&[], 2, NOW).expect("signed");
-    house.verifier.replace(house.devices.anchors(NOW), lists).expect("readable");
+    house.verifier.replace(house.devices.anchors(NOW)).expect("readable");
     come(&house, &device.identity(&chain)).expect("still trusted");
     house.revoke(&chain);
     assert_eq!(refusal(come(&house, &device.identity(&chain))), CertificateError::Revoked);

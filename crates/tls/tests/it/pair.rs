@@ -8,9 +8,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection};
-use vestibule_tls::{
-    Anchor, Authority, Ca, ClientTls, DeviceVerifier, Identity, Key, Purpose, Resolver, Revoked, ServerTls,
-};
+use vestibule_tls::{Anchor, Authority, Ca, ClientTls, DeviceVerifier, Identity, Key, Purpose, Resolver, ServerTls};
 
 /// 2027-01-15, Unix milliseconds.
 pub(crate) const NOW: i64 = 1_800_000_000_000;
@@ -77,8 +75,7 @@ impl House {
         let key = Key::generate().expect("a key");
         let chain = servers.server_certificate(&key, &names(), NOW).expect("issued");
         let resolver = Resolver::new(&Identity::new(chain, &key).expect("a pair")).expect("a pair");
-        let lists = devices.revocation_lists(&[], 1, NOW).expect("signed");
-        let verifier = DeviceVerifier::new(devices.anchors(NOW), lists).expect("readable");
+        let verifier = DeviceVerifier::new(devices.anchors(NOW), []).expect("readable");
         let time: Arc<dyn TimeProvider> = Arc::<Clock>::clone(&clock);
         House { tls: ServerTls::new(resolver, time), clock, servers, devices, key, verifier }
     }
@@ -99,9 +96,7 @@ impl House {
 
     pub(crate) fn revoke(&self, chain: &[CertificateDer<'static>]) {
         let facts = vestibule_tls::CertificateFacts::read(&chain[0]).expect("ours");
-        let revoked = Revoked { issuer: facts.issuer, serial: facts.serial, since: NOW };
-        let lists = self.devices.revocation_lists(&[revoked], 2, NOW).expect("signed");
-        self.verifier.replace(self.devices.anchors(NOW), lists).expect("readable");
+        self.verifier.revoke([(facts.serial, facts.not_after)]);
     }
 }
 

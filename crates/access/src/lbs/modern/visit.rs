@@ -111,6 +111,7 @@ impl<'a> Visit<'a> {
                 Output::Attempt { short } => self.attempt(&mut server, short),
                 Output::Certify(request) => server.handle_certificate(self.certify(request).await),
                 Output::Assign => {
+                    self.trade_roots(&mut server).await;
                     let das = self.lbs.choose(|| connection.local().unwrap_or(self.origin.address));
                     server.handle_das(das, &mut *random);
                 }
@@ -208,6 +209,21 @@ impl<'a> Visit<'a> {
             return None;
         }
         Some((device, claim))
+    }
+
+    /// Notes by which roots the device knows the platform, and has it told of the newest where it does not know that one. Who
+    /// says nothing of it, a device that others made, is told nothing.
+    async fn trade_roots(&self, server: &mut Server) {
+        let Some(device) = &self.device else { return };
+        let known = server.held_anchors().map(<[_]>::to_vec);
+        let over_tls = self.suite == Some(Suite::Tls);
+        if let Some(known) = known.as_deref().filter(|_| over_tls)
+            && let Some(root) = self.lbs.platform.certificates().root_to_tell(known)
+        {
+            metrics::counter!("vestibule_lbs_roots_told_total").increment(1);
+            server.tell_anchors(vec![root]);
+        }
+        self.lbs.platform.note_roots(device, over_tls.then(|| known.as_deref().unwrap_or_default())).await;
     }
 
     /// A certificate for the device; without one it goes on with its ticket, and why shows in the log.

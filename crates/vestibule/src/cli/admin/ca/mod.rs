@@ -3,6 +3,7 @@
 mod export;
 mod issue;
 mod overdue;
+mod retire;
 mod revoke;
 mod roll;
 mod show;
@@ -23,6 +24,7 @@ use crate::client::Route;
 #[command(after_help = "Examples:
   vestibule admin ca show
   vestibule admin ca roll servers
+  vestibule admin ca retire servers
   vestibule admin ca export servers > ca.pem
   vestibule admin ca issue SN0000001 --csr SN0000001.csr > SN0000001.pem
   vestibule admin ca revoke SN0000001
@@ -38,6 +40,7 @@ pub(super) struct Args {
 enum Command {
     Show(show::Args),
     Roll(roll::Args),
+    Retire(retire::Args),
     Export(export::Args),
     Issue(issue::Args),
     Revoke(revoke::Args),
@@ -49,6 +52,7 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     match args.command {
         Command::Show(args) => show::run(args, client, out),
         Command::Roll(args) => roll::run(args, client, out),
+        Command::Retire(args) => retire::run(args, client, out),
         Command::Export(args) => export::run(args, client, out),
         Command::Issue(args) => issue::run(args, client, out),
         Command::Revoke(args) => revoke::run(args, client, out),
@@ -97,6 +101,15 @@ fn own(authority: &Value) -> Table {
             text(one, "/issuer"),
             text(one, "/serial"),
         ]);
+    }
+    table
+}
+
+/// Devices that do not know the newest root, for people.
+fn of_overdue(devices: &[Value]) -> Table {
+    let mut table = Table::new(&["DEVICE", "KNOWS ROOT", "SINCE"]);
+    for one in devices {
+        table.row([text(one, "/serial"), text(one, "/root"), time(one, "/since")]);
     }
     table
 }
