@@ -1,8 +1,10 @@
 //! How a device comes in by the modern suites: types 4, 8 and 16 (osap-wire 13.3, 13.4).
 //!
-//! What is decided is in [`plan`], without socket and clock; [`lbs`] carries it out, [`trust`] says whom to believe.
+//! What is decided is in [`plan`], without socket and clock; [`lbs`] carries it out, [`trust`] says whom to believe, and
+//! [`learn`] whom to believe from then on.
 
 mod lbs;
+mod learn;
 mod plan;
 mod tls;
 mod trust;

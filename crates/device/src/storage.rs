@@ -43,6 +43,8 @@ pub struct ModernCredentials {
     pub slots: Slots,
     /// SHA-256 of the public key that a first use has pinned (osap-wire 13.4.3).
     pub pin: Option<[u8; 32]>,
+    /// Certificates of CAs, DER, that the platform has told of beside those the program names; the newest first, two at most.
+    pub anchors: Vec<Vec<u8>>,
     /// The certificate the platform has issued.
     pub certificate: Option<IssuedCertificate>,
     /// The latest time at which a server's certificate was good, Unix milliseconds: it is not earlier now.

@@ -17,6 +17,7 @@ use vestibule_tls::rustls::pki_types::CertificateDer;
 use vestibule_tls::{ALPN_LBS, CertificateFacts, Identity, Key, certificate_request, spki_sha256};
 use zeroize::Zeroizing;
 
+use super::learn::Met;
 use super::plan::{Plan, Step};
 use super::{Admission, Modern, tls};
 use crate::driver::now;
@@ -41,10 +42,12 @@ enum Ended {
 }
 
 /// What is stored beside the tickets.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Beside {
     pin: Option<[u8; 32]>,
     known_time_ms: Option<i64>,
+    /// Who has answered, over TLS.
+    met: Option<Met>,
 }
 
 impl Modern {
@@ -117,12 +120,13 @@ impl Modern {
         let (_, connection) = stream.get_ref();
         let exporter = tls::export(connection, EXPORTER_LABEL, self.identity.serial.as_str().as_bytes());
         let exporter = exporter.map_err(tls_fault)?;
-        let leaf = connection.peer_certificates().and_then(|chain| chain.first());
-        let pin = match leaf.filter(|_| judged.first_use) {
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let pin = match chain.first().filter(|_| judged.first_use) {
             Some(leaf) => Some(spki_sha256(leaf).map_err(|_| tls_fault(TlsFault::Untrusted))?),
             None => None,
         };
-        let beside = Beside { pin, known_time_ms: trust.known_time_ms(now_ms) };
+        let met = trust.meet(kept, chain, host, now_ms);
+        let beside = Beside { pin, known_time_ms: trust.known_time_ms(kept, now_ms), met };
         let end = talk.converse(&mut stream, step.slots, Some(&exporter), beside).await;
         if let Ok(_) | Err(Ended::Failed(_)) = end {
             // So that nobody takes the end for one that somebody cut.
@@ -176,6 +180,9 @@ impl Talk<'_> {
         let csr = key.as_ref().and_then(|key| certificate_request(key).ok());
         let attempt = Attempt { suite: self.suite, way: self.way, csr };
         let mut client = Client::new(self.modern.identity.clone(), slots, attempt);
+        if let Some(met) = &beside.met {
+            client.tell_anchors(met.known_by());
+        }
         let mut buffer = Vec::new();
         loop {
             match client.poll() {
@@ -203,10 +210,15 @@ impl Talk<'_> {
                     buffer.drain(..len);
                 }
                 Output::Store(slots) => {
-                    let Beside { pin, known_time_ms } = beside;
+                    let Beside { pin, known_time_ms, .. } = beside;
+                    // Sealed, and by an LBS that has proven itself: nothing else changes whom the device believes.
+                    let learned = beside.met.as_ref().map(|met| met.learn(client.granted_anchors()));
                     let change = move |kept: &mut ModernCredentials| {
                         kept.pin = pin.or(kept.pin);
                         kept.known_time_ms = kept.known_time_ms.max(known_time_ms);
+                        if let Some(learned) = learned {
+                            learned.keep(kept);
+                        }
                     };
                     let stored = self.modern.keyring.store_modern(self.run, *slots, change).await;
                     client.handle_stored(stored);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vestibule_tls::rustls::ClientConfig;
-use vestibule_tls::rustls::pki_types::{CertificateDer, UnixTime};
+use vestibule_tls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use vestibule_tls::rustls::time_provider::TimeProvider;
 use vestibule_tls::{ClientTls, Identity, first_use_lbs, read_pem};
 
+use super::learn::Met;
 use crate::state::TlsFault;
 use crate::storage::ModernCredentials;
 
@@ -70,7 +71,7 @@ impl Trust {
 
     /// Whether nobody is believed yet.
     pub(crate) fn is_first_use(&self, kept: &ModernCredentials) -> bool {
-        self.first_use && self.anchors.is_empty() && kept.pin.is_none()
+        self.first_use && self.anchors.is_empty() && kept.pin.is_none() && kept.anchors.is_empty()
     }
 
     /// For the LBS. `identity` is the certificate of the device.
@@ -103,18 +104,41 @@ impl Trust {
     }
 
     /// The time to be kept after a server was believed: none where a certificate's dates did not count.
-    pub(crate) fn known_time_ms(&self, now_ms: i64) -> Option<i64> {
-        let by_date = self.anchors.iter().all(|anchor| matches!(anchor, Anchor::Certificate(_)));
-        (by_date && !self.anchors.is_empty()).then_some(now_ms)
+    pub(crate) fn known_time_ms(&self, kept: &ModernCredentials, now_ms: i64) -> Option<i64> {
+        let (own, learned) = self.believed(kept);
+        let by_date = own.iter().chain(&learned).all(|anchor| matches!(anchor, Anchor::Certificate(_)));
+        (by_date && !(own.is_empty() && learned.is_empty())).then_some(now_ms)
+    }
+
+    /// What the program names, or else what a first use has pinned; and what the platform has told of since.
+    fn believed(&self, kept: &ModernCredentials) -> (Vec<Anchor>, Vec<Anchor>) {
+        let mut learned: Vec<Anchor> = kept.anchors.iter().cloned().map(Anchor::Certificate).collect();
+        if self.anchors.is_empty() && self.first_use {
+            learned.extend(kept.pin.map(Anchor::PublicKey));
+        }
+        (self.anchors.clone(), learned)
     }
 
     fn present(&self, kept: &ModernCredentials, now_ms: i64) -> Result<ClientTls, TlsFault> {
-        let pinned = kept.pin.map(Anchor::PublicKey).filter(|_| self.first_use);
-        let anchors = match &pinned {
-            Some(pinned) if self.anchors.is_empty() => std::slice::from_ref(pinned),
-            _ => &*self.anchors,
-        };
-        self.client(anchors, self.floor(kept), now_ms).map_err(|_| TlsFault::Untrusted)
+        let (own, learned) = self.believed(kept);
+        // One of them has to be the first.
+        let (own, learned) = if own.is_empty() { learned.split_at(learned.len().min(1)) } else { (&*own, &*learned) };
+        let client = self.client(own, self.floor(kept), now_ms);
+        let client = client.and_then(|client| client.with_learned(learned.iter().map(of_tls)));
+        client.map_err(|_| TlsFault::Untrusted)
+    }
+
+    /// Who has answered, judged by each anchor of the device.
+    pub(crate) fn meet(
+        &self,
+        kept: &ModernCredentials,
+        chain: &[CertificateDer<'static>],
+        host: &str,
+        now_ms: i64,
+    ) -> Option<Met> {
+        let name = ServerName::try_from(host.to_owned()).ok()?;
+        let judge = Judge { trust: self.clone(), floor: self.floor(kept), now_ms, chain: chain.to_vec(), name };
+        Some(Met::new(judge, &self.anchors, &kept.anchors))
     }
 
     /// It is not earlier than this, whatever the clock says.
@@ -123,13 +147,34 @@ impl Trust {
     }
 
     fn client(&self, anchors: &[Anchor], floor: i64, now_ms: i64) -> Result<ClientTls, vestibule_tls::ClientError> {
-        let anchors = anchors.iter().map(|anchor| match anchor {
-            Anchor::Certificate(der) => vestibule_tls::Anchor::Ca(CertificateDer::from(der.clone())),
-            Anchor::PublicKey(pin) => vestibule_tls::Anchor::Pin(*pin),
-        });
-        let client = ClientTls::new(anchors, Arc::new(At::latest(floor, now_ms)))?;
+        let client = ClientTls::new(anchors.iter().map(of_tls), Arc::new(At::latest(floor, now_ms)))?;
         // A clock that shows a time that is over was not set.
         Ok(if now_ms < floor { client.with_unset_clock() } else { client })
+    }
+}
+
+fn of_tls(anchor: &Anchor) -> vestibule_tls::Anchor {
+    match anchor {
+        Anchor::Certificate(der) => vestibule_tls::Anchor::Ca(CertificateDer::from(der.clone())),
+        Anchor::PublicKey(pin) => vestibule_tls::Anchor::Pin(*pin),
+    }
+}
+
+/// A server as it was met: what it has shown, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Judge {
+    trust: Trust,
+    floor: i64,
+    now_ms: i64,
+    chain: Vec<CertificateDer<'static>>,
+    name: ServerName<'static>,
+}
+
+impl Judge {
+    /// Whether this CA alone vouches for the server.
+    pub(crate) fn by(&self, ca: &[u8]) -> bool {
+        let client = self.trust.client(&[Anchor::Certificate(ca.to_vec())], self.floor, self.now_ms);
+        client.is_ok_and(|client| client.vouches_for(&self.chain, &self.name))
     }
 }
 
@@ -191,6 +236,6 @@ mod tests {
         assert_eq!(trust.floor(&kept), SDK_TIME_MS + 9);
         let at = |floor, now| At::latest(floor, now).current_time().unwrap().as_secs();
         assert_eq!((at(5_000, 9_000), at(9_000, 5_000), at(-1, -5)), (9, 9, 0));
-        assert_eq!(trust.known_time_ms(1), None, "a pin looks at no date");
+        assert_eq!(trust.known_time_ms(&kept, 1), None, "a pin looks at no date");
     }
 }

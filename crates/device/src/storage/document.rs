@@ -21,6 +21,9 @@ pub(super) const MAX_FILE: usize = 32 * 1024;
 /// Certificates of a chain at most.
 const MAX_CHAIN: usize = 8;
 
+/// Anchors that a device learns, at most.
+const MAX_ANCHORS: usize = 2;
+
 /// What a text is wrong about.
 pub(super) type Reason = &'static str;
 
@@ -52,6 +55,9 @@ struct Modern<'a> {
     base: Option<Ticket<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pin: Option<&'a str>,
+    /// In base64.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    anchors: Vec<&'a str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     certificate: Option<Certificate<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +86,7 @@ struct Certificate<'a> {
 struct Texts {
     slots: [Option<[Zeroizing<String>; 2]>; 3],
     pin: Option<Zeroizing<String>>,
+    anchors: Vec<String>,
     chain: Vec<String>,
     key: Option<Zeroizing<String>>,
 }
@@ -94,6 +101,7 @@ impl Texts {
         Self {
             slots: [slot(newest), slot(older), slot(base)],
             pin: modern.pin.map(|pin| encode(&pin)),
+            anchors: modern.anchors.iter().map(|der| STANDARD.encode(der)).collect(),
             chain: certificate.iter().flat_map(|of| &of.chain).map(|der| STANDARD.encode(der)).collect(),
             key: certificate.map(|of| encode(&of.key)),
         }
@@ -107,6 +115,7 @@ impl Texts {
             older: ticket(older),
             base: ticket(base),
             pin: self.pin.as_ref().map(|pin| pin.as_str()),
+            anchors: self.anchors.iter().map(String::as_str).collect(),
             certificate: self
                 .key
                 .as_ref()
@@ -205,7 +214,12 @@ fn modern(document: Modern<'_>) -> Result<ModernCredentials, Reason> {
     };
     let pin = document.pin.map(|pin| decode(pin).map(|pin| *pin).ok_or("its pin is not one")).transpose()?;
     let certificate = document.certificate.map(certificate).transpose()?;
-    Ok(ModernCredentials { slots, pin, certificate, known_time_ms: document.known_time_ms })
+    if document.anchors.len() > MAX_ANCHORS {
+        return Err("it has more anchors than a device learns");
+    }
+    let anchors = document.anchors.iter().map(|der| STANDARD.decode(der)).collect::<Result<_, _>>();
+    let anchors = anchors.map_err(|_| "an anchor in it is not one")?;
+    Ok(ModernCredentials { slots, pin, anchors, certificate, known_time_ms: document.known_time_ms })
 }
 
 fn slot(Ticket { ticket, psk }: Ticket<'_>) -> Result<Slot, Reason> {
@@ -247,6 +261,7 @@ mod tests {
             modern: Some(ModernCredentials {
                 slots,
                 pin: Some([9; 32]),
+                anchors: vec![vec![4; 430], vec![5; 430]],
                 certificate: Some(certificate),
                 known_time_ms: Some(1_795_210_282_110),
             }),
@@ -255,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_with_every_part_there_or_not() {
-        for parts in 0..0x100_u32 {
+        for parts in 0..0x200_u32 {
             let has = |bit: u32| parts & (1 << bit) != 0;
             let mut credentials = full();
             if !has(0) {
@@ -282,6 +297,9 @@ mod tests {
             }
             if !has(7) {
                 modern.known_time_ms = None;
+            }
+            if !has(8) {
+                modern.anchors.clear();
             }
             let text = render(&serial(), &credentials).unwrap();
             assert_eq!(parse(&text, &serial()), Ok(credentials), "{parts:#b}");
@@ -324,6 +342,8 @@ mod tests {
             (&STANDARD.encode([3; 16]), &STANDARD.encode([3; 17])),
             (&STANDARD.encode([9; 32]), &STANDARD.encode([9; 31])),
             ("\"pin\"", "\"pun\""),
+            (&STANDARD.encode([4; 430]), "!"),
+            ("\"anchors\":[", "\"anchors\":[\"\","),
             (&"d".repeat(32), &"d".repeat(31)),
             (",\"master_key\":\"AAAAAAAAAAAAAAAA\"", ""),
         ] {

@@ -1,5 +1,6 @@
 //! The modern suites, against a platform in the same process over real sockets.
 
+mod anchors;
 mod das;
 mod downgrade;
 mod enrol;

@@ -210,3 +210,70 @@ fn osap_13_7_9_no_secret_is_in_the_data_directory_a_backup_or_a_log() {
         }
     }
 }
+
+#[test]
+fn a_new_root_comes_to_devices_and_the_older_one_goes_without_leaving_any_behind() {
+    let mut platform = Platform::start();
+    let (serial, away) = (minted("SN"), minted("SN"));
+    platform.add(&serial, LONG_CODE);
+    platform.add(&away, LONG_CODE);
+    let first = std::fs::read(platform.ca_file()).expect("roots");
+    let dir = tempfile::tempdir().expect("a directory");
+    let runtime = runtime();
+    let device = |platform: &Platform, serial: &str| {
+        let _in = runtime.enter();
+        Device::builder(serial, LONG_CODE)
+            .lbs(format!("osaps://{}", platform.address(Listener::LbsTls)))
+            .anchors(Anchor::from_pem(&first).expect("a root"))
+            .storage(FileStorage::new(dir.path()).expect("a directory"))
+            .start()
+            .expect("it starts")
+    };
+    let visit = |platform: &Platform, serial: &str| {
+        let device = device(platform, serial);
+        runtime.block_on(async {
+            online(&device).await;
+            device.stop().await.expect("stopped");
+        });
+    };
+    let overdue = |platform: &Platform| {
+        let listed = platform.cli(&["admin", "ca", "overdue", "--json"]).expect(0).json();
+        let items = listed["roots"]["items"].as_array().expect("a list").clone();
+        items.iter().map(|one| one["serial"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    };
+    visit(&platform, &serial);
+    visit(&platform, &away);
+    assert_eq!(overdue(&platform), [] as [String; 0]);
+
+    platform.cli(&["admin", "ca", "roll", "servers"]).expect(0);
+    let mut both = vec![serial.clone(), away.clone()];
+    both.sort();
+    assert_eq!(overdue(&platform), both);
+    let refused = platform.cli(&["admin", "ca", "retire", "servers"]).expect(1);
+    assert!(refused.stderr.contains("2 devices do not know the newest root yet"), "{refused:?}");
+    // It is told in one run and says so in the next, whatever is restarted between.
+    visit(&platform, &serial);
+    assert!(platform.stop().success());
+    platform.restart();
+    visit(&platform, &serial);
+    assert_eq!(overdue(&platform), [away.clone()]);
+    let told = platform.cli(&["admin", "ca", "overdue"]).expect(0).stdout;
+    assert!(told.contains(&away) && told.contains("the newest root of servers: 1"), "{told}");
+
+    platform.cli(&["admin", "ca", "retire", "servers", "--force"]).expect(0);
+    let roots = std::fs::read_to_string(platform.ca_file()).expect("roots");
+    assert_eq!(roots.matches("BEGIN CERTIFICATE").count(), 1, "{roots}");
+    assert!(platform.stop().success());
+    platform.restart();
+    visit(&platform, &serial);
+    // Who was away all the time is left outside, and knows why.
+    let late = device(&platform, &away);
+    runtime.block_on(async {
+        let mut state = late.watch_state();
+        let waits = state.wait_for(|state| matches!(state, State::Waiting { .. }));
+        let waits = tokio::time::timeout(PATIENCE, waits).await.expect("in time").expect("it lives").clone();
+        let State::Waiting { reason, .. } = waits else { panic!("it waits") };
+        assert!(reason.to_string().contains("no anchor of the device vouches for the certificate"), "{reason}");
+    });
+    platform.assert_no_panic();
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use vestibule_device::{Anchor, Clock};
 use vestibule_tls::rustls::ServerConfig;
 use vestibule_tls::rustls::pki_types::{CertificateDer, UnixTime};
@@ -38,6 +39,14 @@ pub struct House {
     pub pin: [u8; 32],
     pub devices: Arc<Authority>,
     tls: Arc<ServerTls>,
+    roots: Arc<Mutex<Roots>>,
+}
+
+/// The authority of the servers, and what they show.
+struct Roots {
+    servers: Authority,
+    key: Key,
+    names: Vec<String>,
 }
 
 fn authority(purpose: Purpose) -> Authority {
@@ -48,8 +57,7 @@ fn authority(purpose: Purpose) -> Authority {
 }
 
 fn verifier(devices: &Authority) -> Arc<DeviceVerifier> {
-    let lists = devices.revocation_lists(&[], 1, NOW).unwrap();
-    DeviceVerifier::new(devices.anchors(NOW), lists).unwrap()
+    DeviceVerifier::new(devices.anchors(NOW), []).unwrap()
 }
 
 impl House {
@@ -77,11 +85,42 @@ impl House {
             pin,
             devices: Arc::new(devices),
             tls: Arc::new(tls),
+            roots: Arc::new(Mutex::new(Roots { servers, key, names })),
         }
     }
 
     pub fn new() -> Self {
         Self::of(&["127.0.0.1", "das.example"])
+    }
+
+    /// A new root, which the older one vouches for in what the servers show. Its certificate.
+    pub fn roll(&self) -> Vec<u8> {
+        let mut roots = self.roots.lock();
+        let made = roots.servers.roll(NOW).unwrap();
+        made.into_iter().for_each(|ca| roots.servers.add(ca));
+        self.show(&roots)
+    }
+
+    /// Takes the older roots away.
+    pub fn retire(&self) {
+        let mut roots = self.roots.lock();
+        for serial in roots.servers.retiring() {
+            roots.servers.remove(&serial);
+        }
+        self.show(&roots);
+    }
+
+    /// Another key for the servers.
+    pub fn rekey(&self) {
+        let mut roots = self.roots.lock();
+        roots.key = Key::generate().unwrap();
+        self.show(&roots);
+    }
+
+    fn show(&self, roots: &Roots) -> Vec<u8> {
+        let chain = roots.servers.server_certificate(&roots.key, &roots.names, NOW).unwrap();
+        self.tls.resolver().replace(&Identity::new(chain, &roots.key).unwrap()).unwrap();
+        roots.servers.anchors(NOW).remove(0).to_vec()
     }
 
     pub fn anchor(&self) -> Anchor {

@@ -69,6 +69,11 @@ async fn run(stream: &mut dyn Io, exporter: Option<Exporter>, owner: Option<Stri
             }
             Output::Assign => {
                 let das = das(site);
+                if let Some(known) = lbs.held_anchors() {
+                    let mut world = site.world.lock();
+                    world.known_by.push(known.to_vec());
+                    lbs.tell_anchors(world.anchors.clone());
+                }
                 lbs.handle_das(Some(das), &mut SystemRandom);
             }
             Output::Stage(stage) => {

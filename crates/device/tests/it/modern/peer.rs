@@ -100,6 +100,10 @@ pub struct World {
     pub suites: Vec<Suite>,
     /// Device certificates are issued.
     pub certificates: usize,
+    /// CA certificates that devices are told of.
+    pub anchors: Vec<Vec<u8>>,
+    /// What devices have said that they know this platform by, run by run.
+    pub known_by: Vec<Vec<[u8; 32]>>,
 }
 
 /// What the DAS does to its connection.
@@ -165,6 +169,8 @@ impl Peer {
             down: None,
             suites: if tls { vec![Suite::Tls] } else { vec![Suite::X25519, Suite::P384] },
             certificates: 0,
+            anchors: Vec::new(),
+            known_by: Vec::new(),
         };
         let site = Site { world: Arc::new(Mutex::new(world)), house, seen: sender, kill: Arc::default() };
         let peer = Self { lbs: lbs.local_addr().unwrap(), site: site.clone(), seen };
