@@ -19,12 +19,19 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// The devices with these numbers.
+    /// The devices with these numbers, of the legacy suite.
     ///
     /// # Errors
     /// When there are too many of them.
     pub fn new(numbers: std::ops::Range<usize>) -> anyhow::Result<Fleet> {
-        let devices = numbers.map(Device::new).collect::<anyhow::Result<_>>()?;
+        Fleet::made_of(numbers.map(Device::new).collect::<anyhow::Result<_>>()?)
+    }
+
+    /// These devices.
+    ///
+    /// # Errors
+    /// When there is no runtime for them.
+    pub fn made_of(devices: Vec<Device>) -> anyhow::Result<Fleet> {
         let runtime = Builder::new_current_thread().enable_all().build().context("a runtime for the devices")?;
         Ok(Fleet { devices, runtime })
     }

@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn flood(server: &Server, args: &Args) -> anyhow::Result<Report> {
-    let lbs = server.lbs();
+    let lbs = server.lbs()?;
     // One more than there are good ones: its code is known to the attacker.
     let leaked = args.devices;
     let names: Vec<_> = (0..=leaked).map(|number| (device::serial(number), device::CODE)).collect();

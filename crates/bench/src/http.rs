@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use crate::device::{AREA, ATTRIBUTES, OPERATION, PLACE};
+use crate::device::{AREA, ATTRIBUTES, OPERATION, PLACE, Provisioned};
 use crate::metrics::Metrics;
 
 /// Requests that are under way at once when devices are registered: they share commits.
@@ -109,23 +109,27 @@ impl Http {
     /// # Errors
     /// The first refusal.
     pub fn register(&self, devices: &[(String, &str)]) -> anyhow::Result<()> {
-        let next = AtomicUsize::new(0);
-        let work = || -> anyhow::Result<()> {
-            while let Some((serial, code)) = devices.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let url = format!("{}/v1/devices", self.base);
-                let body = json!({ "serial": serial, "code": code });
-                let posted = self.agent.post(url).header("authorization", &self.bearer).send_json(&body);
-                let mut answer = posted.with_context(|| format!("device {serial} cannot be registered"))?;
-                // Read to its end, so that the connection is used again.
-                answer.body_mut().read_to_vec().with_context(|| format!("device {serial}"))?;
-            }
-            Ok(())
+        let register = |(serial, code): &(String, &str)| {
+            let url = format!("{}/v1/devices", self.base);
+            let body = json!({ "serial": serial, "code": code });
+            let posted = self.agent.post(url).header("authorization", &self.bearer).send_json(&body);
+            let mut answer = posted.with_context(|| format!("device {serial} cannot be registered"))?;
+            // Read to its end, so that the connection is used again.
+            answer.body_mut().read_to_vec().with_context(|| format!("device {serial}"))
         };
-        std::thread::scope(|scope| {
-            let registrars: Vec<_> = (0..REGISTRARS).map(|_| scope.spawn(work)).collect();
-            registrars.into_iter().try_for_each(|registrar| {
-                registrar.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread that registers broke off")))
-            })
+        side_by_side(devices, register).map(drop)
+    }
+
+    /// Has each of the devices be given what it needs to come in without TLS, in their order.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn provision(&self, serials: &[String]) -> anyhow::Result<Vec<Provisioned>> {
+        side_by_side(serials, |serial| {
+            let url = format!("{}/v1/devices/{serial}/provision", self.base);
+            let posted = self.agent.post(url).header("authorization", &self.bearer).send_empty();
+            let given = posted.and_then(|mut answer| answer.body_mut().read_json());
+            given.with_context(|| format!("device {serial} cannot be provisioned"))
         })
     }
 
@@ -244,5 +248,43 @@ impl Http {
             .and_then(|mut answer| answer.body_mut().read_json())
             .with_context(|| format!("the events of {serial} cannot be read"))?;
         Ok(page["items"][0]["id"].as_str().map(str::to_owned))
+    }
+}
+
+/// Does one request for each item, some at a time; the answers, in the order of the items.
+fn side_by_side<T: Sync, A: Send>(
+    items: &[T],
+    request: impl Fn(&T) -> anyhow::Result<A> + Sync,
+) -> anyhow::Result<Vec<A>> {
+    let next = AtomicUsize::new(0);
+    let work = || -> anyhow::Result<Vec<(usize, A)>> {
+        let mut answers = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(number) else { return Ok(answers) };
+            answers.push((number, request(item)?));
+        }
+    };
+    let mut answers = std::thread::scope(|scope| {
+        let registrars: Vec<_> = (0..REGISTRARS).map(|_| scope.spawn(work)).collect();
+        let answers = registrars
+            .into_iter()
+            .map(|registrar| registrar.join().unwrap_or_else(|_| bail!("a thread that registers devices broke off")));
+        answers.collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    let mut answers: Vec<_> = answers.drain(..).flatten().collect();
+    answers.sort_by_key(|(number, _)| *number);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_in_the_order_of_what_was_asked() {
+        let items: Vec<u32> = (0..100).collect();
+        assert_eq!(side_by_side(&items, |item| Ok(item + 1)).expect("answers"), (1..=100).collect::<Vec<_>>());
+        assert!(side_by_side(&items, |item| if *item == 70 { bail!("no") } else { Ok(()) }).is_err());
     }
 }

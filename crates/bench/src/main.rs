@@ -3,6 +3,7 @@
 
 mod affinity;
 mod api_bench;
+mod bare;
 mod cpu;
 mod device;
 mod fleet;
@@ -12,10 +13,10 @@ mod machine;
 mod memory;
 mod metrics;
 mod osap_bench;
-mod p384;
 mod server;
 mod spread;
 mod table;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -31,7 +32,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// OSAP devices: authentication, refresh, login, events, attributes, operations, desired values, memory
+    /// OSAP devices of each suite: authentication, login, events, attributes, operations, desired values, memory
     Osap(osap_bench::Args),
     /// Lists of devices at a large registry, import and export
     Api(api_bench::Args),
@@ -68,7 +69,7 @@ mod tests {
         else {
             panic!("another command");
         };
-        assert_eq!((args.devices, args.quick), (vec![1, 100], true));
+        assert_eq!((args.devices, args.quick, args.suites.len()), (vec![1, 100], true, 4));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod figures;
 mod measure;
+mod modern;
+mod modern_figures;
 mod targets;
 
 use std::fs;
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::builder::TypedValueParser as _;
+use osap::Suite;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::affinity::{self, Cores};
@@ -18,9 +21,15 @@ use crate::machine::Machine;
 use crate::server;
 use figures::{FleetFigures, Report, Settings};
 use measure::{Bed, Effort, Run};
+use modern::ModernRun;
+use modern_figures::ModernFigures;
 
 /// A process may have 20,000 descriptors on many machines: one for each device, and what a round leaves behind.
 const MAX_DEVICES: u64 = 8_000;
+/// Sizes of the fleets of the modern suites, unless others are asked for.
+const MODERN_DEVICES: [usize; 2] = [100, 2_000];
+/// The same of a quick run.
+const QUICK_MODERN_DEVICES: [usize; 1] = [100];
 
 /// Starts the release binary of the platform for each fleet, drives it with simulated devices, and prints the CPU
 /// time of its process for each unit of work.
@@ -28,11 +37,19 @@ const MAX_DEVICES: u64 = 8_000;
 #[command(after_help = "Examples:
   cargo xtask bench osap
   cargo xtask bench osap --devices 100,5000 --json osap.json
+  cargo xtask bench osap --suites 4,16 --modern-devices 1000
   cargo xtask bench osap --quick
 
 docs/benchmarks.md tells how it measures and what the JSON means.")]
 pub struct Args {
-    /// Sizes of the fleets, one measurement each
+    /// Suites, by their protocol types: legacy (or 1), 4 (TLS), 8 (P-384), 16 (X25519)
+    #[arg(long, value_name = "SUITE,…", value_delimiter = ',', default_value = "legacy,4,8,16", value_parser = suite)]
+    pub suites: Vec<Suite>,
+    /// Sizes of the fleets of the modern suites [default: 100,2000; of a quick run 100]
+    #[arg(long, value_name = "N,…", value_delimiter = ',',
+        value_parser = clap::value_parser!(u64).range(1..=MAX_DEVICES).map(|n| n as usize))]
+    pub modern_devices: Vec<usize>,
+    /// Sizes of the fleets of the legacy suite, one measurement each
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,100,5000",
         value_parser = clap::value_parser!(u64).range(1..=MAX_DEVICES).map(|n| n as usize))]
     pub devices: Vec<usize>,
@@ -60,7 +77,36 @@ pub struct Args {
     pub dir: PathBuf,
 }
 
+/// A suite by its protocol type.
+fn suite(text: &str) -> Result<Suite, String> {
+    let by_type = || Suite::from_protocol_type(text.parse().ok()?);
+    Suite::from_name(text).or_else(by_type).ok_or_else(|| "it is legacy, 4, 8 or 16".to_owned())
+}
+
+/// One fleet, and what came out of its runs.
+struct Measured {
+    suite: Suite,
+    devices: usize,
+    legacy: Vec<Run>,
+    modern: Vec<ModernRun>,
+}
+
 impl Args {
+    /// The fleets, suite by suite.
+    fn fleets(&self) -> Vec<Measured> {
+        let modern: &[usize] = match (&*self.modern_devices, self.quick) {
+            ([], true) => &QUICK_MODERN_DEVICES,
+            ([], false) => &MODERN_DEVICES,
+            (chosen, _) => chosen,
+        };
+        let suites = Suite::ALL.into_iter().filter(|suite| self.suites.contains(suite));
+        let fleets = suites.flat_map(|suite| {
+            let sizes = if suite.is_modern() { modern } else { &self.devices };
+            sizes.iter().map(move |&devices| Measured { suite, devices, legacy: Vec::new(), modern: Vec::new() })
+        });
+        fleets.collect()
+    }
+
     fn effort(&self) -> Effort {
         let full = Effort {
             authentications: 400,
@@ -99,18 +145,26 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let repeat = if args.quick { 1 } else { args.repeat };
     let effort = args.effort();
     let started = jiff::Timestamp::now();
-    let mut runs: Vec<Vec<Run>> = args.devices.iter().map(|_| Vec::new()).collect();
+    let mut measured = args.fleets();
     // The fleets take turns: what else the machine does meanwhile falls on all of them.
     for number in 1..=repeat {
-        for (&devices, runs) in args.devices.iter().zip(&mut runs) {
-            eprintln!("fleet of {devices}, run {number} of {repeat}");
+        for fleet in &mut measured {
+            let Measured { suite, devices, .. } = *fleet;
+            let name = format!("type {}, fleet of {devices}, run {number} of {repeat}", suite.protocol_type());
+            eprintln!("{name}");
             let bed = Bed { binary: &binary, dir: &args.dir, cores, devices };
-            let run = measure::run(&bed, &effort, &args.windows);
-            runs.push(run.with_context(|| format!("fleet of {devices}, run {number}"))?);
+            if suite.is_modern() {
+                fleet.modern.push(modern::run(&bed, suite, &effort, &args.windows).context(name)?);
+            } else {
+                fleet.legacy.push(measure::run(&bed, &effort, &args.windows).context(name)?);
+            }
         }
     }
-    let fleets = args.devices.iter().zip(&runs).map(|(&devices, runs)| FleetFigures::of(devices, runs));
-    let fleets = fleets.collect::<Option<_>>().context("there was no run")?;
+    let of_suites = |modern| measured.iter().filter(move |fleet| fleet.suite.is_modern() == modern);
+    let legacy = of_suites(false).map(|fleet| FleetFigures::of(fleet.devices, &fleet.legacy));
+    let legacy = legacy.collect::<Option<_>>().context("there was no run")?;
+    let modern = of_suites(true).map(|fleet| ModernFigures::of(fleet.suite, fleet.devices, &fleet.modern));
+    let modern = modern.collect::<Option<_>>().context("there was no run")?;
     let settings = Settings {
         event_bytes: EVENT_LEN,
         events: effort.events,
@@ -120,7 +174,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         cores,
         binary: binary.display().to_string(),
     };
-    print(&Report::new(started, machine, settings, fleets), &args.json)
+    print(&Report::new(started, machine, settings, (legacy, modern)), &args.json)
 }
 
 fn print(report: &Report, json: &Path) -> anyhow::Result<()> {
@@ -139,4 +193,16 @@ fn print(report: &Report, json: &Path) -> anyhow::Result<()> {
 pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_is_named_by_its_type() {
+        let named = ["legacy", "1", "4", "8", "16"].map(suite);
+        assert_eq!(named, [Suite::Legacy, Suite::Legacy, Suite::Tls, Suite::P384, Suite::X25519].map(Ok));
+        assert!(suite("2").is_err() && suite("tcp").is_err());
+    }
 }

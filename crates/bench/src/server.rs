@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use osap::Suite;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ use crate::affinity;
 use crate::cpu::CpuMeter;
 use crate::http::Http;
 use crate::memory::Memory;
+use crate::trust::Trust;
 
 const START: Duration = Duration::from_secs(60);
 const END: Duration = Duration::from_secs(30);
@@ -25,23 +27,36 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Server {
     child: Child,
     home: TempDir,
-    lbs: SocketAddr,
+    ready: Ready,
     http: Http,
     cpu: CpuMeter,
+}
+
+/// How a platform is started.
+struct Launch {
+    binary: PathBuf,
+    cores: Option<affinity::Cores>,
+    settings: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct Ready {
     pid: u32,
     token_file: PathBuf,
+    ca_file: PathBuf,
     listeners: Listeners,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 struct Listeners {
     http: SocketAddr,
-    lbs_legacy: SocketAddr,
+    lbs: SocketAddr,
+    lbs_legacy: Option<SocketAddr>,
+    lbs_plain: Option<SocketAddr>,
 }
+
+/// Settings that open the listeners for types 8 and 16.
+pub const PLAIN: [&str; 2] = ["lbs.plain_listen=127.0.0.1:0", "das.plain_listen=127.0.0.1:0"];
 
 /// The binary to measure: the given one, or `vestibule` beside this program.
 ///
@@ -82,33 +97,44 @@ impl Server {
         let home = tempfile::Builder::new().prefix("vestibule-bench-").tempdir_in(dir);
         let home = home.with_context(|| format!("no directory can be made in {}", dir.display()))?;
         let prepared = prepare(&home.path().join("data"))?;
-        let ready_file = home.path().join("ready.json");
-        let log = File::create(home.path().join("log")).context("the platform's log cannot be written")?;
-        let mut command = Command::new(binary);
-        command.arg("up").arg("--data").arg(home.path().join("data")).arg("--ready-file").arg(&ready_file);
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let launch = Launch { binary: binary.to_owned(), cores, settings };
+        let mut listen = Vec::new();
         for listener in ["http.listen", "lbs.listen", "das.listen", "lbs.legacy_listen", "das.legacy_listen"] {
-            command.args(["--set", &format!("{listener}=127.0.0.1:0")]);
+            listen.push(format!("{listener}=127.0.0.1:0"));
         }
-        for setting in settings {
-            command.args(["--set", setting]);
-        }
-        // What is measured is the defaults, whatever the surroundings say.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VESTIBULE_")) {
-            command.env_remove(name);
-        }
-        command.current_dir(home.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = start_on(&mut command, cores)?;
-        let mut starting = Starting(Some(child));
-        let ready = starting.ready(&ready_file).with_context(|| log_end(home.path()))?;
-        let token = fs::read_to_string(&ready.token_file).context("the platform's token cannot be read")?;
-        let child = starting.0.take().context("the platform has ended")?;
-        let (http, cpu) = (Http::new(ready.listeners.http, &token), CpuMeter::of(ready.pid));
-        Ok((Server { child, home, lbs: ready.listeners.lbs_legacy, http, cpu }, prepared))
+        let (child, ready) = launch.start(home.path(), &listen)?;
+        let (http, cpu) = ready.meet()?;
+        Ok((Server { child, home, ready, http, cpu }, prepared))
     }
 
-    /// Where devices authenticate.
-    pub fn lbs(&self) -> SocketAddr {
-        self.lbs
+    /// Where devices of the legacy suite authenticate.
+    ///
+    /// # Errors
+    /// When they cannot, as after the platform was started again.
+    pub fn lbs(&self) -> anyhow::Result<SocketAddr> {
+        self.lbs_of(Suite::Legacy)
+    }
+
+    /// Where devices of a suite authenticate.
+    ///
+    /// # Errors
+    /// When it is not served.
+    pub fn lbs_of(&self, suite: Suite) -> anyhow::Result<SocketAddr> {
+        let Listeners { lbs, lbs_legacy, lbs_plain, .. } = self.ready.listeners;
+        match suite {
+            Suite::Legacy => lbs_legacy.context("the platform does not listen for the legacy suite"),
+            Suite::Tls => Ok(lbs),
+            _ => lbs_plain.context("the platform does not listen for types 8 and 16"),
+        }
+    }
+
+    /// What vouches for it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn trust(&self) -> anyhow::Result<Trust> {
+        Trust::of(&self.ready.ca_file)
     }
 
     /// Its API.
@@ -158,6 +184,37 @@ impl Drop for Server {
         // Errors say that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Launch {
+    /// Starts the platform on the data in `home`, with these listeners, and waits until it is ready.
+    fn start(&self, home: &Path, listen: &[String]) -> anyhow::Result<(Child, Ready)> {
+        let ready_file = home.join("ready.json");
+        // Of an earlier start.
+        let _ = fs::remove_file(&ready_file);
+        let log = File::create(home.join("log")).context("the platform's log cannot be written")?;
+        let mut command = Command::new(&self.binary);
+        command.arg("up").arg("--data").arg(home.join("data")).arg("--ready-file").arg(&ready_file);
+        for setting in listen.iter().chain(&self.settings) {
+            command.args(["--set", setting]);
+        }
+        // What is measured is the defaults, whatever the surroundings say.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VESTIBULE_")) {
+            command.env_remove(name);
+        }
+        command.current_dir(home).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut starting = Starting(Some(start_on(&mut command, self.cores)?));
+        let ready = starting.ready(&ready_file).with_context(|| log_end(home))?;
+        Ok((starting.0.take().context("the platform has ended")?, ready))
+    }
+}
+
+impl Ready {
+    /// Its API, and its CPU time.
+    fn meet(&self) -> anyhow::Result<(Http, CpuMeter)> {
+        let token = fs::read_to_string(&self.token_file).context("the platform's token cannot be read")?;
+        Ok((Http::new(self.listeners.http, &token), CpuMeter::of(self.pid)))
     }
 }
 

@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub fn streams(server: &Server, subscribers: usize, events: u64) -> anyhow::Result<Figure> {
     let names: Vec<_> = (0..REPORTERS).map(|number| (device::serial(number), device::CODE)).collect();
     server.http().register(&names)?;
-    let (mut fleet, lbs) = (Fleet::new(0..REPORTERS)?, server.lbs());
+    let (mut fleet, lbs) = (Fleet::new(0..REPORTERS)?, server.lbs()?);
     fleet.each(REPORTERS, async move |device| device.come_in(lbs).await.map(|_| ()))?;
     let begun = Arc::new(AtomicUsize::new(0));
     let following = {

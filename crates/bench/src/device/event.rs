@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use osap::Serial;
-use osap::das::cipher::SessionCipher;
 use osap::das::event;
 use osap::das::topic::{self, Topic};
 use uuid::Uuid;
 
-use super::message;
+use super::channel::Channel;
 
 /// Bytes of an event: the JSON in the envelope, `basic` with its UUID and time included.
 pub const EVENT_LEN: usize = 256;
@@ -61,14 +60,13 @@ pub(super) struct Writer<'a> {
     topic: String,
     /// The event without `basic`, padded so that the whole has its length.
     object: String,
-    cipher: &'a SessionCipher,
     seq: &'a mut u64,
     body: Vec<u8>,
     last_id: Option<String>,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(serial: &Serial, cipher: &'a SessionCipher, seq: &'a mut u64) -> anyhow::Result<Writer<'a>> {
+    pub(super) fn new(serial: &Serial, seq: &'a mut u64) -> anyhow::Result<Writer<'a>> {
         let topic = Topic::Model {
             serial: serial.as_str(),
             sub: topic::GLOBAL,
@@ -80,17 +78,17 @@ impl<'a> Writer<'a> {
             name: "objectAppeared",
         };
         let topic = topic.encode().context("the topic")?;
-        Ok(Writer { topic, object: object(EVENT_LEN)?, cipher, seq, body: Vec::new(), last_id: None })
+        Ok(Writer { topic, object: object(EVENT_LEN)?, seq, body: Vec::new(), last_id: None })
     }
 
     /// Appends a PUBLISH with a fresh event.
-    pub(super) fn publish(&mut self, packet_id: u16, out: &mut Vec<u8>) -> anyhow::Result<()> {
+    pub(super) fn publish(&mut self, channel: &mut Channel, packet_id: u16, out: &mut Vec<u8>) -> anyhow::Result<()> {
         let id = Uuid::now_v7().simple().to_string();
         self.body.clear();
         event::write(&self.object, &id, Timestamp::now().as_millisecond(), &mut self.body)?;
         self.last_id = Some(id);
         *self.seq += 1;
-        message::publish(self.cipher, &self.topic, packet_id, *self.seq, &self.body, out)
+        channel.publish(&self.topic, packet_id, *self.seq, &self.body, out)
     }
 
     /// The id of the event written last.
@@ -112,25 +110,25 @@ fn object(len: usize) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use osap::SessionKey;
-    use osap::das::envelope;
+    use osap::Suite;
     use osap::das::event::EventBody;
-    use vestibule_mqtt_codec::{Rules, split_publish};
+    use vestibule_mqtt_codec::split_publish;
 
+    use super::super::channel::tests::pair;
     use super::*;
 
     #[test]
     fn an_event_has_its_length_identity_and_time() {
-        let cipher = SessionCipher::new(SessionKey::from_bytes(&[7; 16]).expect("a key"));
+        let (mut device, mut platform) = pair(Suite::Tls);
         let (mut seq, mut frame) = (4, Vec::new());
         let serial = Serial::new("BENCH00001").expect("a serial");
-        let mut writer = Writer::new(&serial, &cipher, &mut seq).expect("a writer");
-        writer.publish(9, &mut frame).expect("a packet");
+        let mut writer = Writer::new(&serial, &mut seq).expect("a writer");
+        writer.publish(&mut device, 9, &mut frame).expect("a packet");
         let id = writer.into_last_id().expect("an id");
 
-        let (head, payload) = split_publish(&mut frame, &Rules::OSAP_LEGACY).expect("a PUBLISH");
+        let (head, payload) = split_publish(&mut frame, platform.rules()).expect("a PUBLISH");
         assert_eq!(head.packet_id, Some(9));
-        let opened = envelope::open(&cipher, payload).expect("it opens");
+        let opened = platform.open(head.topic, payload).expect("it opens");
         assert_eq!((opened.general.seq, seq, opened.application.len()), (5, 5, EVENT_LEN));
         let body = EventBody::parse(opened.application).expect("an event");
         assert_eq!(body.uuid, Some(&*id));

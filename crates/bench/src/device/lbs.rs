@@ -1,4 +1,4 @@
-//! One run at the LBS.
+//! One run at the LBS under the legacy suite.
 
 use anyhow::{Context as _, bail};
 use osap::lbs::client::{Client, Identity, MAX_FRAME, Output, Stored, Success};

@@ -3,8 +3,7 @@
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use osap::Serial;
-use osap::das::cipher::SessionCipher;
-use osap::das::envelope::{self, Opened};
+use osap::das::envelope::Opened;
 use osap::das::reply::Reply;
 use osap::das::service::Operate;
 use osap::das::shadow;
@@ -12,7 +11,7 @@ use osap::das::topic::{Topic, method};
 use vestibule_mqtt_codec::{Publish, encode};
 
 use super::attribute::shadow_topic;
-use super::message;
+use super::channel::Channel;
 
 /// The operation of every device: resource, index, area, name.
 pub const OPERATION: [&str; 4] = ["Camera", "0", "Control", "Turn"];
@@ -23,13 +22,13 @@ const OUTPUT: &str = r#"{"position":3,"reached":true}"#;
 pub(super) fn answer(
     publish: &Publish<'_>,
     serial: &Serial,
-    cipher: &SessionCipher,
+    channel: &mut Channel,
     answer_id: u16,
     out: &mut Vec<u8>,
 ) -> anyhow::Result<()> {
     encode::puback(publish.head.packet_id.context("a request without a packet id")?, out);
     let mut payload = publish.payload.to_vec();
-    let Opened { general, application } = envelope::open(cipher, &mut payload).context("a request does not open")?;
+    let Opened { general, application } = channel.open(publish.head.topic, &mut payload)?;
     let mut body = Vec::new();
     let topic = match Topic::parse(publish.head.topic).context("the topic of a request")? {
         Topic::Model { sub, index, resource, method: method::SERVICE, msg_type: "operate", area, name, .. } => {
@@ -45,31 +44,30 @@ pub(super) fn answer(
         }
         _ => bail!("an unexpected request on {}", publish.head.topic),
     };
-    message::publish(cipher, &topic, answer_id, general.seq, &body, out)
+    channel.publish(&topic, answer_id, general.seq, &body, out)
 }
 
 #[cfg(test)]
 mod tests {
-    use osap::SessionKey;
-    use osap::das::envelope::General;
+    use osap::Suite;
     use osap::das::topic::GLOBAL;
-    use vestibule_mqtt_codec::{Packet, PublishHead, QoS, Rules, decode, frame_len};
+    use vestibule_mqtt_codec::{Packet, decode, frame_len};
 
+    use super::super::channel::tests::pair;
     use super::*;
 
     fn asked(topic: &str, body: &[u8]) -> anyhow::Result<(String, u64, Vec<u8>)> {
-        let cipher = SessionCipher::new(SessionKey::from_bytes(&[7; 16]).expect("a key"));
+        let (mut device, mut platform) = pair(Suite::X25519);
         let serial = Serial::new("BENCH00001").expect("a serial");
-        let mut payload = Vec::new();
-        envelope::seal(&cipher, &General::request(77, "v3.0.0"), body, &mut payload).expect("sealed");
-        let head = PublishHead { dup: false, qos: QoS::AtLeastOnce, retain: false, topic, packet_id: Some(5) };
-        let mut out = Vec::new();
-        answer(&Publish { head, payload: &payload }, &serial, &cipher, 9, &mut out)?;
+        let (mut request, mut out) = (Vec::new(), Vec::new());
+        platform.publish(topic, 5, 77, body, &mut request).expect("sealed");
+        let Ok(Packet::Publish(publish)) = decode(&request, device.rules()) else { panic!("no request") };
+        answer(&publish, &serial, &mut device, 9, &mut out)?;
         let len = frame_len(&out, 1 << 20).expect("MQTT").expect("complete");
-        assert_eq!(decode(&out[..len], &Rules::OSAP_LEGACY), Ok(Packet::PubAck(5)));
-        let Ok(Packet::Publish(reply)) = decode(&out[len..], &Rules::OSAP_LEGACY) else { panic!("no answer") };
+        assert_eq!(decode(&out[..len], platform.rules()), Ok(Packet::PubAck(5)));
+        let Ok(Packet::Publish(reply)) = decode(&out[len..], platform.rules()) else { panic!("no answer") };
         let mut payload = reply.payload.to_vec();
-        let opened = envelope::open(&cipher, &mut payload).expect("it opens");
+        let opened = platform.open(reply.head.topic, &mut payload).expect("it opens");
         Ok((reply.head.topic.to_owned(), opened.general.seq, opened.application.to_vec()))
     }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::measure::{Events, Phase, Run};
+use super::modern_figures::{ModernFigures, Tables, TlsMemory};
 use super::targets::{self, Target};
 use crate::affinity::Cores;
 use crate::machine::Machine;
@@ -24,7 +25,12 @@ pub struct Report {
     started: Timestamp,
     machine: Machine,
     settings: Settings,
+    /// What devices of the legacy suite cost.
     fleets: Vec<FleetFigures>,
+    /// What devices of the modern suites cost.
+    modern: Vec<ModernFigures>,
+    /// What TLS takes of an idle device, where the fleets tell.
+    tls_memory: Option<TlsMemory>,
     targets: Vec<Target>,
 }
 
@@ -76,7 +82,7 @@ pub struct Figure {
     /// The same by the kernel's coarser account.
     cpu_us_by_ticks: Spread,
     /// Units in a second, as fast as the generator goes.
-    per_second: Spread,
+    pub(super) per_second: Spread,
 }
 
 /// What an event costs, opened, parsed, checked, committed and acknowledged.
@@ -87,7 +93,7 @@ pub struct EventFigure {
     #[serde(flatten)]
     pub(super) figure: Figure,
     /// Events in one commit, on average.
-    events_per_commit: Spread,
+    pub(super) events_per_commit: Spread,
 }
 
 /// By how much the platform's process grew for each device, in bytes.
@@ -111,7 +117,7 @@ impl FleetFigures {
         let spread = |figure: fn(&Run) -> f64| Spread::of(runs.iter().map(figure));
         let each = |phase: fn(&Run) -> Phase| Figure::of(runs.iter().map(phase));
         let bytes = |kib: fn(&Run) -> (u64, u64)| {
-            Spread::of(runs.iter().map(kib).map(|(less, more)| (more as f64 - less as f64) * 1024.0 / devices as f64))
+            Spread::of(runs.iter().map(kib).map(|(less, more)| grown_by(less, more, devices)))
         };
         let windows = runs.first()?.events.len();
         let events = |window| EventFigure::of(runs.iter().filter_map(move |run| run.events.get(window)));
@@ -140,7 +146,7 @@ impl FleetFigures {
 }
 
 impl Figure {
-    fn of(phases: impl Iterator<Item = Phase> + Clone) -> Option<Figure> {
+    pub(super) fn of(phases: impl Iterator<Item = Phase> + Clone) -> Option<Figure> {
         Some(Figure {
             units: phases.clone().map(|phase| phase.units).collect(),
             cpu_us: Spread::of(phases.clone().map(|phase| phase.cpu_us()))?,
@@ -151,7 +157,7 @@ impl Figure {
 }
 
 impl EventFigure {
-    fn of<'a>(runs: impl Iterator<Item = &'a Events> + Clone) -> Option<EventFigure> {
+    pub(super) fn of<'a>(runs: impl Iterator<Item = &'a Events> + Clone) -> Option<EventFigure> {
         Some(EventFigure {
             window: runs.clone().next()?.window,
             figure: Figure::of(runs.clone().map(|events| events.phase))?,
@@ -169,20 +175,30 @@ impl MemoryFigure {
 
 impl Report {
     /// All of it, with the targets these figures can be held against.
-    pub fn new(started: Timestamp, machine: Machine, settings: Settings, fleets: Vec<FleetFigures>) -> Report {
-        let targets = targets::of(&fleets);
-        let version = env!("CARGO_PKG_VERSION");
-        Report { benchmark: "osap", format: FORMAT, version, started, machine, settings, fleets, targets }
+    pub fn new(
+        started: Timestamp,
+        machine: Machine,
+        settings: Settings,
+        (fleets, modern): (Vec<FleetFigures>, Vec<ModernFigures>),
+    ) -> Report {
+        Report {
+            benchmark: "osap",
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION"),
+            started,
+            machine,
+            settings,
+            targets: targets::of(&fleets),
+            fleets,
+            tls_memory: TlsMemory::of(&modern),
+            modern,
+        }
     }
-}
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |fleet: &FleetFigures| match fleet.devices {
-            1 => "1 device".to_owned(),
-            devices => format!("{} devices", thousands(devices)),
-        };
-        let head = std::iter::once("CPU µs of the platform".to_owned()).chain(self.fleets.iter().map(name));
+    /// The table of the legacy suite.
+    fn legacy(&self) -> Table {
+        let name = |fleet: &FleetFigures| column(fleet.devices);
+        let head = std::iter::once("type 1, CPU µs of the platform".to_owned()).chain(self.fleets.iter().map(name));
         let mut table = Table::new(head);
         let mut row = |name: &str, cell: &dyn Fn(&FleetFigures) -> Option<String>| {
             table.row(name, self.fleets.iter().map(|fleet| cell(fleet).unwrap_or_default()));
@@ -216,7 +232,16 @@ impl fmt::Display for Report {
         row("memory of five attributes, bytes", &|fleet| {
             fleet.memory.shown(|memory| &memory.five_attributes_bytes, fleet.devices)
         });
-        write!(f, "{table}")?;
+        table
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.fleets.is_empty() {
+            writeln!(f, "{}", self.legacy())?;
+        }
+        write!(f, "{}", Tables(&self.modern))?;
         if self.settings.repeat > 1 {
             writeln!(f, "median (least–greatest) of {} runs", self.settings.repeat)?;
         }
@@ -224,8 +249,24 @@ impl fmt::Display for Report {
             writeln!(f, "a quick run shows that it works, not what it costs")?;
         }
         writeln!(f)?;
+        if let Some(tls) = &self.tls_memory {
+            writeln!(f, "{tls}")?;
+        }
         self.targets.iter().try_for_each(|target| writeln!(f, "{target}"))
     }
+}
+
+/// The head of a fleet's column.
+pub(super) fn column(devices: usize) -> String {
+    match devices {
+        1 => "1 device".to_owned(),
+        devices => format!("{} devices", thousands(devices)),
+    }
+}
+
+/// Bytes for each device, from KiB of the whole.
+pub(super) fn grown_by(less_kib: u64, more_kib: u64, devices: usize) -> f64 {
+    (more_kib as f64 - less_kib as f64) * 1024.0 / devices as f64
 }
 
 /// `5,000`.
@@ -245,11 +286,16 @@ fn thousands(number: usize) -> String {
 pub(super) mod tests {
     use std::time::Duration;
 
+    use osap::Suite;
+    use serde_json::json;
+
+    use super::super::modern_figures::tests::fleet as modern_fleet;
     use super::*;
     use crate::cpu::Spent;
     use crate::memory::Memory;
 
-    fn phase(cpu_us: u64) -> Phase {
+    /// A phase of 1,000 units that cost so much each.
+    pub fn phase(cpu_us: u64) -> Phase {
         let cpu = Duration::from_micros(cpu_us * 1_000);
         Phase { units: 1_000, spent: Spent { cpu, ticks: cpu }, wall: Duration::from_secs(2) }
     }
@@ -302,7 +348,9 @@ pub(super) mod tests {
             binary: "vestibule".to_owned(),
         };
         let machine = Machine::this(std::path::Path::new("/"));
-        let report = Report::new(Timestamp::UNIX_EPOCH, machine, settings, vec![fleet(1, 400), fleet(5_000, 20)]);
+        let modern = vec![modern_fleet(Suite::Tls, 2_000, 12)];
+        let fleets = (vec![fleet(1, 400), fleet(5_000, 20)], modern);
+        let report = Report::new(Timestamp::UNIX_EPOCH, machine, settings, fleets);
         let text = report.to_string();
         let head = text.lines().next().expect("a line");
         assert!(head.contains("1 device") && head.contains("5,000 devices"), "{head}");
@@ -311,6 +359,10 @@ pub(super) mod tests {
         let json = serde_json::to_value(&report).expect("JSON");
         assert_eq!(json["fleets"][1]["events"][0]["cpu_us"]["median"], 20.0);
         assert_eq!(json["fleets"][1]["events"][0]["window"], 4);
+        assert_eq!(
+            (&json["modern"][0]["type"], &json["modern"][0]["return"]["bare_share"]["median"]),
+            (&json!(4), &json!(0.5))
+        );
     }
 
     #[test]

@@ -7,21 +7,22 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use osap::Suite;
 use tokio::sync::watch;
 
 use crate::affinity::Cores;
+use crate::bare;
 use crate::cpu::Spent;
 use crate::device::{self, ATTRIBUTES, Device, Plan};
 use crate::fleet::Fleet;
 use crate::http::{Ask, Http, Quota};
 use crate::memory::Memory;
-use crate::p384;
 use crate::server::Server;
 
 /// Devices that authenticate or log in at once.
 pub const LANES: usize = 32;
 /// Devices that come and go before anything is measured: threads, pools and statements are there then.
-const WARM_UP: usize = 64;
+pub(super) const WARM_UP: usize = 64;
 /// Devices whose last event is read back over HTTP after each measurement.
 const READ_BACK: usize = 16;
 
@@ -122,7 +123,7 @@ pub fn run(bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> anyhow::Result<Ru
 }
 
 fn phases(server: &Server, bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> anyhow::Result<Run> {
-    let lbs = server.lbs();
+    let lbs = server.lbs()?;
     let names: Vec<_> = (0..bed.devices + WARM_UP).map(|n| (device::serial(n), device::CODE)).collect();
     progress("registration and warm-up, not measured");
     server.http().register(&names)?;
@@ -134,12 +135,12 @@ fn phases(server: &Server, bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> a
     let core = bed.cores.map(|cores| cores.server);
     let rounds = |units: usize| units.div_ceil(bed.devices);
 
-    let before = p384::exchange_us(core)?;
+    let before = bare::measure(core, Suite::Legacy)?.us;
     let authentication = measured(server, "first authentication", || {
         let round = |_| fleet.each(LANES, async move |device| device.authenticate(lbs).await);
         (0..rounds(effort.authentications)).map(round).sum()
     })?;
-    let exchange_us = f64::midpoint(before, p384::exchange_us(core)?);
+    let exchange_us = f64::midpoint(before, bare::measure(core, Suite::Legacy)?.us);
     let first_connect =
         measured(server, "first CONNECT", || fleet.each(LANES, async |device| device.first_connect().await))?;
     let refresh = measured(server, "refresh", || {
@@ -212,18 +213,18 @@ fn describe(server: &Server, fleet: &mut Fleet) -> anyhow::Result<Memory> {
     server.memory()
 }
 
-fn log_in(server: &Server, fleet: &mut Fleet) -> anyhow::Result<Phase> {
+pub(super) fn log_in(server: &Server, fleet: &mut Fleet) -> anyhow::Result<Phase> {
     measured(server, "login", || fleet.each(LANES, async |device| device.log_in().await))
 }
 
 /// Not measured, but over before anything else is.
-fn leave(server: &Server, fleet: &mut Fleet) -> anyhow::Result<()> {
+pub(super) fn leave(server: &Server, fleet: &mut Fleet) -> anyhow::Result<()> {
     fleet.each(LANES, async |device| device.leave().await)?;
     server.cpu().settle()
 }
 
 /// All devices at once report events as fast as they are acknowledged.
-fn report(server: &Server, fleet: &mut Fleet, effort: &Effort, window: u64) -> anyhow::Result<Events> {
+pub(super) fn report(server: &Server, fleet: &mut Fleet, effort: &Effort, window: u64) -> anyhow::Result<Events> {
     let plan = Plan::new(effort.events, effort.time, window);
     let name = format!("events, window {window}");
     let events = reported(server, fleet, &name, plan, async |device, plan| device.report(plan).await)?;
@@ -312,7 +313,7 @@ fn recorded(server: &Server, work: impl FnOnce() -> anyhow::Result<Phase>) -> an
 }
 
 /// CPU time in µs for each second in which nobody says anything.
-fn idle(server: &Server, time: Duration) -> anyhow::Result<f64> {
+pub(super) fn idle(server: &Server, time: Duration) -> anyhow::Result<f64> {
     progress("idle");
     let (before, begun) = (server.cpu().read()?, Instant::now());
     sleep(time);
@@ -320,7 +321,11 @@ fn idle(server: &Server, time: Duration) -> anyhow::Result<f64> {
     Ok(spent.cpu.as_secs_f64() * 1e6 / begun.elapsed().as_secs_f64())
 }
 
-fn measured(server: &Server, name: &str, work: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<Phase> {
+pub(super) fn measured(
+    server: &Server,
+    name: &str,
+    work: impl FnOnce() -> anyhow::Result<u64>,
+) -> anyhow::Result<Phase> {
     progress(name);
     let (before, begun) = (server.cpu().read()?, Instant::now());
     let units = work()?;
@@ -330,7 +335,7 @@ fn measured(server: &Server, name: &str, work: impl FnOnce() -> anyhow::Result<u
 }
 
 /// A measurement takes minutes; this says where it is.
-fn progress(what: &str) {
+pub(super) fn progress(what: &str) {
     eprintln!("  {what}");
 }
 
