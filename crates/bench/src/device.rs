@@ -31,7 +31,7 @@ use link::Link;
 use modern::Modern;
 pub use modern::Provisioned;
 pub use request::OPERATION;
-use trouble::Trouble;
+pub use trouble::Trouble;
 
 /// The verification code of every device of the legacy suite.
 pub const CODE: &str = "ABCDEF";
@@ -214,11 +214,24 @@ impl Device {
         Ok(())
     }
 
+    /// One row of attempts at the LBS, as a device makes them that was switched on: by each ticket, then by the code.
+    ///
+    /// # Errors
+    /// Why it was not let in; the device then waits.
+    pub async fn try_lbs(&mut self, lbs: SocketAddr) -> Result<(), Trouble> {
+        let Entrance::Modern { device, session } = &mut self.entrance else {
+            return Err(Trouble::new("LBS", "credential", "the device has no tickets"));
+        };
+        let address = self.address;
+        *session = Some(Box::new(device.come_back_somehow(async || dial(address, lbs).await).await?));
+        Ok(())
+    }
+
     /// One attempt at the DAS, subscriptions included; the connection stays.
     ///
     /// # Errors
     /// Why it was not let in.
-    async fn try_das(&mut self) -> Result<(), Trouble> {
+    pub async fn try_das(&mut self) -> Result<(), Trouble> {
         let Entrance::Modern { device, session: Some(session) } = &self.entrance else {
             return Err(Trouble::new("DAS", "credential", "the device has no session"));
         };
@@ -234,6 +247,16 @@ impl Device {
         }
         self.link = Some(link);
         Ok(())
+    }
+
+    /// It was switched off: its connection is gone, and what it had in memory, too, unless it keeps its session.
+    pub fn fall_silent(&mut self, keeps_session: bool) {
+        self.link = None;
+        match &mut self.entrance {
+            Entrance::Legacy { session, .. } if !keeps_session => *session = None,
+            Entrance::Modern { session, .. } if !keeps_session => *session = None,
+            _ => {}
+        }
     }
 
     /// The CONNECT that follows a first authentication under the legacy suite: it commits the credentials and is answered

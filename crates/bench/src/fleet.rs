@@ -41,12 +41,32 @@ impl Fleet {
         &self.devices
     }
 
+    /// Does something to every device, at once.
+    pub fn for_each(&mut self, work: impl FnMut(&mut Device)) {
+        // Sockets and timers of a device belong to the runtime.
+        let _inside = self.runtime.enter();
+        self.devices.iter_mut().for_each(work);
+    }
+
     /// Has every device do the work once, `lanes` of them at a time; how many did.
     ///
     /// # Errors
     /// The first failure of a device; the fleet is of no use after it.
     pub fn each(
         &mut self,
+        lanes: usize,
+        work: impl AsyncFn(&mut Device) -> anyhow::Result<()> + 'static,
+    ) -> anyhow::Result<u64> {
+        self.each_within(PATIENCE, lanes, work)
+    }
+
+    /// The same, in so much time.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn each_within(
+        &mut self,
+        patience: Duration,
         lanes: usize,
         work: impl AsyncFn(&mut Device) -> anyhow::Result<()> + 'static,
     ) -> anyhow::Result<u64> {
@@ -70,8 +90,8 @@ impl Fleet {
             anyhow::Ok(devices)
         };
         let local = LocalSet::new();
-        let finished = local.block_on(&self.runtime, async { tokio::time::timeout(PATIENCE, all).await });
-        let Ok(finished) = finished else { bail!("the devices were not done within {} s", PATIENCE.as_secs()) };
+        let finished = local.block_on(&self.runtime, async { tokio::time::timeout(patience, all).await });
+        let Ok(finished) = finished else { bail!("the devices were not done within {} s", patience.as_secs()) };
         self.devices = finished?;
         Ok(self.devices.len() as u64)
     }

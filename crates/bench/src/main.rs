@@ -15,6 +15,7 @@ mod metrics;
 mod osap_bench;
 mod server;
 mod spread;
+mod storm;
 mod table;
 mod trust;
 
@@ -38,6 +39,8 @@ enum Command {
     Api(api_bench::Args),
     /// A flood of strangers at the LBS while good devices come back
     Flood(flood::Args),
+    /// All devices come back at once over TLS, to a platform that was started anew
+    Storm(storm::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Osap(args) => osap_bench::run(&args),
         Command::Api(args) => api_bench::run(&args),
         Command::Flood(args) => flood::run(&args),
+        Command::Storm(args) => storm::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,13 +19,15 @@ use crate::affinity::{self, Cores};
 use crate::device::EVENT_LEN;
 use crate::machine::Machine;
 use crate::server;
+use crate::storm;
 use figures::{FleetFigures, Report, Settings};
 use measure::{Bed, Effort, Run};
 use modern::ModernRun;
+pub use modern::made;
 use modern_figures::ModernFigures;
 
 /// A process may have 20,000 descriptors on many machines: one for each device, and what a round leaves behind.
-const MAX_DEVICES: u64 = 8_000;
+pub const MAX_DEVICES: u64 = 8_000;
 /// Sizes of the fleets of the modern suites, unless others are asked for.
 const MODERN_DEVICES: [usize; 2] = [100, 2_000];
 /// The same of a quick run.
@@ -38,6 +40,7 @@ const QUICK_MODERN_DEVICES: [usize; 1] = [100];
   cargo xtask bench osap
   cargo xtask bench osap --devices 100,5000 --json osap.json
   cargo xtask bench osap --suites 4,16 --modern-devices 1000
+  cargo xtask bench osap --storm
   cargo xtask bench osap --quick
 
 docs/benchmarks.md tells how it measures and what the JSON means.")]
@@ -49,6 +52,9 @@ pub struct Args {
     #[arg(long, value_name = "N,…", value_delimiter = ',',
         value_parser = clap::value_parser!(u64).range(1..=MAX_DEVICES).map(|n| n as usize))]
     pub modern_devices: Vec<usize>,
+    /// Also has 8,000 devices come back at once, as `bench storm` does
+    #[arg(long)]
+    pub storm: bool,
     /// Sizes of the fleets of the legacy suite, one measurement each
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,100,5000",
         value_parser = clap::value_parser!(u64).range(1..=MAX_DEVICES).map(|n| n as usize))]
@@ -165,6 +171,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let legacy = legacy.collect::<Option<_>>().context("there was no run")?;
     let modern = of_suites(true).map(|fleet| ModernFigures::of(fleet.suite, fleet.devices, &fleet.modern));
     let modern = modern.collect::<Option<_>>().context("there was no run")?;
+    let storm = args.storm.then(|| storm::with_defaults(&binary, &args.dir, cores, args.quick)).transpose()?;
     let settings = Settings {
         event_bytes: EVENT_LEN,
         events: effort.events,
@@ -174,7 +181,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         cores,
         binary: binary.display().to_string(),
     };
-    print(&Report::new(started, machine, settings, (legacy, modern)), &args.json)
+    print(&Report::new(started, machine, settings, (legacy, modern), storm), &args.json)
 }
 
 fn print(report: &Report, json: &Path) -> anyhow::Result<()> {

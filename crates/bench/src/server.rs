@@ -27,6 +27,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Server {
     child: Child,
     home: TempDir,
+    launch: Launch,
     ready: Ready,
     http: Http,
     cpu: CpuMeter,
@@ -51,6 +52,7 @@ struct Ready {
 struct Listeners {
     http: SocketAddr,
     lbs: SocketAddr,
+    das: SocketAddr,
     lbs_legacy: Option<SocketAddr>,
     lbs_plain: Option<SocketAddr>,
 }
@@ -105,7 +107,28 @@ impl Server {
         }
         let (child, ready) = launch.start(home.path(), &listen)?;
         let (http, cpu) = ready.meet()?;
-        Ok((Server { child, home, ready, http, cpu }, prepared))
+        Ok((Server { child, home, launch, ready, http, cpu }, prepared))
+    }
+
+    /// Kills it, as a loss of power would.
+    ///
+    /// # Errors
+    /// When the system does not.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().context("the platform cannot be killed")?;
+        self.child.wait().map(drop).context("the platform's end cannot be awaited")
+    }
+
+    /// Starts it once more, after it was killed, on its data; devices that come over TLS find it where it was.
+    ///
+    /// # Errors
+    /// As at the first start.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        let Listeners { lbs, das, .. } = self.ready.listeners;
+        let listen = ["http.listen=127.0.0.1:0".to_owned(), format!("lbs.listen={lbs}"), format!("das.listen={das}")];
+        (self.child, self.ready) = self.launch.start(self.home.path(), &listen)?;
+        (self.http, self.cpu) = self.ready.meet()?;
+        Ok(())
     }
 
     /// Where devices of the legacy suite authenticate.

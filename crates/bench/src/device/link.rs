@@ -119,7 +119,8 @@ impl Link {
         match decode(&frame, &Rules::STRICT) {
             Ok(Packet::ConnAck(answer)) if answer.code == connack::ACCEPTED => {}
             Ok(Packet::ConnAck(answer)) => {
-                return Err(Trouble::new("DAS", "CONNECT", format!("CONNACK {}", answer.code)));
+                let trouble = Trouble::new("DAS", "CONNECT", format!("CONNACK {}", answer.code));
+                return Err(trouble.with_unknown_session(answer.code == connack::SESSION_UNKNOWN));
             }
             _ => return Err(malformed("CONNECT was answered with something else")),
         }

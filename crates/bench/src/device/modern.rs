@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use osap::modern::client::{Attempt, Client, Failure, Identity, Output, Success};
+use osap::modern::client::{Advice, Attempt, Client, Failure, Identity, Output, Success};
 use osap::modern::envelope::{Opener, Sealer};
 use osap::modern::login::{self, BootId, Proof};
 use osap::modern::message::{Das, MAX_ANSWER, next_frame};
 use osap::modern::seal::Direction;
 use osap::modern::server::EXPORTER_LABEL;
-use osap::modern::slots::{Slot, Way};
+use osap::modern::slots::{Has, Slot, Way};
 use osap::modern::{Node, Psk, Slots, TicketId};
 use osap::{Code, DevId, Random as _, Serial, Suite, SystemRandom};
 use tokio::net::TcpStream;
@@ -85,6 +85,30 @@ impl Modern {
     /// One run by the newest ticket.
     pub(super) async fn come_back(&mut self, stream: TcpStream) -> Result<Session, Trouble> {
         self.attempt(stream, Way::Newest).await?.map_err(|failure| refused(&failure))
+    }
+
+    /// One way after the other, as devices do, until one leads in or it is better to wait; each with a connection of its
+    /// own.
+    pub(super) async fn come_back_somehow(
+        &mut self,
+        connect: impl AsyncFn() -> io::Result<TcpStream>,
+    ) -> Result<Session, Trouble> {
+        let has = Has { certificate: false, code: self.identity.code.is_some() };
+        let (mut last, mut trouble) = (None, Trouble::new("LBS", "credential", "the device has none"));
+        while let Some(way) = self.slots.next_way(last, has) {
+            let stream = step(("LBS", "connect"), PATIENCE, connect()).await?;
+            match self.attempt(stream, way).await? {
+                Ok(session) => return Ok(session),
+                Err(failure) => {
+                    trouble = refused(&failure);
+                    if failure.advice() != Advice::NextWay {
+                        break;
+                    }
+                }
+            }
+            last = Some(way);
+        }
+        Err(trouble)
     }
 
     async fn attempt(&mut self, stream: TcpStream, way: Way) -> Result<Result<Session, Failure>, Trouble> {

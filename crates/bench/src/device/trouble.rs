@@ -10,12 +10,23 @@ pub struct Trouble {
     service: &'static str,
     step: &'static str,
     what: String,
+    unknown_session: bool,
 }
 
 impl Trouble {
     /// At this service, while it did that.
     pub(super) fn new(service: &'static str, step: &'static str, what: impl ToString) -> Trouble {
-        Trouble { service, step, what: what.to_string() }
+        Trouble { service, step, what: what.to_string(), unknown_session: false }
+    }
+
+    /// And the DAS may not know the session.
+    pub(super) fn with_unknown_session(self, unknown_session: bool) -> Trouble {
+        Trouble { unknown_session, ..self }
+    }
+
+    /// The DAS does not know the session: the device turns to the LBS.
+    pub fn is_unknown_session(&self) -> bool {
+        self.unknown_session
     }
 }
 

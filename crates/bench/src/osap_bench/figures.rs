@@ -11,6 +11,7 @@ use super::targets::{self, Target};
 use crate::affinity::Cores;
 use crate::machine::Machine;
 use crate::spread::Spread;
+use crate::storm::StormFigures;
 use crate::table::Table;
 
 /// Version of the JSON document; docs/benchmarks.md describes it.
@@ -31,6 +32,8 @@ pub struct Report {
     modern: Vec<ModernFigures>,
     /// What TLS takes of an idle device, where the fleets tell.
     tls_memory: Option<TlsMemory>,
+    /// All devices coming back at once.
+    storm: Option<StormFigures>,
     targets: Vec<Target>,
 }
 
@@ -180,6 +183,7 @@ impl Report {
         machine: Machine,
         settings: Settings,
         (fleets, modern): (Vec<FleetFigures>, Vec<ModernFigures>),
+        storm: Option<StormFigures>,
     ) -> Report {
         Report {
             benchmark: "osap",
@@ -192,6 +196,7 @@ impl Report {
             fleets,
             tls_memory: TlsMemory::of(&modern),
             modern,
+            storm,
         }
     }
 
@@ -251,6 +256,9 @@ impl fmt::Display for Report {
         writeln!(f)?;
         if let Some(tls) = &self.tls_memory {
             writeln!(f, "{tls}")?;
+        }
+        if let Some(storm) = &self.storm {
+            writeln!(f, "{storm}")?;
         }
         self.targets.iter().try_for_each(|target| writeln!(f, "{target}"))
     }
@@ -350,7 +358,7 @@ pub(super) mod tests {
         let machine = Machine::this(std::path::Path::new("/"));
         let modern = vec![modern_fleet(Suite::Tls, 2_000, 12)];
         let fleets = (vec![fleet(1, 400), fleet(5_000, 20)], modern);
-        let report = Report::new(Timestamp::UNIX_EPOCH, machine, settings, fleets);
+        let report = Report::new(Timestamp::UNIX_EPOCH, machine, settings, fleets, None);
         let text = report.to_string();
         let head = text.lines().next().expect("a line");
         assert!(head.contains("1 device") && head.contains("5,000 devices"), "{head}");

@@ -98,7 +98,7 @@ fn phases(server: &Server, bed: &Bed<'_>, suite: Suite, effort: &Effort, windows
 ///
 /// # Errors
 /// When the platform refuses one.
-fn made(server: &Server, suite: Suite, count: usize) -> anyhow::Result<Vec<Device>> {
+pub fn made(server: &Server, suite: Suite, count: usize) -> anyhow::Result<Vec<Device>> {
     let serials: Vec<String> = (0..count).map(device::serial).collect();
     let names: Vec<_> = serials.iter().map(|serial| (serial.clone(), device::LONG_CODE)).collect();
     server.http().register(&names)?;
