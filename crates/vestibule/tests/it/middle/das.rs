@@ -70,7 +70,7 @@ fn changing(which: fn(From, &[u8]) -> bool, change: fn(&mut Vec<u8>)) -> Habit {
     })
 }
 
-fn flip(packet: &mut Vec<u8>) {
+fn flip(packet: &mut [u8]) {
     *packet.last_mut().expect("a byte") ^= 1;
 }
 
@@ -92,7 +92,7 @@ fn was_closed(fault: LinkFault) -> bool {
 
 const CHANGED: Mode = Mode {
     name: "",
-    habit: |_| changing(up, flip),
+    habit: |_| changing(up, |packet| flip(packet)),
     holds: false,
     told: Some(was_closed),
     fact: Some("tampered"),
@@ -193,7 +193,7 @@ const MODES: [Mode; 10] = [
     },
     Mode {
         name: "receipts of the platform are changed",
-        habit: |_| changing(down, flip),
+        habit: |_| changing(down, |packet| flip(packet)),
         holds: false,
         told: Some(|fault| fault == LinkFault::Broken),
         fact: None,
