@@ -21,7 +21,8 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use crate::OpenError;
 use crate::db::BUSY;
 use crate::directory::{RESTORING, create_dir, sync_entry, write_new};
-use crate::envelope::{Envelope, read_key};
+use crate::envelope::EnvelopeKey;
+use crate::envelope::keeping::{KEY, NEXT};
 use crate::examine::{beside, seal_of};
 use crate::journal::{LOG, RESTORED, SEAL, segment_files};
 
@@ -30,7 +31,6 @@ const FORMAT: i64 = 1;
 const ABOUT: &str = "BACKUP";
 const SUMS: &str = "SHA256SUMS";
 const CONTROL: &str = "control.db";
-const KEY: &str = "keys/envelope.key";
 
 /// What to copy, and where to.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct BackupPlan<'a> {
     pub into: &'a Path,
     /// Whether the control database is in PostgreSQL, which has backups of its own: then only the journal is copied.
     pub control_elsewhere: bool,
-    /// Whether the key that opens the secrets is to lie beside them.
+    /// Whether the key that opens the secrets is to lie beside them; it has to be the one in the data directory.
     pub with_key: bool,
     /// When it is taken, Unix milliseconds.
     pub now: i64,
@@ -88,11 +88,28 @@ pub enum BackupError {
     #[error("{} was changed or damaged since the backup was taken: use another one", .0.display())]
     Damaged(PathBuf),
     /// The secrets need a key that is not in the backup.
-    #[error("the backup has no key: name the file keys/envelope.key of the platform it was taken of")]
-    KeyNeeded,
+    #[error("the backup has no key{}: name the file keys/envelope.key of the platform it was taken of", needed.as_ref().map(|id| format!(" and needs the key {id}")).unwrap_or_default())]
+    KeyNeeded {
+        /// The id of the key, where it is known.
+        needed: Option<String>,
+    },
     /// The key is another one.
-    #[error("{} is not the key that the secrets of the backup are sealed under", .0.display())]
-    WrongKey(PathBuf),
+    #[error(
+        "the key from {origin} is {given}, and the secrets of the backup are sealed under the key {needed}: bring that one, which is the platform's key of the time before `admin rekey` if the backup is older than that"
+    )]
+    WrongKey {
+        /// In words, where the key is from.
+        origin: String,
+        /// Its id.
+        given: String,
+        /// The id of the key that is needed.
+        needed: String,
+    },
+    /// The key cannot be put into the backup.
+    #[error(
+        "the key that the secrets are sealed under is not in the data directory: leave out --with-key and keep the key apart"
+    )]
+    KeyElsewhere,
     /// A database cannot be copied.
     #[error("cannot copy the database {}", path.display())]
     Database {
@@ -117,6 +134,17 @@ pub async fn back_up(plan: &BackupPlan<'_>, mut copied: impl FnMut(&Path, u64)) 
     let version = fs::read_to_string(data.join("VERSION")).map_err(|_| BackupError::NotData(data.to_owned()))?;
     if into.exists() {
         return Err(BackupError::Exists(into.to_owned()));
+    }
+    let kept: Vec<(PathBuf, EnvelopeKey)> = [KEY, NEXT]
+        .map(|name| data.join(name))
+        .into_iter()
+        .filter(|path| path.exists())
+        .map(|path| EnvelopeKey::read(&path).map(|key| (path, key)))
+        .collect::<Result<_, _>>()?;
+    let counting =
+        |recorded: Option<&String>| kept.iter().find(|(_, key)| recorded.is_none_or(|recorded| *recorded == key.id()));
+    if with_key && counting(recorded_key(data).await.as_ref()).is_none() {
+        return Err(BackupError::KeyElsewhere);
     }
     // Without a slash at the end, and nobody else's.
     let into: PathBuf = into.components().collect();
@@ -151,13 +179,14 @@ pub async fn back_up(plan: &BackupPlan<'_>, mut copied: impl FnMut(&Path, u64)) 
             }
         }
     }
-    let key_id = match data.join(KEY) {
-        key if key.exists() => Envelope::new(&*read_key(&key)?).key_id(),
-        _ => String::new(),
-    };
+    let recorded = if writer.backup.control { key_id_of(&partial.join(CONTROL)).await } else { None };
+    // It may have been exchanged since.
+    let counting = counting(recorded.as_ref());
+    let key_id = recorded.clone().or_else(|| counting.map(|(_, key)| key.id())).unwrap_or_default();
     if with_key {
+        let (path, _) = counting.ok_or(BackupError::KeyElsewhere)?;
         create_dir(&partial.join("keys"))?;
-        writer.copy(&data.join(KEY), KEY)?;
+        writer.copy(path, KEY)?;
         writer.backup.key = true;
     }
     let about = format!("format={FORMAT}\ntaken={now}\ncontrol={}\nkey_id={key_id}\n", writer.backup.control);
@@ -168,8 +197,23 @@ pub async fn back_up(plan: &BackupPlan<'_>, mut copied: impl FnMut(&Path, u64)) 
     Ok(backup)
 }
 
+/// The id of the key that the secrets in a data directory are sealed under, as its control database says; `None`: it is in
+/// PostgreSQL, cannot be read, or does not say.
+pub async fn recorded_key(data: &Path) -> Option<String> {
+    let control = data.join(CONTROL);
+    if control.exists() { key_id_of(&control).await } else { None }
+}
+
+async fn key_id_of(control: &Path) -> Option<String> {
+    let mut connection = reader(control).await.ok()?;
+    let id = sqlx::query_scalar("SELECT key_id FROM envelope").fetch_optional(&mut connection).await;
+    let _ = connection.close().await;
+    id.ok()?
+}
+
 /// Brings a backup back into a data directory, which is empty or does not exist; all of it or nothing. The key that seals
-/// the secrets is the backup's own, or that in the file `key`.
+/// the secrets is that in the file `key`, or the one that the platform will be given from `elsewhere`, which is not written
+/// anywhere, or the backup's own.
 ///
 /// # Errors
 /// [`BackupError`]. After one of the system's the directory says itself that its restoring was interrupted.
@@ -177,18 +221,26 @@ pub async fn restore(
     from: &Path,
     data: &Path,
     key: Option<&Path>,
+    elsewhere: Option<&EnvelopeKey>,
     mut copied: impl FnMut(&Path, u64),
 ) -> Result<Backup, BackupError> {
     let about = About::read(from)?;
-    let key = match key.map(Path::to_owned).or_else(|| Some(from.join(KEY)).filter(|key| key.exists())) {
-        None if about.control || !about.key_id.is_empty() => return Err(BackupError::KeyNeeded),
-        key => key,
+    // Where a key is given from elsewhere, none is to lie in the data directory.
+    let key =
+        key.map(Path::to_owned).or_else(|| Some(from.join(KEY)).filter(|key| key.exists() && elsewhere.is_none()));
+    let found = match (&key, elsewhere) {
+        (Some(path), _) => Some(EnvelopeKey::read(path)?),
+        (None, elsewhere) => elsewhere.cloned(),
     };
-    if let Some(path) = &key
-        && !about.key_id.is_empty()
-        && Envelope::new(&*read_key(path)?).key_id() != about.key_id
-    {
-        return Err(BackupError::WrongKey(path.clone()));
+    match &found {
+        None if about.control || !about.key_id.is_empty() => {
+            return Err(BackupError::KeyNeeded { needed: Some(about.key_id).filter(|id| !id.is_empty()) });
+        }
+        Some(found) if !about.key_id.is_empty() && found.id() != about.key_id => {
+            let (origin, given) = (found.origin().to_owned(), found.id());
+            return Err(BackupError::WrongKey { origin, given, needed: about.key_id });
+        }
+        _ => {}
     }
     let is_empty = match fs::read_dir(data) {
         Ok(mut entries) => entries.next().is_none(),
@@ -202,7 +254,7 @@ pub async fn restore(
     create_dir(&restoring.join("journal"))?;
     create_dir(&restoring.join("keys"))?;
     let mut backup = Backup { taken: about.taken, control: about.control, ..Backup::default() };
-    for (sum, name) in &about.files {
+    for (sum, name) in about.files.iter().filter(|(_, name)| name != KEY) {
         let (source, target) = (from.join(name), restoring.join(name));
         let bytes = copy(&source, &target)?;
         if digest(&target)? != *sum {
@@ -212,11 +264,9 @@ pub async fn restore(
         backup.bytes += bytes;
         copied(Path::new(name), bytes);
     }
-    if let Some(key) = key {
-        // The one in the backup is there already.
-        if !restoring.join(KEY).exists() {
-            copy(&key, &restoring.join(KEY))?;
-        }
+    if let (Some(_), Some(found)) = (key, found) {
+        write_new(&restoring.join(KEY), found.bytes(), 0o600)?;
+        backup.files += usize::from(about.files.iter().any(|(_, name)| name == KEY));
         backup.key = true;
     }
     if about.control {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::EnvelopeKey;
+
 /// Where the store takes the time from: Unix milliseconds.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
@@ -21,6 +23,8 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// `postgres://…` keeps the control database there and copies the journal to it; `None`: SQLite files in `dir`.
     pub url: Option<String>,
+    /// The key that secrets are sealed under. `None`: `keys/envelope.key` in `dir`, made when the directory is new.
+    pub envelope_key: Option<EnvelopeKey>,
     /// How long a record stays in the journal and its copy after its receipt, by the clock and by how long the journal has
     /// run; in the journal at least until it is copied. 30 days.
     pub retention: Duration,
@@ -55,6 +59,7 @@ impl StoreConfig {
         StoreConfig {
             dir: dir.into(),
             url: None,
+            envelope_key: None,
             retention: Duration::from_secs(30 * 24 * 3600),
             max_bytes: None,
             segment_rows: 1_000_000,

@@ -18,6 +18,7 @@ mod view;
 mod webhook;
 mod writer;
 
+pub(crate) use audit::add_audit;
 pub use audit::{AuditQuery, AuditRow, NewAudit};
 pub use certificate::{CertificateRow, DeviceCertificateQuery, DeviceCertificateRow};
 pub use credential::{Credential, Credentials, SealedCode};

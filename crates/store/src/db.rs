@@ -22,6 +22,9 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 /// How long SQLite waits for a lock of another connection, such as that of a checkpoint.
 pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
+const SQLITE: &str = "the control database control.db";
+const POSTGRES: &str = "the PostgreSQL database";
+
 /// The control database.
 #[derive(Clone)]
 pub(crate) enum Db {
@@ -66,9 +69,8 @@ macro_rules! on_db {
 pub(crate) use on_db;
 
 impl Db {
-    /// Opens `control.db` in the directory, creating it when missing, and migrates it.
+    /// Opens `control.db` in the directory, creating it when missing.
     pub(crate) async fn sqlite(dir: &Path) -> Result<Db, OpenError> {
-        const WHAT: &str = "the control database control.db";
         let options = SqliteConnectOptions::new()
             .filename(dir.join("control.db"))
             .create_if_missing(true)
@@ -84,14 +86,12 @@ impl Db {
             .test_before_acquire(false)
             .connect_with(options)
             .await
-            .map_err(|error| database(WHAT, error))?;
-        migrator(Dialect::Sqlite, &STEPS).run(&pool).await.map_err(|error| migrate(WHAT, error))?;
+            .map_err(|error| database(SQLITE, error))?;
         Ok(Db::Sqlite(pool))
     }
 
-    /// Connects to PostgreSQL and migrates the schema the URL's search path names first.
+    /// Connects to PostgreSQL; its tables are in the schema the URL's search path names first.
     pub(crate) async fn postgres(url: &str) -> Result<Db, OpenError> {
-        const WHAT: &str = "the PostgreSQL database";
         let options = postgres_options(url)?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
@@ -99,9 +99,25 @@ impl Db {
             .after_connect(|connection, _| Box::pin(async move { connection.execute(SYNC_COMMITS).await.map(drop) }))
             .connect_with(options)
             .await
-            .map_err(|error| database(WHAT, error))?;
-        migrator(Dialect::Postgres, &STEPS).run(&pool).await.map_err(|error| migrate(WHAT, error))?;
+            .map_err(|error| database(POSTGRES, error))?;
         Ok(Db::Postgres(pool))
+    }
+
+    /// Brings the schema up to date.
+    pub(crate) async fn migrate(&self) -> Result<(), OpenError> {
+        match self {
+            Db::Sqlite(pool) => migrator(Dialect::Sqlite, &STEPS).run(pool).await,
+            Db::Postgres(pool) => migrator(Dialect::Postgres, &STEPS).run(pool).await,
+        }
+        .map_err(|error| migrate(self.what(), error))
+    }
+
+    /// Which database it is, for people.
+    pub(crate) fn what(&self) -> &'static str {
+        match self {
+            Db::Sqlite(_) => SQLITE,
+            Db::Postgres(_) => POSTGRES,
+        }
     }
 
     /// A connection of the pool; back in it when dropped.
@@ -164,7 +180,7 @@ struct Step {
 }
 
 /// Every step ever released, oldest first. A released one never changes.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql"), only: None },
     Step {
         version: 2,
@@ -184,6 +200,7 @@ const STEPS: [Step; 15] = [
     Step { version: 12, name: "views", sql: include_str!("../migrations/0012_views.sql"), only: None },
     Step { version: 13, name: "modern", sql: include_str!("../migrations/0013_modern.sql"), only: None },
     Step { version: 14, name: "certificates", sql: include_str!("../migrations/0014_certificates.sql"), only: None },
+    Step { version: 15, name: "secrets", sql: include_str!("../migrations/0015_secrets.sql"), only: None },
     Step { version: 16, name: "device roots", sql: include_str!("../migrations/0016_device_root.sql"), only: None },
 ];
 

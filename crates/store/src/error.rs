@@ -65,11 +65,23 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// The envelope key is not 32 bytes.
-    #[error("the key file {} does not hold 32 bytes", path.display())]
-    KeyLength {
-        /// The file.
-        path: PathBuf,
+    /// What should be an envelope key is none.
+    #[error("{origin} holds no key: expected 32 bytes, or as text 64 hexadecimal digits or base64 of 32 bytes")]
+    KeyText {
+        /// In words, where it is from.
+        origin: String,
+    },
+    /// The secrets are sealed under another envelope key.
+    #[error(
+        "the envelope key from {origin} is {given}, and the secrets are sealed under the key {needed}: bring that one; nothing was changed"
+    )]
+    WrongKey {
+        /// In words, where the key is from.
+        origin: String,
+        /// Its id.
+        given: String,
+        /// The id of the key that is needed.
+        needed: String,
     },
     /// A file or directory could not be made, read or written.
     #[error("cannot {action} {}", path.display())]
@@ -131,7 +143,7 @@ pub enum StoreError {
         file: PathBuf,
     },
     /// A stored secret was sealed under a key that is not here.
-    #[error("a stored secret was sealed under the envelope key {key}, which is not the one in the key file")]
+    #[error("a stored secret was sealed under the envelope key {key}, which is not the present one")]
     UnknownKey {
         /// The id of that key.
         key: String,

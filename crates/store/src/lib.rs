@@ -67,7 +67,7 @@
 //! idempotency keys, the webhooks with what they could not be told, the tokens and people that may use the platform, the
 //! pictures and files that are here or under way, the platform's certificates, those of devices and by which root each device knows it, and the audit. All its writes pass through one task which gathers what
 //! is queued into one transaction, so a thousand devices that authenticate at once share a handful of syncs. Secrets are
-//! sealed (AES-256-GCM) under the key in `keys/envelope.key` before they reach any database.
+//! sealed (AES-256-GCM) before they reach any database, under a key that is given, or is in `keys/envelope.key`.
 
 mod backup;
 mod config;
@@ -80,11 +80,12 @@ mod error;
 mod examine;
 mod journal;
 mod record;
+mod rekey;
 mod scan;
 mod secret;
 mod store;
 
-pub use backup::{Backup, BackupError, BackupPlan, back_up, restore};
+pub use backup::{Backup, BackupError, BackupPlan, back_up, recorded_key, restore};
 pub use config::{Clock, ReadAt, StoreConfig};
 pub use control::{
     AuditQuery, AuditRow, Begun, CertificateRow, Control, Credential, Credentials, DeadLetter, DeviceCertificateQuery,
@@ -93,10 +94,12 @@ pub use control::{
     SessionRow, ViewRow, WebhookPlace, WebhookRow,
 };
 pub use device::DeviceId;
+pub use envelope::EnvelopeKey;
 pub use error::{InsertError, OpenError, StoreError};
 pub use examine::{check_database, control_database, newest_segment, segments};
 pub use journal::{Checked, Damage, Flaw, Journal, JournalHealth, Recent, check_segment};
 pub use record::{DevicePath, Flags, MAX_EVENT_ID, Position, Record, RecordKind};
+pub use rekey::{NewKey, RekeyError, RekeyStep, Rekeyed, rekey};
 pub use scan::{MAX_SCAN, Order, Scan};
 pub use secret::Secret;
 pub use store::Store;

@@ -6,7 +6,9 @@ use tokio::task::JoinHandle;
 use crate::control::Control;
 use crate::db::Db;
 use crate::directory::DataDir;
-use crate::envelope::Envelope;
+use crate::envelope::keeping::Candidates;
+use crate::envelope::recorded::{Recorded, record};
+use crate::envelope::{Envelope, EnvelopeKey};
 use crate::journal::Journal;
 use crate::{OpenError, StoreConfig};
 
@@ -31,12 +33,8 @@ impl Store {
     /// runtime, which is to outlive the store.
     pub async fn open(config: StoreConfig) -> Result<Store, OpenError> {
         let mut dir = DataDir::open(&config.dir)?;
-        let envelope = Envelope::open(&dir)?;
-        dir.set_up()?;
-        let db = match &config.url {
-            Some(url) => Db::postgres(url).await?,
-            None => Db::sqlite(dir.path()).await?,
-        };
+        let (db, key) = sealed_database(&mut dir, &config).await?;
+        let envelope = Envelope::new(&key);
         let (journal, journal_writer) = Journal::start(&config).await?;
         let (control, control_writer) = Control::start(db, envelope);
         Ok(Store { control, journal, open: Mutex::new(Some(Open { control_writer, journal_writer, _dir: dir })) })
@@ -57,4 +55,22 @@ impl Store {
         }
         self.control.close().await;
     }
+}
+
+/// Opens the control database, which is the one place that knows the right key, and then brings directory and schema up to
+/// date: with another key nothing is written.
+pub(crate) async fn sealed_database(dir: &mut DataDir, config: &StoreConfig) -> Result<(Db, EnvelopeKey), OpenError> {
+    let candidates = Candidates::find(dir, config.envelope_key.as_ref())?;
+    let db = match &config.url {
+        Some(url) => Db::postgres(url).await?,
+        None => Db::sqlite(dir.path()).await?,
+    };
+    let recorded = Recorded::read(&db).await?;
+    let key = candidates.settle(recorded.as_ref())?;
+    dir.set_up()?;
+    db.migrate().await?;
+    if recorded.is_none() {
+        record(&db, &key, (config.now)()).await?;
+    }
+    Ok((db, key))
 }

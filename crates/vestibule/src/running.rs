@@ -21,7 +21,7 @@ use vestibule_platform::{Platform, PlatformConfig, SystemClock, TokenFile};
 use vestibule_store::{Control, Store, StoreConfig};
 use vestibule_tls::ServerTls;
 
-use crate::config::Config;
+use crate::config::{Config, KeyFrom};
 use crate::tls::{self, Tls};
 
 mod modern;
@@ -91,6 +91,8 @@ pub(crate) struct Ready<'a> {
     version: &'static str,
     token_file: &'a PathBuf,
     ca_file: &'a PathBuf,
+    /// Where the envelope key is from.
+    envelope_key: &'static str,
     listeners: &'a Listeners,
 }
 
@@ -99,6 +101,7 @@ pub struct Running {
     listeners: Listeners,
     token_file: PathBuf,
     ca_file: PathBuf,
+    key_from: KeyFrom,
     token: zeroize::Zeroizing<String>,
     platform: Arc<Platform>,
     broker: Broker,
@@ -117,7 +120,11 @@ impl Running {
     /// When the data directory cannot be used or an address is taken.
     pub async fn start(config: &Config) -> anyhow::Result<Running> {
         let metrics = metrics_handle()?;
-        let store = Store::open(store_config(config)?).await.context("the store cannot be opened")?;
+        let of = config.clone();
+        // A command may take its time to say the key, and whoever stops the platform is heard meanwhile.
+        let store =
+            tokio::task::spawn_blocking(move || store_config(&of)).await.context("the key was not asked for")??;
+        let store = Store::open(store).await.context("the store cannot be opened")?;
         let token = TokenFile::open(&config.token_file()).context("the administrator's token cannot be used")?;
         let (token_file, secret) = (token.path().to_owned(), zeroize::Zeroizing::new(token.reveal().to_owned()));
         let platform_config = PlatformConfig {
@@ -138,6 +145,7 @@ impl Running {
             listeners: Listeners::only_http(config.http.listen),
             token_file,
             ca_file: config.ca_file(),
+            key_from: config.store.key_from(),
             token: secret,
             platform,
             broker,
@@ -373,6 +381,7 @@ impl Running {
             version: env!("CARGO_PKG_VERSION"),
             token_file: &self.token_file,
             ca_file: &self.ca_file,
+            envelope_key: self.key_from.as_str(),
             listeners: &self.listeners,
         }
     }
@@ -440,10 +449,11 @@ fn not_listening(key: &str, address: SocketAddr, error: io::Error) -> anyhow::Er
     anyhow::Error::new(error).context(format!("{key}: {address} cannot be listened on ({cure})"))
 }
 
-fn store_config(config: &Config) -> anyhow::Result<StoreConfig> {
+pub(crate) fn store_config(config: &Config) -> anyhow::Result<StoreConfig> {
     let store = &config.store;
     Ok(StoreConfig {
         url: store.url.as_ref().map(|url| url.expose().to_owned()),
+        envelope_key: store.key()?,
         retention: store.retention,
         max_bytes: Some(
             store

@@ -75,6 +75,11 @@ pub struct AuditQuery {
     pub limit: usize,
 }
 
+/// Writes down what somebody did, with whatever else the transaction does.
+pub(crate) async fn add_audit(transaction: &mut Transaction<'_>, audit: NewAudit) -> Result<(), sqlx::Error> {
+    AuditWrite::Add(Box::new(audit)).apply(transaction).await.map(drop)
+}
+
 impl Control {
     /// Writes a row, durably when this returns, and says which id it was given.
     pub async fn add_audit(&self, audit: NewAudit) -> Result<i64, StoreError> {

@@ -3,11 +3,11 @@
 use super::Control;
 use super::writer::{EXPIRED, Write, rows};
 use crate::db::{Transaction, on_db};
-use crate::envelope::Place;
+use crate::envelope::{Place, Sealed};
 use crate::{Secret, StoreError};
 
 /// The column that keys are sealed for.
-const KEY: &str = "certificate/sealed";
+const KEY: Sealed = Sealed::CertificateKey;
 /// The most rows of the platform's own.
 const MAX_OWN: i64 = 1_000;
 /// The most rows one list of devices' certificates returns.

@@ -10,16 +10,16 @@ use super::Control;
 use super::device::stored_id;
 use super::writer::{Write, rows};
 use crate::db::{Connection, Transaction, on_db};
-use crate::envelope::Place;
+use crate::envelope::{Place, Sealed};
 use crate::{DeviceId, Secret, StoreError};
 
 /// Credentials of one statement at most.
 const TOGETHER: usize = 64;
 
-const CODE: &str = "device/code";
-const COMMITTED: &str = "device/committed";
-const CANDIDATE: &str = "device/candidate";
-const TICKETS: &str = "device/tickets";
+const CODE: Sealed = Sealed::DeviceCode;
+const COMMITTED: Sealed = Sealed::DeviceCommitted;
+const CANDIDATE: Sealed = Sealed::DeviceCandidate;
+const TICKETS: Sealed = Sealed::DeviceTickets;
 
 /// A device's verification code as it is stored: sealed, and of use to [`Control::open_code`] only.
 #[derive(Clone)]
@@ -159,7 +159,7 @@ impl Control {
     }
 }
 
-fn place<'a>(id: &'a DeviceId, column: &'static str) -> Place<'a> {
+fn place<'a>(id: &'a DeviceId, column: Sealed) -> Place<'a> {
     Place { column, row: id.as_bytes() }
 }
 

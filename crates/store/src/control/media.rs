@@ -9,7 +9,7 @@ use super::Control;
 use super::device::stored_id;
 use super::writer::Write;
 use crate::db::on_db;
-use crate::envelope::Place;
+use crate::envelope::{Place, Sealed};
 use crate::{DeviceId, StoreError};
 
 use row::{Columns, media_row, stored_digest, stored_uuid};
@@ -17,7 +17,7 @@ pub(super) use write::MediaWrite;
 
 pub use row::{MediaArrival, MediaKey, MediaKind, MediaRow, MediaState};
 
-const KEY: &str = "media_key/sealed";
+const KEY: Sealed = Sealed::MediaKey;
 
 /// Rows of one answer at most.
 pub const MEDIA_PAGE: i64 = 256;

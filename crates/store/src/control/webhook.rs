@@ -12,10 +12,10 @@ use super::Control;
 use super::device::stored_id;
 use super::writer::{Write, rows};
 use crate::db::{Transaction, on_db};
-use crate::envelope::Place;
+use crate::envelope::{Place, Sealed};
 use crate::{DeviceId, Position, Secret, StoreError};
 
-const SECRET: &str = "webhook/secret";
+const SECRET: Sealed = Sealed::WebhookSecret;
 
 /// A webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]

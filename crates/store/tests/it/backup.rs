@@ -62,7 +62,7 @@ async fn a_store_that_is_written_to_is_copied_as_it_is_in_one_moment(bed: Bed) {
     store.close().await;
 
     let data = beside(&bed, "restored");
-    assert_eq!(restore(&into, &data, None, |_, _| {}).await.unwrap().files, copied.files);
+    assert_eq!(restore(&into, &data, None, None, |_, _| {}).await.unwrap().files, copied.files);
     let mut config = bed.config();
     config.dir = data;
     let store = Store::open(config).await.unwrap();
@@ -105,7 +105,7 @@ async fn what_is_restored_is_what_was_there(bed: Bed) {
     assert!(backup(&bed, &again, true).await.unwrap().control);
     fs::remove_dir_all(bed.dir()).unwrap();
     for from in [into, again] {
-        restore(&from, &bed.dir(), None, |_, _| {}).await.unwrap();
+        restore(&from, &bed.dir(), None, None, |_, _| {}).await.unwrap();
         let store = bed.open().await;
         assert_eq!((everything(&store.journal).await, store.journal.damage()), (before.clone(), Vec::new()));
         let waiting = store.control.queued_operations().await.unwrap();
@@ -126,7 +126,7 @@ async fn a_backup_goes_where_nothing_is_and_comes_back_where_nothing_is(bed: Bed
     let (store, _) = filled(&bed).await;
     backup(&bed, &into, true).await.unwrap();
     assert!(matches!(backup(&bed, &into, true).await, Err(BackupError::Exists(_))));
-    assert!(matches!(restore(&into, &bed.dir(), None, |_, _| {}).await, Err(BackupError::NotEmpty(_))));
+    assert!(matches!(restore(&into, &bed.dir(), None, None, |_, _| {}).await, Err(BackupError::NotEmpty(_))));
     store.close().await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(
@@ -136,7 +136,7 @@ async fn a_backup_goes_where_nothing_is_and_comes_back_where_nothing_is(bed: Bed
     // An empty directory, such as one that is mounted, will do.
     let data = beside(&bed, "mounted");
     fs::create_dir(&data).unwrap();
-    restore(&into, &data, None, |_, _| {}).await.unwrap();
+    restore(&into, &data, None, None, |_, _| {}).await.unwrap();
     assert!(!data.join("restoring").exists());
 }
 
@@ -154,13 +154,13 @@ async fn without_its_key_a_backup_opens_nothing(bed: Bed) {
         );
     }
     let data = beside(&bed, "restored");
-    assert!(matches!(restore(&into, &data, None, |_, _| {}).await, Err(BackupError::KeyNeeded)));
+    assert!(matches!(restore(&into, &data, None, None, |_, _| {}).await, Err(BackupError::KeyNeeded { .. })));
     let other = beside(&bed, "other.key");
     fs::write(&other, [7; 32]).unwrap();
     fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(matches!(restore(&into, &data, Some(&other), |_, _| {}).await, Err(BackupError::WrongKey(_))));
+    assert!(matches!(restore(&into, &data, Some(&other), None, |_, _| {}).await, Err(BackupError::WrongKey { .. })));
     assert!(!data.exists());
-    assert!(restore(&into, &data, Some(&key), |_, _| {}).await.unwrap().key);
+    assert!(restore(&into, &data, Some(&key), None, |_, _| {}).await.unwrap().key);
     let mut config = bed.config();
     config.dir = data;
     let store = Store::open(config).await.unwrap();
@@ -179,7 +179,7 @@ async fn a_damaged_backup_restores_nothing_that_opens(bed: Bed) {
     bytes[middle] ^= 1;
     fs::write(&file, bytes).unwrap();
     let data = beside(&bed, "restored");
-    match restore(&into, &data, None, |_, _| {}).await {
+    match restore(&into, &data, None, None, |_, _| {}).await {
         Err(BackupError::Damaged(path)) => assert_eq!(path, file),
         other => panic!("{other:?}"),
     }
@@ -188,7 +188,7 @@ async fn a_damaged_backup_restores_nothing_that_opens(bed: Bed) {
     assert!(matches!(Store::open(config).await, Err(OpenError::HalfRestored { dir }) if dir == data));
     fs::remove_file(into.join("SHA256SUMS")).unwrap();
     let elsewhere = beside(&bed, "elsewhere");
-    assert!(matches!(restore(&into, &elsewhere, None, |_, _| {}).await, Err(BackupError::NotBackup { .. })));
+    assert!(matches!(restore(&into, &elsewhere, None, None, |_, _| {}).await, Err(BackupError::NotBackup { .. })));
 }
 
 async fn a_backup_names_no_file_elsewhere(bed: Bed) {
@@ -199,7 +199,7 @@ async fn a_backup_names_no_file_elsewhere(bed: Bed) {
     let sums = fs::read_to_string(into.join("SHA256SUMS")).unwrap();
     for name in ["../token", "/etc/passwd", "journal/../../x", "journal/", "token"] {
         fs::write(into.join("SHA256SUMS"), format!("{sums}{:064}  {name}\n", 0)).unwrap();
-        let refused = restore(&into, &beside(&bed, "restored"), None, |_, _| {}).await;
+        let refused = restore(&into, &beside(&bed, "restored"), None, None, |_, _| {}).await;
         assert!(matches!(refused, Err(BackupError::NotBackup { .. })), "{name}");
     }
 }
@@ -214,7 +214,7 @@ async fn where_the_registry_is_elsewhere_the_journal_alone_is_copied(bed: Bed) {
     let data = beside(&bed, "restored");
     let key = bed.dir().join("keys/envelope.key");
     // What is in PostgreSQL is sealed under it.
-    assert!(matches!(restore(&into, &data, None, |_, _| {}).await, Err(BackupError::KeyNeeded)));
-    restore(&into, &data, Some(&key), |_, _| {}).await.unwrap();
+    assert!(matches!(restore(&into, &data, None, None, |_, _| {}).await, Err(BackupError::KeyNeeded { .. })));
+    restore(&into, &data, Some(&key), None, |_, _| {}).await.unwrap();
     assert!(data.join("journal/2026-02-03-1.db").exists() && !data.join("control.db").exists());
 }

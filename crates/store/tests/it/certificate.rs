@@ -10,7 +10,7 @@ on_both!(
     who_does_not_know_a_root_is_listed,
 );
 
-fn own(id: &str, key: Option<&[u8]>) -> CertificateRow {
+pub fn own(id: &str, key: Option<&[u8]>) -> CertificateRow {
     let (kind, chain) = ("servers/root".to_owned(), format!("chain of {id}"));
     CertificateRow { id: id.to_owned(), kind, chain, key: key.map(Secret::new) }
 }

@@ -77,7 +77,7 @@ async fn an_exposed_damaged_or_missing_key_is_refused(bed: Bed) {
     let key = fs::read(&path).unwrap();
     assert_eq!(key.len(), 32);
     fs::write(&path, &key[1..]).unwrap();
-    assert!(matches!(refusal(&bed).await, OpenError::KeyLength { .. }));
+    assert!(matches!(refusal(&bed).await, OpenError::KeyText { .. }));
     fs::remove_file(&path).unwrap();
     assert!(matches!(refusal(&bed).await, OpenError::KeyMissing { .. }));
     assert!(!path.exists(), "a new key hides that the old one is lost");

@@ -7,7 +7,8 @@ use std::time::Duration;
 use sqlx::Executor as _;
 use tempfile::TempDir;
 use vestibule_store::{
-    DeviceId, Flags, Journal, JournalHealth, OpenError, Position, Record, RecordKind, Secret, Store, StoreConfig,
+    DeviceId, EnvelopeKey, Flags, Journal, JournalHealth, OpenError, Position, Record, RecordKind, Secret, Store,
+    StoreConfig,
 };
 
 use crate::bed::{Bed, HOUR, NOON, commit, durable, eventually, everything, only_on, path, positions};
@@ -342,6 +343,8 @@ async fn two_journals_at_once_are_refused(bed: Bed) {
     let elsewhere = TempDir::new().unwrap();
     let mut config = bed.config();
     config.dir = elsewhere.path().join("data");
+    // What is in the registry is sealed under the key of the first.
+    config.envelope_key = Some(EnvelopeKey::read(&bed.dir().join("keys/envelope.key")).unwrap());
     let error = Store::open(config.clone()).await.err().expect("the store opened");
     assert!(matches!(error, OpenError::JournalInUse), "{error}");
     commit(&store.journal, [bed.event(DeviceId::mint(), "a")]).await;

@@ -12,7 +12,7 @@ on_both!(
     dead_letters_have_a_bound_and_can_be_told_once_more,
 );
 
-fn row(number: i64) -> WebhookRow {
+pub fn row(number: i64) -> WebhookRow {
     WebhookRow {
         id: Uuid::now_v7(),
         name: Some("Grüße".into()),

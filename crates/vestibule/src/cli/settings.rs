@@ -22,11 +22,14 @@ impl Settings {
     /// The configuration: the file, the environment over it, these flags over both.
     pub(super) fn load(self) -> Result<Config, Problems> {
         let Sources { file, .. } = Sources::default();
-        config::load(&Sources {
+        let mut sources = Sources {
             file: self.config.map_or(file, ConfigFile::Required),
             environment: std::env::vars_os().collect(),
             set: self.set,
             data: self.data,
-        })
+        };
+        let config = config::load(&sources);
+        sources.wipe();
+        config
     }
 }

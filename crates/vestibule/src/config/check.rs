@@ -22,6 +22,7 @@ pub(super) fn rules(config: &Config) -> Vec<Broken> {
     broken.extend(upload_ttl(config));
     broken.extend(bucket(config));
     broken.extend(own_certificate(config));
+    broken.extend(one_envelope_key(config));
     broken
 }
 
@@ -192,6 +193,18 @@ fn own_certificate(config: &Config) -> Option<Broken> {
     };
     let message = format!("must name a file, since {other} does");
     Some(Broken { key, reads: vec!["tls.certificate_file", "tls.key_file"], message })
+}
+
+/// Of two places for the key one would not count, and nobody would know which.
+fn one_envelope_key(config: &Config) -> Option<Broken> {
+    let places = config.store.key_places();
+    let [first, other, ..] = places[..] else { return None };
+    let key = if other == "store.envelope_key_command" { other } else { "store.envelope_key_file" };
+    Some(Broken {
+        key,
+        reads: vec!["store.envelope_key_file", "store.envelope_key_command"],
+        message: format!("{first} and {other} are both set, and there is one key; leave out one"),
+    })
 }
 
 fn empty_data(config: &Config) -> Option<Broken> {

@@ -48,7 +48,8 @@ impl Walk<'_> {
             } else {
                 (self.keys.default_of(&key).is_some(), self.keys.is_section(&key))
             };
-            match (item.as_table_like(), value(item)) {
+            let item_value = value(item).or_else(|| if self.keys.is_list(&key) { list(item) } else { None });
+            match (item.as_table_like(), item_value) {
                 (Some(inner), _) if section => self.table(&key, inner),
                 (Some(_), _) if known => self.problem(origin, key, "expected a value, found a table".to_owned()),
                 (None, Some(value)) if known => self.settings.push(Setting { key, value, origin }),
@@ -84,6 +85,12 @@ pub(super) fn unknown_message(nearest: Option<&str>) -> String {
 pub(super) fn section_message(keys: &Keys, name: &str) -> String {
     let inside: Vec<&str> = keys.in_section(name).collect();
     format!("a section, not a value; its keys are {}", inside.join(", "))
+}
+
+/// A list of texts.
+fn list(item: &Item) -> Option<Value> {
+    let items = item.as_array()?.iter();
+    items.map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<String>>>().map(Value::from)
 }
 
 fn value(item: &Item) -> Option<Value> {

@@ -31,6 +31,11 @@ impl Keys {
         self.leaves.get(key)
     }
 
+    /// Whether the values of a key are lists.
+    pub(super) fn is_list(&self, key: &str) -> bool {
+        matches!(self.default_of(key), Some(Value::Array(..)))
+    }
+
     /// Whether the name is that of a section.
     pub(super) fn is_section(&self, name: &str) -> bool {
         self.in_section(name).next().is_some()

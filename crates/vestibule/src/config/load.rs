@@ -9,7 +9,9 @@ use figment::Figment;
 use figment::error::Kind;
 use figment::providers::Serialized;
 use figment::value::Value;
+use zeroize::Zeroize as _;
 
+use super::envelope_key::{EnvelopeKey, VARIABLE};
 use super::file::{section_message, settings, unknown_message};
 use super::keys::Keys;
 use super::problem::{Origin, Problem, Problems};
@@ -18,7 +20,7 @@ use super::{Config, check};
 const PREFIX: &str = "VESTIBULE_";
 
 /// Variables with our prefix that are read elsewhere and hold no key.
-const NOT_KEYS: [&str; 3] = ["URL", "TOKEN", "TOKEN_FILE"];
+const NOT_KEYS: [&str; 4] = ["URL", "TOKEN", "TOKEN_FILE", "ENVELOPE_KEY"];
 
 /// Where the file layer comes from.
 #[derive(Clone, Debug)]
@@ -54,6 +56,17 @@ impl Default for Sources {
     }
 }
 
+impl Sources {
+    /// Wipes the copy of the envelope key that is in the environment here.
+    pub fn wipe(&mut self) {
+        for (name, value) in &mut self.environment {
+            if name == VARIABLE {
+                std::mem::take(value).into_encoded_bytes().zeroize();
+            }
+        }
+    }
+}
+
 /// One value from one layer.
 pub(super) struct Setting {
     pub(super) key: String,
@@ -66,7 +79,7 @@ pub(super) struct Setting {
 /// # Errors
 /// All problems of all layers at once, each with its place.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
-    let mut layers = Layers { keys: Keys::new(), settings: Vec::new(), problems: Vec::new() };
+    let mut layers = Layers { keys: Keys::new(), settings: Vec::new(), problems: Vec::new(), envelope_key: None };
     layers.file(&sources.file);
     layers.environment(&sources.environment);
     layers.flags(&sources.set, sources.data.as_ref());
@@ -77,6 +90,7 @@ struct Layers {
     keys: Keys,
     settings: Vec<Setting>,
     problems: Vec<Problem>,
+    envelope_key: Option<EnvelopeKey>,
 }
 
 impl Layers {
@@ -105,6 +119,15 @@ impl Layers {
             .filter(|(name, _)| name.strip_prefix(PREFIX).is_some_and(|rest| !is_foreign(rest)))
             .collect();
         ours.sort_unstable();
+        if let Some((_, value)) = variables.iter().find(|(name, _)| name == VARIABLE) {
+            match EnvelopeKey::take(value.clone()) {
+                Ok(key) => self.envelope_key = Some(key),
+                Err(error) => {
+                    let origin = Origin::Environment(VARIABLE.to_owned());
+                    self.problems.push(Problem { origin, key: None, message: error.to_string() });
+                }
+            }
+        }
         for (name, value) in ours {
             let key = name[PREFIX.len()..].replace("__", ".").to_ascii_lowercase();
             let origin = Origin::Environment(name.to_owned());
@@ -156,6 +179,9 @@ impl Layers {
         let value = match default {
             Value::Num(..) => text.trim().parse().map_or_else(|_| Value::from(text), |number: i64| Value::from(number)),
             Value::Bool(..) => text.trim().parse().map_or_else(|_| Value::from(text), |truth: bool| Value::from(truth)),
+            Value::Array(..) => {
+                serde_json::from_str::<Vec<String>>(text).map_or_else(|_| Value::from(text), Value::from)
+            }
             _ => Value::from(text),
         };
         self.settings.push(Setting { key, value, origin });
@@ -185,7 +211,9 @@ impl Layers {
             }
             wrong.push(key);
         };
-        if let Some(config) = &config {
+        let mut config = config;
+        if let Some(config) = &mut config {
+            config.store.envelope_key = self.envelope_key;
             // A rule over a value that was just replaced would judge what nobody wrote.
             for broken in check::rules(config)
                 .into_iter()
@@ -223,6 +251,7 @@ fn in_words(kind: &Kind) -> String {
             let expected = match expected.as_str() {
                 "usize" | "u64" | "u32" | "u16" => "a whole number",
                 "a boolean" => "true or false",
+                "a sequence" => "a list such as [\"program\", \"argument\"]",
                 other => other,
             };
             format!("expected {expected}, found {found}")

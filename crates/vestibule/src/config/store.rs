@@ -1,11 +1,13 @@
 //! `[store]`: databases, retention and the write queue.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::capacity::Capacity;
+use super::envelope_key::EnvelopeKey;
 use super::text;
 
 /// Where records are kept, for how long, and how many may wait.
@@ -16,6 +18,14 @@ pub struct Store {
     /// directory.
     #[serde(with = "text::store_url")]
     pub url: Option<StoreUrl>,
+    /// A file with the key that secrets are sealed under; without one it is made in the data directory.
+    #[serde(with = "text::file_or_none")]
+    pub envelope_key_file: Option<PathBuf>,
+    /// A program with its arguments that says the key; there is no shell.
+    pub envelope_key_command: Vec<String>,
+    /// The key itself. No key of the configuration, which anybody may read, but a variable of the environment.
+    #[serde(skip)]
+    pub envelope_key: Option<EnvelopeKey>,
     /// How long events are kept.
     #[serde(with = "text::duration")]
     pub retention: Duration,
@@ -45,6 +55,9 @@ impl Default for Store {
     fn default() -> Self {
         Store {
             url: None,
+            envelope_key_file: None,
+            envelope_key_command: Vec::new(),
+            envelope_key: None,
             retention: Duration::from_secs(30 * 24 * 3_600),
             audit_retention: Duration::from_secs(400 * 24 * 3_600),
             max_bytes: Capacity::DEFAULT,

@@ -341,3 +341,59 @@ fn the_shipped_file_explains_every_key_and_changes_nothing_as_it_is() {
     assert!(file::settings(&PathBuf::from("vestibule.toml"), REFERENCE, &Keys::new(), &mut problems).is_empty());
     assert_eq!(problems, []);
 }
+
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+#[test]
+fn the_envelope_key_is_from_one_place() {
+    let variable = || Sources { environment: environment(&[("VESTIBULE_ENVELOPE_KEY", KEY)]), ..nothing() };
+    let config = load(&variable()).expect("valid");
+    assert_eq!(config.store.key_from(), KeyFrom::Environment);
+    assert!(!format!("{config:?}").contains(&KEY[..8]), "it prints itself");
+    assert!(config.store.key().expect("a key").is_some());
+    assert_eq!(load(&nothing()).expect("valid").store.key_from(), KeyFrom::Data);
+    let file = "[store]\nenvelope_key_file = \"/no/such/key\"";
+    let config = with_file(file, nothing()).expect("valid");
+    assert_eq!(config.store.key_from(), KeyFrom::File);
+    let error = config.store.key().err().expect("no such file");
+    assert!(format!("{error:#}").starts_with("store.envelope_key_file: cannot read /no/such/key"), "{error:#}");
+    let command = "[store]\nenvelope_key_command = [\"echo\", \"no key\"]";
+    let config = with_file(command, nothing()).expect("valid");
+    assert_eq!(config.store.key_from(), KeyFrom::Command);
+    let error = format!("{:#}", config.store.key().err().expect("no key"));
+    assert!(error.starts_with("store.envelope_key_command: ") && error.contains("holds no key"), "{error}");
+
+    // Two of them are told by their names, at the place of one.
+    let problems = with_file(file, variable()).expect_err("two keys");
+    assert!(problems[0].contains("VESTIBULE_ENVELOPE_KEY and store.envelope_key_file are both set"), "{problems:?}");
+    let problems = with_file(command, variable()).expect_err("two keys");
+    assert!(problems[0].contains("VESTIBULE_ENVELOPE_KEY and store.envelope_key_command are both set"), "{problems:?}");
+    let both = format!("{file}\nenvelope_key_command = [\"true\"]");
+    let problems = with_file(&both, nothing()).expect_err("two keys");
+    assert!(problems[0].starts_with("FILE:3: ") && problems[0].contains("are both set"), "{problems:?}");
+}
+
+#[test]
+fn what_is_no_envelope_key_or_no_command_is_told_without_showing_it() {
+    let broken = Sources { environment: environment(&[("VESTIBULE_ENVELOPE_KEY", &KEY[1..])]), ..nothing() };
+    let problems = without_file(&broken);
+    assert!(problems[0].contains("VESTIBULE_ENVELOPE_KEY holds no key"), "{problems:?}");
+    assert!(!problems[0].contains(&KEY[1..9]), "{problems:?}");
+    let problems = with_file("[store]\nenvelope_key_command = \"cat key\"", nothing()).expect_err("no list");
+    assert!(problems[0].contains("expected a list such as"), "{problems:?}");
+    let problems = with_file("[store]\nretention = [\"30d\"]", nothing()).expect_err("a list");
+    assert!(problems[0].contains("found a list"), "{problems:?}");
+    let set = Sources { set: vec!["store.envelope_key_command=[\"cat\", \"a b\"]".to_owned()], ..nothing() };
+    assert_eq!(load(&set).expect("valid").store.envelope_key_command, ["cat", "a b"]);
+    // No key of the configuration, which whoever may read the file or the list of processes sees.
+    let problems = with_file(&format!("[store]\nenvelope_key = \"{KEY}\""), nothing()).expect_err("no key");
+    assert!(problems[0].contains("unknown key") && !problems[0].contains(&KEY[..8]), "{problems:?}");
+}
+
+#[test]
+fn the_copy_of_the_key_that_came_with_the_environment_is_wiped() {
+    let mut sources =
+        Sources { environment: environment(&[("VESTIBULE_ENVELOPE_KEY", KEY), ("HOME", "/root")]), ..nothing() };
+    sources.wipe();
+    assert_eq!(sources.environment, environment(&[("VESTIBULE_ENVELOPE_KEY", ""), ("HOME", "/root")]));
+}

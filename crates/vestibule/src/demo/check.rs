@@ -297,7 +297,7 @@ impl Bench {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).env("VESTIBULE_URL", &self.url).env("VESTIBULE_TOKEN_FILE", &self.token_file);
-        command.env_remove("VESTIBULE_TOKEN").stdin(Stdio::null());
+        command.env_remove("VESTIBULE_TOKEN").env_remove("VESTIBULE_ENVELOPE_KEY").stdin(Stdio::null());
         command
     }
 

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use vestibule_store::{Flaw, check_database, check_segment, control_database, newest_segment, segments};
+use vestibule_store::{
+    EnvelopeKey, Flaw, check_database, check_segment, control_database, newest_segment, recorded_key, segments,
+};
 
 use super::{Finding, bytes};
 use crate::config::Config;
@@ -47,12 +49,62 @@ pub(super) async fn examine(
         None => format!("{}, in use by nobody", data.display()),
     };
     let mut findings = vec![Finding::good("data", user)];
-    findings.extend(["keys/envelope.key", "token"].into_iter().filter_map(|name| private(&data.join(name))));
-    if !data.join("keys/envelope.key").exists() {
-        let words = "keys/envelope.key is missing: what is sealed under it cannot be read";
-        findings.push(Finding::wrong("secrets", words, "bring the file back from where it is kept"));
-    }
+    findings.extend(private(&data.join("token")));
+    findings.extend(envelope_key(config).await);
     findings.extend(if deep { content(data, platform.is_some(), told).await } else { structure(data).await });
+    findings
+}
+
+/// The key that secrets are sealed under: where it is from, and whether it is the one.
+async fn envelope_key(config: &Config) -> Vec<Finding> {
+    const BACK: &str = "bring the right one back from where it is kept";
+    let recorded = recorded_key(&config.data).await;
+    let (kept, next) = (config.data.join("keys/envelope.key"), config.data.join("keys/envelope.key.new"));
+    let from = config.store.key_from();
+    let mut findings = Vec::new();
+    let key = match config.store.key() {
+        Ok(Some(key)) => {
+            if kept.exists() {
+                let words = format!("{} is there, and the key is from elsewhere ({})", kept.display(), from.as_str());
+                let cure = "move it to where older keys are kept, for the backups of before, or remove it";
+                findings.push(Finding::doubtful("secrets", words, cure));
+            }
+            key
+        }
+        Ok(None) => {
+            if let Some(exposed) = private(&kept) {
+                return vec![exposed];
+            }
+            if !kept.exists() && !next.exists() {
+                let words = "keys/envelope.key is missing: what is sealed under it cannot be read";
+                return vec![Finding::wrong("secrets", words, "bring the file back from where it is kept")];
+            }
+            let is_it = |key: &EnvelopeKey| recorded.as_ref().is_none_or(|recorded| *recorded == key.id());
+            match (EnvelopeKey::read(&kept), EnvelopeKey::read(&next)) {
+                (Ok(key), _) if is_it(&key) => key,
+                (_, Ok(next)) if is_it(&next) => {
+                    let words = "an exchange of the key was cut short after its end: the next start tidies up";
+                    return vec![Finding::good("secrets", words)];
+                }
+                (Ok(key), _) | (Err(_), Ok(key)) => key,
+                (Err(error), Err(_)) => return vec![Finding::wrong("secrets", error.to_string(), BACK)],
+            }
+        }
+        Err(error) => {
+            let cure = "see that whoever the platform runs as can have it";
+            return vec![Finding::wrong("secrets", format!("the envelope key cannot be had: {error:#}"), cure)];
+        }
+    };
+    let (id, origin) = (key.id(), key.origin());
+    findings.push(match recorded {
+        Some(needed) if needed != id => {
+            let words = format!("the envelope key from {origin} is {id}, and the secrets are sealed under {needed}");
+            Finding::wrong("secrets", words, BACK)
+        }
+        Some(_) => Finding::good("secrets", format!("sealed under the key {id} from {origin} ({})", from.as_str())),
+        // In PostgreSQL, or a database that nobody can read, which is said elsewhere.
+        None => Finding::good("secrets", format!("the envelope key from {origin} ({}) is {id}", from.as_str())),
+    });
     findings
 }
 

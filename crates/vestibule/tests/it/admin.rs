@@ -76,3 +76,84 @@ fn the_doctor_tells_a_running_platform_from_one_that_cannot_run() {
     assert_eq!((words(&ill, "databases", "wrong").len(), words(&ill, "secrets", "wrong").len()), (1, 1), "{ill}");
     assert!(words(&ill, "listeners", "good")[0].contains("can be opened"), "{ill}");
 }
+
+#[test]
+fn devices_of_a_platform_that_was_rekeyed_come_back() {
+    let mut platform = Platform::start();
+    let load = Load::start(&platform, DEVICES);
+    load.acknowledges(100);
+    assert_eq!(platform.ready()["envelope_key"], "data");
+    let data = platform.data();
+    let data = data.to_str().expect("text");
+    let refused = platform.cli(&["admin", "rekey", "--data", data]).expect(1);
+    assert!(refused.stderr.contains("in use by another process"), "{refused:?}");
+    assert!(platform.stop().success());
+    let (key, elsewhere) = (platform.data().join("keys/envelope.key"), tempfile::tempdir().expect("a directory"));
+    let (old, keep) = (fs::read(&key).expect("a key"), elsewhere.path().join("old.key"));
+    let keep_old = keep.to_str().expect("text");
+    let told = platform.cli(&["admin", "rekey", "--data", data, "--keep-old", keep_old, "--json"]).expect(0).json();
+    assert!(told["values"].as_u64().is_some_and(|values| values > 8) && told["from"] != told["to"], "{told}");
+    assert_eq!(fs::read(&keep).expect("kept"), old);
+    assert_ne!(fs::read(&key).expect("a key"), old);
+    platform.restart();
+    load.acknowledges(100);
+    load.finish();
+    let audit = platform.http().get("/v1/audit?action=admin.rekey").ok();
+    assert_eq!(audit["items"][0]["actor"], "console", "{audit}");
+    platform.assert_no_panic();
+
+    // What the old key was is wrong now, and said before anything is written.
+    assert!(platform.stop().success());
+    fs::write(&key, old).expect("writable");
+    let refused = platform.cli(&["up", "--data", data, "--set", "http.listen=127.0.0.1:0"]).expect(1);
+    let (from, to) = (told["from"].as_str().expect("an id"), told["to"].as_str().expect("an id"));
+    assert!(refused.stderr.contains(from) && refused.stderr.contains(to), "{refused:?}");
+    let ill = platform.cli(&["admin", "doctor", "--data", data]).expect(1);
+    assert!(ill.stdout.contains("sealed under"), "{ill:?}");
+}
+
+#[test]
+fn a_key_from_elsewhere_is_found_by_every_command_that_needs_it() {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| elsewhere.path().join(name).to_str().expect("text").to_owned();
+    let (key, next) = (path("key"), path("next"));
+    run("sh", &["-c", &format!("umask 077; openssl rand -hex 32 > {key}; openssl rand -base64 32 > {next}")]).expect(0);
+    let mut platform = Platform::configured(&format!("[store]\nenvelope_key_file = \"{key}\"\n"));
+    let load = Load::start(&platform, DEVICES);
+    load.acknowledges(100);
+    assert_eq!(platform.ready()["envelope_key"], "file");
+    assert!(!platform.data().join("keys").exists());
+    let data = platform.data();
+    let data = data.to_str().expect("text");
+    let (file, command) =
+        (format!("store.envelope_key_file={key}"), format!("store.envelope_key_command=[\"cat\", \"{next}\"]"));
+    let backup = path("backup");
+    let told = platform.cli(&["admin", "backup", &backup, "--data", data, "--set", &file]).expect(0);
+    assert!(told.stdout.contains("it is from elsewhere (file)"), "{told:?}");
+    assert!(platform.stop().success());
+    let doctor = platform.cli(&["admin", "doctor", "--data", data, "--set", &file]);
+    assert!(doctor.stdout.contains(&format!("from {key} (file)")), "{doctor:?}");
+
+    // Another one, which a command says from then on.
+    let refused = platform.cli(&["admin", "rekey", "--data", data, "--set", &file]).expect(1);
+    assert!(refused.stderr.contains("--new-key"), "{refused:?}");
+    platform.cli(&["admin", "rekey", "--data", data, "--set", &file, "--new-key", &next]).expect(0);
+    let refused = platform.cli(&["up", "--data", data, "--set", &file]).expect(1);
+    assert!(refused.stderr.contains("are sealed under the key"), "{refused:?}");
+    let doctor = platform.cli(&["admin", "doctor", "--data", data, "--set", &command]);
+    assert!(doctor.stdout.contains("(command)") && !doctor.stdout.contains("wrong     secrets"), "{doctor:?}");
+
+    // What was backed up before needs the key of before, which is still in its file.
+    let restored = path("restored");
+    let refused = platform.cli(&["admin", "restore", &backup, "--data", &restored, "--set", &command]).expect(1);
+    assert!(refused.stderr.contains("admin rekey"), "{refused:?}");
+    platform.cli(&["admin", "restore", &backup, "--data", &restored, "--set", &file]).expect(0);
+    assert!(!elsewhere.path().join("restored/keys/envelope.key").exists());
+
+    // And back to the one that the platform is configured for.
+    platform.cli(&["admin", "rekey", "--data", data, "--set", &command, "--new-key", &key]).expect(0);
+    platform.restart();
+    load.acknowledges(100);
+    load.finish();
+    platform.assert_no_panic();
+}

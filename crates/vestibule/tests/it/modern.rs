@@ -256,7 +256,7 @@ fn a_new_root_comes_to_devices_and_the_older_one_goes_without_leaving_any_behind
     assert!(platform.stop().success());
     platform.restart();
     visit(&platform, &serial);
-    assert_eq!(overdue(&platform), [away.clone()]);
+    assert_eq!(overdue(&platform), std::slice::from_ref(&away));
     let told = platform.cli(&["admin", "ca", "overdue"]).expect(0).stdout;
     assert!(told.contains(&away) && told.contains("the newest root of servers: 1"), "{told}");
 

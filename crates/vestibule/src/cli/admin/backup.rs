@@ -9,6 +9,7 @@ use vestibule_store::{BackupPlan, back_up};
 use super::super::out::Out;
 use super::super::progress::Progress;
 use super::super::settings::Settings;
+use crate::config::KeyFrom;
 use crate::up;
 
 /// Copy the data directory, also while the platform runs
@@ -18,7 +19,8 @@ use crate::up;
   vestibule admin backup /backup/2026-01-31 --with-key
 
 The copy is what a crash would leave: the registry first, then the journal, which knows all that it knows. The key that opens its secrets (keys/envelope.key) is not in it unless --with-key is given:
-keep it in another place, once; `vestibule admin restore` asks for it. `sha256sum -c SHA256SUMS` checks a backup.
+keep it in another place, once; `vestibule admin restore` asks for it. A key that is not in the data directory (store.envelope_key_file and the like) is
+never in it. After `vestibule admin rekey` a backup that is older needs the key of before. `sha256sum -c SHA256SUMS` checks a backup.
 A registry in PostgreSQL (store.url) is not in it: pg_dump copies that one; the journal is.")]
 pub(in super::super) struct Args {
     #[command(flatten)]
@@ -60,8 +62,13 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
         out.line("The registry is in PostgreSQL and not in this backup: copy it there, with pg_dump.")?;
     }
     if !backup.key && backup.control {
-        let key = config.data.join("keys/envelope.key");
-        out.line(format!("The key is not in it: keep {} in another place.", key.display()))?;
+        match config.store.key_from() {
+            KeyFrom::Data => {
+                let key = config.data.join("keys/envelope.key");
+                out.line(format!("The key is not in it: keep {} in another place.", key.display()))?;
+            }
+            from => out.line(format!("The key is not in it: it is from elsewhere ({}).", from.as_str()))?,
+        }
     }
     Ok(())
 }

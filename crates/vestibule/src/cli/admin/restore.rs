@@ -15,6 +15,8 @@ use crate::up;
 #[command(after_help = "Examples:
   vestibule admin restore /backup/2026-01-31 --data /var/lib/vestibule --key envelope.key
 
+The key has to be the one that the platform had when the backup was taken: before or after `vestibule admin rekey`. Where the
+configuration gives it from elsewhere than the data directory, it is taken from there and not written down.
 Every file is checked against the backup's digests. The administrator's token is made anew when the platform starts. What
 happened after the backup was taken is not known any more: devices that enrolled since have to enrol again, operations
 that waited for their device end as unknown, and a request that is repeated with its idempotency key may be carried out
@@ -34,7 +36,8 @@ pub(super) fn run(args: Args, out: &mut Out<'_>) -> anyhow::Result<()> {
     let config = args.settings.load()?;
     let mut progress = Progress::new("bytes");
     let mut bytes = 0;
-    let restored = restore(&args.from, &config.data, args.key.as_deref(), |file, more| {
+    let elsewhere = if args.key.is_some() { None } else { config.store.key()? };
+    let restored = restore(&args.from, &config.data, args.key.as_deref(), elsewhere.as_ref(), |file, more| {
         bytes += more;
         progress.says(|| format!("{bytes} bytes, {}", file.display()));
     });
