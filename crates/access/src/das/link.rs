@@ -1,17 +1,16 @@
 //! The platform's way to a live connection of a device (osap-wire 9.6 to 9.8, 10.1).
 
 mod delivery;
+mod requests;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
 
 use osap::Serial;
 use osap::das::access::{KeepAlive, Redirect, RiskList};
 use osap::das::command::Command;
 use osap::das::envelope::General;
-use osap::das::pending::{Pending, Take};
 use osap::das::shadow::{self, State, Versioned};
 use osap::das::topic::{self, MAX_NAME, Topic, method};
 use osap::das::{attribute, service, storage};
@@ -22,22 +21,20 @@ use parking_lot::Mutex;
 use vestibule_broker::codec::QoS;
 use vestibule_broker::{Link, SendError};
 use vestibule_platform::{
-    Answer, Device, DeviceLink, DevicePath, Directive, Leaf, NotSent, Operate, PassMessage, Reply, SetAttribute,
+    Device, DeviceLink, DevicePath, Directive, Leaf, NotSent, Operate, PassMessage, SetAttribute,
 };
 
+pub(super) use self::requests::{Kind, Waiting};
+
+use self::requests::Operations;
 use super::grant::Place;
 use super::own::OwnOperation;
 use super::receipts::Receipts;
 use super::sealing::Sealing;
 use crate::key_state::KeyState;
 
-/// Operations of one device under way at the same time.
-const OPERATIONS: usize = 64;
 /// The largest payload that a device of the newer library takes, with its topic (3.4).
 const MAX_PACKET: usize = 16_000;
-/// How much longer than its caller a request is kept: who waits decides when it is too late, and given up here first it
-/// would look like a lost connection.
-const GRACE: Duration = Duration::from_secs(1);
 /// The version that downlinks on `/iot` topics carry; devices compare it nowhere (9.6).
 const CMD_VER: &str = "v3.0.0";
 
@@ -60,46 +57,6 @@ struct Sent {
     packet_id: Option<u16>,
     /// What it was sealed under, in a modern suite.
     number: Option<u64>,
-}
-
-/// What was sent and not answered.
-enum Operations {
-    /// Nothing so far: most devices are asked nothing.
-    None,
-    Some(Box<Pending<Waiting>>),
-    /// The connection is over.
-    Closed,
-}
-
-/// A request that waits for its answer.
-pub(super) struct Waiting {
-    pub(super) kind: Kind,
-    pub(super) path: DevicePath,
-    /// What an operation of the protocol itself was given.
-    pub(super) input: Option<Box<str>>,
-    pub(super) reply: Reply,
-}
-
-/// Which answer a request waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// What says that a message that is passed through has arrived.
-    Delivery,
-    /// The reply to an operation.
-    Operate,
-    /// The answer to an operation of the protocol itself.
-    Own(OwnOperation),
-    /// The reply to a value set through the model.
-    Set,
-    /// The reply to a value set through the shadow. It does not say of which attribute it speaks.
-    Shadow,
-}
-
-impl Waiting {
-    /// False: the answer is late.
-    pub(super) fn answer(self, answer: Answer) -> bool {
-        self.reply.answer(answer)
-    }
 }
 
 impl OsapLink {
@@ -158,18 +115,6 @@ impl OsapLink {
     /// How the messages of the connection are sealed.
     pub(super) fn sealing(&self) -> &Sealing {
         &self.sealing
-    }
-
-    /// The request that a reply with this number belongs to, if it fits.
-    pub(super) fn take(&self, seq: u64, fits: impl FnOnce(&Waiting) -> bool) -> Take<Waiting> {
-        match &mut *self.operations.lock() {
-            Operations::Some(pending) => {
-                // First, so that what is late is known as such.
-                drop(pending.expire(Instant::now()));
-                pending.take(seq, fits)
-            }
-            Operations::None | Operations::Closed => Take::Unknown,
-        }
     }
 
     /// Whether the device has to be told of what is pending now: one that reports through the model does not ask. True
@@ -275,40 +220,6 @@ impl OsapLink {
         self.request(waiting, operation.ttl, &topic, version, &body)
     }
 
-    /// Sends a request that is answered.
-    fn request(&self, waiting: Waiting, ttl: Duration, topic: &str, version: &str, body: &[u8]) -> Result<(), NotSent> {
-        let seq = self.enter(waiting, ttl)?;
-        // Entered first: the answer may be faster than we are.
-        match self.send(topic, &General::request(seq, version), body) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                self.withdraw(seq);
-                Err(error)
-            }
-        }
-    }
-
-    /// The connection is over: nobody can know what became of what was not answered.
-    pub(super) fn lost(&self) {
-        let operations = std::mem::replace(&mut *self.operations.lock(), Operations::Closed);
-        // Not under the lock: whoever waits is woken.
-        drop(operations);
-    }
-
-    fn enter(&self, waiting: Waiting, ttl: Duration) -> Result<u64, NotSent> {
-        let mut operations = self.operations.lock();
-        let pending = operations.open()?;
-        let seq = self.key.next_seq();
-        pending.enter(seq, Instant::now() + ttl + GRACE, waiting).map_err(|_| NotSent::Busy)?;
-        Ok(seq)
-    }
-
-    fn withdraw(&self, seq: u64) {
-        if let Operations::Some(pending) = &mut *self.operations.lock() {
-            drop(pending.withdraw(seq));
-        }
-    }
-
     /// Seals a message straight into the connection's out buffer.
     fn send(&self, topic: &str, general: &General<'_>, application: &[u8]) -> Result<Sent, NotSent> {
         let len = self.sealing.sealed_len(general, application.len());
@@ -407,19 +318,6 @@ impl DeviceLink for OsapLink {
             _ => return Err(NotSent::Unsupported),
         }
         Ok(())
-    }
-}
-
-impl Operations {
-    /// What waits, for something more.
-    fn open(&mut self) -> Result<&mut Pending<Waiting>, NotSent> {
-        if let Operations::None = self {
-            *self = Operations::Some(Box::new(Pending::new(OPERATIONS)));
-        }
-        let Operations::Some(pending) = self else { return Err(NotSent::Ending) };
-        // Those who waited for these have given up.
-        drop(pending.expire(Instant::now()));
-        Ok(pending)
     }
 }
 

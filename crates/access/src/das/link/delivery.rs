@@ -7,7 +7,8 @@ use osap::das::pass::{self, Pass};
 use osap::das::pending::Take;
 use vestibule_platform::{Answer, DevicePath, NotSent, PassMessage};
 
-use super::{CMD_VER, GRACE, Kind, OPERATIONS, Operations, OsapLink, Sent, UNADDRESSABLE, Waiting};
+use super::requests::{GRACE, Kind, OPERATIONS, Operations, Waiting};
+use super::{CMD_VER, OsapLink, Sent, UNADDRESSABLE};
 
 /// Deliveries are looked up beside replies, whose numbers have 31 bits: by the id of a packet, or from here on by the number
 /// that a message was sealed under.
@@ -46,14 +47,14 @@ impl OsapLink {
     }
 
     /// The device has acknowledged a message.
-    pub(in super::super) fn delivered(&self, packet_id: u16) {
+    pub(in crate::das) fn delivered(&self, packet_id: u16) {
         if let Take::Found(waiting) = self.take(by_packet(packet_id), |waiting| waiting.kind == Kind::Delivery) {
             waiting.answer(Answer::Done(None));
         }
     }
 
     /// The device has everything up to this number, as a receipt of it says.
-    pub(in super::super) fn received(&self, number: u64) {
+    pub(in crate::das) fn received(&self, number: u64) {
         let here = match &mut *self.operations.lock() {
             Operations::Some(pending) => {
                 // Those who waited for these have given up.
