@@ -102,6 +102,24 @@ pub(crate) fn disabled(run: Option<Run>, peer: Option<IpAddr>) -> Fact {
     Fact::failure(step_of(run), "disabled", text, peer)
 }
 
+/// A code was shown, and that of the device is used up: whatever was shown is refused like a wrong one.
+pub(crate) fn code_spent(at: i64, peer: Option<IpAddr>) -> Fact {
+    let at = jiff::Timestamp::from_millisecond(at).map_or_else(|_| "an unknown day".to_owned(), |at| at.to_string());
+    let text = format!(
+        "The device came with a code and was refused like one with a wrong code: the code works once and was used up on {at}. \
+         `vestibule device enrol --rearm` lets it work once more, `vestibule device rotate` gives the device another."
+    );
+    Fact { text: text.into(), ..Fact::failure(Step::Authentication, "code_spent", "", peer) }
+}
+
+/// A device of which a certificate is demanded came without one.
+pub(crate) fn certificate_demanded(peer: Option<IpAddr>) -> Fact {
+    let text = "A certificate is demanded of the device (`vestibule device suites --certificate`), and it came without one, or by a suite \
+                that has none. A device that never had one asks for it over TLS when it comes in; one that has lost it needs \
+                a window in which it may: `vestibule device enrol`.";
+    Fact::failure(Step::Authentication, "certificate_required", text, peer)
+}
+
 /// An authentication that was not looked at, because too many have failed (osap-wire 13.2.3). No address stands with it:
 /// however many they come from, such attempts are one entry and push nothing else out of the story.
 pub(crate) fn too_many_attempts(spent: Spent) -> Fact {

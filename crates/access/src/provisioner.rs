@@ -33,12 +33,12 @@ impl vestibule_platform::Provisioner for Provisioner {
     /// It stays who it is, if it is somebody already; everything else that was agreed with it is void.
     fn provision(&self, device: DeviceId, present: &Credentials) -> (Credentials, Provisioned) {
         let (dev_id, slot) = provision(&mut SystemRandom);
-        let Modern { tickets, epoch, .. } = self.voided(device, present);
+        let Modern { tickets, epoch, certified, .. } = self.voided(device, present);
         let dev_id = tickets.dev_id.unwrap_or(dev_id);
         let base = Ticket { id: slot.ticket, psk: slot.psk.clone(), expires: None };
         // It is also the one it was given last: it comes in with it now, and needs a window for that once it has others.
         let tickets = Tickets { dev_id: Some(dev_id), next: Some(base.clone()), base: Some(base), ..tickets };
-        let stored = Modern { tickets, epoch, session: None }.encode();
+        let stored = Modern { tickets, epoch, session: None, certified }.encode();
         let credentials = Credentials { tickets: Some(stored), modern: present.modern, ..Credentials::default() };
         let provisioned = Provisioned {
             dev_id: dev_id.as_str().to_owned(),
@@ -53,6 +53,7 @@ impl vestibule_platform::Provisioner for Provisioner {
         if may_enrol {
             modern.tickets.confirmed = false;
             modern.tickets.base = None;
+            modern.certified = false;
         }
         Credentials { tickets: Some(modern.encode()), modern: present.modern, ..Credentials::default() }
     }

@@ -56,6 +56,7 @@ pub(crate) fn stored(record: &Record, present: &Credentials, now: i64) -> Creden
         candidate: record.candidate.as_ref().map(store),
         tickets: present.tickets.clone(),
         modern: present.modern,
+        code: present.code,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is stored of a device that speaks a modern suite: its tickets, and its session at the DAS (osap-wire 13.3).
 //!
-//! The platform keeps it as one sealed value. `format (1) | rev (8) | epoch (8) | confirmed (1) | dev_id | current | next |
+//! The platform keeps it as one sealed value. `format (1) | rev (8) | epoch (8) | flags (1: confirmed, 2: certified) | dev_id | current | next |
 //! base | dropped | session`: numbers are big-endian, each of the others is a length (2) and that many bytes, none where there
 //! is nothing.
 
@@ -37,6 +37,8 @@ pub(crate) struct Modern {
     /// Counts the sessions of the device, and what has ended them all: higher is newer.
     pub(crate) epoch: u64,
     pub(crate) session: Option<Session>,
+    /// It has shown a certificate.
+    pub(crate) certified: bool,
 }
 
 /// Why a run's wish was not kept.
@@ -56,7 +58,7 @@ impl Modern {
         out.push(FORMAT);
         out.extend_from_slice(&rev.to_be_bytes());
         out.extend_from_slice(&self.epoch.to_be_bytes());
-        out.push(u8::from(*confirmed));
+        out.push(u8::from(*confirmed) | u8::from(self.certified) << 1);
         field(&mut out, dev_id.as_ref().map_or(&[], |id| id.as_bytes()));
         for ticket in [current, next, base] {
             let bytes = ticket.as_ref().map(|Ticket { id, psk, expires }| {
@@ -109,15 +111,18 @@ impl Modern {
     }
 }
 
-/// The record of a device as the LBS machine reads it; `steady` is the steady clock's.
-pub(crate) fn record(secrets: &Secrets, device: &Arc<Device>, steady: i64) -> Record {
+/// The record of a device as the LBS machine reads it; `steady` is the steady clock's,
+/// whether it has to show a certificate is `demanded`.
+pub(crate) fn record(secrets: &Secrets, device: &Arc<Device>, demanded: bool, steady: i64) -> Record {
+    let Modern { tickets, certified, .. } = Modern::of(&secrets.credentials);
     Record {
         standing: if device.is_disabled() { Standing::Disabled } else { Standing::Known },
         code: secrets.code.as_ref().and_then(|code| Code::new(code.expose()).ok()),
-        tickets: Modern::of(&secrets.credentials).tickets,
+        tickets,
         window: device.may_enrol_again(steady),
         may_enrol_again: false,
-        certificate_required: false,
+        certificate_required: demanded,
+        certified,
         tls_only: device.is_tls_only(),
     }
 }
@@ -132,8 +137,8 @@ fn decode(bytes: &[u8]) -> Option<Modern> {
     let (&[format], rest) = bytes.split_first_chunk()?;
     let (rev, rest) = rest.split_first_chunk()?;
     let (epoch, rest) = rest.split_first_chunk()?;
-    let (&[confirmed], mut rest) = rest.split_first_chunk()?;
-    if format != FORMAT || confirmed > 1 {
+    let (&[flags], mut rest) = rest.split_first_chunk()?;
+    if format != FORMAT || flags > 3 {
         return None;
     }
     let mut field = || {
@@ -161,8 +166,9 @@ fn decode(bytes: &[u8]) -> Option<Modern> {
         bytes => Some(decode_session(bytes)?),
     };
     let tickets =
-        Tickets { dev_id, current, next, base, rev: u64::from_be_bytes(*rev), confirmed: confirmed == 1, dropped };
-    rest.is_empty().then_some(Modern { tickets, epoch: u64::from_be_bytes(*epoch), session })
+        Tickets { dev_id, current, next, base, rev: u64::from_be_bytes(*rev), confirmed: flags & 1 != 0, dropped };
+    let certified = flags & 2 != 0;
+    rest.is_empty().then_some(Modern { tickets, epoch: u64::from_be_bytes(*epoch), session, certified })
 }
 
 fn decode_ticket(bytes: &[u8]) -> Option<Ticket> {
@@ -210,12 +216,13 @@ mod tests {
                 bind: true,
                 expires: 1_800_000_000_000,
             }),
+            certified: true,
         }
     }
 
     #[test]
     fn what_was_stored_comes_back_and_nothing_else_does() {
-        for modern in [whole(), Modern::default(), Modern { session: None, ..whole() }] {
+        for modern in [whole(), Modern::default(), Modern { session: None, certified: false, ..whole() }] {
             let stored = modern.encode();
             assert_eq!(decode(stored.expose()), Some(modern));
             for len in 0..stored.expose().len() {

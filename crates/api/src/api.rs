@@ -122,6 +122,8 @@ pub(crate) fn routes(gate: Gate) -> (Router<Arc<Shared>>, OpenApi) {
         .needs(DevicesWrite, routes!(devices::rotate_device))
         .needs(DevicesWrite, routes!(suites::provision_device))
         .needs(DevicesWrite, routes!(suites::set_device_suites))
+        .needs(AuthorityManage, routes!(suites::list_product_rules))
+        .needs(AuthorityManage, routes!(suites::set_product_rule))
         .needs(DevicesRead, routes!(devices::explain_device))
         .needs(DevicesRead, routes!(devices::list_children))
         .needs(StrangersRead, routes!(strangers::list_strangers))

@@ -34,6 +34,9 @@ pub(crate) struct DeviceToRegister {
     /// Its verification code: printable ASCII without spaces. Never shown again.
     #[schema(min_length = 1, max_length = 47, format = Password)]
     code: String,
+    /// Whether the code enrols the device once only.
+    #[serde(default)]
+    one_time: bool,
     /// The product it is an instance of.
     #[schema(max_length = 128)]
     product: Option<String>,
@@ -76,6 +79,7 @@ pub(crate) async fn register_device(
     let new = NewDevice {
         serial: new.serial,
         code: Secret::new(new.code.into_bytes()),
+        one_time: new.one_time,
         product: new.product,
         name: new.name,
         parent,
@@ -256,6 +260,9 @@ pub(crate) struct EnrolmentToOpen {
     /// Length of the window in seconds, from now.
     #[schema(minimum = 1, maximum = 86400, example = 600)]
     window_seconds: u64,
+    /// Whether a code that works once and is used up works once more.
+    #[serde(default)]
+    rearm: bool,
 }
 
 /// An open window for enrolment.
@@ -290,7 +297,8 @@ pub(crate) async fn open_enrolment(
         let detail = "window_seconds must be between 1 and 86400.";
         return Err(Problem::field(Kind::InvalidValue, "window_seconds", detail));
     }
-    let until = shared.platform.open_enrolment(&device, Duration::from_secs(window.window_seconds), &caller).await?;
+    let length = Duration::from_secs(window.window_seconds);
+    let until = shared.platform.open_enrolment(&device, length, window.rearm, &caller).await?;
     Ok(Json(Enrolment { until: rfc3339(until) }))
 }
 
@@ -347,6 +355,9 @@ pub(crate) struct CodeToRotate {
     /// Its new verification code: printable ASCII without spaces. Never shown again; made by the platform when absent.
     #[schema(min_length = 1, max_length = 47, format = Password)]
     code: Option<String>,
+    /// Whether it enrols the device once only.
+    #[serde(default)]
+    one_time: bool,
 }
 
 /// A new verification code.
@@ -382,7 +393,7 @@ pub(crate) async fn rotate_device(
     let made = new.code.is_none().then(Secret::random_code);
     let shown = made.as_ref().map(|code| String::from_utf8_lossy(code.expose()).into_owned());
     let code = made.unwrap_or_else(|| Secret::new(new.code.unwrap_or_default().into_bytes()));
-    shared.platform.rotate_device(&device, code, &caller).await.map_err(refused)?;
+    shared.platform.rotate_device(&device, code, new.one_time, &caller).await.map_err(refused)?;
     Ok(Json(Rotated { code: shown }))
 }
 

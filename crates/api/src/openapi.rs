@@ -125,7 +125,7 @@ mod tests {
                 assert_eq!(guarded, named != OPEN, "{path}");
             }
         }
-        assert_eq!(seen, 85, "operations in the document");
+        assert_eq!(seen, 87, "operations in the document");
     }
 
     #[test]

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use vestibule_platform::{Caller, Device, DeviceId, Fact, Platform, Presence, PresenceState, Record, RecordKind, Step};
+use vestibule_platform::{
+    Caller, CodeUse, Device, DeviceId, Fact, Platform, Presence, PresenceState, Record, RecordKind, Step,
+};
 
 use crate::suites::SuitesShape;
 
@@ -54,6 +56,8 @@ pub(crate) struct DeviceShape {
     disabled: bool,
     /// Which suites are open to it.
     suites: SuitesShape,
+    /// How often its verification code enrols it.
+    code: CodeShape,
     /// Id of the device this one is reached through, a hub or a gateway; null when it comes by itself, or through one that
     /// you do not see.
     #[schema(required = true, format = Uuid)]
@@ -64,6 +68,27 @@ pub(crate) struct DeviceShape {
     /// When it was registered.
     #[schema(format = DateTime)]
     created: String,
+}
+
+/// What is to be said of a verification code, which itself is never shown.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CodeState)]
+pub(crate) struct CodeShape {
+    /// Whether it enrols the device once only.
+    one_time: bool,
+    /// When that has happened: it is refused since, until it is armed anew or another takes its place.
+    #[schema(required = true, format = DateTime)]
+    spent: Option<String>,
+}
+
+impl CodeShape {
+    fn of(code: CodeUse) -> CodeShape {
+        let spent = match code {
+            CodeUse::Spent(at) => Some(rfc3339(at)),
+            CodeUse::Lasting | CodeUse::OneTime => None,
+        };
+        CodeShape { one_time: code != CodeUse::Lasting, spent }
+    }
 }
 
 /// Presence of a device.
@@ -115,7 +140,8 @@ impl DeviceShape {
             confidential: seen.then_some(presence.confidential),
             presence: PresenceShape::from(presence),
             disabled: device.is_disabled(),
-            suites: SuitesShape::of(device),
+            suites: SuitesShape::of(platform, device),
+            code: CodeShape::of(device.code_use()),
             parent: platform.parent_seen(device, by).map(|parent| parent.to_string()),
             children: platform.children_seen(device, by).len(),
             created: rfc3339(device.created),

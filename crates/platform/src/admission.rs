@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use vestibule_store::{Secret, StoreError};
+use vestibule_store::{CodeUse, Secret, StoreError};
 
 use crate::audit::Deed;
 use crate::caller::Caller;
@@ -41,12 +41,19 @@ impl Platform {
         .await
     }
 
-    /// Gives a device another verification code, durably. What was agreed with it is void and its connection ends: it
-    /// comes back with the new code as if for the first time, and a sub-device is no hub's any more.
+    /// Gives a device another verification code, durably; one that enrols it once, if `one_time` says so. What was agreed with
+    /// it is void and its connection ends: it comes back with the new code as if for the first time, and a sub-device is no
+    /// hub's any more.
     ///
     /// # Errors
     /// [`AddDeviceError::Invalid`] for a code that is none, [`AddDeviceError::Store`].
-    pub async fn rotate_device(&self, device: &Device, code: Secret, by: &Caller) -> Result<(), AddDeviceError> {
+    pub async fn rotate_device(
+        &self,
+        device: &Device,
+        code: Secret,
+        one_time: bool,
+        by: &Caller,
+    ) -> Result<(), AddDeviceError> {
         check_code(&code)?;
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, auditor, by) = (self.control().clone(), self.auditor(), by.clone());
@@ -63,13 +70,14 @@ impl Platform {
                 }
                 None => None,
             };
-            control.rotate(device.id, &code, tickets).await?;
+            control.rotate(device.id, &code, one_time, tickets).await?;
+            device.set_code_use(if one_time { CodeUse::OneTime } else { CodeUse::Lasting });
             device.close_window();
             device.pardon();
             registry.set_parent(&device, None);
             close_link(&device, "rotated");
             drop(secrets);
-            let (actor, device_of, detail) = (by.name(), Some(&*device), json!({}));
+            let (actor, device_of, detail) = (by.name(), Some(&*device), json!({"one_time": one_time}));
             auditor.write(Deed { actor, action: "device.rotate", device: device_of, detail, ok: true }).await;
             Ok(())
         })
@@ -78,8 +86,15 @@ impl Platform {
 
     /// Opens a window in which a device that has enrolled before may do so again with its code (osap-wire
     /// 13.2.4), for [`LONGEST_WINDOW`] at most. Returns its end in milliseconds since 1970. It lasts as long as was said
-    /// whatever becomes of the wall clock, which only tells how much of it is left after a restart.
-    pub async fn open_enrolment(&self, device: &Device, window: Duration, by: &Caller) -> Result<i64, StoreError> {
+    /// whatever becomes of the wall clock, which only tells how much of it is left after a restart. With `rearm` a code that
+    /// works once and is used up works once more.
+    pub async fn open_enrolment(
+        &self,
+        device: &Device,
+        window: Duration,
+        rearm: bool,
+        by: &Caller,
+    ) -> Result<i64, StoreError> {
         let length = window.min(LONGEST_WINDOW).as_millis() as i64;
         let until = self.clock().now_ms().saturating_add(length);
         let opened = self.clock().steady_ms();
@@ -87,13 +102,19 @@ impl Platform {
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, auditor, by) = (self.control().clone(), self.auditor(), by.clone());
         to_the_end(async move {
-            let turn = device.secrets.lock().await;
+            let mut turn = device.secrets.lock().await;
             by.still_sees(&device)?;
+            let rearmed = rearm && matches!(device.code_use(), CodeUse::Spent(_));
+            if rearmed {
+                *turn = Held::Stored;
+                control.rearm(device.id).await?;
+                device.set_code_use(CodeUse::OneTime);
+            }
             control.set_enrol_until(device.id, until).await?;
             device.open_window(until, opened, ends);
             device.pardon();
             drop(turn);
-            let (actor, device_of, detail) = (by.name(), Some(&*device), json!({"until": until}));
+            let (actor, device_of, detail) = (by.name(), Some(&*device), json!({"until": until, "rearmed": rearmed}));
             auditor.write(Deed { actor, action: "device.enrol", device: device_of, detail, ok: true }).await;
             Ok(until)
         })

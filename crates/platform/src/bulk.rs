@@ -201,7 +201,7 @@ impl Platform {
                 return Ok(Done::Changed);
             }
             BulkAction::Enrol(window) => {
-                self.open_enrolment(device, *window, by).await?;
+                self.open_enrolment(device, *window, false, by).await?;
                 return Ok(Done::Changed);
             }
             BulkAction::Label(labels) => {

@@ -3,17 +3,28 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use vestibule_store::{Control, Credentials, DeviceId, SealedCode, Secret, StoreError};
+use vestibule_store::{CodeUse, Control, Credentials, DeviceId, SealedCode, Secret, StoreError};
 
 use crate::device::Device;
 use crate::platform::{Platform, to_the_end};
 
 /// What proves a device's identity.
 pub struct Secrets {
-    /// The verification code; `None` when it is known to exist but cannot be read.
+    /// The verification code; `None` when it is known to exist but cannot be read. One that is used up is another here, which
+    /// nobody knows: so it is refused exactly like a wrong one, whatever asks for it.
     pub code: Option<Secret>,
     /// What was agreed with the device: the committed record and, beside it, a candidate (osap-wire 5.5).
     pub credentials: Credentials,
+}
+
+impl Secrets {
+    fn of(code: Option<Secret>, credentials: Credentials) -> Secrets {
+        let code = match credentials.code {
+            CodeUse::Spent(_) => code.map(|_| Secret::random_code()),
+            CodeUse::Lasting | CodeUse::OneTime => code,
+        };
+        Secrets { code, credentials }
+    }
 }
 
 /// What is in memory of a device's secrets.
@@ -103,7 +114,12 @@ impl Platform {
             return Err(UpdateError::Removed);
         }
         let present = self.load_secrets(device, &mut held).await?;
-        let credentials = change(&present.credentials).map_err(UpdateError::Refused)?;
+        let mut credentials = change(&present.credentials).map_err(UpdateError::Refused)?;
+        // It can be used up, and nothing else becomes of a code here.
+        credentials.code = match (present.credentials.code, credentials.code) {
+            (CodeUse::OneTime, spent @ CodeUse::Spent(_)) => spent,
+            (present, _) => present,
+        };
         let (control, id) = (self.control().clone(), device.id);
         let owner = self.registry().by_id(id).ok_or(UpdateError::Removed)?;
         to_the_end(async move {
@@ -111,7 +127,8 @@ impl Platform {
             *held = Held::Stored;
             control.put_credentials(id, credentials.clone()).await?;
             owner.set_suites(credentials.modern, owner.is_tls_only());
-            *held = Held::Read(Arc::new(Secrets { code: present.code.clone(), credentials }));
+            owner.set_code_use(credentials.code);
+            *held = Held::Read(Arc::new(Secrets::of(present.code.clone(), credentials)));
             Ok(())
         })
         .await
@@ -121,10 +138,13 @@ impl Platform {
     async fn load_secrets(&self, device: &Device, held: &mut Held) -> Result<Arc<Secrets>, StoreError> {
         let (code, credentials) = match held {
             Held::Read(secrets) => return Ok(Arc::clone(secrets)),
-            Held::New(code) => (Some(self.control().open_code(device.id, code)?), Credentials::default()),
+            Held::New(code) => {
+                let credentials = Credentials { code: device.code_use(), ..Credentials::default() };
+                (Some(self.control().open_code(device.id, code)?), credentials)
+            }
             Held::Stored => self.control().secrets(device.id).await?,
         };
-        let secrets = Arc::new(Secrets { code, credentials });
+        let secrets = Arc::new(Secrets::of(code, credentials));
         if matches!(held, Held::Stored) {
             *held = Held::Read(Arc::clone(&secrets));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use vestibule_store::{DeviceId, DeviceRow, KnownBy, SealedCode};
+use vestibule_store::{CodeUse, DeviceId, DeviceRow, KnownBy, SealedCode};
 
 use crate::clock::Clock;
 use crate::credentials::Held;
@@ -62,6 +62,8 @@ pub struct Device {
     disabled: AtomicBool,
     modern: AtomicBool,
     tls_only: AtomicBool,
+    code_use: Mutex<CodeUse>,
+    certificate: Mutex<Option<bool>>,
     pardons: AtomicU32,
     /// What was noted of the roots it knows, as a digest; 0: nothing yet since the start.
     knows: AtomicU64,
@@ -101,6 +103,8 @@ impl Device {
             disabled: AtomicBool::new(row.disabled),
             modern: AtomicBool::new(row.modern),
             tls_only: AtomicBool::new(row.tls_only),
+            code_use: Mutex::new(row.code_use),
+            certificate: Mutex::new(row.certificate),
             pardons: AtomicU32::new(0),
             knows: AtomicU64::new(0),
             parent: Mutex::new(row.parent),
@@ -168,6 +172,25 @@ impl Device {
     pub(crate) fn set_suites(&self, modern: bool, tls_only: bool) {
         self.modern.store(modern, Ordering::Release);
         self.tls_only.store(tls_only, Ordering::Release);
+    }
+
+    /// What has become of its code.
+    pub fn code_use(&self) -> CodeUse {
+        *self.code_use.lock()
+    }
+
+    pub(crate) fn set_code_use(&self, code_use: CodeUse) {
+        *self.code_use.lock() = code_use;
+    }
+
+    /// Whether an operator has said that this device has to show a certificate, or has not; none: its product's rule counts,
+    /// as [`crate::Platform::demands_certificate`] has it.
+    pub fn certificate(&self) -> Option<bool> {
+        *self.certificate.lock()
+    }
+
+    pub(crate) fn set_certificate(&self, demanded: Option<bool>) {
+        *self.certificate.lock() = demanded;
     }
 
     /// How often somebody has let the device try anew since the start: enabled it, gave it another code, opened a window.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
-use vestibule_store::{DeviceId, DeviceRow, NewAudit, SealedCode, Secret};
+use vestibule_store::{CodeUse, DeviceId, DeviceRow, NewAudit, SealedCode, Secret};
 
 use crate::caller::Caller;
 use crate::describe::{check_labels, check_place};
@@ -76,6 +76,8 @@ impl Platform {
             disabled: false,
             modern: false,
             tls_only: false,
+            code_use: if new.one_time { CodeUse::OneTime } else { CodeUse::Lasting },
+            certificate: None,
             parent: new.parent.map(|parent| parent.id),
             last_failure: None,
             presence: None,

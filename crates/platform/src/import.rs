@@ -29,6 +29,8 @@ pub struct ImportRow {
     pub serial: String,
     /// Its verification code; that of a device that is there is not looked at.
     pub code: Option<Secret>,
+    /// Whether that enrols the device once only; of a device that is there it is not looked at.
+    pub one_time: Option<bool>,
     /// Its product.
     pub product: Option<String>,
     /// Its name.
@@ -207,6 +209,7 @@ impl Import {
         let new = NewDevice {
             serial: row.serial,
             code,
+            one_time: row.one_time.unwrap_or(false),
             product: row.product,
             name: row.name,
             parent,

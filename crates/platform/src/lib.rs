@@ -16,6 +16,7 @@ mod children;
 mod clock;
 mod config;
 mod credentials;
+mod demands;
 mod describe;
 mod device;
 mod directive;
@@ -71,6 +72,7 @@ pub use children::ChildRefused;
 pub use clock::{Clock, SystemClock};
 pub use config::PlatformConfig;
 pub use credentials::{Secrets, UpdateError};
+pub use demands::{MAX_PRODUCT_RULES, ProductRuleError};
 pub use describe::{Describe, DescribeError, Description};
 pub use device::{Device, Family, LONGEST_WINDOW};
 pub use directive::DirectError;
@@ -99,7 +101,7 @@ pub use session::{LoginError, Session};
 pub use set::{Set, SetError};
 pub use storage::{MediaStorage, Offer, OfferError, Offered, Wish};
 pub use strangers::Stranger;
-pub use suites::{ProvisionError, Provisioned, Provisioner, Suites};
+pub use suites::{Demand, ProvisionError, Provisioned, Provisioner, Suites};
 pub use token::{NewToken, TokenError, TokenFile};
 pub use twin::{Desired, Leaf, Reported, SetOutcome};
 pub use user::NewUser;
@@ -107,8 +109,8 @@ pub use view::ViewError;
 pub use webhook::{Webhook, WebhookError, WebhookSpec};
 
 pub use vestibule_store::{
-    AuditQuery, AuditRow, Credential, Credentials, DeadLetter, DeviceCertificateQuery, DeviceCertificateRow, DeviceId,
-    DevicePath, Flags, Journal, MediaKind, MediaRow, Order, OverdueRow, Position, Record, RecordKind, Secret,
+    AuditQuery, AuditRow, CodeUse, Credential, Credentials, DeadLetter, DeviceCertificateQuery, DeviceCertificateRow,
+    DeviceId, DevicePath, Flags, Journal, MediaKind, MediaRow, Order, OverdueRow, Position, Record, RecordKind, Secret,
     StoreError, ViewRow, WebhookPlace,
 };
 pub use vestibule_tls::Purpose;

@@ -15,6 +15,7 @@ use crate::changes::Move;
 use crate::clock::Clock;
 use crate::config::PlatformConfig;
 use crate::credentials::Answering;
+use crate::demands::Demands;
 use crate::device::Device;
 use crate::door::Door;
 use crate::job::Jobs;
@@ -86,6 +87,7 @@ pub struct Platform {
     provisioner: OnceLock<Arc<dyn Provisioner>>,
     strangers: Strangers,
     certificates: Arc<Certificates>,
+    demands: Demands,
     runtime: Handle,
     keepers: [JoinHandle<()>; 5],
 }
@@ -113,6 +115,7 @@ impl Platform {
         let queues = Queues::default();
         queues.restore(store.control.queued_operations().await?);
         let certificates = Certificates::open(store.control.clone(), Arc::clone(&clock), &config.server_names).await?;
+        let demands = Demands::load(&store.control).await?;
         let keepers = [
             tokio::spawn(Arc::clone(&certificates).keep()),
             tokio::spawn(Arc::clone(&notebook).keep(store.control.clone())),
@@ -151,6 +154,7 @@ impl Platform {
             provisioner: OnceLock::new(),
             strangers: Strangers::default(),
             certificates,
+            demands,
             runtime: Handle::current(),
             keepers,
         });
@@ -195,6 +199,10 @@ impl Platform {
     /// Where the platform's own tasks run; adapters call from other threads.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    pub(crate) fn demands(&self) -> &Demands {
+        &self.demands
     }
 
     pub(crate) fn adoptions(&self) -> &Arc<tokio::sync::Mutex<()>> {

@@ -25,6 +25,8 @@ pub struct NewDevice {
     pub serial: String,
     /// Its verification code: 1 to 47 printable ASCII characters.
     pub code: Secret,
+    /// Whether it enrols the device once only.
+    pub one_time: bool,
     /// The product it is an instance of; at most 128 bytes.
     pub product: Option<String>,
     /// A name for people; at most 128 bytes.

@@ -51,6 +51,38 @@ pub struct Suites {
     pub legacy: Option<bool>,
     /// Those over plain TCP.
     pub plain: Option<bool>,
+    /// Whether the device has to show a certificate.
+    pub certificate: Option<Demand>,
+}
+
+/// Whether a device has to show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// As its product has to.
+    AsProduct,
+    /// It has to.
+    Demanded,
+    /// It has not, whatever is said of its product.
+    Optional,
+}
+
+impl Demand {
+    /// What was said of a device.
+    pub fn of(device: &Device) -> Demand {
+        match device.certificate() {
+            None => Demand::AsProduct,
+            Some(true) => Demand::Demanded,
+            Some(false) => Demand::Optional,
+        }
+    }
+
+    fn stored(self) -> Option<bool> {
+        match self {
+            Demand::AsProduct => None,
+            Demand::Demanded => Some(true),
+            Demand::Optional => Some(false),
+        }
+    }
 }
 
 impl Platform {
@@ -105,7 +137,8 @@ impl Platform {
         Ok(())
     }
 
-    /// Opens suites to a device, or closes them. The legacy ones are closed by themselves once it has come in by a modern one.
+    /// Opens suites to a device, or closes them; and says whether it has to show a certificate, which counts from its next run
+    /// at the LBS. The legacy ones are closed by themselves once it has come in by a modern one.
     pub async fn set_suites(&self, device: &Device, suites: Suites, by: &Caller) -> Result<(), StoreError> {
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, changes) = (self.control().clone(), self.presence_sender().clone());
@@ -119,6 +152,10 @@ impl Platform {
             *secrets = Held::Stored;
             control.set_suites(device.id, modern, tls_only).await?;
             device.set_suites(modern, tls_only);
+            if let Some(demand) = suites.certificate {
+                control.demand_certificate(device.id, demand.stored()).await?;
+                device.set_certificate(demand.stored());
+            }
             let live = device.presence().suite;
             let is_closed = match live.as_deref() {
                 Some("legacy") => modern,
@@ -130,7 +167,8 @@ impl Platform {
             }
             announce(&changes, &device);
             drop(secrets);
-            let detail = json!({"legacy": !modern, "plain": !tls_only});
+            let certificate = device.certificate();
+            let detail = json!({"legacy": !modern, "plain": !tls_only, "certificate": certificate});
             let (actor, device_of) = (by.name(), Some(&*device));
             auditor.write(Deed { actor, action: "device.suites", device: device_of, detail, ok: true }).await;
             Ok(())

@@ -21,7 +21,7 @@ mod writer;
 pub(crate) use audit::add_audit;
 pub use audit::{AuditQuery, AuditRow, NewAudit};
 pub use certificate::{CertificateRow, DeviceCertificateQuery, DeviceCertificateRow};
-pub use credential::{Credential, Credentials, SealedCode};
+pub use credential::{CodeUse, Credential, Credentials, SealedCode};
 pub use device::DeviceRow;
 pub use idempotency::Begun;
 pub use job::JobRow;

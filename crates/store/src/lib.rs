@@ -88,10 +88,10 @@ mod store;
 pub use backup::{Backup, BackupError, BackupPlan, back_up, recorded_key, restore};
 pub use config::{Clock, ReadAt, StoreConfig};
 pub use control::{
-    AuditQuery, AuditRow, Begun, CertificateRow, Control, Credential, Credentials, DeadLetter, DeviceCertificateQuery,
-    DeviceCertificateRow, DeviceRow, JobRow, KnownBy, LeafPart, LeafRow, MEDIA_LEAST, MEDIA_PAGE, MediaArrival,
-    MediaKey, MediaKind, MediaRow, MediaState, NewAudit, OverdueRow, PrincipalRow, QueuedOperation, SealedCode,
-    SessionRow, ViewRow, WebhookPlace, WebhookRow,
+    AuditQuery, AuditRow, Begun, CertificateRow, CodeUse, Control, Credential, Credentials, DeadLetter,
+    DeviceCertificateQuery, DeviceCertificateRow, DeviceRow, JobRow, KnownBy, LeafPart, LeafRow, MEDIA_LEAST,
+    MEDIA_PAGE, MediaArrival, MediaKey, MediaKind, MediaRow, MediaState, NewAudit, OverdueRow, PrincipalRow,
+    QueuedOperation, SealedCode, SessionRow, ViewRow, WebhookPlace, WebhookRow,
 };
 pub use device::DeviceId;
 pub use envelope::EnvelopeKey;

@@ -53,7 +53,7 @@ impl Das {
             self.look_up_in_vain(user).await;
             return Err(self.refuse(&device, "disabled", ip));
         }
-        if device.is_modern() {
+        if device.is_modern() || self.platform.demands_certificate(&device) {
             self.look_up_in_vain(user).await;
             return Err(self.refuse(&device, "legacy_closed", ip));
         }
@@ -179,7 +179,8 @@ impl Das {
             if shown {
                 record.commit_candidate();
             }
-            Ok(record::stored(&record, present, now))
+            let stored = record::stored(&record, present, now);
+            Ok(if shown { Credentials { code: present.code.spend(now), ..stored } } else { stored })
         });
         match spent.await {
             // Its enrolment is over with the commit: who has the code may not use the window again (13.2.4).

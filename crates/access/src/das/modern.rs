@@ -207,7 +207,7 @@ impl Das {
                 return Err(self.refuse(&device, "unavailable", ip));
             }
         };
-        let Modern { tickets, epoch, session } = Modern::of(&secrets.credentials);
+        let Modern { tickets, epoch, session, .. } = Modern::of(&secrets.credentials);
         let (Some(dev_id), Some(session)) = (tickets.dev_id, session) else {
             return Err(self.refuse(&device, "no_session", ip));
         };

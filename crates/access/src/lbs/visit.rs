@@ -9,7 +9,7 @@ use osap::{Random, ResultCode, Serial};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use vestibule_platform::{Device, UpdateError};
+use vestibule_platform::{CodeUse, Credentials, Device, UpdateError};
 
 use super::Lbs;
 use super::connection::{Connection, Failure};
@@ -196,7 +196,12 @@ impl<'a> Visit<'a> {
     async fn record(&self, serial: &Serial) -> Option<Record> {
         let Some(device) = &self.device else { return Some(self.lbs.decoy.record(serial)) };
         match self.lbs.platform.secrets(device).await {
-            Ok(secrets) => Some(record::of(&secrets, device, self.lbs.platform.clock().steady_ms())),
+            Ok(secrets) => {
+                let mut record = record::of(&secrets, device, self.lbs.platform.clock().steady_ms());
+                // None of these suites has one.
+                record.modern |= self.lbs.platform.demands_certificate(device);
+                Some(record)
+            }
             Err(error) => {
                 tracing::warn!(%serial, %error, "the credentials cannot be read");
                 None
@@ -213,7 +218,9 @@ impl<'a> Visit<'a> {
         let updated = self.lbs.platform.update_credentials(device, |present| {
             let mut record = record::credentials(present);
             record.may_enrol_again = device.may_enrol_again(steady);
-            if !still_allowed(&record, &stage) || !record.apply(stage) {
+            // A code that works once was used up by another run meanwhile.
+            let is_spent = enrols(&stage) && matches!(present.code, CodeUse::Spent(_));
+            if is_spent || !still_allowed(&record, &stage) || !record.apply(stage) {
                 return Err("another run of the device came first");
             }
             if confirmed && let Some(committed) = &mut record.committed {
@@ -221,7 +228,8 @@ impl<'a> Visit<'a> {
                 // the device comes back for one that did not.
                 committed.session_key = None;
             }
-            Ok(record::stored(&record, present, now))
+            let stored = record::stored(&record, present, now);
+            Ok(if commits { Credentials { code: present.code.spend(now), ..stored } } else { stored })
         });
         match updated.await {
             Ok(()) => {
@@ -292,6 +300,10 @@ impl<'a> Visit<'a> {
             }
             Err(_) if self.refusal == Some(Refusal::Crowded) => explain::lbs_broken(self.run, "overloaded", ip),
             Err(Failure::Closed(CloseReason::Disabled | CloseReason::ShutOut)) => explain::disabled(self.run, ip),
+            Err(Failure::Closed(CloseReason::WrongCode)) if let CodeUse::Spent(at) = device.code_use() => {
+                explain::code_spent(at, ip)
+            }
+            Err(Failure::Closed(CloseReason::ModernDevice)) if !device.is_modern() => explain::certificate_demanded(ip),
             Err(Failure::Closed(reason)) => {
                 if reason == CloseReason::ModernDevice {
                     platform.misdeed(device, "device.downgrade", json!({"address": peer.to_string()}));
@@ -307,6 +319,11 @@ impl<'a> Visit<'a> {
         };
         platform.fact(device, fact);
     }
+}
+
+/// Whether this is what a run gives that the device began with its code.
+fn enrols(stage: &Stage) -> bool {
+    matches!(stage, Stage::Candidate { .. } | Stage::Confirmed { .. })
 }
 
 /// Whether what the lookup allowed holds still: another run of the device may have come first, or the enrolment

@@ -152,7 +152,7 @@ fn osap_13_2_3_a_locked_serial_is_told_in_why_and_audit_and_an_operator_lets_it_
     });
 
     let by = Caller::program();
-    site.block_on(site.platform.open_enrolment(&device, Duration::from_secs(600), &by)).expect("opened");
+    site.block_on(site.platform.open_enrolment(&device, Duration::from_secs(600), false, &by)).expect("opened");
     assert_eq!(guess(&site, SERIAL, 6, anywhere(6)), ResultCode::CodeRefused, "five more");
     TestDevice::new().come_in(&site);
     lock(100);

@@ -195,6 +195,7 @@ fn a_hub_with_more_children_than_it_may_have_is_held_to_64() {
         let new = vestibule_platform::NewDevice {
             serial: format!("SUB{n}"),
             code: vestibule_platform::Secret::new(CODE),
+            one_time: false,
             product: None,
             name: None,
             parent: Some(Arc::clone(&hub)),

@@ -20,7 +20,7 @@ fn site_and_device() -> (Site, TestDevice) {
 }
 
 fn open_window(site: &Site) {
-    site.block_on(site.platform.open_enrolment(&site.device(), Duration::from_secs(600), &Caller::program()))
+    site.block_on(site.platform.open_enrolment(&site.device(), Duration::from_secs(600), false, &Caller::program()))
         .expect("opened");
 }
 
@@ -406,7 +406,7 @@ fn a_rotated_device_comes_in_with_its_new_code_and_nothing_of_the_old() {
     let (mut mqtt, session) = known.come_in(&site);
     let caller = site.platform.authorize(&site.token()).expect("the administrator");
     let code = vestibule_platform::Secret::new(*b"GHIJKL");
-    site.block_on(site.platform.rotate_device(&device, code, &caller)).expect("stored");
+    site.block_on(site.platform.rotate_device(&device, code, false, &caller)).expect("stored");
     while mqtt.frame().is_some() {}
     site.expect_fact("rotated");
     assert_eq!(known.log_in(&site, &session).0, 11);

@@ -206,6 +206,7 @@ impl Site {
         let new = NewDevice {
             serial: serial.into(),
             code: Secret::new(CODE),
+            one_time: false,
             product: None,
             name: None,
             parent: None,

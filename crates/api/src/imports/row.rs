@@ -25,6 +25,8 @@ pub(super) struct RowToImport {
     /// Its verification code, needed where it is not registered yet. That of one that is registered is not looked at.
     #[schema(min_length = 1, max_length = 47, format = Password)]
     code: Option<String>,
+    /// Whether that enrols the device once only; of one that is registered it is not looked at.
+    one_time: Option<bool>,
     /// The product it is an instance of.
     #[schema(max_length = 128)]
     product: Option<String>,
@@ -67,9 +69,9 @@ pub(super) struct RowToImport {
 }
 
 /// The columns of CSV, beside those of one label each.
-const COLUMNS: [&str; 14] = [
-    "serial", "code", "product", "name", "parent", "org", "labels", "disabled", "id", "family", "suite", "presence",
-    "since", "created",
+const COLUMNS: [&str; 15] = [
+    "serial", "code", "one_time", "product", "name", "parent", "org", "labels", "disabled", "id", "family", "suite",
+    "presence", "since", "created",
 ];
 /// What a column of one label begins with.
 const LABEL: &str = "label:";
@@ -79,6 +81,7 @@ impl From<RowToImport> for ImportRow {
         ImportRow {
             serial: row.serial,
             code: row.code.map(|code| Secret::new(code.into_bytes())),
+            one_time: row.one_time,
             product: row.product,
             name: row.name,
             parent: row.parent,
@@ -125,7 +128,7 @@ impl Head {
                 (Some(known), _) => Column::Field(known),
                 (None, Some(label)) => Column::Label(label.to_owned()),
                 (None, None) => {
-                    let known = COLUMNS[..8].join(", ");
+                    let known = COLUMNS[..9].join(", ");
                     let detail = format!(
                         "The first line must name the columns: {known}, or {LABEL}NAME. Column {} is none of them.",
                         n + 1
@@ -175,7 +178,7 @@ impl Head {
                     };
                     labels.extend(read);
                 }
-                Column::Field(name @ "disabled") => {
+                Column::Field(name @ ("disabled" | "one_time")) => {
                     let flag = match cell.to_ascii_lowercase().as_str() {
                         "true" => Value::Bool(true),
                         "false" => Value::Bool(false),

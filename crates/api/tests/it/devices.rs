@@ -19,7 +19,8 @@ fn a_registered_device_is_shown_under_both_its_names() {
             "id": id, "family": "osap", "serial": "SN-1", "product": "P1", "name": "Door",
             "presence": {"state": "never_seen", "since": null, "reason": "never_seen", "peer": null},
             "suite": null, "confidential": null, "security": null, "disabled": false,
-            "suites": {"legacy": true, "plain": true}, "parent": null,
+            "suites": {"legacy": true, "plain": true, "certificate": "product", "certificate_demanded": false},
+            "code": {"one_time": false, "spent": null}, "parent": null,
             "children": 0, "org": "/", "labels": {}, "version": 1,
             "created": "2026-01-01T00:00:00.000Z",
         })
@@ -51,6 +52,46 @@ fn a_new_code_is_shown_once_when_the_platform_made_it() {
     let wrong = site.post("/v1/devices/A/rotate", r#"{"code":"SECRET CODE"}"#);
     assert_eq!(wrong.problem(422, "invalid-value")["field"], "code");
     assert!(!wrong.body.contains("SECRET CODE"));
+}
+
+#[test]
+fn a_code_that_works_once_is_said_so_and_a_certificate_demanded_of_device_or_product() {
+    let site = Site::new();
+    let made = site.post("/v1/devices", r#"{"serial":"A","code":"SECRETCODE","product":"hub","one_time":true}"#);
+    assert_eq!((made.status, &made.json()["code"]), (201, &json!({"one_time": true, "spent": null})), "{}", made.body);
+    assert!(!made.body.contains("SECRETCODE"));
+    site.post("/v1/devices/A/rotate", r#"{"code":"SECRETCODE"}"#);
+    assert_eq!(site.get("/v1/devices/A").json()["code"]["one_time"], false);
+    site.post("/v1/devices/A/rotate", r#"{"one_time":true}"#);
+    assert_eq!(site.get("/v1/devices/A").json()["code"]["one_time"], true);
+    let window = site.post("/v1/devices/A/enrolment", r#"{"window_seconds":60,"rearm":true}"#);
+    assert_eq!(window.status, 200, "{}", window.body);
+    let import = "serial,code,one_time\nB,SECRETCODE,true\nC,SECRETCODE,\n";
+    let head = format!("{}content-type: text/csv\r\n", site.bearer());
+    assert_eq!(site.request("POST", "/v1/imports", &head, import).status, 201);
+    let one_time = |serial: &str| site.get(&format!("/v1/devices/{serial}")).json()["code"]["one_time"].clone();
+    assert_eq!((one_time("B"), one_time("C")), (json!(true), json!(false)));
+
+    let put = |path: &str, body: &str| {
+        let head = format!("{}content-type: application/json\r\n", site.bearer());
+        site.request("PUT", path, &head, body)
+    };
+    let demanded = || site.get("/v1/devices/A").json()["suites"]["certificate_demanded"].clone();
+    let rule = put("/v1/product-rules/hub", r#"{"certificate":true}"#);
+    assert_eq!((rule.status, rule.json()), (200, json!({"product": "hub", "certificate": true})), "{}", rule.body);
+    assert_eq!(demanded(), true);
+    let list = site.get("/v1/product-rules").json();
+    assert_eq!(list, json!({"items": [{"product": "hub", "certificate": true}], "next": null}));
+    for (says, is_demanded) in [("optional", false), ("product", true), ("demanded", true)] {
+        let shown = put("/v1/devices/A/suites", &format!(r#"{{"certificate":"{says}"}}"#));
+        assert_eq!((shown.status, &shown.json()["suites"]["certificate"]), (200, &json!(says)), "{}", shown.body);
+        assert_eq!(demanded(), is_demanded, "{says}");
+    }
+    put("/v1/devices/A/suites", r#"{"certificate":"product"}"#);
+    put("/v1/product-rules/hub", r#"{"certificate":false}"#);
+    assert_eq!(demanded(), false);
+    let long = "x".repeat(129);
+    put(&format!("/v1/product-rules/{long}"), r#"{"certificate":true}"#).problem(422, "invalid-value");
 }
 
 #[test]

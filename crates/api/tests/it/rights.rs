@@ -73,6 +73,8 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         "put_view" => sent(json!({"order": "name"}), 200),
         "remove_view" => plain(204),
         "show_authority" | "list_overdue" | "list_certificates" | "list_device_certificates" => plain(200),
+        "list_product_rules" => plain(200),
+        "set_product_rule" => sent(json!({"certificate": false}), 200),
         "roll_authority" | "retire_authority" => sent(json!({"purpose": "devices"}), 200),
         "issue_certificate" => {
             let key = rcgen::KeyPair::generate().expect("a key");
@@ -116,7 +118,7 @@ fn asking(operation: &str, template: &str, hidden: &Hidden) -> Asking {
         _ => &hidden.waiting,
     };
     let path = template.replace("/problems/{name}", "/problems/timeout");
-    let path = path.replace("{d}", &hidden.serial).replace("{id}", id);
+    let path = path.replace("{product}", "hub").replace("{d}", &hidden.serial).replace("{id}", id);
     let path = part.iter().fold(path, |path, (name, value)| path.replace(name, value));
     let as_user = matches!(operation, "log_out" | "change_password");
     Asking { path, query, headers, body, allowed, as_user }
@@ -169,6 +171,7 @@ fn hide(site: &Site, n: usize, template: &str) -> Hidden {
     let new = NewDevice {
         serial: serial.clone(),
         code: Secret::new(*b"ABCDEF"),
+        one_time: false,
         product: None,
         name: Some(serial.clone()),
         parent: None,

@@ -175,6 +175,7 @@ impl Site {
         let new = NewDevice {
             serial: serial.into(),
             code: Secret::new(*b"ABCDEF"),
+            one_time: false,
             product: None,
             name: None,
             parent: None,

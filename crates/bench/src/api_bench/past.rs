@@ -109,6 +109,8 @@ fn device(number: usize, created: i64) -> DeviceRow {
         disabled: false,
         modern: false,
         tls_only: false,
+        code_use: vestibule_store::CodeUse::Lasting,
+        certificate: None,
         parent: None,
         last_failure: None,
         presence: None,

@@ -205,6 +205,41 @@ fn osap_13_3_an_operator_may_demand_the_certificate() {
 }
 
 #[test]
+fn osap_13_3_a_demanded_certificate_is_granted_until_one_was_shown_and_inside_a_window() {
+    // One that came in before it was demanded asks with its ticket.
+    for (certified, window, is_in) in [(false, false, true), (true, false, false), (true, true, true)] {
+        let (mut platform, mut device) = known(Suite::Tls, 8);
+        *platform.record() =
+            server::Record { certificate_required: true, certified, window, ..platform.record().clone() };
+        device.csr = Some(b"request".to_vec());
+        let attempt = device.attempt(Suite::Tls, Way::Newest);
+        let ending = connect(&mut platform, &mut device, attempt.clone());
+        assert_eq!(ending.is_done(), is_in, "{certified} {window}");
+        if !is_in {
+            assert_refused_return(&ending, &platform, CloseReason::CertificateRequired);
+        }
+        // Who asks and is granted none stays out, and nothing is written.
+        platform.certifies = false;
+        let stages = platform.stages.len();
+        let attempt = device.attempt(Suite::Tls, Way::Newest);
+        let ending = connect(&mut platform, &mut device, attempt);
+        assert_eq!(ending.reason(), Some(CloseReason::CertificateRequired));
+        assert_eq!(platform.stages.len(), stages);
+        // Of whom none is demanded goes without.
+        platform.record().certificate_required = false;
+        let attempt = device.attempt(Suite::Tls, Way::Newest);
+        assert!(connect(&mut platform, &mut device, attempt).is_done());
+    }
+    // Over plain TCP there is none to be shown.
+    let (mut platform, mut device) = known(Suite::X25519, 9);
+    *platform.record() = server::Record { certificate_required: true, window: true, ..platform.record().clone() };
+    device.csr = Some(b"request".to_vec());
+    let attempt = device.attempt(Suite::X25519, Way::Newest);
+    let ending = connect(&mut platform, &mut device, attempt);
+    assert_eq!(ending.reason(), Some(CloseReason::CertificateRequired));
+}
+
+#[test]
 fn osap_13_3_a_device_with_a_certificate_outlives_any_loss_of_the_server() {
     let (mut platform, mut device) = known(Suite::Tls, 10);
     device.has.certificate = true;

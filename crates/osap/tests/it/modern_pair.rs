@@ -28,6 +28,8 @@ pub struct Platform {
     pub nonces: BTreeMap<TicketId, VecDeque<[u8; 32]>>,
     /// The serial of the certificate that the TLS handshake has verified.
     pub certificate: Option<String>,
+    /// Whether it issues certificates.
+    pub certifies: bool,
     pub das: Option<Das>,
     pub now: i64,
     pub store_is_up: bool,
@@ -62,6 +64,7 @@ impl Platform {
             records: BTreeMap::from([(serial().as_str().to_owned(), record)]),
             nonces: BTreeMap::new(),
             certificate: None,
+            certifies: true,
             das: Some(das()),
             now: 1_000_000,
             store_is_up: true,
@@ -107,7 +110,9 @@ impl Platform {
             }
             server::Output::Export(_) => server.handle_exporter(exporter),
             server::Output::Attempt { .. } => server.handle_attempt(self.attempt),
-            server::Output::Certify(csr) => server.handle_certificate(vec![csr]),
+            server::Output::Certify(csr) => {
+                server.handle_certificate(if self.certifies { vec![csr] } else { Vec::new() });
+            }
             server::Output::Assign => {
                 self.known_by = server.held_anchors().map(<[_]>::to_vec);
                 if self.known_by.is_some() {

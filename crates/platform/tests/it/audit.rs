@@ -22,10 +22,10 @@ async fn what_is_done_to_a_device_is_written_down_before_the_caller_is_told() {
     let bed = Bed::new().await;
     let caller = bed.caller();
     let device = bed.add("A").await;
-    bed.platform.open_enrolment(&device, Duration::from_secs(60), &caller).await.expect("opened");
+    bed.platform.open_enrolment(&device, Duration::from_secs(60), false, &caller).await.expect("opened");
     bed.platform.set_disabled(&device, true, &caller).await.expect("disabled");
     bed.platform.set_disabled(&device, false, &caller).await.expect("enabled");
-    bed.platform.rotate_device(&device, Secret::new("FEDCBA"), &caller).await.expect("rotated");
+    bed.platform.rotate_device(&device, Secret::new("FEDCBA"), false, &caller).await.expect("rotated");
     bed.platform.remove_device(&device, &caller).await.expect("removed");
     let rows = audits(&bed).await;
     let actions: Vec<&str> = rows.iter().map(|row| &*row.action).collect();

@@ -187,6 +187,7 @@ pub fn new_device(serial: &str) -> NewDevice {
     NewDevice {
         serial: serial.into(),
         code: Secret::new("ABCDEF"),
+        one_time: false,
         product: None,
         name: None,
         parent: None,

@@ -164,7 +164,7 @@ async fn an_older_root_goes_when_every_device_has_said_that_it_knows_the_newest(
     let certificates = platform.certificates();
     let (knows, lags) = (bed.add("SN1").await, bed.add("SN2").await);
     for device in [&knows, &lags] {
-        platform.set_suites(device, Suites { legacy: Some(false), plain: None }, &caller).await.expect("kept");
+        platform.set_suites(device, Suites { legacy: Some(false), ..Suites::default() }, &caller).await.expect("kept");
     }
     let id = |der: Vec<u8>| {
         <[u8; 32]>::try_from(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der).as_ref()).expect("32 bytes")
@@ -213,7 +213,7 @@ async fn a_fifth_root_takes_no_place_that_is_needed() {
     let bed = Bed::new().await;
     let (platform, caller) = (&bed.platform, bed.caller());
     let device = bed.add("SN1").await;
-    platform.set_suites(&device, Suites { legacy: Some(false), plain: None }, &caller).await.expect("kept");
+    platform.set_suites(&device, Suites { legacy: Some(false), ..Suites::default() }, &caller).await.expect("kept");
     for _ in 0..3 {
         platform.roll_authority(Purpose::Servers, false, &caller).await.expect("rolled");
     }

@@ -18,6 +18,7 @@ fn row(serial: impl Into<String>) -> ImportRow {
     ImportRow {
         serial: serial.into(),
         code: Some(Secret::new("ABCDEF")),
+        one_time: None,
         product: None,
         name: None,
         parent: None,

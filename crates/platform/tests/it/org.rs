@@ -277,10 +277,10 @@ async fn what_waits_while_a_device_is_moved_away_does_nothing_to_it() {
     let back = Describe { org: Some(org("/a")), ..Describe::default() };
     let refused = bed.platform.describe_device(&found, back, &by).await;
     assert!(matches!(refused, Err(DescribeError::Store(StoreError::UnknownDevice))));
-    let refused = bed.platform.rotate_device(&found, Secret::new("GHIJKL"), &by).await;
+    let refused = bed.platform.rotate_device(&found, Secret::new("GHIJKL"), false, &by).await;
     assert!(matches!(refused, Err(AddDeviceError::Store(StoreError::UnknownDevice))));
     assert!(bed.platform.set_disabled(&found, true, &by).await.is_err_and(unknown));
-    assert!(bed.platform.open_enrolment(&found, Duration::from_secs(60), &by).await.is_err_and(unknown));
+    assert!(bed.platform.open_enrolment(&found, Duration::from_secs(60), false, &by).await.is_err_and(unknown));
     assert!(bed.platform.remove_device(&found, &by).await.is_err_and(unknown));
     assert!(bed.platform.cancel(&found, uuid::Uuid::nil(), &by).await.is_err_and(unknown));
 

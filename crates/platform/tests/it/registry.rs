@@ -114,7 +114,8 @@ async fn the_registry_survives_a_restart() {
     let new = NewDevice { product: Some("cam".into()), name: Some("Hall".into()), ..new_device("SN1") };
     let device = bed.platform.add_device(new, &bed.caller()).await.expect("registered");
     let gone = bed.add("SN2").await;
-    let until = bed.platform.open_enrolment(&device, Duration::from_secs(60), &bed.caller()).await.expect("opened");
+    let until =
+        bed.platform.open_enrolment(&device, Duration::from_secs(60), false, &bed.caller()).await.expect("opened");
     assert_eq!(until, NOON + 60_000);
     bed.platform.remove_device(&gone, &bed.caller()).await.expect("removed");
     let id = device.id;
@@ -190,7 +191,7 @@ async fn a_removed_device_has_no_enrolment() {
     let bed = Bed::new().await;
     let device = bed.add("SN1").await;
     bed.platform.remove_device(&device, &bed.caller()).await.expect("removed");
-    let refused = bed.platform.open_enrolment(&device, Duration::from_secs(60), &bed.caller()).await;
+    let refused = bed.platform.open_enrolment(&device, Duration::from_secs(60), false, &bed.caller()).await;
     assert!(matches!(refused, Err(StoreError::UnknownDevice)));
     assert_eq!(device.enrol_until(), 0);
 }

@@ -37,6 +37,45 @@ impl SealedCode {
     }
 }
 
+/// How often a device may enrol with its code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CodeUse {
+    /// As often as it may enrol.
+    #[default]
+    Lasting,
+    /// Once, and it has not done so yet.
+    OneTime,
+    /// Once, and it did so at this time, Unix milliseconds.
+    Spent(i64),
+}
+
+impl CodeUse {
+    /// What becomes of it when the device has enrolled.
+    #[must_use]
+    pub fn spend(self, now: i64) -> CodeUse {
+        match self {
+            CodeUse::OneTime => CodeUse::Spent(now),
+            other => other,
+        }
+    }
+
+    pub(super) fn columns(self) -> (i64, Option<i64>) {
+        match self {
+            CodeUse::Lasting => (0, None),
+            CodeUse::OneTime => (1, None),
+            CodeUse::Spent(at) => (1, Some(at)),
+        }
+    }
+
+    pub(super) fn of(one_time: i64, spent: Option<i64>) -> CodeUse {
+        match (one_time, spent) {
+            (0, _) => CodeUse::Lasting,
+            (_, None) => CodeUse::OneTime,
+            (_, Some(at)) => CodeUse::Spent(at),
+        }
+    }
+}
+
 /// What a device authenticates with after a first authentication.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -73,6 +112,8 @@ pub struct Credentials {
     pub tickets: Option<Secret>,
     /// The device has come in by a modern suite: the legacy ones are closed to it (osap-wire 13.4).
     pub modern: bool,
+    /// What has become of its code. What is written can use a code up, and nothing else.
+    pub code: CodeUse,
 }
 
 impl Control {
@@ -108,18 +149,21 @@ impl Control {
     /// Code and credentials of a device in one question: a device that comes in for the first time waits for both.
     pub async fn secrets(&self, id: DeviceId) -> Result<(Option<Secret>, Credentials), StoreError> {
         type Sealed = Option<Vec<u8>>;
-        type Row = (Vec<u8>, Sealed, Sealed, Sealed, i64);
+        type Row = (Vec<u8>, Sealed, Sealed, Sealed, i64, i64, Option<i64>);
         let row: Option<Row> = self
             .read(move |db| async move {
                 Ok(on_db!(&db, pool => {
-                    sqlx::query_as("SELECT code, committed, candidate, tickets, modern FROM device WHERE id = $1")
-                        .bind(id.as_bytes().to_vec())
-                        .fetch_optional(pool)
-                        .await?
+                    sqlx::query_as(
+                        "SELECT code, committed, candidate, tickets, modern, one_time, code_spent FROM device \
+                         WHERE id = $1",
+                    )
+                    .bind(id.as_bytes().to_vec())
+                    .fetch_optional(pool)
+                    .await?
                 }))
             })
             .await?;
-        let Some((code, committed, candidate, tickets, modern)) = row else {
+        let Some((code, committed, candidate, tickets, modern, one_time, spent)) = row else {
             return Ok((None, Credentials::default()));
         };
         let open = |sealed: Vec<u8>, column| self.0.envelope.open_sealed(&sealed, &place(&id, column));
@@ -133,6 +177,7 @@ impl Control {
             candidate: credential(candidate, CANDIDATE)?,
             tickets: tickets.map(|sealed| open(sealed, TICKETS)).transpose()?,
             modern: modern != 0,
+            code: CodeUse::of(one_time, spent),
         };
         Ok((Some(open(code, CODE)?), credentials))
     }
@@ -146,8 +191,8 @@ impl Control {
         let committed = seal(credentials.committed, COMMITTED);
         let candidate = seal(credentials.candidate, CANDIDATE);
         let tickets = credentials.tickets.map(|tickets| self.seal_tickets(&id, &tickets));
-        let modern = credentials.modern;
-        self.update(Write::Credentials(CredentialsWrite { id, committed, candidate, tickets, modern })).await
+        let (modern, (_, spent)) = (credentials.modern, credentials.code.columns());
+        self.update(Write::Credentials(CredentialsWrite { id, committed, candidate, tickets, modern, spent })).await
     }
 
     pub(super) fn seal_tickets(&self, id: &DeviceId, tickets: &Secret) -> Vec<u8> {
@@ -170,17 +215,20 @@ pub(super) struct CredentialsWrite {
     candidate: Option<Vec<u8>>,
     tickets: Option<Vec<u8>>,
     modern: bool,
+    spent: Option<i64>,
 }
 
 impl CredentialsWrite {
     pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
         rows!(
             transaction,
-            "UPDATE device SET committed = $1, candidate = $2, tickets = $3, modern = $4 WHERE id = $5",
+            "UPDATE device SET committed = $1, candidate = $2, tickets = $3, modern = $4, \
+             code_spent = COALESCE(code_spent, $5) WHERE id = $6",
             &self.committed,
             &self.candidate,
             &self.tickets,
             i64::from(self.modern),
+            self.spent,
             self.id.as_bytes().to_vec()
         )
     }
@@ -199,12 +247,12 @@ pub(super) async fn put_together(
         // Rows without an id fill it up and match nothing, so that there are few statements to prepare.
         let rows = some.len().next_power_of_two();
         let values: Vec<String> = (0..rows)
-            .map(|row| 5 * row)
-            .map(|at| format!("(${}, ${}, ${}, ${}, ${})", at + 1, at + 2, at + 3, at + 4, at + 5))
+            .map(|row| 6 * row)
+            .map(|at| format!("(${}, ${}, ${}, ${}, ${}, ${})", at + 1, at + 2, at + 3, at + 4, at + 5, at + 6))
             .collect();
         let sql = format!(
             "UPDATE device SET committed = given.column2, candidate = given.column3, tickets = given.column4, \
-             modern = given.column5 \
+             modern = given.column5, code_spent = COALESCE(device.code_spent, given.column6) \
              FROM (VALUES {}) AS given WHERE device.id = given.column1",
             values.join(", ")
         );
@@ -216,7 +264,8 @@ pub(super) async fn put_together(
                     .bind(&write.committed)
                     .bind(&write.candidate)
                     .bind(&write.tickets)
-                    .bind(i64::from(write.modern));
+                    .bind(i64::from(write.modern))
+                    .bind(write.spent);
             }
             for _ in some.len()..rows {
                 query = query
@@ -224,6 +273,7 @@ pub(super) async fn put_together(
                     .bind(None::<Vec<u8>>)
                     .bind(None::<Vec<u8>>)
                     .bind(None::<Vec<u8>>)
+                    .bind(None::<i64>)
                     .bind(None::<i64>);
             }
             query.execute(&mut **connection).await?.rows_affected()

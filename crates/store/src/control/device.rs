@@ -1,7 +1,9 @@
 //! The registry: one row for each device.
 
+use sqlx::Row as _;
+
 use super::Control;
-use super::credential::SealedCode;
+use super::credential::{CodeUse, SealedCode};
 use super::writer::{Write, rows};
 use crate::db::{Transaction, on_db};
 use crate::{DeviceId, InsertError, Secret, StoreError};
@@ -38,6 +40,10 @@ pub struct DeviceRow {
     pub modern: bool,
     /// Whether an operator lets it in over TLS alone.
     pub tls_only: bool,
+    /// What has become of its code.
+    pub code_use: CodeUse,
+    /// Whether it has to show a certificate; none: as its product has to.
+    pub certificate: Option<bool>,
     /// The device it is a part of.
     pub parent: Option<DeviceId>,
     /// The last failed connection fact, JSON.
@@ -61,44 +67,46 @@ impl Control {
 
     /// Devices with an id beyond `after`, by id, at most `limit` (and never more than 10,000).
     pub async fn devices(&self, after: Option<DeviceId>, limit: i64) -> Result<Vec<DeviceRow>, StoreError> {
-        type Text = Option<String>;
-        type Parent = Option<Vec<u8>>;
-        // One value for each column, in the order of the statement.
-        type Row =
-            (Vec<u8>, String, String, Text, Text, i64, i64, Text, Text, i64, Parent, String, String, i64, i64, i64);
         let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         let limit = limit.clamp(0, MAX_DEVICES);
         self.read(move |db| async move {
-            let rows: Vec<Row> = on_db!(&db, pool => sqlx::query_as(
-                "SELECT id, serial, family, product, name, created, enrol_until, last_failure, presence, disabled, \
-                 parent, org, labels, version, modern, tls_only FROM device WHERE id > $1 ORDER BY id LIMIT $2",
-            )
-            .bind(after)
-            .bind(limit)
-            .fetch_all(pool)
-            .await?);
-            rows.into_iter()
-                .map(|row| {
-                    Ok(DeviceRow {
-                        id: stored_id(&row.0)?,
-                        serial: row.1,
-                        family: row.2,
-                        product: row.3,
-                        name: row.4,
-                        created: row.5,
-                        enrol_until: row.6,
-                        disabled: row.9 != 0,
-                        modern: row.14 != 0,
-                        tls_only: row.15 != 0,
-                        parent: row.10.as_deref().map(stored_id).transpose()?,
-                        last_failure: row.7,
-                        presence: row.8,
-                        org: row.11,
-                        labels: row.12,
-                        version: row.13,
+            on_db!(&db, pool => {
+                let rows = sqlx::query(
+                    "SELECT id, serial, family, product, name, created, enrol_until, last_failure, presence, disabled, \
+                     parent, org, labels, version, modern, tls_only, one_time, code_spent, certificate \
+                     FROM device WHERE id > $1 ORDER BY id LIMIT $2",
+                )
+                .bind(after)
+                .bind(limit)
+                .fetch_all(pool)
+                .await?;
+                rows.iter()
+                    .map(|row| {
+                        let is = |at: usize| row.try_get(at).map(|flag: i64| flag != 0);
+                        let parent: Option<Vec<u8>> = row.try_get(10)?;
+                        Ok(DeviceRow {
+                            id: stored_id(&row.try_get::<Vec<u8>, _>(0)?)?,
+                            serial: row.try_get(1)?,
+                            family: row.try_get(2)?,
+                            product: row.try_get(3)?,
+                            name: row.try_get(4)?,
+                            created: row.try_get(5)?,
+                            enrol_until: row.try_get(6)?,
+                            last_failure: row.try_get(7)?,
+                            presence: row.try_get(8)?,
+                            disabled: is(9)?,
+                            parent: parent.as_deref().map(stored_id).transpose()?,
+                            org: row.try_get(11)?,
+                            labels: row.try_get(12)?,
+                            version: row.try_get(13)?,
+                            modern: is(14)?,
+                            tls_only: is(15)?,
+                            code_use: CodeUse::of(row.try_get(16)?, row.try_get(17)?),
+                            certificate: row.try_get::<Option<i64>, _>(18)?.map(|demanded| demanded != 0),
+                        })
                     })
-                })
-                .collect()
+                    .collect()
+            })
         })
         .await
     }
@@ -134,10 +142,47 @@ impl Control {
 
     /// Gives the device another verification code and forgets what was agreed with it and which hub it is
     /// behind, at once; `tickets` is what is left of those of the modern suites.
-    pub async fn rotate(&self, id: DeviceId, code: &Secret, tickets: Option<Secret>) -> Result<(), StoreError> {
+    pub async fn rotate(
+        &self,
+        id: DeviceId,
+        code: &Secret,
+        one_time: bool,
+        tickets: Option<Secret>,
+    ) -> Result<(), StoreError> {
         let code = self.seal_code(&id, code);
         let tickets = tickets.map(|tickets| self.seal_tickets(&id, &tickets));
-        self.update(Write::Device(DeviceWrite::Rotate { id, code, tickets })).await
+        self.update(Write::Device(DeviceWrite::Rotate { id, code, one_time, tickets })).await
+    }
+
+    /// Lets a code that was used up work once more.
+    pub async fn rearm(&self, id: DeviceId) -> Result<(), StoreError> {
+        self.update(Write::Device(DeviceWrite::Rearm { id })).await
+    }
+
+    /// Sets whether the device has to show a certificate; none: as its product has to.
+    pub async fn demand_certificate(&self, id: DeviceId, demanded: Option<bool>) -> Result<(), StoreError> {
+        self.update(Write::Device(DeviceWrite::Certificate { id, demanded })).await
+    }
+
+    /// The products whose devices have to show a certificate, or have not: by name, at most `limit`.
+    pub async fn product_rules(&self, limit: i64) -> Result<Vec<(String, bool)>, StoreError> {
+        let rows: Vec<(String, i64)> = self
+            .read(move |db| async move {
+                Ok(on_db!(&db, pool => {
+                    sqlx::query_as("SELECT product, certificate FROM product_rule ORDER BY product LIMIT $1")
+                        .bind(limit)
+                        .fetch_all(pool)
+                        .await?
+                }))
+            })
+            .await?;
+        Ok(rows.into_iter().map(|(product, certificate)| (product, certificate != 0)).collect())
+    }
+
+    /// Sets whether the devices of a product have to show a certificate; none: nothing is said of it any more.
+    pub async fn set_product_rule(&self, product: &str, certificate: Option<bool>) -> Result<(), StoreError> {
+        let product = product.to_owned();
+        self.write(Write::Device(DeviceWrite::Product { product, certificate })).await.map(drop)
     }
 
     /// Shuts the device out, or lets it in again.
@@ -174,8 +219,8 @@ macro_rules! insert_device {
     ($end:literal) => {
         concat!(
             "INSERT INTO device (id, serial, family, product, name, created, enrol_until, last_failure, presence, \
-             code, disabled, parent, org, labels, version, modern, tls_only) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+             code, disabled, parent, org, labels, version, modern, tls_only, one_time, code_spent, certificate) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
             $end
         )
     };
@@ -190,6 +235,7 @@ pub(super) async fn insert(
     statement: &'static str,
 ) -> Result<i64, sqlx::Error> {
     let stored = |id: &DeviceId| id.as_bytes().to_vec();
+    let (one_time, spent) = row.code_use.columns();
     rows!(
         transaction,
         statement,
@@ -209,7 +255,10 @@ pub(super) async fn insert(
         &row.labels,
         row.version,
         i64::from(row.modern),
-        i64::from(row.tls_only)
+        i64::from(row.tls_only),
+        one_time,
+        spent,
+        row.certificate.map(i64::from)
     )
 }
 
@@ -222,7 +271,10 @@ pub(super) enum DeviceWrite {
     EnrolUntil { id: DeviceId, until: i64 },
     Disabled { id: DeviceId, disabled: bool },
     Suites { id: DeviceId, modern: bool, tls_only: bool },
-    Rotate { id: DeviceId, code: Vec<u8>, tickets: Option<Vec<u8>> },
+    Rotate { id: DeviceId, code: Vec<u8>, one_time: bool, tickets: Option<Vec<u8>> },
+    Rearm { id: DeviceId },
+    Certificate { id: DeviceId, demanded: Option<bool> },
+    Product { product: String, certificate: Option<bool> },
     LastFailure { id: DeviceId, json: Option<String> },
     Presence { id: DeviceId, json: Option<String> },
 }
@@ -253,14 +305,34 @@ impl DeviceWrite {
             DeviceWrite::EnrolUntil { id, until } => {
                 rows!(transaction, "UPDATE device SET enrol_until = $1 WHERE id = $2", until, stored(id))
             }
-            DeviceWrite::Rotate { id, code, tickets } => rows!(
+            DeviceWrite::Rotate { id, code, one_time, tickets } => rows!(
                 transaction,
                 "UPDATE device SET code = $1, committed = NULL, candidate = NULL, tickets = $2, enrol_until = 0, \
-                 parent = NULL WHERE id = $3",
+                 parent = NULL, one_time = $3, code_spent = NULL WHERE id = $4",
                 code,
                 tickets,
+                i64::from(*one_time),
                 stored(id)
             ),
+            DeviceWrite::Rearm { id } => {
+                rows!(transaction, "UPDATE device SET code_spent = NULL WHERE id = $1", stored(id))
+            }
+            DeviceWrite::Certificate { id, demanded } => rows!(
+                transaction,
+                "UPDATE device SET certificate = $1 WHERE id = $2",
+                demanded.map(i64::from),
+                stored(id)
+            ),
+            DeviceWrite::Product { product, certificate: Some(certificate) } => rows!(
+                transaction,
+                "INSERT INTO product_rule (product, certificate) VALUES ($1, $2) \
+                 ON CONFLICT (product) DO UPDATE SET certificate = excluded.certificate",
+                product,
+                i64::from(*certificate)
+            ),
+            DeviceWrite::Product { product, certificate: None } => {
+                rows!(transaction, "DELETE FROM product_rule WHERE product = $1", product)
+            }
             DeviceWrite::Disabled { id, disabled } => {
                 rows!(transaction, "UPDATE device SET disabled = $1 WHERE id = $2", i64::from(*disabled), stored(id))
             }

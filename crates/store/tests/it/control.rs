@@ -1,6 +1,6 @@
 //! The control database: devices and their credentials.
 
-use vestibule_store::{Credential, Credentials, DeviceId, DeviceRow, InsertError, Secret, Store, StoreError};
+use vestibule_store::{CodeUse, Credential, Credentials, DeviceId, DeviceRow, InsertError, Secret, Store, StoreError};
 
 use crate::bed::{Backend, Bed, NOON, on_both};
 use crate::meter::Meter;
@@ -39,6 +39,8 @@ pub fn row(serial: &str) -> DeviceRow {
         disabled: false,
         modern: false,
         tls_only: false,
+        code_use: CodeUse::Lasting,
+        certificate: None,
         parent: None,
         last_failure: None,
         presence: None,
@@ -218,10 +220,12 @@ async fn credentials_are_replaced_whole(bed: Bed) {
             tickets: Some(Secret::new([5; 90])),
             modern: true,
             candidate: None,
+            code: CodeUse::Lasting,
         },
         Credentials::default(),
     ];
     let untouched = Credentials {
+        code: CodeUse::Lasting,
         committed: Some(credential(7)),
         candidate: Some(credential(8)),
         tickets: Some(Secret::new([6; 30])),
@@ -413,11 +417,11 @@ async fn a_rotated_device_has_another_code_and_nothing_else(bed: Bed) {
         Credentials { committed: Some(credential(1)), candidate: Some(credential(2)), ..Credentials::default() };
     store.control.put_credentials(device.id, credentials).await.unwrap();
     store.control.set_enrol_until(device.id, NOON).await.unwrap();
-    store.control.rotate(device.id, &Secret::new(*b"GHIJKL"), None).await.unwrap();
+    store.control.rotate(device.id, &Secret::new(*b"GHIJKL"), false, None).await.unwrap();
     let (code, credentials) = store.control.secrets(device.id).await.unwrap();
     assert_eq!((code, credentials), (Some(Secret::new(*b"GHIJKL")), Credentials::default()));
     assert_eq!(store.control.devices(None, 10).await.unwrap()[0].enrol_until, 0);
-    let unknown = store.control.rotate(DeviceId::mint(), &Secret::new(*b"GHIJKL"), None).await;
+    let unknown = store.control.rotate(DeviceId::mint(), &Secret::new(*b"GHIJKL"), false, None).await;
     assert!(matches!(unknown, Err(StoreError::UnknownDevice)));
     store.close().await;
 }

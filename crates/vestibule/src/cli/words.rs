@@ -147,6 +147,14 @@ pub(super) fn device(device: &Value) -> Vec<(String, String)> {
         .collect();
     members.push(("presence".to_owned(), presence(device)));
     members.push(("suite".to_owned(), suite(device)));
+    let code = &device["code"];
+    let code = match code["one_time"].as_bool() {
+        Some(true) if code["spent"].is_string() => format!("one-time, spent at {}", text(code, "/spent")),
+        Some(true) => "one-time".to_owned(),
+        // It says nothing that is not so of most.
+        _ => String::new(),
+    };
+    members.push(("code".to_owned(), code));
     for (name, value) in device.as_object().into_iter().flatten() {
         // The label of the suite says these.
         let said = matches!(name.as_str(), "security" | "confidential");

@@ -157,6 +157,7 @@ async fn register(
     let new = NewDevice {
         serial: serial.to_owned(),
         code: code(),
+        one_time: false,
         product: Some(habits.product()),
         name: Some(name.to_owned()),
         parent: None,
@@ -167,7 +168,7 @@ async fn register(
         Err(AddDeviceError::SerialTaken) if is_new => {
             // The directory has it, but nobody knows its code any more.
             let device = platform.device(serial, &Caller::program()).context("a simulated device is gone again")?;
-            platform.rotate_device(&device, code(), &Caller::program()).await
+            platform.rotate_device(&device, code(), false, &Caller::program()).await
         }
         Ok(_) | Err(AddDeviceError::SerialTaken) => Ok(()),
         Err(error) => Err(error),

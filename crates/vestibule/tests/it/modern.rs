@@ -52,7 +52,7 @@ fn osap_13_3_a_device_comes_in_over_tls_reports_is_operated_and_outlives_a_crash
         (&shown["suite"], &shown["confidential"], &shown["security"]),
         (&json!("tls"), &json!(true), &Value::Null)
     );
-    assert_eq!(shown["suites"], json!({"legacy": false, "plain": true}));
+    assert_eq!((&shown["suites"]["legacy"], &shown["suites"]["plain"]), (&json!(false), &json!(true)));
     let answer = platform
         .http()
         .post(&format!("/v1/devices/{serial}/operations/Lamp/0/Light/Blink"), &json!({"input": {"count": 3}}))
@@ -112,6 +112,67 @@ fn osap_13_3_rule_8_a_provisioned_device_comes_in_over_plain_tcp() {
 }
 
 /// Every file below a directory.
+/// With the SDK, which asks for a certificate by itself and shows the one it has.
+#[test]
+fn osap_13_3_a_device_of_a_product_that_demands_certificates_comes_in_with_a_one_time_code() {
+    let platform = Platform::start();
+    let (serial, other) = (minted("SN"), minted("SN"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("text").to_owned()
+    };
+    let code = file("code", LONG_CODE);
+    let add = ["device", "add", &serial, "--code-file", &code, "--one-time", "--product", "vault", "--json"];
+    assert_eq!(platform.cli(&add).expect(0).json()["code"], json!({"one_time": true, "spent": null}));
+    let rule = ["device", "suites", "--product", "vault", "--certificate", "demanded"];
+    assert!(platform.cli(&rule).expect(0).stdout.contains("certificate demanded"));
+    let lbs = format!("osaps://{}", platform.address(Listener::LbsTls));
+    let start = |name: &str| {
+        let storage = FileStorage::new(dir.path().join(name)).expect("a directory");
+        Device::builder(&serial, LONG_CODE).lbs(lbs.clone()).first_use().storage(storage).start().expect("it starts")
+    };
+    runtime().block_on(async {
+        for _ in 0..3 {
+            let device = start("first");
+            online(&device).await;
+            device.stop().await.expect("stopped");
+        }
+    });
+    let shown = platform.cli(&["device", "show", &serial]).expect(0).stdout;
+    assert!(shown.contains("one-time, spent at 20") && !shown.contains(LONG_CODE), "{shown}");
+    let certificates = platform.http().get(&format!("/v1/devices/{serial}/certificates")).ok();
+    assert_eq!(
+        certificates["items"].as_array().map(Vec::len),
+        Some(1),
+        "it was shown, not asked for anew: {certificates}"
+    );
+
+    // Somebody who has read the label comes too late, and the technician sees why.
+    let late = runtime();
+    let device = late.block_on(async { start("late") });
+    support::until("the operator is told", || {
+        platform.reasons(&serial).contains(&"code_spent".to_owned()).then_some(())
+    });
+    let why = platform.cli(&["device", "why", &serial]).expect(0).stdout;
+    assert!(why.contains("was used up on 20") && why.contains("--rearm"), "{why}");
+    // In a window, with the code armed anew, it comes in.
+    platform.cli(&["device", "enrol", &serial, "--rearm", "--window", "10m"]).expect(0);
+    late.block_on(async {
+        online(&device).await;
+        device.stop().await.expect("stopped");
+    });
+
+    // Codes by the list.
+    let serials = file("serials", &format!("{other}\n"));
+    let made = platform.cli(&["device", "codes", &serials, "--one-time"]).expect(0).stdout;
+    assert!(made.starts_with("serial,code,one_time\n") && made.trim_end().ends_with(",true"), "{made}");
+    platform.cli(&["device", "import", &file("devices.csv", &made)]).expect(0);
+    assert_eq!(platform.device(&other)["code"]["one_time"], true);
+    platform.assert_no_panic();
+}
+
 fn files(directory: &std::path::Path, into: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();

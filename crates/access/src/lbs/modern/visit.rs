@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier as _;
-use vestibule_platform::{Caller, Credentials, Device, Platform, UpdateError};
+use vestibule_platform::{Caller, CodeUse, Credentials, Device, Platform, UpdateError};
 
 use super::ModernLbs;
 use crate::attempts::{Claim, Spent};
@@ -142,7 +142,10 @@ impl<'a> Visit<'a> {
         }
         let record = match &self.device {
             Some(device) => match self.lbs.platform.secrets(device).await {
-                Ok(secrets) => Some(tickets::record(&secrets, device, clock.steady_ms())),
+                Ok(secrets) => {
+                    let demanded = self.lbs.platform.demands_certificate(device);
+                    Some(tickets::record(&secrets, device, demanded, clock.steady_ms()))
+                }
                 Err(error) => {
                     tracing::warn!(%serial, %error, "the credentials cannot be read");
                     None
@@ -284,6 +287,10 @@ impl<'a> Visit<'a> {
                 explain::too_many_attempts(spent)
             }
             Err(Failure::ModernClosed(CloseReason::Disabled)) => explain::disabled(None, ip),
+            Err(Failure::ModernClosed(CloseReason::WrongCode)) if let CodeUse::Spent(at) = device.code_use() => {
+                explain::code_spent(at, ip)
+            }
+            Err(Failure::ModernClosed(CloseReason::CertificateRequired)) => explain::certificate_demanded(ip),
             Err(Failure::ModernClosed(reason)) => {
                 if reason == (CloseReason::Ticket { dropped: true }) {
                     // Its secret is gone, so that nothing proves who shows it: over plain TCP anybody may have heard its name. One
@@ -334,12 +341,22 @@ async fn keep(
         if !holds(certificate.as_ref(), platform) {
             return Err(Outrun);
         }
+        let by_code = matches!(stage, Stage::Issue { used: Used::Code, .. });
+        if by_code && matches!(present.code, CodeUse::Spent(_)) {
+            // Another run has used the code up since this one looked at it.
+            return Err(Outrun);
+        }
+        // Who enrols uses its code up, whatever it comes with until that is confirmed (ticket rule 4). Who is in and only
+        // comes back leaves one that was armed anew for whom that was done, like the window.
+        let spends = confirms && (ends_window || !modern.tickets.confirmed);
         modern.apply(stage, suite, now)?;
         epoch = opens.then_some(modern.epoch);
         // A modern device has no use for what it agreed on before, and others might (13.4).
         let legacy = Credentials { modern: true, ..Credentials::default() };
         let kept = if confirms { legacy } else { present.clone() };
-        Ok::<_, Outrun>(Credentials { tickets: Some(modern.encode()), ..kept })
+        modern.certified |= confirms && certificate.is_some();
+        let code = if spends { present.code.spend(now) } else { present.code };
+        Ok::<_, Outrun>(Credentials { tickets: Some(modern.encode()), code, ..kept })
     });
     match updated.await {
         Ok(()) => {

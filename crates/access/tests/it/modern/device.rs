@@ -22,7 +22,8 @@ use vestibule_tls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use vestibule_tls::rustls::time_provider::TimeProvider;
 use vestibule_tls::rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned};
 use vestibule_tls::{
-    Anchor, Authority, ClientTls, DeviceVerifier, Identity as TlsIdentity, Key, Purpose, Resolver, ServerTls, read_pem,
+    Anchor, Authority, ClientTls, DeviceVerifier, Identity as TlsIdentity, Key, Purpose, Resolver, ServerTls,
+    certificate_request, read_pem,
 };
 
 use crate::site::{NOW, PATIENCE, SERIAL, Site};
@@ -55,12 +56,13 @@ fn authority(purpose: Purpose) -> Authority {
 
 impl House {
     pub fn new() -> House {
-        let (servers, devices) = (authority(Purpose::Servers), authority(Purpose::Devices));
+        let devices = authority(Purpose::Devices);
+        let verifier = DeviceVerifier::new(devices.anchors(NOW), []).expect("readable");
+        let servers = authority(Purpose::Servers);
         let key = Key::generate().expect("a key");
         let names = ["localhost", "127.0.0.1"].map(str::to_owned).to_vec();
         let chain = servers.server_certificate(&key, &names, NOW).expect("issued");
         let resolver = Resolver::new(&TlsIdentity::new(chain, &key).expect("a pair")).expect("a pair");
-        let verifier = DeviceVerifier::new(devices.anchors(NOW), []).expect("readable");
         let tls = ServerTls::new(resolver, Arc::new(Noon));
         House { lbs: tls.osap_lbs(&verifier), das: tls.osap_das(&verifier), roots: servers.anchors(NOW) }
     }
@@ -143,7 +145,9 @@ pub struct Device<'a> {
     house: Option<&'a House>,
     suite: Suite,
     more: Option<Suite>,
-    /// Its certificate, if it has one.
+    /// It asks for a certificate in each run.
+    pub asks: bool,
+    /// The one that it shows.
     pub identity: Option<TlsIdentity>,
 }
 
@@ -152,8 +156,16 @@ impl<'a> Device<'a> {
     pub fn over_tls(house: &'a House) -> Device<'a> {
         let code = Some(Code::new(LONG_CODE).expect("a code"));
         let boot = BootId::draw(&mut SystemRandom);
-        let (slots, identity) = (Slots::default(), None);
-        Device { slots, code, boot, house: Some(house), suite: Suite::Tls, more: None, identity }
+        Device {
+            slots: Slots::default(),
+            code,
+            boot,
+            house: Some(house),
+            suite: Suite::Tls,
+            more: None,
+            asks: false,
+            identity: None,
+        }
     }
 
     /// One that was given this where it was made, and runs the suite over plain TCP.
@@ -163,7 +175,7 @@ impl<'a> Device<'a> {
         let dev_id = Some(DevId::parse(given.dev_id.as_bytes()).expect("a DevID"));
         let slots = Slots { dev_id, base: Some(Slot { ticket, psk }), ..Slots::default() };
         let boot = BootId::draw(&mut SystemRandom);
-        Device { slots, code: None, boot, house: None, suite, more: None, identity: None }
+        Device { slots, code: None, boot, house: None, suite, more: None, asks: false, identity: None }
     }
 
     /// It would also run this suite.
@@ -173,10 +185,9 @@ impl<'a> Device<'a> {
 
     fn dial(&self, address: SocketAddr, lbs: bool) -> Wire {
         let Some(house) = self.house else { return Wire::plain(address) };
-        let client = house.client();
         let client = match &self.identity {
-            Some(identity) => client.with_identity(identity).expect("a pair"),
-            None => client,
+            Some(identity) => house.client().with_identity(identity).expect("a pair"),
+            None => house.client(),
         };
         let config = if lbs { client.osap_lbs() } else { client.osap_das() };
         Wire::tls(address, config, "localhost")
@@ -189,11 +200,40 @@ impl<'a> Device<'a> {
 
     /// The same with something that happens before a frame of this first byte is sent.
     pub fn run_with(&mut self, lbs: SocketAddr, way: Way, mut before: impl FnMut(u8)) -> Result<Success, Failure> {
+        self.converse(lbs, way, &mut before, &mut |_| true).expect("it was not cut off")
+    }
+
+    /// A run that ends as the device has its credential, before it has stored it or said anything of it.
+    pub fn lose(&mut self, lbs: SocketAddr, way: Way) {
+        assert!(self.converse(lbs, way, &mut |_| {}, &mut |_| false).is_none(), "it had nothing to store");
+    }
+
+    /// A run after which the device has its credential, and the platform was not told.
+    pub fn half_run(&mut self, lbs: SocketAddr, way: Way) {
+        let mut kept = None;
+        let ended = self.converse(lbs, way, &mut |_| {}, &mut |slots| {
+            kept = Some(slots);
+            false
+        });
+        assert!(ended.is_none(), "it had nothing to store");
+        self.slots = kept.expect("it had something to store");
+    }
+
+    /// Goes on behind what is to be stored if `stores` says so.
+    fn converse(
+        &mut self,
+        lbs: SocketAddr,
+        way: Way,
+        before: &mut dyn FnMut(u8),
+        stores: &mut dyn FnMut(Slots) -> bool,
+    ) -> Option<Result<Success, Failure>> {
         let mut wire = self.dial(lbs, true);
         let serial = Serial::new(SERIAL).expect("a serial");
         let identity =
             Identity { serial, code: self.code.clone(), suites: [self.suite].into_iter().chain(self.more).collect() };
-        let attempt = Attempt { suite: self.suite, way, csr: None };
+        let key = self.asks.then(|| Key::generate().expect("a key"));
+        let csr = key.as_ref().map(|key| certificate_request(key).expect("a request"));
+        let attempt = Attempt { suite: self.suite, way, csr };
         let mut client = Client::new(identity, self.slots.clone(), attempt);
         let mut unread = Vec::new();
         loop {
@@ -218,11 +258,20 @@ impl<'a> Device<'a> {
                     client.handle_frame(&frame);
                 }
                 Output::Store(slots) => {
+                    if !stores((*slots).clone()) {
+                        return None;
+                    }
                     self.slots = *slots;
                     client.handle_stored(true);
                 }
-                Output::Done(success) => return Ok(*success),
-                Output::Failed(failure) => return Err(failure),
+                Output::Done(success) => {
+                    if let Some(key) = key.filter(|_| !success.certificate.is_empty()) {
+                        let chain = success.certificate.iter().map(|der| CertificateDer::from(der.clone())).collect();
+                        self.identity = Some(TlsIdentity::new(chain, &key).expect("a pair"));
+                    }
+                    return Some(Ok(*success));
+                }
+                Output::Failed(failure) => return Some(Err(failure)),
             }
         }
     }

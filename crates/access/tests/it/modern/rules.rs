@@ -18,7 +18,8 @@ use crate::site::{PATIENCE, SERIAL, Site, eventually};
 fn open(house: &House) -> (Site, crate::site::Modern) {
     let site = Site::new();
     let device = site.add(SERIAL);
-    site.block_on(site.platform.rotate_device(&device, Secret::new(LONG_CODE), &Caller::program())).expect("rotated");
+    site.block_on(site.platform.rotate_device(&device, Secret::new(LONG_CODE), false, &Caller::program()))
+        .expect("rotated");
     let modern = site.open_modern(Some((house.lbs.clone(), house.das.clone())));
     (site, modern)
 }
@@ -177,7 +178,7 @@ fn osap_13_3_rule_8_a_provisioned_device_comes_in_over_plain_tcp_and_needs_a_win
         let closed = device.run(modern.lbs, Way::Base).expect_err("refused");
         assert_eq!(closed.trouble, Trouble::Hint(ResultCode::MasterKeyInvalid));
         let window = std::time::Duration::from_secs(60);
-        site.block_on(site.platform.open_enrolment(&site.device(), window, &Caller::program())).expect("opened");
+        site.block_on(site.platform.open_enrolment(&site.device(), window, false, &Caller::program())).expect("opened");
         device.run(modern.lbs, Way::Base).expect("within the window");
     }
 }
@@ -241,7 +242,7 @@ fn osap_13_3_a_device_whose_code_was_rotated_comes_in_anew_however_often_it_was_
     let (code, mut guest) = device.connect(modern.das, &success);
     assert_eq!(code, 0);
     let code = Secret::new("ABCDEFGHJKMNQ");
-    site.block_on(site.platform.rotate_device(&site.device(), code, &Caller::program())).expect("rotated");
+    site.block_on(site.platform.rotate_device(&site.device(), code, false, &Caller::program())).expect("rotated");
     while live.frame().is_some() {}
     guest.report(&device, &success);
     assert_eq!(guest.frame(), None, "who waited is not let in by what was voided");
@@ -302,7 +303,7 @@ fn osap_13_7_8_the_budget_of_an_address_is_the_same_for_every_serial() {
     let long = tries(|_| {});
     let short = tries(|site| {
         let code = Secret::new("ABCDEF");
-        site.block_on(site.platform.rotate_device(&site.device(), code, &Caller::program())).expect("rotated");
+        site.block_on(site.platform.rotate_device(&site.device(), code, false, &Caller::program())).expect("rotated");
     });
     let nobody = tries(|site| {
         site.block_on(site.platform.remove_device(&site.device(), &Caller::program())).expect("removed");
@@ -317,7 +318,7 @@ fn osap_13_4_what_an_operator_closes_is_closed_at_once() {
     let mut device = Device::over_tcp(Suite::X25519, &given);
     let success = device.run(modern.lbs, Way::Base).expect("in");
     let mut talk = device.log_in(modern.das, &success);
-    let suites = vestibule_platform::Suites { plain: Some(false), legacy: None };
+    let suites = vestibule_platform::Suites { plain: Some(false), ..Default::default() };
     site.block_on(site.platform.set_suites(&site.device(), suites, &Caller::program())).expect("set");
     while talk.frame().is_some() {}
     assert_eq!(device.connect(modern.das, &success).0, 11);
@@ -375,9 +376,9 @@ fn osap_13_2_3_a_serial_has_one_budget_of_wrong_codes_at_every_door() {
     let house = House::new();
     let (site, modern) = open(&house);
     let code = Secret::new("ABCDEF");
-    site.block_on(site.platform.rotate_device(&site.device(), code, &Caller::program())).expect("rotated");
+    site.block_on(site.platform.rotate_device(&site.device(), code, false, &Caller::program())).expect("rotated");
     let window = std::time::Duration::from_secs(900);
-    site.block_on(site.platform.open_enrolment(&site.device(), window, &Caller::program())).expect("opened");
+    site.block_on(site.platform.open_enrolment(&site.device(), window, false, &Caller::program())).expect("opened");
     for number in 0..3 {
         assert_eq!(guess(&site, SERIAL, number, [127, 0, 0, 1]), ResultCode::CodeRefused);
     }

@@ -130,9 +130,10 @@ impl Server {
             Standing::Unknown => Some(CloseReason::UnknownSerial),
             Standing::Disabled => Some(CloseReason::Disabled),
             Standing::Known if run.record.certificate_required && !run.has_certificate => {
-                // Who enrols for the first time has none yet, and asks for one.
-                let first = entered.used == Used::Code && !run.record.tickets.confirmed;
-                (!first || entered.csr.is_none()).then_some(CloseReason::CertificateRequired)
+                // Who never had one asks for it: on enrolling, or once it is demanded. One that was handed out and lost on the
+                // way was not shown yet either.
+                let asks = entered.csr.is_some() && run.record.may_ask(run.suite);
+                (!asks).then_some(CloseReason::CertificateRequired)
             }
             Standing::Known => None,
         };
@@ -144,13 +145,18 @@ impl Server {
     }
 
     /// Takes the answer to [`Output::Certify`](super::Output::Certify): the certificate, leaf first, or nothing when none is
-    /// issued. One that does not fit a grant is left out.
+    /// issued. One that does not fit a grant is left out. Of whom it is demanded comes in with one or not at all, and nothing
+    /// is written then.
     pub fn handle_certificate(&mut self, certificate: Vec<Vec<u8>>) {
         match self.leave() {
             State::Certify(run, mut issuing) => {
                 let grant = message::Grant { certificate, anchors: Vec::new() };
                 if grant.encode().len() <= MAX_EXTRA {
                     issuing.entered.certificate = grant.certificate;
+                }
+                let Entered { returning, ref certificate, .. } = issuing.entered;
+                if certificate.is_empty() && run.record.certificate_required && !run.has_certificate {
+                    return self.refuse(&run, Answer::Entry { returning }, CloseReason::CertificateRequired);
                 }
                 self.state = State::Issue(run, issuing);
             }

@@ -21,6 +21,7 @@ const MAX_CODE_FILE: u64 = 4_096;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vestibule device add SN-0001 --code-file code.txt --name 'Front door'
+  vestibule device add SN-0002 --code-file code.txt --one-time
   vestibule device add DOOR-1 --code-file code.txt --parent HUB-0001
   pass show devices/SN-0001 | vestibule device add SN-0001 --code-file -
 
@@ -31,6 +32,9 @@ pub(in super::super) struct Args {
     serial: String,
     #[command(flatten)]
     code: Code,
+    /// The code enrols the device once only
+    #[arg(long)]
+    one_time: bool,
     /// Product, as the maker calls it
     #[arg(long)]
     product: Option<String>,
@@ -119,6 +123,9 @@ pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Res
         if let Some(value) = value {
             body[member] = Value::from(value);
         }
+    }
+    if args.one_time {
+        body["one_time"] = Value::Bool(true);
     }
     if !args.label.is_empty() {
         body["labels"] = args.label.into_iter().map(|(name, value)| (name, Value::from(value))).collect();

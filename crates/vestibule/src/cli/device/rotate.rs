@@ -23,13 +23,19 @@ pub(in super::super) struct Args {
     /// File that holds the new code, `-` for standard input; without it the platform makes one
     #[arg(long, value_name = "FILE")]
     code_file: Option<PathBuf>,
+    /// The new code enrols the device once only
+    #[arg(long)]
+    one_time: bool,
 }
 
 pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Result<()> {
-    let body = match args.code_file {
+    let mut body = match args.code_file {
         Some(file) => json!({ "code": read_code(file)?.as_str() }),
         None => json!({}),
     };
+    if args.one_time {
+        body["one_time"] = Value::Bool(true);
+    }
     let answer: Value = client.post(&super::route_of(&args.device).segment("rotate"), &body)?;
     if out.is_json() {
         return out.json(&answer);
