@@ -8,6 +8,8 @@ use serde_json::Value;
 use crate::support::{Load, Platform, run};
 
 const DEVICES: usize = 8;
+/// What the platform of a test is configured with does not count.
+const NO_FILE: &str = "store.envelope_key_file=none";
 
 #[test]
 fn a_backup_of_a_busy_platform_holds_what_was_acknowledged_and_its_devices_come_back() {
@@ -140,18 +142,20 @@ fn a_key_from_elsewhere_is_found_by_every_command_that_needs_it() {
     platform.cli(&["admin", "rekey", "--data", data, "--set", &file, "--new-key", &next]).expect(0);
     let refused = platform.cli(&["up", "--data", data, "--set", &file]).expect(1);
     assert!(refused.stderr.contains("are sealed under the key"), "{refused:?}");
-    let doctor = platform.cli(&["admin", "doctor", "--data", data, "--set", &command]);
+    let doctor = platform.cli(&["admin", "doctor", "--data", data, "--set", NO_FILE, "--set", &command]);
     assert!(doctor.stdout.contains("(command)") && !doctor.stdout.contains("wrong     secrets"), "{doctor:?}");
 
     // What was backed up before needs the key of before, which is still in its file.
     let restored = path("restored");
-    let refused = platform.cli(&["admin", "restore", &backup, "--data", &restored, "--set", &command]).expect(1);
+    let refused = platform
+        .cli(&["admin", "restore", &backup, "--data", &restored, "--set", NO_FILE, "--set", &command])
+        .expect(1);
     assert!(refused.stderr.contains("admin rekey"), "{refused:?}");
     platform.cli(&["admin", "restore", &backup, "--data", &restored, "--set", &file]).expect(0);
     assert!(!elsewhere.path().join("restored/keys/envelope.key").exists());
 
     // And back to the one that the platform is configured for.
-    platform.cli(&["admin", "rekey", "--data", data, "--set", &command, "--new-key", &key]).expect(0);
+    platform.cli(&["admin", "rekey", "--data", data, "--set", NO_FILE, "--set", &command, "--new-key", &key]).expect(0);
     platform.restart();
     load.acknowledges(100);
     load.finish();

@@ -112,7 +112,7 @@ fn osap_13_3_rule_8_a_provisioned_device_comes_in_over_plain_tcp() {
 }
 
 /// Every file below a directory.
-/// With the SDK, which asks for a certificate by itself and shows the one it has.
+/// With the SDK, which asks for a certificate when it is told to, and shows the one it has.
 #[test]
 fn osap_13_3_a_device_of_a_product_that_demands_certificates_comes_in_with_a_one_time_code() {
     let platform = Platform::start();
@@ -131,7 +131,13 @@ fn osap_13_3_a_device_of_a_product_that_demands_certificates_comes_in_with_a_one
     let lbs = format!("osaps://{}", platform.address(Listener::LbsTls));
     let start = |name: &str| {
         let storage = FileStorage::new(dir.path().join(name)).expect("a directory");
-        Device::builder(&serial, LONG_CODE).lbs(lbs.clone()).first_use().storage(storage).start().expect("it starts")
+        Device::builder(&serial, LONG_CODE)
+            .lbs(lbs.clone())
+            .first_use()
+            .request_certificate()
+            .storage(storage)
+            .start()
+            .expect("it starts")
     };
     runtime().block_on(async {
         for _ in 0..3 {
