@@ -41,7 +41,7 @@ impl SuitesShape {
 }
 
 /// Whether a device has to show a certificate.
-#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = CertificateDemand)]
 pub(crate) enum DemandShape {
@@ -63,12 +63,14 @@ impl From<Demand> for DemandShape {
     }
 }
 
-impl From<DemandShape> for Demand {
-    fn from(shape: DemandShape) -> Demand {
-        match shape {
-            DemandShape::Product => Demand::AsProduct,
-            DemandShape::Demanded => Demand::Demanded,
-            DemandShape::Optional => Demand::Optional,
+fn demand(word: &str) -> Answer<Demand> {
+    match word {
+        "product" => Ok(Demand::AsProduct),
+        "demanded" => Ok(Demand::Demanded),
+        "optional" => Ok(Demand::Optional),
+        _ => {
+            let detail = "certificate must be demanded, optional or product.";
+            Err(Problem::field(Kind::InvalidValue, "certificate", detail))
         }
     }
 }
@@ -82,7 +84,8 @@ pub(crate) struct SuitesToSet {
     /// Whether those over plain TCP are.
     plain: Option<bool>,
     /// Whether the device has to show a certificate when it comes in.
-    certificate: Option<DemandShape>,
+    #[schema(value_type = Option<DemandShape>)]
+    certificate: Option<String>,
 }
 
 /// Open suites to a device, or close them
@@ -112,7 +115,8 @@ pub(crate) async fn set_device_suites(
     _: Params<Nothing>,
     JsonBody(SuitesToSet { legacy, plain, certificate }): JsonBody<SuitesToSet>,
 ) -> Answer<Json<DeviceShape>> {
-    let suites = Suites { legacy, plain, certificate: certificate.map(Demand::from) };
+    let certificate = certificate.map(|word| demand(&word)).transpose()?;
+    let suites = Suites { legacy, plain, certificate };
     shared.platform.set_suites(&device, suites, &caller).await?;
     Ok(Json(DeviceShape::of(&shared.platform, &device, &caller)))
 }

@@ -87,6 +87,8 @@ fn a_code_that_works_once_is_said_so_and_a_certificate_demanded_of_device_or_pro
         assert_eq!((shown.status, &shown.json()["suites"]["certificate"]), (200, &json!(says)), "{}", shown.body);
         assert_eq!(demanded(), is_demanded, "{says}");
     }
+    let wrong = put("/v1/devices/A/suites", r#"{"certificate":"perhaps"}"#);
+    assert_eq!(wrong.problem(422, "invalid-value")["field"], "certificate");
     put("/v1/devices/A/suites", r#"{"certificate":"product"}"#);
     put("/v1/product-rules/hub", r#"{"certificate":false}"#);
     assert_eq!(demanded(), false);
