@@ -22,7 +22,7 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
 }
 
 /// Everything the tests need. One line here is all a new need takes.
-pub const TOOLS: [Tool; 12] = [
+pub const TOOLS: [Tool; 13] = [
     tool("postgres", "postgresql", "store tests run on a real PostgreSQL"),
     tool("initdb", "postgresql", "store tests make their own cluster"),
     tool("strace", "strace", "the order of sync and acknowledgement is read from the system calls"),
@@ -36,6 +36,7 @@ pub const TOOLS: [Tool; 12] = [
         probe: &["-c", "import venv, ensurepip"],
     },
     tool("openssl", "openssl", "it makes certificates and requests for them, and judges those of the platform"),
+    tool("pebble", "pebble", "an ACME server to order certificates from"),
     tool("curl", "curl", "commands of the documentation, and a client that others wrote"),
     tool("node", "nodejs", "the generated TypeScript client"),
     tool("npm", "npm", "its packages"),

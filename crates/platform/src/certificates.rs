@@ -2,6 +2,7 @@
 //!
 //! Everything is durable before it is used. What has to be renewed is renewed here, long before its end.
 
+mod acquired;
 mod issue;
 mod kept;
 mod roots;
@@ -22,6 +23,7 @@ use vestibule_tls::{
 };
 
 use crate::clock::Clock;
+pub use acquired::Acquired;
 pub use issue::{IssuedCertificate, LONGEST_CERTIFICATE};
 pub use roots::OverdueRoots;
 use roots::Roots;
@@ -91,6 +93,7 @@ pub struct Certificates {
     resolver: Arc<Resolver>,
     verifier: Arc<DeviceVerifier>,
     changes: watch::Sender<u64>,
+    trouble: parking_lot::Mutex<Option<String>>,
 }
 
 /// What is in force. Changed after what is durable.
@@ -164,6 +167,7 @@ impl Certificates {
             resolver,
             verifier,
             changes: watch::Sender::new(0),
+            trouble: parking_lot::Mutex::default(),
         };
         Ok(Arc::new(certificates))
     }

@@ -32,7 +32,10 @@ impl Platform {
         // It stores and acknowledges nevertheless.
         let damage = self.journal().damage().into_iter().map(|damage| told(&damage));
         let media = self.media_storage().ok().and_then(|storage| storage.problem());
-        Health { ready, problems: problem.into_iter().chain(damage).chain(media).collect() }
+        Health {
+            ready,
+            problems: problem.into_iter().chain(damage).chain(media).chain(self.certificates().trouble()).collect(),
+        }
     }
 }
 

@@ -64,7 +64,7 @@ mod webhook;
 pub use bulk::{BulkAction, BulkError};
 pub use caller::Caller;
 pub use certificates::{
-    AuthorityView, CertificateView, Certificates, CertificatesError, IssuedCertificate, LONGEST_CERTIFICATE,
+    Acquired, AuthorityView, CertificateView, Certificates, CertificatesError, IssuedCertificate, LONGEST_CERTIFICATE,
     OverdueRoots,
 };
 pub use changes::{Change, Changes};

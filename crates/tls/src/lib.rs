@@ -20,7 +20,9 @@ mod server;
 mod signatures;
 
 pub use anchor::Anchor;
-pub use authority::{Authority, Ca, CsrError, IssueError, MAX_CSR, Purpose, Rank, certificate_request, is_name};
+pub use authority::{
+    Authority, Ca, CsrError, IssueError, MAX_CSR, Purpose, Rank, certificate_request, is_name, server_request,
+};
 pub use certificate::{CertificateFacts, Unreadable, covers, pem, read_pem, spki_sha256};
 pub use client::{ClientError, ClientTls};
 pub use device::{DeviceVerifier, NotADevice, VerifierError, device_serial, device_uri};

@@ -31,6 +31,16 @@ impl Resolver {
         Ok(())
     }
 
+    /// Shows what another one shows now.
+    pub fn copy_of(other: &Resolver) -> Arc<Resolver> {
+        Arc::new(Resolver(ArcSwap::new(other.0.load_full())))
+    }
+
+    /// Shows what another one shows now from the next handshake on.
+    pub fn adopt(&self, other: &Resolver) {
+        self.0.store(other.0.load_full());
+    }
+
     /// The chain that is shown, leaf first.
     pub fn chain(&self) -> Vec<rustls::pki_types::CertificateDer<'static>> {
         self.0.load().cert.clone()

@@ -1,5 +1,6 @@
 //! The `vestibule` binary as a library: configuration, command line, the client of the HTTP API, and the wiring of the platform.
 
+mod acme;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -182,6 +182,8 @@ impl Running {
             Some(address) => {
                 let (listener, bound) = bind_http("http.tls_listen", address).await?;
                 self.listeners.https = Some(bound);
+                // It is said once.
+                let _ = tls.https.set(bound);
                 Some(listener)
             }
             None => None,

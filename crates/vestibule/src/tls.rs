@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 use vestibule_platform::{Certificates, Platform, Purpose};
 use vestibule_tls::{OwnFiles, Resolver, ServerTls};
 
+use crate::acme;
 use crate::config::Config;
 
 /// How often the operator's files are looked at.
@@ -23,6 +25,8 @@ pub(crate) struct Tls {
     pub(crate) people: ServerTls,
     /// The roots of the platform's own certificates, for clients.
     pub(crate) ca_file: PathBuf,
+    /// Where HTTPS is, once it listens: others are sent there.
+    pub(crate) https: Arc<OnceLock<SocketAddr>>,
     /// What keeps both as they should be.
     pub(crate) tasks: Vec<JoinHandle<()>>,
 }
@@ -39,7 +43,13 @@ impl Tls {
         let changes = certificates.changes();
         write_roots(certificates, &ca_file).await?;
         let mut tasks = vec![tokio::spawn(keep_roots(Arc::clone(certificates), ca_file.clone(), changes))];
+        let https = Arc::default();
         let people = match config.tls.own() {
+            None if config.tls.acme.directory.is_some() => {
+                let (resolver, keeping) = acme::open(&config.tls.acme, certificates, Arc::clone(&https)).await?;
+                tasks.extend(keeping);
+                ServerTls::new(resolver, certificates.time())
+            }
             None => certificates.server_tls(),
             Some((certificate, key)) => {
                 let mut files = OwnFiles::new(certificate.clone(), key.clone());
@@ -51,7 +61,7 @@ impl Tls {
                 ServerTls::new(resolver, certificates.time())
             }
         };
-        Ok(Tls { people, ca_file, tasks })
+        Ok(Tls { people, ca_file, https, tasks })
     }
 }
 

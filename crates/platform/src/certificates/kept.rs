@@ -4,7 +4,7 @@ use vestibule_store::CertificateRow;
 use vestibule_tls::rustls::pki_types::CertificateDer;
 use vestibule_tls::{Authority, Ca, Key, Purpose, Rank, pem, read_pem};
 
-use super::{CertificatesError, Held, secret};
+use super::{CertificatesError, Held, acquired, secret};
 
 /// What the server's own row is called.
 const SERVER: &str = "server";
@@ -28,6 +28,9 @@ pub(super) fn server_row(chain: &[CertificateDer<'static>], key: &Key) -> Certif
 pub(super) fn load(rows: Vec<CertificateRow>) -> Result<Held, CertificatesError> {
     let (mut servers, mut devices, mut server) = (Vec::new(), Vec::new(), None);
     for row in rows {
+        if acquired::is_kind(&row.kind) {
+            continue;
+        }
         let unusable =
             |reason: &dyn std::fmt::Display| CertificatesError::Kept(format!("{} ({}): {reason}", row.id, row.kind));
         let chain = read_pem(row.chain.as_bytes()).map_err(|error| unusable(&error))?;

@@ -40,6 +40,18 @@ pub fn certificate_request(key: &Key) -> Result<Vec<u8>, IssueError> {
     Ok(request.der().to_vec())
 }
 
+/// A request for a certificate of this key for a server under these names, hosts and addresses, DER.
+///
+/// # Errors
+/// A name is none, or the crypto library cannot sign.
+pub fn server_request(key: &Key, names: &[String]) -> Result<Vec<u8>, IssueError> {
+    let mut params = CertificateParams::default();
+    // Nobody's name: what counts are those below.
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.subject_alt_names = names.iter().map(|name| super::server_name(name)).collect::<Result<_, _>>()?;
+    Ok(params.serialize_request(key).map_err(IssueError::library)?.der().to_vec())
+}
+
 /// The public key of a request that was signed with it.
 pub(crate) struct RequestedKey {
     bits: Vec<u8>,

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use thiserror::Error;
 
 pub use ca::{Ca, Rank};
-pub use csr::{CsrError, MAX_CSR, certificate_request};
+pub use csr::{CsrError, MAX_CSR, certificate_request, server_request};
 
 use crate::Key;
 use crate::device::device_uri;

@@ -23,6 +23,7 @@ pub(super) fn rules(config: &Config) -> Vec<Broken> {
     broken.extend(bucket(config));
     broken.extend(own_certificate(config));
     broken.extend(one_envelope_key(config));
+    broken.extend(acme(config));
     broken
 }
 
@@ -205,6 +206,28 @@ fn one_envelope_key(config: &Config) -> Option<Broken> {
         reads: vec!["store.envelope_key_file", "store.envelope_key_command"],
         message: format!("{first} and {other} are both set, and there is one key; leave out one"),
     })
+}
+
+/// A certificate is ordered for names, under terms, over TLS, and not beside one of the operator's own.
+fn acme(config: &Config) -> Option<Broken> {
+    let acme = &config.tls.acme;
+    let directory = acme.directory.as_ref()?;
+    let (key, message) = if !directory.starts_with("https://") {
+        ("tls.acme.directory", "must be an https:// address")
+    } else if acme.names.is_empty() {
+        ("tls.acme.names", "must name what the certificate is for")
+    } else if acme.names.iter().any(|name| name.starts_with("*.")) {
+        ("tls.acme.names", "cannot have a name with *: HTTP-01 proves none")
+    } else if !acme.accept_terms {
+        ("tls.acme.accept_terms", "must be true: read the terms of the server, and agree to them")
+    } else if config.tls.certificate_file.is_some() {
+        ("tls.acme.directory", "cannot be set beside tls.certificate_file; take one of the two")
+    } else if acme.eab_key_id.is_some() != acme.eab_key.is_some() {
+        ("tls.acme.eab_key_id", "and tls.acme.eab_key go together")
+    } else {
+        return None;
+    };
+    Some(Broken { key, reads: vec![key, "tls.acme.directory"], message: message.to_owned() })
 }
 
 fn empty_data(config: &Config) -> Option<Broken> {

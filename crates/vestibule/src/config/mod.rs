@@ -42,7 +42,7 @@ pub use problem::{Origin, Problem, Problems};
 pub use registry::Registry;
 pub use store::{Store, StoreUrl};
 pub use text::{duration_from_text, duration_text};
-pub use tls::Tls;
+pub use tls::{Acme, Tls};
 pub use webhooks::Webhooks;
 
 /// Everything that can be set, with its default.

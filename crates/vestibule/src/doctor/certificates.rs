@@ -41,6 +41,11 @@ pub(super) fn examine(config: &Config, platform: Option<u32>) -> Vec<Finding> {
         None => roots.iter().flatten().take(2).cloned().map(Anchor::Ca).collect(),
     };
     findings.extend(roots.as_deref().and_then(<[_]>::first).map(|newest| root(newest, now)));
+    if let Some(directory) = &config.tls.acme.directory {
+        let words = format!("those for people and applications are ordered from {directory}");
+        findings.push(Finding::good(PART, format!("{words}; /readyz says when that fails")));
+        return findings;
+    }
     if let Some(address) = config.http.tls_address()
         && platform.is_some()
         && address.port() != 0

@@ -1,5 +1,6 @@
 //! The whole platform from outside: the real binary, talked to over its sockets.
 
+mod acme;
 mod admin;
 mod applications;
 mod attributes;
