@@ -46,7 +46,7 @@ pub(super) async fn serve(listener: TcpListener, challenges: Challenges, https: 
         let mut stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "tls.acme.http_listen takes no connections for a second");
+                tracing::warn!(%error, "tls.acme.challenge_listen takes no connections for a second");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }

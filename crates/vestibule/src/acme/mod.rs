@@ -44,9 +44,9 @@ pub(crate) async fn open(
     });
     let roots = roots.transpose()?;
     let transport = Transport::new(roots).context("tls.acme.ca_file")?;
-    let listen = config.http_listen;
+    let listen = config.challenge_listen;
     let listener = TcpListener::bind(listen).await;
-    let listener = listener.with_context(|| format!("tls.acme.http_listen: {listen} cannot be listened on"))?;
+    let listener = listener.with_context(|| format!("tls.acme.challenge_listen: {listen} cannot be listened on"))?;
     let challenges = Challenges::default();
     let kept = Shown::kept(certificates).await.unwrap_or_else(|error| {
         tracing::error!(

@@ -65,7 +65,7 @@ pub(super) async fn order(
     let retries = RetryPolicy::default();
     let status = order.poll_ready(&retries).await.context("the challenges")?;
     if status != OrderStatus::Ready {
-        bail!("the order is {status:?}: could the server reach tls.acme.http_listen by each of the names?");
+        bail!("the order is {status:?}: could the server reach tls.acme.challenge_listen by each of the names?");
     }
     let key = Key::generate()?;
     let request = server_request(&key, &config.names)?;

@@ -42,7 +42,7 @@ pub struct Acme {
     pub contact: Option<String>,
     /// Where the server looks for what proves the names.
     #[serde(with = "text::listen")]
-    pub http_listen: SocketAddr,
+    pub challenge_listen: SocketAddr,
     /// PEM file of the roots by which the server is trusted.
     #[serde(with = "text::file_or_none")]
     pub ca_file: Option<PathBuf>,
@@ -61,7 +61,7 @@ impl Default for Acme {
             names: Vec::new(),
             accept_terms: false,
             contact: None,
-            http_listen: SocketAddr::from(([0, 0, 0, 0], 80)),
+            challenge_listen: SocketAddr::from(([0, 0, 0, 0], 80)),
             ca_file: None,
             eab_key_id: None,
             eab_key: None,

@@ -82,7 +82,7 @@ impl Pebble {
     fn settings(&self, name: &str) -> String {
         format!(
             "[tls.acme]\ndirectory = \"https://localhost:{}/dir\"\nnames = {name:?}\naccept_terms = true\n\
-             contact = \"mailto:hall@example.org\"\nhttp_listen = \"127.0.0.1:{}\"\nca_file = {:?}\n",
+             contact = \"mailto:hall@example.org\"\nchallenge_listen = \"127.0.0.1:{}\"\nca_file = {:?}\n",
             self.port,
             self.http,
             self.file("ca.pem")
