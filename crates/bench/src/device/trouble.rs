@@ -46,9 +46,32 @@ pub(super) async fn step<T>(
 ) -> Result<T, Trouble> {
     match tokio::time::timeout(patience, work).await {
         Ok(Ok(done)) => Ok(done),
-        // The kind alone: the text may name addresses.
-        Ok(Err(error)) if error.get_ref().is_none() => Err(Trouble::new(service, step, error.kind())),
-        Ok(Err(error)) => Err(Trouble::new(service, step, error)),
+        Ok(Err(error)) => Err(match error.kind() {
+            // TLS says what is wrong.
+            io::ErrorKind::InvalidData | io::ErrorKind::Other => Trouble::new(service, step, error),
+            // However it is worded, and without the numbers of the system.
+            kind => Trouble::new(service, step, kind),
+        }),
         Err(_) => Err(Trouble::new(service, step, format!("no answer within {} s", patience.as_secs()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_alike_reads_alike() {
+        let fails = |error: io::Error| step(("LBS", "TLS"), Duration::from_secs(5), async { Err::<(), _>(error) });
+        for eof in [io::Error::from(io::ErrorKind::UnexpectedEof), io::Error::new(io::ErrorKind::UnexpectedEof, "eof")]
+        {
+            let trouble = fails(eof).await.expect_err("it failed");
+            assert_eq!(trouble.to_string(), "LBS, TLS: unexpected end of file");
+        }
+        let trouble = fails(io::Error::new(io::ErrorKind::InvalidData, "bad record")).await.expect_err("it failed");
+        assert_eq!(trouble.to_string(), "LBS, TLS: bad record");
+        let silence = std::future::pending::<io::Result<()>>();
+        let trouble = step(("DAS", "hello"), Duration::ZERO, silence).await.expect_err("nothing comes");
+        assert_eq!(trouble.to_string(), "DAS, hello: no answer within 0 s");
     }
 }
