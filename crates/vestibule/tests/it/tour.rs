@@ -1,4 +1,4 @@
-//! docs/api.md and docs/mqtt.md are true: their commands are run, and their answers are those that come.
+//! docs/api.md, docs/mqtt.md and docs/tls.md are true: their commands are run, and their answers are those that come.
 
 use std::fs;
 use std::path::Path;
@@ -61,6 +61,50 @@ fn the_tour_of_the_api_is_true() {
 fn the_page_about_mqtt_is_true() {
     let (commands, answers) = is_true("mqtt.md");
     assert!(commands >= 5 && answers >= 4, "{commands} commands, {answers} answers");
+}
+
+#[test]
+fn the_commands_of_the_page_about_tls_work() {
+    let platform = Platform::start();
+    for serial in ["SN0000001", "SN0000002"] {
+        platform.add(serial, "ABCDEF");
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::symlink(platform.data(), place.path().join("data")).expect("linked");
+    fs::create_dir(place.path().join("requests")).expect("made");
+    let begins = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj / -keyout /dev/null";
+    let run = |text: &str| {
+        let mut bash = Command::new("bash");
+        let binary = Path::new(env!("CARGO_BIN_EXE_vestibule")).parent().expect("a directory").to_owned();
+        let known = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([binary].into_iter().chain(std::env::split_paths(&known)));
+        bash.args(["-euo", "pipefail", "-c", text]).current_dir(place.path()).env("PATH", path.expect("a path"));
+        bash.env("VESTIBULE_URL", platform.url()).env("VESTIBULE_TOKEN", platform.token());
+        bash.env("TOKEN", platform.token());
+        Program::of(bash).finish().expect(0).stdout
+    };
+    run(&format!("{begins} -out requests/SN0000002.csr"));
+
+    let https = platform.address(Listener::Https).to_string();
+    let mqtts = platform.address(Listener::Mqtts);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tls.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let page = page.replace("localhost:8443", &https);
+    let page = page.replace("-h localhost -p 8883", &format!("-h {} -p {}", mqtts.ip(), mqtts.port()));
+    let said: Vec<String> =
+        blocks(&page).iter().filter(|block| block.kind == "sh").map(|block| run(&block.text)).collect();
+    let [reached, rolled, issued, demanded] = said.as_slice() else { panic!("other commands: {said:?}") };
+    assert!(reached.contains("SN0000001"), "{reached}");
+    assert!(rolled.contains("root"), "{rolled}");
+    assert!(issued.contains("SN0000001"), "{issued}");
+    assert!(demanded.contains("SN0000001"), "{demanded}");
+    let roots = fs::read_to_string(place.path().join("ca.pem")).expect("exported");
+    assert!(roots.starts_with("-----BEGIN CERTIFICATE-----"), "{roots}");
+    for certificate in ["SN0000001.pem", "certificates/SN0000002.pem"] {
+        let text = fs::read_to_string(place.path().join(certificate)).expect("issued");
+        assert!(text.starts_with("-----BEGIN CERTIFICATE-----"), "{text}");
+    }
+    platform.assert_no_panic();
 }
 
 /// Runs the commands of a page; how many there were, and how many answers were compared.
