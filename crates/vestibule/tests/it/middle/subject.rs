@@ -98,17 +98,20 @@ impl Subject {
         })
     }
 
-    /// One over TLS that enrols with its code and trusts these; TLS may be ended on its way to the LBS, and to the DAS.
+    /// One over TLS that enrols with its code and trusts these; TLS may be ended on its way to the LBS, and to the DAS. What
+    /// `begin` has them do there, they do from the first connection on.
     pub async fn over_tls(
         platform: &Platform,
         anchors: Vec<Anchor>,
         lbs: Option<Ended>,
         das: Option<Ended>,
+        begin: impl FnOnce(&Line, &Line),
     ) -> Subject {
         let serial = minted("SN");
         platform.add(&serial, CODE);
         let lbs = Line::start(listener(platform, "lbs"), Speech::Lbs, lbs).await;
         let das = Line::start(listener(platform, "das"), Speech::Mqtt, das).await;
+        begin(&lbs, &das);
         Subject::start(serial, "osaps", lbs, das, |builder| builder.anchors(anchors))
     }
 
@@ -158,6 +161,18 @@ impl Subject {
                 Ok(Ok(State::Waiting { reason, .. })) => reason,
                 _ => panic!("{at}: {} does not wait: {:?}", self.serial, self.states.lock()),
             }
+        }
+    }
+
+    /// Waits until the device waits for this reason; a slow machine may give it others before.
+    #[track_caller]
+    pub fn waits_for(&self, wanted: Reason) -> impl Future<Output = ()> + '_ {
+        let at = std::panic::Location::caller();
+        async move {
+            let mut state = self.device.watch_state();
+            let waiting = state.wait_for(|state| matches!(state, State::Waiting { reason, .. } if *reason == wanted));
+            let waiting = timeout(PATIENCE, waiting).await;
+            assert!(matches!(waiting, Ok(Ok(_))), "{at}: {} does not: {:?}", self.serial, self.states.lock());
         }
     }
 

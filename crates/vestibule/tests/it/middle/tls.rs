@@ -10,7 +10,7 @@ use vestibule_tls::{
     Anchor as Root, Authority, ClientTls, DeviceVerifier, Identity, Key, Purpose, Resolver, ServerTls, read_pem,
 };
 
-use super::line::{Ended, From, honest, session_unknown};
+use super::line::{Ended, From, Line, honest, session_unknown};
 use super::subject::{Subject, done, eventually, platform, runtime, stored};
 use crate::support::Platform;
 
@@ -58,9 +58,9 @@ fn osap_13_7_4_a_relay_with_a_certificate_the_device_trusts_lets_nobody_in_at_th
     let (anchors, lbs, das) = impostor(&platform);
     runtime().block_on(async {
         // He is there from the first: the code proves nothing over his connection either.
-        let subject = Subject::over_tls(&platform, anchors, Some(lbs), Some(das)).await;
-        subject.lbs.attack(|_| honest());
-        assert_eq!(subject.waits().await, Reason::LbsAnswer);
+        let begin = |lbs: &Line, _: &Line| lbs.attack(|_| honest());
+        let subject = Subject::over_tls(&platform, anchors, Some(lbs), Some(das), begin).await;
+        subject.waits_for(Reason::LbsAnswer).await;
         let heard: Vec<(From, u8)> = subject.lbs.seen().iter().map(|(from, frame)| (*from, frame[0])).collect();
         let [told @ .., (From::Platform, 0x2a)] = &heard[..] else { panic!("{heard:?}") };
         assert!(told.iter().all(|(_, first)| [0x1a, 0x2a].contains(first)), "nothing but hellos: {heard:?}");
@@ -78,7 +78,7 @@ fn osap_13_7_4_a_relay_with_a_certificate_the_device_trusts_lets_nobody_in_at_th
         subject.lbs.attack(|_| honest());
         subject.das.attack(|_| session_unknown());
         let logins = subject.logins();
-        assert_eq!(subject.waits().await, Reason::LbsAnswer);
+        subject.waits_for(Reason::LbsAnswer).await;
         assert_eq!(subject.logins(), logins);
         assert_eq!(subject.kept().slots.newest, newest);
         subject.lbs.leave();
@@ -93,9 +93,9 @@ fn osap_13_7_4_a_relay_with_a_certificate_the_device_trusts_lets_nobody_in_at_th
     let platform = platform();
     let (anchors, _, das) = impostor(&platform);
     runtime().block_on(async {
-        let subject = Subject::over_tls(&platform, anchors, None, Some(das)).await;
-        subject.das.attack(|_| honest());
-        assert_eq!(subject.waits().await, Reason::LoginRefused(11));
+        let begin = |_: &Line, das: &Line| das.attack(|_| honest());
+        let subject = Subject::over_tls(&platform, anchors, None, Some(das), begin).await;
+        subject.waits_for(Reason::LoginRefused(11)).await;
         assert_eq!(subject.logins(), 0);
         eventually("the platform tells of it", || {
             platform.reasons(&subject.serial).contains(&"wrong_proof".to_owned()).then_some(())
