@@ -156,7 +156,7 @@ impl Certificates {
             let page = control.device_certificates(query).await?;
             let Some(last) = page.last() else { break };
             after = last.serial.clone();
-            verifier.revoke(page.into_iter().map(|row| (row.serial, row.ends)));
+            verifier.revoke(page.into_iter().map(|row| row.serial));
         }
         let certificates = Certificates {
             control,
@@ -213,8 +213,27 @@ impl Certificates {
         Ok(changed)
     }
 
+    /// Forgets certificates of devices that have ended and whose issuer is not kept any more; how many there were. By the clock
+    /// alone nothing is forgotten: one that was ahead would have made revoked certificates good again once it is set.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn forget_ended(&self) -> Result<u64, StoreError> {
+        let held = self.held.read().await;
+        let is_kept = |issuer: &String| held.devices.kept().iter().any(|ca| ca.facts().subject == *issuer);
+        let mut forgotten = 0;
+        for issuer in self.control.device_issuers().await?.iter().filter(|issuer| !is_kept(issuer)) {
+            forgotten += self.control.expire_certificates(issuer, self.now()).await?;
+        }
+        Ok(forgotten)
+    }
+
     /// Renews what is due, now and then, for as long as it runs.
     pub(crate) async fn keep(self: Arc<Certificates>) {
+        // Issuers go once in years: a look at each start will do.
+        if let Err(error) = self.forget_ended().await {
+            tracing::warn!(%error, "certificates of devices whose issuer is gone stay listed");
+        }
         loop {
             match self.renew().await {
                 Ok(true) => tracing::info!("certificates were renewed"),
@@ -222,10 +241,6 @@ impl Certificates {
                 Err(error) => {
                     tracing::error!(%error, "certificates could not be renewed; it is tried again in an hour")
                 }
-            }
-            match self.control.expire_certificates(self.now()).await {
-                Ok(_) => self.verifier.forget_ended(self.now()),
-                Err(error) => tracing::warn!(%error, "certificates of devices that have ended stay listed"),
             }
             self.count_overdue().await;
             tokio::time::sleep(LOOK).await;

@@ -1,6 +1,6 @@
 //! Devices that prove themselves with a certificate (osap-wire 13.3, TLS profile 6).
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -74,25 +74,25 @@ pub struct VerifierError(String);
 /// Verifies device certificates in the handshake: against the device CA alone, and that they were not revoked. A device
 /// may come without one. What it goes by is exchanged between two handshakes.
 ///
-/// Revoked certificates are known by their serial numbers, all of them, for as long as they would be valid: there is no list
-/// of them that could be cut, or be older than the last revocation.
+/// Revoked certificates are known by their serial numbers, all of them, and are not forgotten when they have ended, which a
+/// clock says that may be set: there is no list of them that could be cut, or be older than the last revocation.
 pub struct DeviceVerifier {
     provider: Arc<CryptoProvider>,
     present: ArcSwap<Present>,
-    /// By serial number, with the end of each in Unix milliseconds.
-    revoked: RwLock<HashMap<Box<[u8]>, i64>>,
+    /// Serial numbers.
+    revoked: RwLock<HashSet<Box<[u8]>>>,
 }
 
 struct Present(Arc<dyn ClientCertVerifier>);
 
 impl DeviceVerifier {
-    /// Verifies against these roots; `revoked` are serial numbers with the end of each, Unix milliseconds.
+    /// Verifies against these roots; `revoked` are serial numbers.
     ///
     /// # Errors
     /// There is no root, or one cannot be read.
     pub fn new(
         roots: impl IntoIterator<Item = CertificateDer<'static>>,
-        revoked: impl IntoIterator<Item = (Vec<u8>, i64)>,
+        revoked: impl IntoIterator<Item = Vec<u8>>,
     ) -> Result<Arc<DeviceVerifier>, VerifierError> {
         let provider = provider::osap();
         let present = ArcSwap::from_pointee(Present::new(&provider, roots)?);
@@ -110,15 +110,9 @@ impl DeviceVerifier {
         Ok(())
     }
 
-    /// Refuses certificates with these serial numbers from the next handshake on; with the end of each, Unix milliseconds.
-    pub fn revoke(&self, serials: impl IntoIterator<Item = (Vec<u8>, i64)>) {
-        let mut revoked = self.revoked.write();
-        revoked.extend(serials.into_iter().map(|(serial, ends)| (serial.into_boxed_slice(), ends)));
-    }
-
-    /// Forgets revoked certificates that ended before this time, which are refused for that.
-    pub fn forget_ended(&self, before: i64) {
-        self.revoked.write().retain(|_, ends| *ends >= before);
+    /// Refuses certificates with these serial numbers from the next handshake on.
+    pub fn revoke(&self, serials: impl IntoIterator<Item = Vec<u8>>) {
+        self.revoked.write().extend(serials.into_iter().map(Vec::into_boxed_slice));
     }
 
     /// How many revoked certificates are known.
@@ -169,7 +163,7 @@ impl ClientCertVerifier for DeviceVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.present.load().0.verify_client_cert(end_entity, intermediates, now)?;
         let certificate = EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
-        if self.revoked.read().contains_key(certificate.serial()) {
+        if self.revoked.read().contains(certificate.serial()) {
             return Err(CertificateError::Revoked.into());
         }
         match device_serial(end_entity) {

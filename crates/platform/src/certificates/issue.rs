@@ -17,9 +17,11 @@ use crate::platform::{Platform, to_the_end};
 pub const LONGEST_CERTIFICATE: Duration = Duration::from_secs(730 * 24 * 60 * 60);
 /// Valid certificates of one device: the present one, its successor, and what came to grief.
 const MAX_OF_DEVICE: usize = 8;
-/// Certificates of one device that have not ended, revoked ones among them: what is revoked is known until it ends, so that
-/// issuing is what has a limit, and revoking has none.
+/// Certificates of one device that have not ended, revoked ones among them: what is revoked stays known, so that issuing is
+/// what has a limit, and revoking has none.
 const MAX_KEPT: usize = 64;
+/// Of a device all that were ever issued to it: as many as one list of the store may have.
+const ALL: i64 = 100_000;
 
 /// A certificate that was issued to a device.
 #[derive(Debug, Clone)]
@@ -42,8 +44,8 @@ impl Certificates {
         // The caller holds the device's secrets: two requests of one device do not both find the last place. Held to the end:
         // no authority is taken away under what it issues.
         let held = self.held.read().await;
-        let limit = 1_000;
-        let query = DeviceCertificateQuery { device: Some(device.serial.to_string()), limit, ..Default::default() };
+        let (of, lasting) = (Some(device.serial.to_string()), Some(now));
+        let query = DeviceCertificateQuery { device: of, lasting, limit: 1_000, ..Default::default() };
         let present = self.control.device_certificates(query).await?;
         let kept = || present.iter().filter(|row| row.ends >= now);
         if kept().filter(|row| row.revoked.is_none()).count() >= MAX_OF_DEVICE {
@@ -76,9 +78,9 @@ impl Certificates {
         };
         // All that are, also where nothing is new: a caller who asks again may have been cut off here before.
         let mut query = DeviceCertificateQuery { device: Some(device.to_owned()), ..Default::default() };
-        (query.revoked, query.limit) = (true, 1_000);
+        (query.revoked, query.limit) = (true, ALL);
         let rows = self.control.device_certificates(query).await?;
-        self.verifier.revoke(rows.into_iter().map(|row| (row.serial, row.ends)));
+        self.verifier.revoke(rows.into_iter().map(|row| row.serial));
         Ok(revoked)
     }
 }
@@ -140,7 +142,7 @@ impl Platform {
             let certificates = platform.certificates();
             if let Some(serial) = &serial {
                 let of_device = Some(device.serial.to_string());
-                let query = DeviceCertificateQuery { device: of_device, limit: 1_000, ..Default::default() };
+                let query = DeviceCertificateQuery { device: of_device, limit: ALL, ..Default::default() };
                 if !certificates.issued(query).await?.iter().any(|row| &row.serial == serial) {
                     return Err(CertificatesError::Unknown);
                 }

@@ -115,6 +115,11 @@ impl Bed {
         self.clock.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
     }
 
+    /// The clock is set back.
+    pub fn set_back(&self, by: Duration) {
+        self.clock.fetch_sub(by.as_millis() as i64, Ordering::SeqCst);
+    }
+
     pub async fn add(&self, serial: &str) -> Arc<Device> {
         self.platform.add_device(new_device(serial), &self.caller()).await.expect("registered")
     }

@@ -6,7 +6,9 @@ use vestibule_platform::{
     AuditQuery, AuthorityView, Caller, CertificatesError, DeviceCertificateQuery, LONGEST_CERTIFICATE, Platform,
     PlatformConfig, Purpose, Suites,
 };
-use vestibule_tls::rustls::pki_types::CertificateSigningRequestDer;
+use vestibule_tls::rustls::pki_types::{CertificateSigningRequestDer, UnixTime};
+use vestibule_tls::rustls::server::danger::ClientCertVerifier as _;
+use vestibule_tls::rustls::{CertificateError, Error};
 use vestibule_tls::{covers, device_serial, read_pem};
 
 use crate::bed::{Bed, Plan};
@@ -124,6 +126,51 @@ async fn a_device_is_issued_a_certificate_that_can_be_revoked() {
     assert!(matches!(again, Err(CertificatesError::Unknown)));
     assert_eq!(platform.certificates().verifier().revoked(), 1);
     assert_eq!(platform.certificates().issued(of_it).await.expect("listed")[0].revoked, Some(bed.now()));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_a_while_makes_no_revoked_certificate_good_again() {
+    const AHEAD: Duration = Duration::from_secs(3 * 365 * 24 * 3_600);
+    let mut bed = Bed::new().await;
+    let device = bed.add("SN1").await;
+    let caller = bed.caller();
+    let stolen =
+        bed.platform.issue_certificate(&device, &request(), LONGEST_CERTIFICATE, &caller).await.expect("issued");
+    let good = bed.platform.issue_certificate(&device, &request(), LONGEST_CERTIFICATE, &caller).await.expect("issued");
+    let revoked = bed.platform.revoke_certificates(&device, Some(&stolen.row.serial), &caller).await;
+    assert_eq!(revoked.expect("revoked"), 1);
+    // Started with a clock that is wrong, as a machine is that has none of its own.
+    bed.advance(AHEAD);
+    bed = bed.restart().await;
+    bed.platform.certificates().renew().await.expect("renewed");
+    assert_eq!(bed.platform.certificates().forget_ended().await.expect("looked"), 0);
+    for restarted in [false, true] {
+        if restarted {
+            bed = bed.restart().await;
+        } else {
+            bed.set_back(AHEAD);
+        }
+        let (verifier, now) = (bed.platform.certificates().verifier(), bed.now().unsigned_abs());
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(now));
+        let shown = |chain: &[_]| verifier.verify_client_cert(&chain[0], &chain[1..], now).map(drop);
+        assert_eq!(shown(&stolen.chain), Err(Error::InvalidCertificate(CertificateError::Revoked)));
+        assert_eq!(shown(&good.chain), Ok(()));
+    }
+    let device = bed.platform.device_by_serial("SN1").expect("registered");
+    let revoked = bed.platform.revoke_certificates(&device, Some(&good.row.serial), &bed.caller()).await;
+    assert_eq!(revoked.expect("it is still known"), 1);
+}
+
+#[tokio::test]
+async fn certificates_of_devices_are_forgotten_with_their_issuer_once_they_have_ended() {
+    let bed = Bed::new().await;
+    let device = bed.add("SN1").await;
+    bed.platform.issue_certificate(&device, &request(), DAY, &bed.caller()).await.expect("issued");
+    bed.platform.roll_authority(Purpose::Devices, false, &bed.caller()).await.expect("rolled");
+    bed.platform.retire_authority(Purpose::Devices, true, &bed.caller()).await.expect("retired");
+    assert_eq!(bed.platform.certificates().forget_ended().await.expect("looked"), 0);
+    bed.advance(2 * DAY);
+    assert_eq!(bed.platform.certificates().forget_ended().await.expect("looked"), 1);
 }
 
 #[tokio::test]

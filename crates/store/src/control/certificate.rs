@@ -52,6 +52,8 @@ pub struct DeviceCertificateQuery {
     pub ending: Option<i64>,
     /// Those that are revoked only.
     pub revoked: bool,
+    /// That end at this time or later.
+    pub lasting: Option<i64>,
     /// Beyond this certificate's serial number.
     pub after: Option<Vec<u8>>,
     /// At most so many; never more than 100,000.
@@ -114,7 +116,7 @@ impl Control {
                  WHERE serial > $1 AND ($2 OR device = $3) AND (revoked IS NOT NULL OR NOT $4) \
                  AND ($5 OR (ends <= $6 AND revoked IS NULL AND NOT EXISTS (SELECT 1 FROM device_certificate AS newer \
                  WHERE newer.device = one.device AND newer.revoked IS NULL AND newer.ends > one.ends))) \
-                 ORDER BY serial LIMIT $7",
+                 AND ends >= $7 ORDER BY serial LIMIT $8",
             )
             .bind(query.after.unwrap_or_default())
             .bind(query.device.is_none())
@@ -122,6 +124,7 @@ impl Control {
             .bind(query.revoked)
             .bind(query.ending.is_none())
             .bind(query.ending.unwrap_or_default())
+            .bind(query.lasting.unwrap_or(i64::MIN))
             .bind(query.limit.clamp(0, MAX_ROWS))
             .fetch_all(pool)
             .await?);
@@ -151,9 +154,22 @@ impl Control {
         Ok(revoked.unsigned_abs())
     }
 
-    /// Removes certificates of devices that ended before `now`; returns how many there were.
-    pub async fn expire_certificates(&self, now: i64) -> Result<u64, StoreError> {
-        self.expire(|| Write::Certificate(CertificateWrite::Expire { now })).await
+    /// Who has issued certificates of devices, common names, 1,000 at most.
+    pub async fn device_issuers(&self) -> Result<Vec<String>, StoreError> {
+        self.read(|db| async move {
+            Ok(on_db!(&db, pool => {
+                sqlx::query_scalar("SELECT DISTINCT issuer FROM device_certificate LIMIT $1")
+                    .bind(MAX_OWN)
+                    .fetch_all(pool)
+                    .await?
+            }))
+        })
+        .await
+    }
+
+    /// Removes certificates of devices that this issuer has made and that ended before `now`; returns how many there were.
+    pub async fn expire_certificates(&self, issuer: &str, now: i64) -> Result<u64, StoreError> {
+        self.expire(|| Write::Certificate(CertificateWrite::Expire { issuer: issuer.to_owned(), now })).await
     }
 }
 
@@ -172,6 +188,7 @@ pub(super) enum CertificateWrite {
         now: i64,
     },
     Expire {
+        issuer: String,
         now: i64,
     },
 }
@@ -227,10 +244,11 @@ impl CertificateWrite {
                 now,
                 device
             ),
-            CertificateWrite::Expire { now } => rows!(
+            CertificateWrite::Expire { issuer, now } => rows!(
                 transaction,
                 "DELETE FROM device_certificate WHERE serial IN \
-                 (SELECT serial FROM device_certificate WHERE ends < $1 LIMIT $2)",
+                 (SELECT serial FROM device_certificate WHERE issuer = $1 AND ends < $2 LIMIT $3)",
+                issuer,
                 now,
                 EXPIRED
             ),

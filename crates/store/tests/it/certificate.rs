@@ -66,8 +66,18 @@ async fn certificates_of_devices_are_listed_revoked_and_end(bed: Bed) {
     control.add_device_certificate(issued(4, "SN3", NOON + HOUR)).await.unwrap();
     assert_eq!(control.count_certificates_of("devices issuing", NOON).await.unwrap(), 1);
     assert_eq!(control.count_certificates_of("devices issuing", NOON + 2 * HOUR).await.unwrap(), 0);
-    assert_eq!(control.expire_certificates(NOON + 2 * HOUR).await.unwrap(), 2);
+    let lasting = DeviceCertificateQuery { lasting: Some(NOON + 2 * HOUR), ..all.clone() };
+    assert_eq!(control.device_certificates(lasting).await.unwrap().len(), 2);
+    control
+        .add_device_certificate(DeviceCertificateRow { issuer: "another".into(), ..issued(5, "SN3", NOON) })
+        .await
+        .unwrap();
+    let mut issuers = control.device_issuers().await.unwrap();
+    issuers.sort();
+    assert_eq!(issuers, ["another", "devices issuing"]);
+    assert_eq!(control.expire_certificates("devices issuing", NOON + 2 * HOUR).await.unwrap(), 2);
     assert_eq!(control.device_certificates(revoked).await.unwrap().len(), 2);
+    assert_eq!(control.device_certificates(all).await.unwrap().len(), 3, "the other's is not touched");
     store.close().await;
 }
 
