@@ -120,6 +120,15 @@ pub(crate) fn certificate_demanded(peer: Option<IpAddr>) -> Fact {
     Fact::failure(Step::Authentication, "certificate_required", text, peer)
 }
 
+/// A device of which a certificate is demanded asked for one, and was issued none.
+pub(crate) fn certificate_ungranted(why: &str, peer: Option<IpAddr>) -> Fact {
+    let text = format!(
+        "A certificate is demanded of the device. It came without one and asked for one, and was issued none: {why}. \
+         It is let in by the next run that is issued one; `vestibule device suites` shows what is demanded."
+    );
+    Fact { text: text.into(), ..Fact::failure(Step::Authentication, "certificate_not_issued", "", peer) }
+}
+
 /// An authentication that was not looked at, because too many have failed (osap-wire 13.2.3). No address stands with it:
 /// however many they come from, such attempts are one entry and push nothing else out of the story.
 pub(crate) fn too_many_attempts(spent: Spent) -> Fact {

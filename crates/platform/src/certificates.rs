@@ -57,8 +57,10 @@ pub enum CertificatesError {
     /// The caller: the device has as many as it may have.
     #[error("the device has {0} certificates that are valid; revoke some")]
     Full(usize),
-    /// The caller: so many were issued to the device, and revoked, that no more are until some end.
-    #[error("the device was issued {0} certificates that have not ended yet, revoked ones among them")]
+    /// The caller: so many were issued to the device, and revoked, that the next one is a while off.
+    #[error(
+        "the device was issued {0} certificates that have not ended yet, revoked ones among them; the next one is issued later"
+    )]
     Spent(usize),
     /// The caller: without the older root these devices could not come in any more.
     #[error("{0} devices do not know the newest root yet")]

@@ -18,8 +18,12 @@ pub const LONGEST_CERTIFICATE: Duration = Duration::from_secs(730 * 24 * 60 * 60
 /// Valid certificates of one device: the present one, its successor, and what came to grief.
 const MAX_OF_DEVICE: usize = 8;
 /// Certificates of one device that have not ended, revoked ones among them: what is revoked stays known, so that issuing is
-/// what has a limit, and revoking has none.
-const MAX_KEPT: usize = 64;
+/// what has a limit, and revoking has none. Beyond it one more is issued in each [`TURNS`]th of a certificate's life: what is
+/// kept stays bounded, and no device is out for longer than that.
+const MAX_KEPT: usize = 128;
+const TURNS: i64 = 1_024;
+/// More of a device than have not ended.
+const LASTING: i64 = 4_096;
 /// Of a device all that were ever issued to it: as many as one list of the store may have.
 const ALL: i64 = 100_000;
 
@@ -33,11 +37,13 @@ pub struct IssuedCertificate {
 }
 
 impl Certificates {
+    /// Issues a certificate. With `makes_room` the oldest valid one of the device gives way where there is no room.
     async fn issue(
         &self,
         device: &Device,
         request: &CertificateSigningRequestDer<'_>,
         life: Duration,
+        makes_room: bool,
     ) -> Result<IssuedCertificate, CertificatesError> {
         let now = self.now();
         let life = i64::try_from(life.min(LONGEST_CERTIFICATE).as_millis()).unwrap_or(i64::MAX);
@@ -45,13 +51,17 @@ impl Certificates {
         // no authority is taken away under what it issues.
         let held = self.held.read().await;
         let (of, lasting) = (Some(device.serial.to_string()), Some(now));
-        let query = DeviceCertificateQuery { device: of, lasting, limit: 1_000, ..Default::default() };
+        let query = DeviceCertificateQuery { device: of, lasting, limit: LASTING, ..Default::default() };
         let present = self.control.device_certificates(query).await?;
         let kept = || present.iter().filter(|row| row.ends >= now);
-        if kept().filter(|row| row.revoked.is_none()).count() >= MAX_OF_DEVICE {
+        let mut valid: Vec<&DeviceCertificateRow> = kept().filter(|row| row.revoked.is_none()).collect();
+        valid.sort_by_key(|row| row.made);
+        let excess = (valid.len() + 1).saturating_sub(MAX_OF_DEVICE);
+        if excess > 0 && !makes_room {
             return Err(CertificatesError::Full(MAX_OF_DEVICE));
         }
-        if kept().count() >= MAX_KEPT {
+        let last = kept().map(|row| row.made).filter(|made| *made <= now).max().unwrap_or(i64::MIN);
+        if kept().count() >= MAX_KEPT && now.saturating_sub(last) < life / TURNS {
             return Err(CertificatesError::Spent(MAX_KEPT));
         }
         let chain = held.devices.device_certificate(request, &device.serial, life, now)?;
@@ -65,6 +75,10 @@ impl Certificates {
             ends: facts.not_after,
             revoked: None,
         };
+        for gone in valid.into_iter().take(excess) {
+            self.control.revoke_certificate(&gone.serial, now).await?;
+            self.verifier.revoke([gone.serial.clone()]);
+        }
         self.control.add_device_certificate(row.clone()).await?;
         Ok(IssuedCertificate { chain, row })
     }
@@ -104,6 +118,34 @@ impl Platform {
         by: &Caller,
     ) -> Result<IssuedCertificate, CertificatesError> {
         by.still_sees(device)?;
+        self.issued(device, request, life, by, false).await
+    }
+
+    /// Issues a certificate to a device that came without one and has to show one, as
+    /// [`issue_certificate`](Platform::issue_certificate) does. Those that it was issued before have not reached it: where it
+    /// has as many as it may, the oldest gives way and is revoked. What was agreed with the device stays: it comes in with the
+    /// new one.
+    ///
+    /// # Errors
+    /// As [`issue_certificate`](Platform::issue_certificate), but never for want of room. That there are refusals is in the
+    /// audit once an hour.
+    pub async fn issue_demanded_certificate(
+        self: &Arc<Self>,
+        device: &Arc<Device>,
+        request: &CertificateSigningRequestDer<'_>,
+        life: Duration,
+    ) -> Result<IssuedCertificate, CertificatesError> {
+        self.issued(device, request, life, &Caller::program(), true).await
+    }
+
+    async fn issued(
+        self: &Arc<Self>,
+        device: &Arc<Device>,
+        request: &CertificateSigningRequestDer<'_>,
+        life: Duration,
+        by: &Caller,
+        makes_room: bool,
+    ) -> Result<IssuedCertificate, CertificatesError> {
         let (platform, device, by) = (Arc::clone(self), Arc::clone(device), by.clone());
         let request = CertificateSigningRequestDer::from(request.to_vec());
         to_the_end(async move {
@@ -112,13 +154,17 @@ impl Platform {
             if device.is_removed() {
                 return Err(CertificatesError::Unknown);
             }
-            let issued = platform.certificates().issue(&device, &request, life).await;
+            let issued = platform.certificates().issue(&device, &request, life, makes_room).await;
             drop(secrets);
             let detail = match &issued {
                 Ok(issued) => json!({"serial": hex(&issued.row.serial), "ends": issued.row.ends}),
                 Err(error) => json!({"error": error.to_string()}),
             };
-            platform.audited(by.name(), "certificate.issue", &device, detail, issued.is_ok()).await;
+            if makes_room && issued.is_err() {
+                platform.misdeed(&device, "certificate.issue", detail);
+            } else {
+                platform.audited(by.name(), "certificate.issue", &device, detail, issued.is_ok()).await;
+            }
             issued
         })
         .await

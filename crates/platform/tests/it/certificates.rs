@@ -277,15 +277,19 @@ async fn what_was_revoked_is_so_after_a_restart_and_issuing_has_a_limit_not_revo
         let device = bed.platform.device_by_serial("SN1").expect("registered");
         bed.platform.issue_certificate(&device, &request(), DAY, &bed.caller()).await
     };
-    for n in 1..=64 {
+    for n in 1..=128 {
         issue(&bed).await.expect("issued");
         let device = bed.platform.device_by_serial("SN1").expect("registered");
         assert_eq!(bed.platform.revoke_certificates(&device, None, &bed.caller()).await.expect("revoked"), 1);
         assert_eq!(bed.platform.certificates().verifier().revoked(), n);
     }
-    assert!(matches!(issue(&bed).await, Err(CertificatesError::Spent(64))));
+    assert!(matches!(issue(&bed).await, Err(CertificatesError::Spent(128))));
     bed = bed.restart().await;
-    assert_eq!(bed.platform.certificates().verifier().revoked(), 64);
+    assert_eq!(bed.platform.certificates().verifier().revoked(), 128);
+    assert!(matches!(issue(&bed).await, Err(CertificatesError::Spent(128))));
+    bed.advance(DAY / 1_000);
+    issue(&bed).await.expect("one at a time");
+    assert!(matches!(issue(&bed).await, Err(CertificatesError::Spent(128))));
     bed.advance(2 * DAY);
     issue(&bed).await.expect("they have ended");
 }

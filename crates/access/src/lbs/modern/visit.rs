@@ -37,6 +37,10 @@ pub(super) struct Visit<'a> {
     suite: Option<Suite>,
     used: Option<Used>,
     spent: Option<Spent>,
+    /// The device has to show a certificate, as the run began.
+    demanded: bool,
+    /// Why it was issued none.
+    ungranted: Option<String>,
 }
 
 /// A device certificate that was verified in the handshake.
@@ -57,7 +61,18 @@ enum Staged {
 
 impl<'a> Visit<'a> {
     pub(super) fn new(lbs: &'a ModernLbs, place: &'a Place<'a>, origin: Origin) -> Visit<'a> {
-        Visit { lbs, place, origin, device: None, certificate: None, suite: None, used: None, spent: None }
+        Visit {
+            lbs,
+            place,
+            origin,
+            device: None,
+            certificate: None,
+            suite: None,
+            used: None,
+            spent: None,
+            demanded: false,
+            ungranted: None,
+        }
     }
 
     /// `certificate` is what the TLS handshake has verified.
@@ -143,8 +158,8 @@ impl<'a> Visit<'a> {
         let record = match &self.device {
             Some(device) => match self.lbs.platform.secrets(device).await {
                 Ok(secrets) => {
-                    let demanded = self.lbs.platform.demands_certificate(device);
-                    Some(tickets::record(&secrets, device, demanded, clock.steady_ms()))
+                    self.demanded = self.lbs.platform.demands_certificate(device);
+                    Some(tickets::record(&secrets, device, self.demanded, clock.steady_ms()))
                 }
                 Err(error) => {
                     tracing::warn!(%serial, %error, "the credentials cannot be read");
@@ -230,18 +245,25 @@ impl<'a> Visit<'a> {
     }
 
     /// A certificate for the device; without one it goes on with its ticket, and why shows in the log.
-    async fn certify(&self, request: Vec<u8>) -> Vec<Vec<u8>> {
+    async fn certify(&mut self, request: Vec<u8>) -> Vec<Vec<u8>> {
         let Some(device) = &self.device else { return Vec::new() };
         if !holds(self.certificate.as_ref(), &self.lbs.platform) {
             return Vec::new();
         }
         let request = CertificateSigningRequestDer::from(request);
         let (life, by) = (self.lbs.config.certificate_life, Caller::program());
-        match self.lbs.platform.issue_certificate(device, &request, life, &by).await {
+        // Who has to show one and comes without has asked rightly (13.3), and may have lost any number on the way.
+        let issued = if self.demanded && self.certificate.is_none() {
+            self.lbs.platform.issue_demanded_certificate(device, &request, life).await
+        } else {
+            self.lbs.platform.issue_certificate(device, &request, life, &by).await
+        };
+        match issued {
             Ok(issued) => issued.chain.iter().map(|certificate| certificate.to_vec()).collect(),
             Err(error) => {
                 metrics::counter!("vestibule_lbs_certificates_refused_total").increment(1);
                 tracing::warn!(serial = %device.serial, %error, "the device is given no certificate");
+                self.ungranted = Some(error.to_string());
                 Vec::new()
             }
         }
@@ -290,7 +312,10 @@ impl<'a> Visit<'a> {
             Err(Failure::ModernClosed(CloseReason::WrongCode)) if let CodeUse::Spent(at) = device.code_use() => {
                 explain::code_spent(at, ip)
             }
-            Err(Failure::ModernClosed(CloseReason::CertificateRequired)) => explain::certificate_demanded(ip),
+            Err(Failure::ModernClosed(CloseReason::CertificateRequired)) => match &self.ungranted {
+                Some(why) => explain::certificate_ungranted(why, ip),
+                None => explain::certificate_demanded(ip),
+            },
             Err(Failure::ModernClosed(reason)) => {
                 if reason == (CloseReason::Ticket { dropped: true }) {
                     // Its secret is gone, so that nothing proves who shows it: over plain TCP anybody may have heard its name. One

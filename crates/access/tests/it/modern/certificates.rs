@@ -6,7 +6,7 @@ use osap::ResultCode;
 use osap::modern::client::Trouble;
 use osap::modern::slots::Way;
 use vestibule_access::Provisioner;
-use vestibule_platform::{Caller, Demand, Secret, Suites};
+use vestibule_platform::{Caller, Demand, DeviceCertificateQuery, Secret, Suites};
 
 use super::device::{Device, House, LONG_CODE};
 use crate::device::TestDevice;
@@ -69,21 +69,39 @@ fn osap_13_3_who_enrols_is_let_in_with_the_certificate_it_asks_for_and_from_then
 }
 
 #[test]
-fn osap_13_3_who_is_granted_none_is_not_let_in_and_nothing_is_written() {
+fn osap_13_3_what_was_lost_shuts_no_device_out_and_who_is_granted_none_writes_nothing() {
     let (site, house, modern) = open();
     demand(&site, Demand::Demanded);
     let mut device = Device::over_tls(&house);
     device.asks = true;
-    // As many as a device may have: the next one is not issued.
-    for _ in 0..8 {
+    // Far more than a device may have at a time: one that did not arrive shuts nobody out.
+    for _ in 0..80 {
+        device.lose(modern.lbs, Way::Code);
+    }
+    let certificates = site.platform.certificates();
+    let all = DeviceCertificateQuery { device: Some(SERIAL.into()), limit: 1_000, ..Default::default() };
+    let valid = |site: &Site| {
+        let rows = site.block_on(certificates.issued(all.clone())).expect("listed");
+        (rows.len(), rows.iter().filter(|row| row.revoked.is_none()).count())
+    };
+    assert_eq!(valid(&site), (80, 8));
+    assert_eq!(certificates.verifier().revoked(), 72, "whoever has heard one of them does not come in with it");
+    // What is kept has an end, and from there on they are issued slowly.
+    for _ in 80..128 {
         device.lose(modern.lbs, Way::Code);
     }
     let before = site.credentials();
     assert_eq!(device.run(modern.lbs, Way::Code).expect_err("none is granted").trouble, REFUSED);
     assert_eq!(site.credentials(), before);
+    site.expect_fact("certificate_not_issued");
+    site.clock.advance(Duration::from_secs(3 * 3_600));
+    device.run(modern.lbs, Way::Code).expect("the next one");
+    device.asks = false;
+    device.run(modern.lbs, Way::Newest).expect("it shows it");
     // Where none is demanded it goes without.
     demand(&site, Demand::Optional);
-    let success = device.run(modern.lbs, Way::Code).expect("in");
+    device.identity = None;
+    let success = device.run(modern.lbs, Way::Newest).expect("in");
     assert!(success.certificate.is_empty());
 }
 
