@@ -37,7 +37,7 @@ fn every_route_but_the_open_ones_asks_for_a_token() {
             }
         }
     }
-    assert_eq!((open, guarded), (6, 79));
+    assert_eq!((open, guarded), (6, 81));
 }
 
 #[test]
