@@ -149,7 +149,7 @@ impl From<CertificatesError> for Problem {
                 Kind::UnknownCertificate,
                 "The device has no certificate with this serial number in force.",
             ),
-            error @ (CertificatesError::Overdue(_) | CertificatesError::Dependent(_)) => {
+            error @ (CertificatesError::Overdue { .. } | CertificatesError::Dependent(_)) => {
                 Problem::new(Kind::RootNeeded, format!("{error}."))
             }
             error @ (CertificatesError::Full(_) | CertificatesError::Spent(_)) => {
@@ -210,7 +210,8 @@ pub(crate) async fn roll_authority(
 /// Retire the older roots
 ///
 /// The newest root alone stays, with what hangs on it. Devices that know the platform by an older one only, or have a certificate from below
-/// one, come in no more: while there are any this is refused, unless `force` is set.
+/// one, come in no more: while there are any this is refused, unless `force` is set. So it is while devices are registered that have never
+/// been in, since their firmware may name an older root; and a factory reset takes a device back to what its firmware names.
 #[utoipa::path(
     post,
     path = "/v1/authority/retire",

@@ -63,8 +63,16 @@ pub enum CertificatesError {
     )]
     Spent(usize),
     /// The caller: without the older root these devices could not come in any more.
-    #[error("{0} devices do not know the newest root yet")]
-    Overdue(u64),
+    #[error(
+        "{devices} devices do not know the newest root yet, and {unseen} have never been in: those of them whose firmware names \
+         an older root could not come in any more"
+    )]
+    Overdue {
+        /// Devices that come over TLS and have not said that they know it.
+        devices: u64,
+        /// Devices that have never been in: by which root their programs know the platform nobody can tell.
+        unseen: u64,
+    },
     /// The caller: certificates of devices hang on the older root.
     #[error("{0} certificates of devices that are valid were issued below an older root")]
     Dependent(u64),

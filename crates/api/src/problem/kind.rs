@@ -79,8 +79,8 @@ kinds! {
         "The device has as many valid certificates as it may.",
         "Revoke those it does not use: `/v1/devices/{d}/certificates/revoke`.";
     RootNeeded, "root-needed", "Root still needed", CONFLICT,
-        "Devices would be shut out without the root that would go.",
-        "See which: `/v1/authority/overdue`, `/v1/certificates`. Wait until they have come in, or set `force`.";
+        "Devices would be shut out without the root that would go, or might be: they have never been in.",
+        "See which: `/v1/authority/overdue`, `/v1/certificates`. Wait until they have come in, give those that have never been in firmware that names the newest root, or set `force`.";
     TooManyWebhooks, "too-many-webhooks", "Too many webhooks", CONFLICT,
         "There are as many webhooks as may be.",
         "Remove one, or raise `webhooks.max_webhooks`.";

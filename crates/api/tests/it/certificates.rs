@@ -125,6 +125,8 @@ fn older_roots_are_retired_when_nobody_needs_them() {
     let refused = retire(r#"{"purpose": "servers"}"#);
     assert!(refused.body.contains("1 devices do not know the newest root yet"), "{}", refused.body);
     refused.problem(409, "root-needed");
+    register(&site, "SN2");
+    assert!(retire(r#"{"purpose": "servers"}"#).body.contains("and 1 have never been in"));
     let retired = retire(r#"{"purpose": "servers", "force": true}"#).json();
     assert_eq!(retired["roots"].as_str().expect("PEM").matches("BEGIN CERTIFICATE").count(), 1);
     assert_eq!(retire(r#"{"purpose": "devices"}"#).status, 200, "there is nothing to retire");

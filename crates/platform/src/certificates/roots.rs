@@ -86,10 +86,9 @@ impl Certificates {
         match purpose {
             Purpose::Servers => {
                 let newest = self.roots.read().newest();
-                match self.control.count_overdue_roots(&newest).await? {
-                    0 => Ok(()),
-                    count => Err(CertificatesError::Overdue(count)),
-                }
+                let devices = self.control.count_overdue_roots(&newest).await?;
+                let unseen = self.control.count_unseen_devices().await?;
+                if devices == 0 && unseen == 0 { Ok(()) } else { Err(CertificatesError::Overdue { devices, unseen }) }
             }
             Purpose::Devices => {
                 let retiring = held.devices.retiring();

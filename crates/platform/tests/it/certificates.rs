@@ -222,7 +222,7 @@ async fn an_older_root_goes_when_every_device_has_said_that_it_knows_the_newest(
     let second = id(certificates.root_to_tell(&[first]).expect("there is a newer one"));
     assert_eq!(certificates.root_to_tell(&[first, second]), None, "both are in force");
     let refused = platform.retire_authority(Purpose::Servers, false, &caller).await;
-    assert!(matches!(refused, Err(CertificatesError::Overdue(2))), "{refused:?}");
+    assert!(matches!(refused, Err(CertificatesError::Overdue { devices: 2, unseen: 0 })), "{refused:?}");
 
     platform.note_roots(&knows, Some(&[first, second])).await;
     platform.note_roots(&lags, Some(&[first])).await;
@@ -233,6 +233,11 @@ async fn an_older_root_goes_when_every_device_has_said_that_it_knows_the_newest(
     let shown = certificates.server_tls().resolver().chain();
     platform.retire_authority(Purpose::Servers, false, &caller).await.expect_err("one is left");
     platform.note_roots(&lags, Some(&[second])).await;
+    // A third one lies in its box, with the first root in its firmware.
+    let boxed = bed.add("SN3").await;
+    let refused = platform.retire_authority(Purpose::Servers, false, &caller).await;
+    assert!(matches!(refused, Err(CertificatesError::Overdue { devices: 0, unseen: 1 })), "{refused:?}");
+    platform.remove_device(&boxed, &caller).await.expect("removed");
     assert_eq!(platform.retire_authority(Purpose::Servers, false, &caller).await.expect("retired"), 3);
     assert_eq!(certificates.server_tls().resolver().chain().len(), shown.len() - 1, "nobody vouches for it any more");
     assert!(certificates.root_to_tell(&[second, first]).is_some(), "what is retired is to be forgotten");
@@ -265,7 +270,7 @@ async fn a_fifth_root_takes_no_place_that_is_needed() {
         platform.roll_authority(Purpose::Servers, false, &caller).await.expect("rolled");
     }
     let refused = platform.roll_authority(Purpose::Servers, false, &caller).await;
-    assert!(matches!(refused, Err(CertificatesError::Overdue(1))), "{refused:?}");
+    assert!(matches!(refused, Err(CertificatesError::Overdue { devices: 1, unseen: 0 })), "{refused:?}");
     platform.roll_authority(Purpose::Servers, true, &caller).await.expect("forced");
 }
 

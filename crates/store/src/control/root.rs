@@ -104,6 +104,22 @@ impl Control {
         Ok(count.unsigned_abs())
     }
 
+    /// How many devices that come in by themselves have never done so: nothing tells by which root their programs know the
+    /// platform.
+    pub async fn count_unseen_devices(&self) -> Result<u64, StoreError> {
+        let count: i64 = self
+            .read(|db| async move {
+                Ok(on_db!(&db, pool => sqlx::query_scalar(
+                    "SELECT COUNT(*) FROM device WHERE committed IS NULL AND candidate IS NULL AND tickets IS NULL \
+                     AND modern = 0 AND parent IS NULL",
+                )
+                .fetch_one(pool)
+                .await?))
+            })
+            .await?;
+        Ok(count.unsigned_abs())
+    }
+
     /// How many certificates of devices this issuer has made that are neither revoked nor ended.
     pub async fn count_certificates_of(&self, issuer: &str, now: i64) -> Result<u64, StoreError> {
         let issuer = issuer.to_owned();

@@ -88,10 +88,12 @@ async fn who_does_not_know_a_root_is_listed(bed: Bed) {
     for n in 0..6 {
         devices.push(crate::control::registered(&store, &format!("SN{n}")).await.id);
     }
+    assert_eq!(control.count_unseen_devices().await.unwrap(), 6);
     // The last one comes in by the legacy suite.
     for device in &devices[..5] {
         control.set_suites(*device, true, false).await.unwrap();
     }
+    assert_eq!(control.count_unseen_devices().await.unwrap(), 1);
     let root = |name: &str| KnownBy::Root(name.to_owned());
     assert!(control.note_root(devices[0], &root("new"), NOON).await.unwrap());
     assert!(control.note_root(devices[1], &root("old"), NOON).await.unwrap());

@@ -9,6 +9,8 @@ use crate::client::Client;
 /// Take the older roots away, after a new one was made
 ///
 /// Refused while devices know an older one only (`overdue`), or have certificates from below one: they would come in no more.
+/// Refused, too, while devices are registered that have never been in: those whose firmware names an older root could not come in any more.
+/// After a factory reset a device knows what its firmware names and nothing else: give it firmware with the newest root first.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   vestibule admin ca retire servers")]
