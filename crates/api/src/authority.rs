@@ -149,7 +149,8 @@ impl From<CertificatesError> for Problem {
                 Kind::UnknownCertificate,
                 "The device has no certificate with this serial number in force.",
             ),
-            error @ (CertificatesError::Overdue { .. } | CertificatesError::Dependent(_)) => {
+            error
+            @ (CertificatesError::Overdue { .. } | CertificatesError::Dependent(_) | CertificatesError::Early) => {
                 Problem::new(Kind::RootNeeded, format!("{error}."))
             }
             error @ (CertificatesError::Full(_) | CertificatesError::Spent(_)) => {

@@ -73,6 +73,9 @@ pub enum CertificatesError {
         /// Devices that have never been in: by which root their programs know the platform nobody can tell.
         unseen: u64,
     },
+    /// The newest root does not issue yet: the older ones cannot go, whoever insists.
+    #[error("the newest root begins later than now: the clock was ahead when it was made, or is behind now")]
+    Early,
     /// The caller: certificates of devices hang on the older root.
     #[error("{0} certificates of devices that are valid were issued below an older root")]
     Dependent(u64),
@@ -219,6 +222,8 @@ impl Certificates {
             made.extend(held.of(purpose).due(now)?.into_iter().map(|ca| (purpose, ca)));
         }
         let changed = self.take(&mut held, made, now).await?;
+        // A root that began later may have begun.
+        *self.roots.write() = Arc::new(Roots::of(&held.servers, now));
         self.tell_ends(&held);
         Ok(changed)
     }
@@ -281,9 +286,10 @@ impl Certificates {
             held.of_mut(purpose).add(ca);
         }
         for purpose in [Purpose::Servers, Purpose::Devices] {
-            for serial in held.of(purpose).superseded() {
-                self.control.remove_certificate(&serial).await?;
-                held.of_mut(purpose).remove(&serial);
+            let superseded = held.of(purpose).superseded();
+            if !superseded.is_empty() {
+                self.control.replace_certificates(superseded.clone(), Vec::new()).await?;
+                held.of_mut(purpose).remove(&superseded);
             }
         }
         if any {

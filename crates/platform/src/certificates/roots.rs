@@ -6,10 +6,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 use vestibule_store::{KnownBy, OverdueRow, StoreError};
 use vestibule_tls::rustls::pki_types::CertificateDer;
-use vestibule_tls::{Authority, Purpose, Rank};
+use vestibule_tls::{Authority, Identity, Purpose, Rank};
 
 use super::issue::hex;
-use super::{Certificates, CertificatesError, Held};
+use super::{Certificates, CertificatesError, Held, kept};
 use crate::caller::Caller;
 use crate::device::Device;
 use crate::platform::{Platform, to_the_end};
@@ -17,7 +17,7 @@ use crate::platform::{Platform, to_the_end};
 /// SHA-256 of a root, DER.
 type RootId = [u8; 32];
 
-/// The roots of servers, newest first.
+/// The roots of servers, first the newest that has begun.
 pub(super) struct Roots(Vec<(RootId, CertificateDer<'static>)>);
 
 impl Roots {
@@ -106,23 +106,44 @@ impl Certificates {
     async fn retire(&self, purpose: Purpose, force: bool) -> Result<usize, CertificatesError> {
         let now = self.now();
         let mut held = self.held.write().await;
+        let retiring = held.of(purpose).retiring();
+        if retiring.is_empty() {
+            return Ok(0);
+        }
+        if !held.of(purpose).newest_issues(now) {
+            return Err(CertificatesError::Early);
+        }
         if !force {
             self.dispensable(&held, purpose, now).await?;
         }
-        let retiring = held.of(purpose).retiring();
-        for serial in &retiring {
-            self.control.remove_certificate(serial).await?;
-            held.of_mut(purpose).remove(serial);
+        let gone = held.of_mut(purpose).remove(&retiring);
+        if let Err(error) = self.do_without(&mut held, purpose, retiring.clone(), now).await {
+            // It is durable still, and in use.
+            gone.into_iter().for_each(|ca| held.of_mut(purpose).add(ca));
+            return Err(error);
         }
-        if !retiring.is_empty() {
-            self.show_roots(&held, now)?;
-            if purpose == Purpose::Servers {
-                // Without what the older ones vouched with.
-                self.certify_server(&mut held, now).await?;
-            }
-            self.changes.send_modify(|count| *count += 1);
-        }
+        self.show_roots(&held, now)?;
+        self.changes.send_modify(|count| *count += 1);
         Ok(retiring.len())
+    }
+
+    /// Removes what `held` has no more; in the same step the server gets a certificate without what the older roots vouched with.
+    async fn do_without(
+        &self,
+        held: &mut Held,
+        purpose: Purpose,
+        gone: Vec<String>,
+        now: i64,
+    ) -> Result<(), CertificatesError> {
+        if purpose == Purpose::Devices {
+            return Ok(self.control.replace_certificates(gone, Vec::new()).await?);
+        }
+        let chain = held.servers.server_certificate(&held.key, &self.names, now)?;
+        let identity = Identity::new(chain.clone(), &held.key)?;
+        self.control.replace_certificates(gone, vec![kept::server_row(&chain, &held.key)]).await?;
+        self.resolver.replace(&identity)?;
+        held.chain = chain;
+        Ok(())
     }
 }
 

@@ -298,3 +298,35 @@ async fn what_was_revoked_is_so_after_a_restart_and_issuing_has_a_limit_not_revo
     bed.advance(2 * DAY);
     issue(&bed).await.expect("they have ended");
 }
+
+#[tokio::test]
+async fn a_root_that_was_made_by_a_clock_that_was_ahead_takes_no_older_one_away() {
+    const AHEAD: Duration = Duration::from_secs(365 * 24 * 3_600);
+    let mut bed = Bed::new().await;
+    let first = bed.platform.certificates().root_to_tell(&[]).expect("it knows nothing");
+    bed.advance(AHEAD);
+    for purpose in [Purpose::Servers, Purpose::Devices] {
+        bed.platform.roll_authority(purpose, false, &bed.caller()).await.expect("rolled");
+    }
+    let ahead = bed.platform.certificates().root_to_tell(&[]).expect("it knows nothing");
+    bed.set_back(AHEAD);
+    for restarted in [false, true] {
+        if restarted {
+            bed = bed.restart().await;
+        }
+        bed.platform.certificates().renew().await.expect("looked");
+        for (purpose, force) in [(Purpose::Servers, false), (Purpose::Servers, true), (Purpose::Devices, true)] {
+            let refused = bed.platform.retire_authority(purpose, force, &bed.caller()).await;
+            assert!(matches!(refused, Err(CertificatesError::Early)), "{refused:?}");
+        }
+        assert_eq!(bed.platform.certificates().root_to_tell(&[]), Some(first.clone()), "the one that issues");
+        assert_eq!(bed.platform.certificates().anchors_pem(Purpose::Servers).await.matches("BEGIN").count(), 2);
+        let device = bed.add(if restarted { "SN2" } else { "SN1" }).await;
+        bed.platform.issue_certificate(&device, &request(), DAY, &bed.caller()).await.expect("issued");
+    }
+    // Its time has come.
+    bed.advance(AHEAD);
+    bed.platform.certificates().renew().await.expect("looked");
+    assert_eq!(bed.platform.certificates().root_to_tell(&[]), Some(ahead));
+    assert!(bed.platform.retire_authority(Purpose::Servers, true, &bed.caller()).await.expect("retired") > 0);
+}

@@ -86,18 +86,18 @@ impl Control {
 
     /// Keeps certificates of the platform's own, all of them or none, durably when this returns.
     pub async fn put_certificates(&self, rows: Vec<CertificateRow>) -> Result<(), StoreError> {
+        self.replace_certificates(Vec::new(), rows).await
+    }
+
+    /// Removes certificates of the platform's own and keeps others, all of that or nothing, durably when this returns.
+    pub async fn replace_certificates(&self, gone: Vec<String>, rows: Vec<CertificateRow>) -> Result<(), StoreError> {
         let sealed = |row: CertificateRow| {
             let place = Place { column: KEY, row: row.id.as_bytes() };
             let sealed = row.key.as_ref().map(|key| self.0.envelope.seal(key, &place));
             (row.id, row.kind, row.chain, sealed)
         };
         let rows = rows.into_iter().map(sealed).collect();
-        self.write(Write::Certificate(CertificateWrite::Put(rows))).await.map(drop)
-    }
-
-    /// Removes a certificate of the platform's own; false when there is none.
-    pub async fn remove_certificate(&self, id: &str) -> Result<bool, StoreError> {
-        Ok(self.write(Write::Certificate(CertificateWrite::Remove(id.to_owned()))).await? > 0)
+        self.write(Write::Certificate(CertificateWrite::Replace { gone, rows })).await.map(drop)
     }
 
     /// Keeps a certificate that was issued to a device, durably when this returns.
@@ -175,9 +175,11 @@ impl Control {
 
 /// A change of the certificates.
 pub(super) enum CertificateWrite {
-    /// Id, kind, chain and sealed key.
-    Put(Vec<(String, String, String, Option<Vec<u8>>)>),
-    Remove(String),
+    Replace {
+        gone: Vec<String>,
+        /// Id, kind, chain and sealed key.
+        rows: Vec<(String, String, String, Option<Vec<u8>>)>,
+    },
     Issued(Box<DeviceCertificateRow>),
     Revoke {
         serial: Vec<u8>,
@@ -196,7 +198,7 @@ pub(super) enum CertificateWrite {
 impl CertificateWrite {
     pub(super) fn weight(&self) -> usize {
         match self {
-            CertificateWrite::Put(rows) => rows.len(),
+            CertificateWrite::Replace { gone, rows } => gone.len() + rows.len(),
             CertificateWrite::Expire { .. } => EXPIRED as usize,
             _ => 1,
         }
@@ -204,9 +206,12 @@ impl CertificateWrite {
 
     pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
         match self {
-            CertificateWrite::Put(certificates) => {
+            CertificateWrite::Replace { gone, rows } => {
                 let mut touched = 0;
-                for (id, kind, chain, sealed) in certificates {
+                for id in gone {
+                    touched += rows!(transaction, "DELETE FROM certificate WHERE id = $1", id)?;
+                }
+                for (id, kind, chain, sealed) in rows {
                     touched += rows!(
                         transaction,
                         "INSERT INTO certificate (id, kind, chain, sealed) VALUES ($1, $2, $3, $4) \
@@ -220,7 +225,6 @@ impl CertificateWrite {
                 }
                 Ok(touched)
             }
-            CertificateWrite::Remove(id) => rows!(transaction, "DELETE FROM certificate WHERE id = $1", id),
             CertificateWrite::Issued(row) => rows!(
                 transaction,
                 "INSERT INTO device_certificate (serial, issuer, device, made, ends, revoked) \

@@ -46,8 +46,9 @@ pub struct OverdueRow {
 }
 
 impl Control {
-    /// Notes by what a device knows the platform, durably when this returns; since `now`, unless it was so before. False when it
-    /// was, or there is no such device.
+    /// Notes by what a device knows the platform, durably when this returns; since `now`, unless it was so before. One visit
+    /// without TLS says nothing against what is known of a device that comes over TLS. False when nothing was new, or there is no
+    /// such device.
     pub async fn note_root(&self, device: DeviceId, known: &KnownBy, now: i64) -> Result<bool, StoreError> {
         let write = RootWrite { device, root: known.stored().to_owned(), now };
         match self.write(Write::Root(write)).await {
@@ -151,10 +152,11 @@ impl RootWrite {
             transaction,
             "INSERT INTO device_root (device, root, since) VALUES ($1, $2, $3) \
              ON CONFLICT (device) DO UPDATE SET root = excluded.root, since = excluded.since \
-             WHERE device_root.root <> excluded.root",
+             WHERE device_root.root <> excluded.root AND excluded.root <> $4",
             self.device.as_bytes().to_vec(),
             &self.root,
-            self.now
+            self.now,
+            PLAIN
         )
     }
 }

@@ -23,9 +23,9 @@ async fn keys_are_sealed_and_one_of_the_same_name_takes_the_place(bed: Bed) {
     let store = bed.open().await;
     let rows = [own("a", Some(b"a key nobody sees")), own("b", Some(b"another key"))];
     assert_eq!(store.control.certificates().await.unwrap(), rows);
-    assert!(store.control.remove_certificate("a").await.unwrap());
-    assert!(!store.control.remove_certificate("a").await.unwrap());
-    assert_eq!(store.control.certificates().await.unwrap(), rows[1..]);
+    let gone = vec!["a".to_owned(), "none".to_owned()];
+    store.control.replace_certificates(gone, vec![own("c", None)]).await.unwrap();
+    assert_eq!(store.control.certificates().await.unwrap(), [rows[1].clone(), own("c", None)]);
     store.close().await;
 }
 
@@ -100,6 +100,9 @@ async fn who_does_not_know_a_root_is_listed(bed: Bed) {
     assert!(!control.note_root(devices[1], &root("old"), NOON + 1).await.unwrap(), "it was so before");
     assert!(control.note_root(devices[2], &KnownBy::Untold, NOON).await.unwrap());
     assert!(control.note_root(devices[3], &KnownBy::Plain, NOON).await.unwrap());
+    for known in &devices[1..3] {
+        assert!(!control.note_root(*known, &KnownBy::Plain, NOON).await.unwrap(), "it came over TLS before");
+    }
     let overdue = async |after: &str, limit| {
         let rows = control.overdue_roots("new", after, limit).await.unwrap();
         rows.into_iter().map(|row| (row.serial, row.root, row.since)).collect::<Vec<_>>()

@@ -199,6 +199,13 @@ impl Authority {
         self.ranked(Rank::Root).count() >= MAX_ROOTS
     }
 
+    /// Whether the newest root is who issues: it has begun, and something is below it. Otherwise a clock was ahead when it was
+    /// made, or is behind now.
+    pub fn newest_issues(&self, now: i64) -> bool {
+        let newest = self.ranked(Rank::Root).next();
+        newest.is_some_and(|newest| self.issuing(now).is_some_and(|ca| ca.facts().issuer == newest.facts().subject))
+    }
+
     fn beyond(&self, kept: usize) -> Vec<String> {
         let roots: Vec<&str> = self.ranked(Rank::Root).take(kept).map(|root| root.facts().subject.as_str()).collect();
         let is_kept = |name: &str| roots.contains(&name);
@@ -221,23 +228,24 @@ impl Authority {
         superseded
     }
 
-    /// Forgets the certificate with this serial number, hexadecimal.
-    pub fn remove(&mut self, serial: &str) {
-        self.kept.retain(|ca| ca.facts().serial_hex() != serial);
+    /// Forgets the certificates with these serial numbers, hexadecimal, and returns them.
+    pub fn remove(&mut self, serials: &[String]) -> Vec<Ca> {
+        self.kept.extract_if(.., |ca| serials.contains(&ca.facts().serial_hex())).collect()
     }
 
     fn ranked(&self, rank: Rank) -> impl Iterator<Item = &Ca> {
         self.kept.iter().filter(move |ca| ca.rank() == rank)
     }
 
-    /// The roots to trust, newest first: what `ca.pem` holds, and what proves devices. Those that have not ended; one that
-    /// begins later is among them, since a clock that is behind is no reason to trust nobody.
+    /// The roots to trust: what `ca.pem` holds, and what proves devices. Those that have not ended, newest first, but the one that
+    /// issues before those that begin later. Those are among them, since a clock that is behind is no reason to trust nobody.
     pub fn anchors(&self, now: i64) -> Vec<CertificateDer<'static>> {
         let roots = || self.ranked(Rank::Root);
         let mut anchors: Vec<_> = roots().filter(|root| root.facts().not_after >= now).collect();
         if anchors.is_empty() {
             anchors.extend(roots().next());
         }
+        anchors.sort_by_key(|root| root.facts().not_before > now);
         anchors.into_iter().map(|root| root.certificate().clone()).collect()
     }
 

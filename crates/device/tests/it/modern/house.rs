@@ -104,9 +104,8 @@ impl House {
     /// Takes the older roots away.
     pub fn retire(&self) {
         let mut roots = self.roots.lock();
-        for serial in roots.servers.retiring() {
-            roots.servers.remove(&serial);
-        }
+        let retiring = roots.servers.retiring();
+        roots.servers.remove(&retiring);
         self.show(&roots);
     }
 
