@@ -37,7 +37,7 @@ async fn what_is_done_to_a_device_is_written_down_before_the_caller_is_told() {
         assert!(!row.detail.contains("FEDCBA") && !row.detail.contains("ABCDEF"), "no secret in {}", row.detail);
     }
     let until: Value = serde_json::from_str(&rows[1].detail).expect("JSON");
-    assert_eq!(until, json!({"until": bed.now() + 60_000}));
+    assert_eq!(until, json!({"until": bed.now() + 60_000, "rearmed": false}));
 }
 
 #[tokio::test]
