@@ -71,6 +71,16 @@ pub enum OpenError {
         /// In words, where it is from.
         origin: String,
     },
+    /// The data directory is new, and the database is not.
+    #[error(
+        "the data directory is new, and the secrets in the database are sealed under the key {needed}: put that one into {}, or give it with store.envelope_key_file; nothing was changed", path.display()
+    )]
+    KeyNeeded {
+        /// Where it is looked for.
+        path: PathBuf,
+        /// Its id.
+        needed: String,
+    },
     /// The secrets are sealed under another envelope key.
     #[error(
         "the envelope key from {origin} is {given}, and the secrets are sealed under the key {needed}: bring that one; nothing was changed"

@@ -7,7 +7,7 @@ use crate::control::Control;
 use crate::db::Db;
 use crate::directory::DataDir;
 use crate::envelope::keeping::Candidates;
-use crate::envelope::recorded::{Recorded, record};
+use crate::envelope::recorded::{Under, record};
 use crate::envelope::{Envelope, EnvelopeKey};
 use crate::journal::Journal;
 use crate::{OpenError, StoreConfig};
@@ -65,11 +65,11 @@ pub(crate) async fn sealed_database(dir: &mut DataDir, config: &StoreConfig) -> 
         Some(url) => Db::postgres(url).await?,
         None => Db::sqlite(dir.path()).await?,
     };
-    let recorded = Recorded::read(&db).await?;
-    let key = candidates.settle(recorded.as_ref())?;
+    let under = Under::read(&db).await?;
+    let key = candidates.settle(&under)?;
     dir.set_up()?;
     db.migrate().await?;
-    if recorded.is_none() {
+    if matches!(under, Under::Seen(_)) {
         record(&db, &key, (config.now)()).await?;
     }
     Ok((db, key))

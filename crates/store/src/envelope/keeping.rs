@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::EnvelopeKey;
-use super::recorded::Recorded;
+use super::recorded::Under;
 use crate::OpenError;
 use crate::directory::{DataDir, create_dir, sync_entry, write_new};
 
@@ -53,40 +53,43 @@ impl Candidates {
     }
 
     /// Takes the one that the database is under, and brings the data directory in order. Writes nothing when it is none of
-    /// them.
-    pub(crate) fn settle(self, recorded: Option<&Recorded>) -> Result<EnvelopeKey, OpenError> {
-        let wrong = |key: &EnvelopeKey, recorded: &Recorded| OpenError::WrongKey {
+    /// them. No key is ever deleted: what an exchange has left that came to nothing is set aside under its id, and stays where
+    /// it is as long as the database does not say which key it is under, as an empty one does that was named by mistake.
+    pub(crate) fn settle(self, under: &Under) -> Result<EnvelopeKey, OpenError> {
+        let wrong = |key: &EnvelopeKey, needed: &str| OpenError::WrongKey {
             origin: key.origin().to_owned(),
             given: key.id(),
-            needed: recorded.key_id.clone(),
+            needed: needed.to_owned(),
         };
-        let is = |key: &EnvelopeKey| recorded.is_none_or(|recorded| recorded.is(key));
-        match (self, recorded) {
-            (Candidates::Given(key) | Candidates::New { key, .. }, Some(recorded)) if !recorded.is(&key) => {
-                Err(wrong(&key, recorded))
-            }
-            (Candidates::Given(key), _) => Ok(key),
-            (Candidates::New { dir, key }, _) => {
+        match self {
+            Candidates::Given(key) => match under.other_than(&key) {
+                None => Ok(key),
+                Some(needed) => Err(wrong(&key, needed)),
+            },
+            Candidates::New { dir, key } => {
                 let path = dir.join(KEY);
+                if let Some(needed) = under.other_than(&key) {
+                    return Err(OpenError::KeyNeeded { path, needed: needed.to_owned() });
+                }
                 create_dir(&dir.join("keys"))?;
                 write_new(&path, key.bytes(), 0o600)?;
                 Ok(key)
             }
-            (Candidates::Kept { dir, key: Some(key), next }, _) if is(&key) => {
-                if next.is_some() {
-                    remove(&dir.join(NEXT))?;
+            Candidates::Kept { dir, key: Some(key), next } if under.other_than(&key).is_none() => {
+                if next.is_some() && matches!(under, Under::Recorded(_)) {
+                    set_aside(&dir)?;
                 }
                 Ok(key)
             }
-            (Candidates::Kept { dir, next: Some(next), .. }, Some(recorded)) if recorded.is(&next) => {
+            Candidates::Kept { dir, next: Some(next), .. } if under.is_surely(&next) => {
                 promote(&dir)?;
                 // It is called by the name that it has now.
                 EnvelopeKey::read(&dir.join(KEY))
             }
-            (Candidates::Kept { key: Some(key), .. } | Candidates::Kept { next: Some(key), .. }, Some(recorded)) => {
-                Err(wrong(&key, recorded))
-            }
-            (Candidates::Kept { dir, .. }, _) => Err(OpenError::KeyMissing { path: dir.join(KEY) }),
+            Candidates::Kept { dir, key, next } => match key.or(next) {
+                Some(key) if let Some(needed) = under.other_than(&key) => Err(wrong(&key, needed)),
+                _ => Err(OpenError::KeyMissing { path: dir.join(KEY) }),
+            },
         }
     }
 }
@@ -94,6 +97,9 @@ impl Candidates {
 /// Puts the next key beside the one that counts, durably.
 pub(crate) fn prepare(dir: &Path, key: &EnvelopeKey) -> Result<(), OpenError> {
     create_dir(&dir.join("keys"))?;
+    if dir.join(NEXT).exists() {
+        set_aside(dir)?;
+    }
     write_new(&dir.join(NEXT), key.bytes(), 0o600)
 }
 
@@ -104,7 +110,10 @@ pub(crate) fn promote(dir: &Path) -> Result<(), OpenError> {
     renamed.map_err(|source| OpenError::Io { action: "write", path, source })
 }
 
-fn remove(path: &Path) -> Result<(), OpenError> {
-    let removed = fs::remove_file(path).and_then(|()| sync_entry(path));
-    removed.map_err(|source| OpenError::Io { action: "remove", path: path.to_owned(), source })
+/// What is where the next key goes is called by its id from now on, durably.
+fn set_aside(dir: &Path) -> Result<(), OpenError> {
+    let path = dir.join(NEXT);
+    let aside = dir.join(format!("{KEY}.{}", EnvelopeKey::read(&path)?.id()));
+    let renamed = fs::rename(&path, &aside).and_then(|()| sync_entry(&aside));
+    renamed.map_err(|source| OpenError::Io { action: "write", path: aside, source })
 }

@@ -83,21 +83,32 @@ async fn another_key_is_refused_before_anything_is_written(bed: Bed) {
     Store::open(given(&bed, 'a')).await.unwrap().close().await;
 }
 
+/// Does that to the control database.
+async fn alter(bed: &Bed, statement: &'static str) {
+    match &bed.url {
+        Some(_) => drop(sqlx::query(statement).execute(&mut bed.pg().await).await.unwrap()),
+        None => {
+            let options = SqliteConnectOptions::new().filename(bed.dir().join("control.db"));
+            let mut connection = options.connect().await.unwrap();
+            sqlx::query(statement).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+}
+
 /// What a release of before has left behind: secrets, and no word of which key they are under.
 async fn a_database_that_names_no_key_is_not_taken_over_by_another_one(bed: Bed) {
     let store = Store::open(given(&bed, 'a')).await.unwrap();
     let device = registered(&store, "A").await;
     store.close().await;
-    match &bed.url {
-        Some(_) => drop(sqlx::query("DELETE FROM envelope").execute(&mut bed.pg().await).await.unwrap()),
-        None => {
-            let options = SqliteConnectOptions::new().filename(bed.dir().join("control.db"));
-            let mut connection = options.connect().await.unwrap();
-            sqlx::query("DELETE FROM envelope").execute(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
-        }
-    }
+    alter(&bed, "DELETE FROM envelope").await;
     assert!(matches!(refusal(given(&bed, 'b')).await, OpenError::WrongKey { .. }));
+    // A release of before has no such table either, and with another key it is not brought up to date.
+    alter(&bed, "ALTER TABLE envelope RENAME TO elsewhere").await;
+    let before = files(&bed.dir());
+    assert!(matches!(refusal(given(&bed, 'b')).await, OpenError::WrongKey { .. }));
+    assert_eq!(files(&bed.dir()), before);
+    alter(&bed, "ALTER TABLE elsewhere RENAME TO envelope").await;
     let store = Store::open(given(&bed, 'a')).await.unwrap();
     assert!(store.control.code(device.id).await.unwrap().is_some());
     store.close().await;
@@ -113,7 +124,8 @@ async fn a_new_directory_makes_no_key_for_a_database_that_has_one(bed: Bed) {
         fs::copy(bed.dir().join("control.db"), other.join("control.db")).unwrap();
     }
     for _ in 0..2 {
-        assert!(matches!(refusal(config.clone()).await, OpenError::WrongKey { .. }));
+        let error = refusal(config.clone()).await;
+        assert!(matches!(error, OpenError::KeyNeeded { .. }), "{error}");
         assert!(!other.join("keys").exists() && !other.join("VERSION").exists());
     }
     // With the key it was made with it opens.
