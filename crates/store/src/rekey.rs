@@ -4,13 +4,16 @@
 //! under is where the next start finds it: a key in the data directory is beside the old one before the transaction begins
 //! ([`keeping`](crate::envelope::keeping)), and one from elsewhere is nobody's here to lose.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use sqlx::AssertSqlSafe;
 
 use crate::control::{NewAudit, add_audit};
 use crate::db::{Transaction, on_db};
-use crate::directory::{DataDir, write_new};
+use crate::directory::{DataDir, sync_entry};
 use crate::envelope::keeping::{KEY, prepare, promote};
 use crate::envelope::recorded::{ONE, proof};
 use crate::envelope::sealed::Keyed;
@@ -78,6 +81,19 @@ pub enum RekeyError {
         #[source]
         source: StoreError,
     },
+    /// A key lies where the new one is to be.
+    #[error("{} is an older key: move it away first, to where the keys of older backups are; nothing was changed", .0.display())]
+    Older(std::path::PathBuf),
+    /// The transaction ended, and the database did not say how.
+    #[error(
+        "the database failed as the exchange ended: it is done, or nothing was changed. Keep both keys; the next start says which one it is"
+    )]
+    Unsure(#[source] StoreError),
+    /// Everything is done but that the new key has its place.
+    #[error(
+        "the exchange is done: everything is sealed under the new key, which is in keys/envelope.key.new and could not be put in its place. The next start does that"
+    )]
+    NotPlaced(#[source] OpenError),
     /// The key is another one by now: somebody else has exchanged it.
     #[error("somebody else has exchanged the key meanwhile; nothing was changed")]
     Outrun,
@@ -99,7 +115,7 @@ impl From<sqlx::Error> for RekeyError {
 /// the one in the data directory, which is written to `keep_old` first if that is named. `told` hears how far it has come.
 ///
 /// # Errors
-/// [`RekeyError`]: nothing was changed, unless the database failed as the transaction ended; the next start knows.
+/// [`RekeyError`]: nothing was changed, unless it says so.
 pub async fn rekey(
     config: &StoreConfig,
     new: NewKey,
@@ -120,6 +136,10 @@ pub async fn rekey(
         let (from, to) = (old.id(), new.id());
         if from == to {
             return Err(RekeyError::Same(new.origin().to_owned()));
+        }
+        let place = dir.path().join(KEY);
+        if is_kept && place.exists() && EnvelopeKey::read(&place)?.id() != from {
+            return Err(RekeyError::Older(place));
         }
         if let Some(path) = keep_old {
             keep(&old, path)?;
@@ -166,10 +186,10 @@ pub async fn rekey(
         };
         add_audit(&mut transaction, audit).await?;
         told(RekeyStep::Complete);
-        transaction.commit().await?;
+        transaction.commit().await.map_err(|error| RekeyError::Unsure(error.into()))?;
         told(RekeyStep::Committed);
         if is_kept {
-            promote(dir.path())?;
+            promote(dir.path()).map_err(RekeyError::NotPlaced)?;
             told(RekeyStep::Placed);
         }
         Ok(Rekeyed { from, to, values })
@@ -179,13 +199,20 @@ pub async fn rekey(
     done
 }
 
-/// Writes a key to a file that does not exist yet, for its owner only.
+/// Writes a key to a file that does not exist yet, for its owner only, or finds that it is there: an exchange that came to
+/// nothing may be begun again.
 fn keep(key: &EnvelopeKey, path: &Path) -> Result<(), OpenError> {
-    if path.exists() {
-        let source = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
-        return Err(OpenError::Io { action: "write", path: path.to_owned(), source });
+    if path.exists() && EnvelopeKey::read(path).is_ok_and(|kept| kept.id() == key.id()) {
+        return Ok(());
     }
-    write_new(path, key.bytes(), 0o600)
+    let failed = |source| OpenError::Io { action: "write", path: path.to_owned(), source };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let written = file.write_all(key.bytes()).and_then(|()| file.sync_all()).and_then(|()| sync_entry(path));
+    written.map_err(|source| {
+        // A part of a key is none, and would be in the way the next time.
+        let _ = std::fs::remove_file(path);
+        failed(source)
+    })
 }
 
 /// Seals all values of a column anew, a page at a time in the order of their rows; returns how many there were.

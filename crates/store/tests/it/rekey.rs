@@ -97,6 +97,8 @@ async fn everything_sealed_is_sealed_anew(bed: Bed) {
     let path = bed.dir().join("keys/envelope.key");
     let old = fs::read(&path).unwrap();
     let keep = bed.dir().with_file_name("old.key");
+    // From an exchange that came to nothing: it is kept already.
+    fs::copy(&path, &keep).unwrap();
     let mut steps = Vec::new();
     let done = rekey(&bed.config(), NewKey::Kept, Some(&keep), "console", |step| steps.push(step)).await.unwrap();
     assert_eq!(done.values, VALUES);
@@ -132,6 +134,13 @@ async fn a_key_may_be_given_and_taken_back(bed: Bed) {
     opens(with('b'), filled).await;
     let same = rekey(&with('b'), NewKey::Given(key('b')), None, "console", |_| {}).await;
     assert!(matches!(same, Err(RekeyError::Same(_))));
+    // The key of before the first exchange still lies where the new one is to be.
+    let older = bed.dir().join("keys/envelope.key");
+    let kept = fs::read(&older).unwrap();
+    let refused = rekey(&with('b'), NewKey::Kept, None, "console", |_| {}).await;
+    assert!(matches!(refused, Err(RekeyError::Older(path)) if path == older));
+    assert_eq!(fs::read(&older).unwrap(), kept);
+    fs::rename(&older, bed.dir().with_file_name("older.key")).unwrap();
     let done = rekey(&with('b'), NewKey::Kept, None, "console", |_| {}).await.unwrap();
     assert_eq!(done.values, VALUES);
     opens(bed.config(), filled).await;
@@ -300,6 +309,35 @@ fn survives(name: &str, backend: Backend) {
             opens(bed.config(), filled).await;
             assert_eq!(id() != before, is_done, "{step}");
             assert!(!bed.dir().join("keys/envelope.key.new").exists(), "{step}");
+        }
+        // A start on another database, an empty one, by mistake: whichever key the right one is under, it stays.
+        for (step, starts, is_done) in [("Complete", 1, false), ("Committed", 1, true), ("Committed", 2, true)] {
+            let before = id();
+            die(name, &bed, step, false);
+            let next = bed.dir().join("keys/envelope.key.new");
+            let needed = EnvelopeKey::read(&next).unwrap().id();
+            // With its log, which a process that was killed leaves behind.
+            let moved = |from: PathBuf, to: PathBuf| {
+                for name in ["control.db", "control.db-wal", "control.db-shm"] {
+                    let _ = fs::rename(from.join(name), to.join(name));
+                }
+            };
+            let away = bed.dir().with_file_name("away");
+            fs::create_dir_all(&away).unwrap();
+            if bed.url.is_none() {
+                moved(bed.dir(), away.clone());
+            }
+            for _ in 0..starts {
+                Store::open(StoreConfig { url: None, ..bed.config() }).await.unwrap().close().await;
+            }
+            fs::remove_file(bed.dir().join("control.db")).unwrap();
+            moved(away, bed.dir());
+            if starts == 2 {
+                assert!(matches!(Store::open(bed.config()).await.err(), Some(OpenError::WrongKey { .. })));
+                fs::rename(bed.dir().join(format!("keys/envelope.key.{needed}")), &next).unwrap();
+            }
+            opens(bed.config(), filled).await;
+            assert_eq!(id() != before, is_done, "{step}");
         }
         // The same with a key from elsewhere.
         let given = StoreConfig { envelope_key: Some(key('a')), ..bed.config() };
