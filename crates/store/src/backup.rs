@@ -110,6 +110,11 @@ pub enum BackupError {
         "the key that the secrets are sealed under is not in the data directory: leave out --with-key and keep the key apart"
     )]
     KeyElsewhere,
+    /// There are two keys, and the database that says which one counts is elsewhere.
+    #[error(
+        "an exchange of the key was cut short, and both keys are in the data directory: start the platform once, which settles it"
+    )]
+    KeyUnsettled,
     /// A database cannot be copied.
     #[error("cannot copy the database {}", path.display())]
     Database {
@@ -135,16 +140,23 @@ pub async fn back_up(plan: &BackupPlan<'_>, mut copied: impl FnMut(&Path, u64)) 
     if into.exists() {
         return Err(BackupError::Exists(into.to_owned()));
     }
-    let kept: Vec<(PathBuf, EnvelopeKey)> = [KEY, NEXT]
+    let kept: Vec<EnvelopeKey> = [KEY, NEXT]
         .map(|name| data.join(name))
         .into_iter()
         .filter(|path| path.exists())
-        .map(|path| EnvelopeKey::read(&path).map(|key| (path, key)))
+        .map(|path| EnvelopeKey::read(&path))
         .collect::<Result<_, _>>()?;
-    let counting =
-        |recorded: Option<&String>| kept.iter().find(|(_, key)| recorded.is_none_or(|recorded| *recorded == key.id()));
-    if with_key && counting(recorded_key(data).await.as_ref()).is_none() {
-        return Err(BackupError::KeyElsewhere);
+    // Where nothing says which one counts, it is the one that is there.
+    let counting = |recorded: Option<&String>| match (recorded, kept.as_slice()) {
+        (Some(recorded), kept) => kept.iter().find(|key| key.id() == *recorded).ok_or(BackupError::KeyElsewhere),
+        (None, [key]) => Ok(key),
+        (None, []) => Err(BackupError::KeyElsewhere),
+        (None, _) => Err(BackupError::KeyUnsettled),
+    };
+    if with_key {
+        // What lies here of a database that is elsewhere by now says nothing.
+        let recorded = if control_elsewhere { None } else { recorded_key(data).await };
+        counting(recorded.as_ref())?;
     }
     // Without a slash at the end, and nobody else's.
     let into: PathBuf = into.components().collect();
@@ -182,11 +194,11 @@ pub async fn back_up(plan: &BackupPlan<'_>, mut copied: impl FnMut(&Path, u64)) 
     let recorded = if writer.backup.control { key_id_of(&partial.join(CONTROL)).await } else { None };
     // It may have been exchanged since.
     let counting = counting(recorded.as_ref());
-    let key_id = recorded.clone().or_else(|| counting.map(|(_, key)| key.id())).unwrap_or_default();
+    let key_id = recorded.clone().or_else(|| counting.as_ref().ok().map(|key| key.id())).unwrap_or_default();
     if with_key {
-        let (path, _) = counting.ok_or(BackupError::KeyElsewhere)?;
+        let key = counting?;
         create_dir(&partial.join("keys"))?;
-        writer.copy(path, KEY)?;
+        writer.write(KEY, key.bytes())?;
         writer.backup.key = true;
     }
     let about = format!("format={FORMAT}\ntaken={now}\ncontrol={}\nkey_id={key_id}\n", writer.backup.control);
