@@ -19,7 +19,7 @@ const KEY: usize = 32;
 const MOST: u64 = 256;
 
 /// A key that secrets are sealed under, wiped when dropped and never printed. As bytes it is 32 of them; as text 64 hexadecimal
-/// digits, or standard base64 with or without padding, and white space behind it does not count.
+/// digits, or standard base64 with or without padding, and white space behind it does not count. 32 bytes that are text are none.
 #[derive(Clone)]
 pub struct EnvelopeKey {
     bytes: Zeroizing<[u8; KEY]>,
@@ -58,6 +58,8 @@ impl EnvelopeKey {
         let mut bytes = Zeroizing::new([0; KEY]);
         let text = written.trim_ascii_end();
         let is_read = match (written.len(), text.len()) {
+            // Text is a notation that is not known here, or half of one.
+            (KEY, _) if written.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) => false,
             (KEY, _) => {
                 bytes.copy_from_slice(written);
                 true
@@ -158,6 +160,8 @@ mod tests {
             format!("{}_", &bare[..42]),
             format!("{base64}="),
             bare[1..].to_owned(),
+            hex[..32].to_owned(),
+            "correct horse battery staple 123".to_owned(),
         ];
         for text in bad {
             let error = EnvelopeKey::parse(text.as_bytes(), "the place").err().unwrap_or_else(|| panic!("{text:?}"));
