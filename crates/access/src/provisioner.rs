@@ -48,6 +48,10 @@ impl vestibule_platform::Provisioner for Provisioner {
         (credentials, provisioned)
     }
 
+    fn is_in(&self, present: &Credentials) -> bool {
+        Modern::of(present).tickets.confirmed
+    }
+
     fn void(&self, device: DeviceId, present: &Credentials, may_enrol: bool) -> Credentials {
         let mut modern = self.voided(device, present);
         if may_enrol {

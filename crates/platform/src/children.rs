@@ -133,7 +133,10 @@ impl Platform {
                 return Ok(child);
             }
             let is_parent = !platform.children(&child).is_empty();
-            let has_come_in = platform.secrets(&child).await?.credentials.committed.is_some();
+            // Whoever has read the label of a device that is in does not take it over: its code is to be exchanged first.
+            let credentials = platform.secrets(&child).await?.credentials.clone();
+            let is_in = platform.provisioner().get().is_some_and(|provisioner| provisioner.is_in(&credentials));
+            let has_come_in = credentials.committed.is_some() || is_in;
             if child.parent().is_some() || is_parent || hub.parent().is_some() || has_come_in {
                 return Err(ChildRefused::Elsewhere);
             }

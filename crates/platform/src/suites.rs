@@ -18,6 +18,9 @@ pub trait Provisioner: Send + Sync + 'static {
     /// What is to be stored in place of `present`, and what the device is to be given.
     fn provision(&self, device: DeviceId, present: &Credentials) -> (Credentials, Provisioned);
 
+    /// Whether a device with these credentials has come in and comes back by itself, without its code.
+    fn is_in(&self, present: &Credentials) -> bool;
+
     /// What is left of `present` when nothing counts any more by which the device comes back: neither tickets nor sessions.
     /// It stays who it is, and `may_enrol` says whether it may enrol with its code as if for the first time.
     fn void(&self, device: DeviceId, present: &Credentials, may_enrol: bool) -> Credentials;

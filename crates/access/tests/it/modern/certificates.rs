@@ -6,7 +6,7 @@ use osap::ResultCode;
 use osap::modern::client::Trouble;
 use osap::modern::slots::Way;
 use vestibule_access::Provisioner;
-use vestibule_platform::{Caller, Demand, DeviceCertificateQuery, Secret, Suites};
+use vestibule_platform::{Caller, ChildRefused, Demand, DeviceCertificateQuery, Secret, Suites};
 
 use super::device::{Device, House, LONG_CODE};
 use crate::device::TestDevice;
@@ -137,4 +137,17 @@ fn osap_13_4_the_legacy_suites_are_closed_to_whom_a_certificate_is_demanded_of()
     demand(&site, Demand::Optional);
     let back = device.authenticate(&site);
     assert_eq!(device.log_in(&site, &back).0, 0);
+}
+
+#[test]
+fn a_device_that_is_in_by_a_modern_suite_is_no_hubs_until_its_code_is_exchanged() {
+    let (site, house, modern) = open();
+    let (hub, label) = (site.add("HUB"), Secret::new(LONG_CODE));
+    Device::over_tls(&house).run(modern.lbs, Way::Code).expect("enrolled");
+    let adopt = || site.block_on(site.platform.admit_child(&hub, SERIAL, |held| *held == label));
+    assert!(matches!(adopt(), Err(ChildRefused::Elsewhere)), "whoever has read its label takes it over");
+    site.block_on(site.platform.rotate_device(&site.device(), Secret::new(LONG_CODE), false, &Caller::program()))
+        .expect("rotated");
+    adopt().expect("it is nobody's now");
+    assert_eq!(site.device().parent(), Some(hub.id));
 }
