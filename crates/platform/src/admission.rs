@@ -110,13 +110,22 @@ impl Platform {
                 control.rearm(device.id).await?;
                 device.set_code_use(CodeUse::OneTime);
             }
-            control.set_enrol_until(device.id, until).await?;
-            device.open_window(until, opened, ends);
-            device.pardon();
+            let opens = control.set_enrol_until(device.id, until).await;
+            if opens.is_ok() {
+                device.open_window(until, opened, ends);
+                device.pardon();
+            }
             drop(turn);
-            let (actor, device_of, detail) = (by.name(), Some(&*device), json!({"until": until, "rearmed": rearmed}));
-            auditor.write(Deed { actor, action: "device.enrol", device: device_of, detail, ok: true }).await;
-            Ok(until)
+            // Also of a code that was armed for a window that did not open.
+            if opens.is_ok() || rearmed {
+                let until = opens.is_ok().then_some(until);
+                let (actor, device_of, detail) =
+                    (by.name(), Some(&*device), json!({"until": until, "rearmed": rearmed}));
+                auditor
+                    .write(Deed { actor, action: "device.enrol", device: device_of, detail, ok: opens.is_ok() })
+                    .await;
+            }
+            opens.map(|()| until)
         })
         .await
     }

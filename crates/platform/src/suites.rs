@@ -141,7 +141,7 @@ impl Platform {
     }
 
     /// Opens suites to a device, or closes them; and says whether it has to show a certificate, which counts from its next run
-    /// at the LBS. The legacy ones are closed by themselves once it has come in by a modern one.
+    /// at the LBS, and by the legacy suites from its next login. The legacy ones are closed by themselves once it has come in by a modern one.
     pub async fn set_suites(&self, device: &Device, suites: Suites, by: &Caller) -> Result<(), StoreError> {
         let device = self.registry().by_id(device.id).ok_or(StoreError::UnknownDevice)?;
         let (control, changes) = (self.control().clone(), self.presence_sender().clone());
@@ -155,8 +155,12 @@ impl Platform {
             *secrets = Held::Stored;
             control.set_suites(device.id, modern, tls_only).await?;
             device.set_suites(modern, tls_only);
-            if let Some(demand) = suites.certificate {
-                control.demand_certificate(device.id, demand.stored()).await?;
+            // The suites count by now, and what follows from them is done whatever becomes of the rest.
+            let demanded = match suites.certificate {
+                Some(demand) => control.demand_certificate(device.id, demand.stored()).await,
+                None => Ok(()),
+            };
+            if let (Some(demand), Ok(())) = (suites.certificate, &demanded) {
                 device.set_certificate(demand.stored());
             }
             let live = device.presence().suite;
@@ -173,8 +177,10 @@ impl Platform {
             let certificate = device.certificate();
             let detail = json!({"legacy": !modern, "plain": !tls_only, "certificate": certificate});
             let (actor, device_of) = (by.name(), Some(&*device));
-            auditor.write(Deed { actor, action: "device.suites", device: device_of, detail, ok: true }).await;
-            Ok(())
+            auditor
+                .write(Deed { actor, action: "device.suites", device: device_of, detail, ok: demanded.is_ok() })
+                .await;
+            demanded
         })
         .await
     }
