@@ -59,6 +59,10 @@ impl Platform {
         if new.parent.as_ref().is_some_and(|parent| parent.parent().is_some()) {
             return Err(AddDeviceError::Invalid { field: "parent", reason: "is a sub-device itself" });
         }
+        if new.one_time && new.parent.is_some() {
+            let reason = "is for devices that come in by themselves: a hub shows the code of a sub-device each time it brings it";
+            return Err(AddDeviceError::Invalid { field: "one_time", reason });
+        }
         if self.registry().len().saturating_add(more) >= self.config().max_devices {
             return Err(AddDeviceError::Full(self.config().max_devices));
         }

@@ -25,7 +25,7 @@ pub struct NewDevice {
     pub serial: String,
     /// Its verification code: 1 to 47 printable ASCII characters.
     pub code: Secret,
-    /// Whether it enrols the device once only.
+    /// Whether it enrols the device once only; not of one with a parent, whose code lasts, as the hub shows it each time.
     pub one_time: bool,
     /// The product it is an instance of; at most 128 bytes.
     pub product: Option<String>,

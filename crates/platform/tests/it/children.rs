@@ -89,6 +89,10 @@ async fn a_device_is_registered_below_a_hub_but_not_below_a_sub_device() {
     assert_eq!(serials(&bed.platform.children(&hub)), ["CHILD"]);
     let refused = bed.platform.add_device(below("GRANDCHILD", &child), &bed.caller()).await;
     assert!(matches!(refused, Err(AddDeviceError::Invalid { field: "parent", .. })));
+    // The hub shows the code of a sub-device each time: there is none that works once.
+    let once = NewDevice { one_time: true, ..below("ONCE", &hub) };
+    let refused = bed.platform.add_device(once, &bed.caller()).await;
+    assert!(matches!(refused, Err(AddDeviceError::Invalid { field: "one_time", .. })));
     bed.platform.remove_device(&child, &bed.caller()).await.expect("removed");
     assert!(bed.platform.children(&hub).is_empty());
 }
