@@ -202,7 +202,10 @@ pub(crate) fn login_refused(reason: &'static str, peer: Option<IpAddr>) -> Fact 
         "replayed" => "A recorded CONNECT of the device was sent again; it was refused (CONNACK 11).",
         "too_many_guests" => "Too many connections of the device have not shown that they are its own (CONNACK 11).",
         "plain_closed" => "The device may come over TLS alone, and came over plain TCP (CONNACK 11).",
-        "legacy_closed" => "The legacy suites are closed to the device (CONNACK 11).",
+        "legacy_closed" => {
+            "The legacy suites are closed to the device, since it has come in by a modern one, somebody has closed them, or a certificate \
+             is demanded of it (CONNACK 11). `vestibule device suites` shows which."
+        }
         "alpn" => "The connection is not one for a DAS: its TLS names another protocol (CONNACK 11).",
         "foreign_certificate" => "The device showed a certificate of another device (CONNACK 11).",
         "disabled" => "The device is disabled; it was sent back to the LBS, which refuses it, too (CONNACK 11).",

@@ -39,6 +39,8 @@ pub(super) struct Visit<'a> {
     spent: Option<Spent>,
     /// The device has to show a certificate, as the run began.
     demanded: bool,
+    /// It came without one, and was issued one.
+    granted: bool,
     /// Why it was issued none.
     ungranted: Option<String>,
 }
@@ -71,6 +73,7 @@ impl<'a> Visit<'a> {
             used: None,
             spent: None,
             demanded: false,
+            granted: false,
             ungranted: None,
         }
     }
@@ -253,13 +256,17 @@ impl<'a> Visit<'a> {
         let request = CertificateSigningRequestDer::from(request);
         let (life, by) = (self.lbs.config.certificate_life, Caller::program());
         // Who has to show one and comes without has asked rightly (13.3), and may have lost any number on the way.
-        let issued = if self.demanded && self.certificate.is_none() {
+        let has_asked = self.demanded && self.certificate.is_none();
+        let issued = if has_asked {
             self.lbs.platform.issue_demanded_certificate(device, &request, life).await
         } else {
             self.lbs.platform.issue_certificate(device, &request, life, &by).await
         };
         match issued {
-            Ok(issued) => issued.chain.iter().map(|certificate| certificate.to_vec()).collect(),
+            Ok(issued) => {
+                self.granted = has_asked;
+                issued.chain.iter().map(|certificate| certificate.to_vec()).collect()
+            }
             Err(error) => {
                 metrics::counter!("vestibule_lbs_certificates_refused_total").increment(1);
                 tracing::warn!(serial = %device.serial, %error, "the device is given no certificate");
@@ -274,8 +281,9 @@ impl<'a> Visit<'a> {
     async fn stage(&self, stage: Stage) -> Staged {
         let (Some(device), Some(suite)) = (self.device.clone(), self.suite) else { return Staged::Unavailable };
         let (platform, epochs) = (Arc::clone(&self.lbs.platform), Arc::clone(&self.lbs.epochs));
-        let certificate = self.certificate.clone();
-        let staged = tokio::spawn(async move { keep(&platform, &epochs, &device, suite, certificate, stage).await });
+        let (certificate, granted) = (self.certificate.clone(), self.granted);
+        let staged =
+            tokio::spawn(async move { keep(&platform, &epochs, &device, suite, certificate, granted, stage).await });
         staged.await.unwrap_or(Staged::Unavailable)
     }
 
@@ -348,6 +356,7 @@ async fn keep(
     device: &Arc<Device>,
     suite: Suite,
     certificate: Option<Shown>,
+    granted: bool,
     stage: Stage,
 ) -> Staged {
     let now = platform.clock().now_ms();
@@ -357,7 +366,7 @@ async fn keep(
         Stage::Confirm { used, .. } => !matches!(used, Used::Ticket(Held::Current | Held::Next)),
         _ => false,
     };
-    let mut epoch = None;
+    let (mut epoch, mut used_window) = (None, ends_window);
     let updated = platform.update_credentials(device, |present| {
         let mut modern = Modern::of(present);
         let opens = matches!(stage, Stage::Session { .. });
@@ -379,6 +388,8 @@ async fn keep(
         // A modern device has no use for what it agreed on before, and others might (13.4).
         let legacy = Credentials { modern: true, ..Credentials::default() };
         let kept = if confirms { legacy } else { present.clone() };
+        // Who has shown one before was let ask for another by a window.
+        used_window |= confirms && granted && modern.certified;
         modern.certified |= confirms && certificate.is_some();
         let code = if spends { present.code.spend(now) } else { present.code };
         Ok::<_, Outrun>(Credentials { tickets: Some(modern.encode()), code, ..kept })
@@ -388,7 +399,7 @@ async fn keep(
             if let Some(epoch) = epoch {
                 epochs.raise(device.id, epoch);
             }
-            if ends_window {
+            if used_window {
                 platform.enrolled(device).await;
             }
             Staged::Done

@@ -65,6 +65,13 @@ fn osap_13_3_who_enrols_is_let_in_with_the_certificate_it_asks_for_and_from_then
     late.run(modern.lbs, Way::Code).expect("inside the window");
     late.asks = false;
     late.run(modern.lbs, Way::Newest).expect("it shows it");
+    // It has lost it again: a window lets it ask with its ticket, once.
+    late.identity = None;
+    late.asks = true;
+    site.block_on(site.platform.open_enrolment(&device, window, false, &by)).expect("opened");
+    late.run(modern.lbs, Way::Newest).expect("inside the window");
+    late.identity = None;
+    assert_eq!(late.run(modern.lbs, Way::Newest).expect_err("it is closed").trouble, REFUSED);
     drop(certificate);
 }
 

@@ -21,8 +21,10 @@ one the next time.
 
 Where a certificate is demanded, a device that never showed one still comes in over TLS with its
 code or its ticket, if it asks for a certificate in that run and gets it. Then the certificate alone lets
-it in, or a window in which it may ask again (`vestibule device enrol`). What is said of a device
-goes before what is said of its product; `product` goes back to that.")]
+it in, or a window in which it may ask again (`vestibule device enrol`). A device that speaks a
+legacy suite is shut out from its next login on. So is one from the store room whose certificate was
+shown there and has ended since, until it gets a window: mind both before demanding it of a product.
+What is said of a device goes before what is said of its product; `product` goes back to that.")]
 pub(in super::super) struct Args {
     /// Id or serial of the device
     #[arg(required_unless_present = "product")]
