@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -37,7 +38,7 @@ pub struct Sources {
     /// The file.
     pub file: ConfigFile,
     /// All environment variables; those without our prefix are ignored.
-    pub environment: Vec<(OsString, OsString)>,
+    pub environment: Environment,
     /// `--set key=value`, in the order given.
     pub set: Vec<String>,
     /// `--data DIR`.
@@ -49,7 +50,7 @@ impl Default for Sources {
     fn default() -> Self {
         Sources {
             file: ConfigFile::IfPresent(PathBuf::from("vestibule.toml")),
-            environment: Vec::new(),
+            environment: Environment::default(),
             set: Vec::new(),
             data: None,
         }
@@ -59,11 +60,39 @@ impl Default for Sources {
 impl Sources {
     /// Wipes the copy of the envelope key that is in the environment here.
     pub fn wipe(&mut self) {
-        for (name, value) in &mut self.environment {
+        self.environment.wipe();
+    }
+}
+
+/// Variables of the environment. The copy of the envelope key among them is wiped when dropped, and no value is printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment(Vec<(OsString, OsString)>);
+
+impl Environment {
+    fn wipe(&mut self) {
+        for (name, value) in &mut self.0 {
             if name == VARIABLE {
                 std::mem::take(value).into_encoded_bytes().zeroize();
             }
         }
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
+impl FromIterator<(OsString, OsString)> for Environment {
+    fn from_iter<T: IntoIterator<Item = (OsString, OsString)>>(variables: T) -> Environment {
+        Environment(variables.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 
@@ -81,7 +110,7 @@ pub(super) struct Setting {
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
     let mut layers = Layers { keys: Keys::new(), settings: Vec::new(), problems: Vec::new(), envelope_key: None };
     layers.file(&sources.file);
-    layers.environment(&sources.environment);
+    layers.environment(&sources.environment.0);
     layers.flags(&sources.set, sources.data.as_ref());
     layers.config()
 }

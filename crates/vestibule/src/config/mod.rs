@@ -34,7 +34,7 @@ pub use das::Das;
 pub use envelope_key::{EnvelopeKey, KeyFrom};
 pub use http::{Beside, Http};
 pub use lbs::Lbs;
-pub use load::{ConfigFile, Sources, load};
+pub use load::{ConfigFile, Environment, Sources, load};
 pub use log::Log;
 pub use media::{Media, S3, Secret};
 pub use mqtt::Mqtt;

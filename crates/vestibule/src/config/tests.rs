@@ -14,7 +14,7 @@ fn nothing() -> Sources {
     Sources { file: ConfigFile::IfPresent(PathBuf::from("/no/such/vestibule.toml")), ..Sources::default() }
 }
 
-fn environment(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+fn environment(variables: &[(&str, &str)]) -> Environment {
     variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
 }
 
@@ -394,6 +394,8 @@ fn what_is_no_envelope_key_or_no_command_is_told_without_showing_it() {
 fn the_copy_of_the_key_that_came_with_the_environment_is_wiped() {
     let mut sources =
         Sources { environment: environment(&[("VESTIBULE_ENVELOPE_KEY", KEY), ("HOME", "/root")]), ..nothing() };
+    let shown = format!("{sources:?}");
+    assert!(shown.contains("VESTIBULE_ENVELOPE_KEY") && !shown.contains(&KEY[..8]), "{shown}");
     sources.wipe();
     assert_eq!(sources.environment, environment(&[("VESTIBULE_ENVELOPE_KEY", ""), ("HOME", "/root")]));
 }
