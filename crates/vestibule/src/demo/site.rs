@@ -152,7 +152,9 @@ async fn register(
     name: &str,
     habits: &Habits,
 ) -> anyhow::Result<Zeroizing<String>> {
-    let Code { text, is_new } = Code::of(&state.join(serial).with_extension("code"))?;
+    let file = state.join(serial).with_extension("code");
+    let in_file = || format!("the code of a simulated device in {}", file.display());
+    let Code { text, is_new } = Code::of(&file).with_context(in_file)?;
     let code = || Secret::new(text.as_bytes());
     let new = NewDevice {
         serial: serial.to_owned(),
@@ -174,6 +176,10 @@ async fn register(
         Err(error) => Err(error),
     };
     registered.context("a simulated device cannot be registered")?;
+    if is_new {
+        // Only now: the platform knows every code that is in a file. One that is lost in between is exchanged at the next start.
+        keep(&file, &text).with_context(in_file)?;
+    }
     Ok(text)
 }
 
@@ -184,21 +190,26 @@ struct Code {
 }
 
 impl Code {
-    /// The one in the file, or a new one that is written there, for the owner of the file alone.
-    fn of(file: &Path) -> anyhow::Result<Code> {
-        let made = || -> io::Result<Code> {
-            match fs::read_to_string(file) {
-                Ok(text) => return Ok(Code { text: Zeroizing::new(text), is_new: false }),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            let code = Secret::random_code();
-            let text = Zeroizing::new(String::from_utf8_lossy(code.expose()).into_owned());
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())?;
-            Ok(Code { text, is_new: true })
-        };
-        made().with_context(|| format!("the code of a simulated device in {}", file.display()))
+    /// The one in the file, or a new one.
+    fn of(file: &Path) -> io::Result<Code> {
+        match fs::read_to_string(file) {
+            // An empty one was cut off as it was written.
+            Ok(text) if !text.is_empty() => return Ok(Code { text: Zeroizing::new(text), is_new: false }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let code = Secret::random_code();
+        Ok(Code { text: Zeroizing::new(String::from_utf8_lossy(code.expose()).into_owned()), is_new: true })
     }
+}
+
+/// Writes a code to a file, for its owner alone, all of it or nothing.
+fn keep(file: &Path, code: &str) -> io::Result<()> {
+    let partial = file.with_extension("code.partial");
+    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    written.write_all(code.as_bytes())?;
+    written.sync_all()?;
+    fs::rename(&partial, file)
 }
 
 async fn report(voice: Voice, habits: &'static Habits, every: Duration, mut dice: Dice) {
