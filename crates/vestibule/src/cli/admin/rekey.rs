@@ -38,7 +38,7 @@ pub(in super::super) struct Args {
     /// Make the new key in the data directory although the present one is from elsewhere
     #[arg(long)]
     in_data_directory: bool,
-    /// File to write the present key to; it must not exist
+    /// File to write the present key to; one that exists has to hold that key already
     #[arg(long, value_name = "FILE")]
     keep_old: Option<PathBuf>,
 }

@@ -32,8 +32,8 @@ pub(in super::super) struct Args {
     serial: String,
     #[command(flatten)]
     code: Code,
-    /// The code enrols the device once only
-    #[arg(long)]
+    /// The code enrols the device once only; not of a sub-device, whose hub shows it each time
+    #[arg(long, conflicts_with = "parent")]
     one_time: bool,
     /// Product, as the maker calls it
     #[arg(long)]

@@ -23,7 +23,7 @@ pub(in super::super) struct Args {
     /// File that holds the new code, `-` for standard input; without it the platform makes one
     #[arg(long, value_name = "FILE")]
     code_file: Option<PathBuf>,
-    /// The new code enrols the device once only
+    /// The new code enrols the device once only; not for one that a hub brings, which shows it each time
     #[arg(long)]
     one_time: bool,
 }
