@@ -27,8 +27,8 @@ const USUAL_DAYS: u64 = 365;
 const MOST_DAYS: u64 = 730;
 /// How far ahead it is looked which certificates end, in days.
 const MOST_AHEAD: u64 = 3_650;
-/// Certificates of one device that are shown; those that have not ended are 64 at most.
-const OF_DEVICE: usize = 1_000;
+/// Certificates of one device that are shown; those that have not ended are fewer.
+const OF_DEVICE: usize = 4_096;
 
 /// A certificate that was issued to a device.
 #[derive(Serialize, ToSchema)]
