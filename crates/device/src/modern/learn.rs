@@ -62,8 +62,11 @@ impl Met {
         let anchors = if self.learned.iter().any(|(der, vouches)| der == wanted && *vouches) {
             // The platform wants to be known by that one alone, and it has just done for this connection.
             vec![wanted.clone()]
-        } else if self.own.contains(wanted) || !self.judge.by(wanted) {
+        } else if !self.judge.by(wanted) {
             kept().collect()
+        } else if self.own.contains(wanted) {
+            // The program names it, so that it stays in force: what was learned besides is of no use any more.
+            Vec::new()
         } else {
             let (vouching, others): (Vec<_>, Vec<_>) = self.learned.iter().cloned().partition(|(_, vouches)| *vouches);
             let before = vouching.into_iter().chain(others).map(|(der, _)| der).filter(|der| der != wanted);

@@ -138,6 +138,24 @@ async fn two_are_kept_at_most_and_what_vouches_now_is_one_of_them() {
 }
 
 #[tokio::test]
+async fn what_was_learned_is_forgotten_once_the_program_names_the_newest_root() {
+    let mut peer = Peer::tls().await;
+    let storage = Fickle::new();
+    let mut named = peer.site.house.root.to_vec();
+    for is_named in [false, true] {
+        let newest = peer.site.house.roll();
+        peer.world(|world| world.anchors = vec![newest.clone()]);
+        if is_named {
+            named = newest.clone();
+        }
+        let device = peer.builder(Arc::clone(&storage)).anchors([Anchor::Certificate(named.clone())]).start().unwrap();
+        visit(&mut peer, device).await;
+        let learned = if is_named { Vec::new() } else { vec![newest] };
+        assert_eq!(storage.modern().anchors, learned);
+    }
+}
+
+#[tokio::test]
 async fn osap_13_4_3_a_pinned_key_gives_way_to_a_root() {
     let mut peer = Peer::tls().await;
     let storage = Fickle::new();
