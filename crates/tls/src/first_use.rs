@@ -11,13 +11,22 @@ use rustls::{CertificateError, ClientConfig, Error as TlsError, version};
 
 use crate::certificate::spki_sha256;
 use crate::provider;
-use crate::server::ALPN_LBS;
+use crate::server::{ALPN_HTTP, ALPN_LBS};
 
 /// For an LBS whose key is not known yet (osap-wire 13.4.3): whoever answers is talked to, and only has to hold the key of
 /// the certificate it shows. What it is worth is for the caller to find out, by the code of the device, **before** it keeps
 /// anything; then it pins that key, and never uses this again. After the handshake the caller closes unless the negotiated
 /// protocol is [`ALPN_LBS`].
 pub fn first_use_lbs(time: Arc<dyn TimeProvider>) -> Arc<ClientConfig> {
+    any_server(time, ALPN_LBS)
+}
+
+/// For who only looks at what an HTTPS listener shows: whoever answers is talked to, and nothing is to be said to it.
+pub fn first_use_http(time: Arc<dyn TimeProvider>) -> Arc<ClientConfig> {
+    any_server(time, ALPN_HTTP)
+}
+
+fn any_server(time: Arc<dyn TimeProvider>, protocol: &[u8]) -> Arc<ClientConfig> {
     let provider = provider::osap();
     let mut config = ClientConfig::builder_with_details(Arc::clone(&provider), time)
         .with_protocol_versions(&[&version::TLS13])
@@ -25,7 +34,7 @@ pub fn first_use_lbs(time: Arc<dyn TimeProvider>) -> Arc<ClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer { provider }))
         .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN_LBS.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     Arc::new(config)

@@ -27,7 +27,7 @@ pub use certificate::{CertificateFacts, Unreadable, covers, pem, read_pem, spki_
 pub use client::{ClientError, ClientTls};
 pub use device::{DeviceVerifier, NotADevice, VerifierError, device_serial, device_uri};
 pub use files::{FilesError, OwnFiles};
-pub use first_use::first_use_lbs;
+pub use first_use::{first_use_http, first_use_lbs};
 pub use identity::{Identity, IdentityError};
 pub use key::Key;
 pub use resolver::Resolver;

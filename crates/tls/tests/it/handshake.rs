@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::{AlertDescription, ClientConfig, Error, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore};
-use vestibule_tls::{ALPN_DAS, ALPN_LBS, Anchor};
+use vestibule_tls::{ALPN_DAS, ALPN_LBS, Anchor, Identity, Key, Purpose, Resolver, ServerTls};
 
-use crate::pair::{Failed, House, connect};
+use crate::pair::{Failed, House, NOW, authority, connect};
 
 /// A client of somebody else's making: rustls as it comes.
 fn foreign(house: &House, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
@@ -185,4 +185,28 @@ fn a_foreign_protocol_is_answered_with_its_alert() {
     client.read_tls(&mut &alert[..]).expect("memory");
     let told = client.process_new_packets().expect_err("an alert");
     assert_eq!(told, Error::AlertReceived(AlertDescription::NoApplicationProtocol));
+}
+
+#[test]
+fn another_certificate_is_shown_to_who_asks_for_one_of_its_names_and_to_nobody_else() {
+    let house = House::new();
+    let (public, key) = (authority(Purpose::Servers, NOW), Key::generate().expect("a key"));
+    let chain = public.server_certificate(&key, &["lbs.example.org".to_owned()], NOW).expect("issued");
+    let resolver = Resolver::beside(house.tls.resolver());
+    let time: Arc<dyn rustls::time_provider::TimeProvider> = Arc::<crate::pair::Clock>::clone(&house.clock);
+    let server = ServerTls::new(Arc::clone(&resolver), time).http();
+    let of_house = house.client([house.ca()]).http();
+    let of_public = house.client([Anchor::Ca(public.anchors(NOW).remove(0))]).http();
+    assert!(connect(&of_house, &server, "lbs.example.org").is_ok(), "there is no other one yet");
+    resolver.show_by_name(Some(&Identity::new(chain, &key).expect("a pair"))).expect("a pair");
+    assert!(connect(&of_public, &server, "lbs.example.org").is_ok());
+    assert!(connect(&of_house, &server, "lbs.example.org").is_err());
+    for name in ["localhost", "127.0.0.1", "::1"] {
+        assert!(connect(&of_house, &server, name).is_ok(), "{name}");
+    }
+    let next = house.servers.server_certificate(&house.key, &["localhost".to_owned()], NOW).expect("issued");
+    house.show(next.clone());
+    assert_eq!(resolver.chain(), next, "what is exchanged is so here, too");
+    resolver.show_by_name(None).expect("nothing");
+    assert!(connect(&of_public, &server, "lbs.example.org").is_err());
 }

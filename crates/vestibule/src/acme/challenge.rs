@@ -1,6 +1,6 @@
 //! The plain HTTP listener that an ACME server looks at (RFC 8555 8.3). It answers challenges, and sends everybody else to HTTPS.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 /// Where challenges lie.
 const PATH: &str = "/.well-known/acme-challenge/";
-/// Connections at once; more wait to be accepted.
+/// Connections at once; one more takes the place of the oldest, which has had the most time.
 const CONNECTIONS: usize = 64;
 /// For one request and its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The longest head of a request.
 const MAX_HEAD: usize = 8 * 1024;
 
@@ -40,9 +40,8 @@ impl Challenges {
 
 /// Answers on this listener for as long as it runs; `https` is where everybody else is sent, once that is known.
 pub(super) async fn serve(listener: TcpListener, challenges: Challenges, https: Arc<OnceLock<SocketAddr>>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut under_way: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let mut stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -52,8 +51,13 @@ pub(super) async fn serve(listener: TcpListener, challenges: Challenges, https: 
             }
         };
         let (challenges, https) = (challenges.clone(), https.get().copied());
-        tokio::spawn(async move {
-            let _place = place;
+        under_way.retain(|one| !one.is_finished());
+        if under_way.len() >= CONNECTIONS
+            && let Some(oldest) = under_way.pop_front()
+        {
+            oldest.abort();
+        }
+        let task = tokio::spawn(async move {
             // Who is too slow, or gone, needs no answer.
             let _ = timeout(PATIENCE, async {
                 if let Some(head) = head(&mut stream).await {
@@ -63,6 +67,7 @@ pub(super) async fn serve(listener: TcpListener, challenges: Challenges, https: 
             })
             .await;
         });
+        under_way.push_back(task.abort_handle());
     }
 }
 
@@ -78,6 +83,16 @@ async fn head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
 }
 
 fn answer(head: &str, challenges: &Challenges, https: Option<SocketAddr>) -> String {
+    let mut answer = whole_answer(head, challenges, https);
+    if head.starts_with("HEAD ")
+        && let Some(end) = answer.find("\r\n\r\n")
+    {
+        answer.truncate(end + 4);
+    }
+    answer
+}
+
+fn whole_answer(head: &str, challenges: &Challenges, https: Option<SocketAddr>) -> String {
     let mut lines = head.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
     let (Some("GET" | "HEAD"), Some(path)) = (words.next(), words.next()) else {
@@ -118,6 +133,8 @@ mod tests {
         let said = |request: &str, https| answer(&format!("{request}\r\n\r\n"), &challenges, https);
         let found = said("GET /.well-known/acme-challenge/abc HTTP/1.1\r\nhost: x", https);
         assert!(found.starts_with("HTTP/1.1 200 OK") && found.ends_with("\r\n\r\nabc.key"), "{found}");
+        let head = said("HEAD /.well-known/acme-challenge/abc HTTP/1.1\r\nhost: x", https);
+        assert!(head.contains("content-length: 7\r\n") && head.ends_with("\r\n\r\n"), "{head}");
         let unknown = said("GET /.well-known/acme-challenge/../abc HTTP/1.1\r\nhost: x", https);
         assert!(unknown.starts_with("HTTP/1.1 404"), "{unknown}");
         let sent = said("GET /a?b HTTP/1.1\r\nHost: hall.example:80", https);
@@ -135,6 +152,24 @@ mod tests {
         assert!(said("POST / HTTP/1.1\r\nhost: x", https).starts_with("HTTP/1.1 405"));
         challenges.clear();
         assert!(said("GET /.well-known/acme-challenge/abc HTTP/1.1", https).starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn who_comes_last_is_answered_however_many_say_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = tokio::spawn(serve(listener, Challenges::default(), Arc::default()));
+        let mut silent = Vec::new();
+        for _ in 0..2 * CONNECTIONS {
+            silent.push(tokio::net::TcpStream::connect(address).await.expect("connected"));
+        }
+        let begun = std::time::Instant::now();
+        let mut last = tokio::net::TcpStream::connect(address).await.expect("connected");
+        last.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
+        let mut said = String::new();
+        last.read_to_string(&mut said).await.expect("answered");
+        assert!(said.starts_with("HTTP/1.1 404") && begun.elapsed() < PATIENCE, "{said}");
+        server.abort();
     }
 
     #[tokio::test]

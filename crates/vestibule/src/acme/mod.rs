@@ -1,5 +1,5 @@
 //! A certificate for people and applications from an ACME server (RFC 8555), such as Let's Encrypt: ordered, renewed at two
-//! thirds of its life, and shown in place of the platform's own.
+//! thirds of its life, and shown to who asks for one of its names.
 
 mod challenge;
 mod order;
@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use osap::{Random as _, SystemRandom};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use vestibule_platform::{Acquired, Certificates, Secret};
-use vestibule_tls::{CertificateFacts, Identity, Key, Resolver, read_pem};
+use vestibule_tls::{CertificateFacts, Identity, IdentityError, Key, Resolver, read_pem};
 
 use self::challenge::Challenges;
 use self::transport::Transport;
@@ -29,7 +29,11 @@ const LOOK: Duration = Duration::from_secs(60 * 60);
 const PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Shows the certificate that was kept, or the platform's own until there is one, and keeps it renewed.
+/// Characters of a server's words in the log.
+const MAX_WORDS: usize = 300;
+
+/// Shows the certificate that was kept to who asks for one of its names, the platform's own to everybody else and until there is
+/// one, and keeps it renewed.
 ///
 /// # Errors
 /// The configuration cannot be used, or the listener for challenges not be opened.
@@ -48,7 +52,7 @@ pub(crate) async fn open(
     let listener = TcpListener::bind(listen).await;
     let listener = listener.with_context(|| format!("tls.acme.challenge_listen: {listen} cannot be listened on"))?;
     let challenges = Challenges::default();
-    let kept = Shown::kept(certificates).await.unwrap_or_else(|error| {
+    let kept = Shown::kept(certificates, config).await.unwrap_or_else(|error| {
         tracing::error!(
             error = format!("{error:#}"),
             "the certificate of the ACME server that was kept cannot be used"
@@ -56,10 +60,7 @@ pub(crate) async fn open(
         None
     });
     let own = certificates.server_tls();
-    let resolver = Resolver::copy_of(own.resolver());
-    if let Some(kept) = &kept {
-        resolver.replace(&kept.identity)?;
-    }
+    let resolver = Resolver::beside(own.resolver());
     let keeper = Keeper {
         config: config.clone(),
         transport,
@@ -69,6 +70,7 @@ pub(crate) async fn open(
         shown: kept,
         failures: 0,
     };
+    keeper.show()?;
     let tasks = vec![tokio::spawn(challenge::serve(listener, challenges, https)), tokio::spawn(keeper.keep())];
     Ok((resolver, tasks))
 }
@@ -80,9 +82,14 @@ struct Shown {
 }
 
 impl Shown {
-    async fn kept(certificates: &Certificates) -> anyhow::Result<Option<Shown>> {
+    /// What was kept, if it is of the server that is asked now: that of another one may be for trials only.
+    async fn kept(certificates: &Certificates, config: &Acme) -> anyhow::Result<Option<Shown>> {
         let Some(Acquired { text, key }) = certificates.acquired(CERTIFICATE).await? else { return Ok(None) };
-        Shown::new(&text, &Key::from_pkcs8(key.expose())?).map(Some)
+        let Some((of, chain)) = text.split_once('\n') else { return Ok(None) };
+        if config.directory.as_deref() != Some(of) {
+            return Ok(None);
+        }
+        Shown::new(chain, &Key::from_pkcs8(key.expose())?).map(Some)
     }
 
     fn new(chain: &str, key: &Key) -> anyhow::Result<Shown> {
@@ -119,6 +126,9 @@ struct Keeper {
 impl Keeper {
     async fn keep(mut self) {
         loop {
+            if let Err(error) = self.show() {
+                tracing::error!(%error, "the certificate of the ACME server cannot be shown");
+            }
             let now = self.certificates.now_ms();
             let wait = match &self.shown {
                 Some(shown) => shown.due(&self.config.names).saturating_sub(now),
@@ -151,13 +161,27 @@ impl Keeper {
         let issued = order::order(&self.config, transport, &self.certificates, &self.challenges).await?;
         let shown = Shown::new(&issued.chain, &issued.key).context("the certificate that was issued")?;
         let key = Secret::new(issued.key.pkcs8());
+        let directory = self.config.directory.as_deref().unwrap_or_default();
+        let text = format!("{directory}\n{}", issued.chain);
         // Durable before it is shown.
-        self.certificates.keep_acquired(CERTIFICATE, Acquired { text: issued.chain, key }).await?;
-        self.resolver.replace(&shown.identity)?;
-        let ends = shown.facts.not_after / 1_000;
-        metrics::gauge!("vestibule_certificate_ends_seconds", "kind" => "acme").set(ends as f64);
+        self.certificates.keep_acquired(CERTIFICATE, Acquired { text, key }).await?;
+        let due = shown.due(&self.config.names);
         self.shown = Some(shown);
+        self.show()?;
+        // The next order would be the next thing to do, and so on without end.
+        ensure!(due > self.certificates.now_ms(), "what was issued is already due: is the clock right?");
         Ok(())
+    }
+
+    /// Has the certificate shown as long as it is good, and says when it ends.
+    fn show(&self) -> Result<(), IdentityError> {
+        if let Some(shown) = &self.shown {
+            let ends = shown.facts.not_after / 1_000;
+            metrics::gauge!("vestibule_certificate_ends_seconds", "kind" => "acme").set(ends as f64);
+        }
+        let now = self.certificates.now_ms();
+        let good = self.shown.as_ref().filter(|shown| shown.facts.not_after >= now);
+        self.resolver.show_by_name(good.map(|shown| &shown.identity))
     }
 
     /// The former certificate stays in use for as long as it is good, and the platform's own follows it.
@@ -167,13 +191,14 @@ impl Keeper {
         let left = self.shown.as_ref().map(|shown| shown.facts.not_after.saturating_sub(now)).filter(|left| *left > 0);
         let then = match left {
             Some(left) => format!("the former one is good for {} more hours", left / 3_600_000),
-            None => {
-                self.resolver.adopt(self.certificates.server_tls().resolver());
-                "the platform's own is shown, which the public does not know".to_owned()
-            }
+            None => "the platform's own is shown, which the public does not know".to_owned(),
         };
+        let error: String = error.chars().take(MAX_WORDS).collect();
         tracing::error!(error, "no certificate was ordered from the ACME server; {then}");
-        let told = format!("tls.acme: no certificate could be ordered ({error}); {then}. It is tried again by itself.");
+        // Whoever asks may read it: without the words of the server.
+        let told = format!(
+            "tls.acme: no certificate could be ordered, the log says why; {then}. It is tried again by itself."
+        );
         self.certificates.set_trouble(Some(told));
     }
 }

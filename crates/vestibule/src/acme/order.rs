@@ -10,6 +10,7 @@ use instant_acme::{
 use vestibule_platform::{Acquired, Certificates, Secret};
 use vestibule_tls::rustls::pki_types::PrivatePkcs8KeyDer;
 use vestibule_tls::{Key, server_request};
+use zeroize::Zeroizing;
 
 use super::challenge::Challenges;
 use super::transport::Transport;
@@ -34,11 +35,7 @@ pub(super) async fn order(
     challenges: &Challenges,
 ) -> anyhow::Result<Issued> {
     let account = account(config, transport(), certificates).await.context("the account")?;
-    let identifier = |name: &String| match name.parse() {
-        Ok(address) => Identifier::Ip(address),
-        Err(_) => Identifier::Dns(name.clone()),
-    };
-    let identifiers: Vec<Identifier> = config.names.iter().map(identifier).collect();
+    let identifiers: Vec<Identifier> = config.names.iter().cloned().map(Identifier::Dns).collect();
     let new = NewOrder::new(&identifiers);
     let mut order = match account.new_order(&new).await {
         // The server has lost it, or taken it away.
@@ -96,7 +93,7 @@ async fn new_account(config: &Acme, transport: Transport, certificates: &Certifi
     let external = match (&config.eab_key_id, &config.eab_key) {
         (Some(id), Some(key)) => {
             let key = key.expose().trim_end_matches('=');
-            let key = URL_SAFE_NO_PAD.decode(key).context("tls.acme.eab_key is not base64url")?;
+            let key = Zeroizing::new(URL_SAFE_NO_PAD.decode(key).context("tls.acme.eab_key is not base64url")?);
             Some(ExternalAccountKey::new(id.clone(), &key))
         }
         _ => None,

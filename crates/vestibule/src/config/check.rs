@@ -218,6 +218,8 @@ fn acme(config: &Config) -> Option<Broken> {
         ("tls.acme.names", "must name what the certificate is for")
     } else if acme.names.iter().any(|name| name.starts_with("*.")) {
         ("tls.acme.names", "cannot have a name with *: HTTP-01 proves none")
+    } else if acme.names.iter().any(|name| name.parse::<std::net::IpAddr>().is_ok()) {
+        ("tls.acme.names", "must be hosts: who comes by an address asks for no name, and is shown the platform's own")
     } else if !acme.accept_terms {
         ("tls.acme.accept_terms", "must be true: read the terms of the server, and agree to them")
     } else if config.tls.certificate_file.is_some() {

@@ -32,7 +32,7 @@ pub struct Acme {
     /// Where the server's directory is; none: no certificate is ordered.
     #[serde(with = "text::text_or_none")]
     pub directory: Option<String>,
-    /// The names, hosts and addresses, of the certificate.
+    /// The hosts that the certificate is for.
     #[serde(with = "text::names")]
     pub names: Vec<String>,
     /// Whether the operator agrees to the terms of the server.
