@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use vestibule_tls::rustls::pki_types::CertificateDer;
 use vestibule_tls::rustls::time_provider::DefaultTimeProvider;
-use vestibule_tls::rustls::{ClientConnection, Stream};
-use vestibule_tls::{Anchor, CertificateFacts, ClientTls, OwnFiles, covers, read_pem, spki_sha256};
+use vestibule_tls::rustls::{ClientConfig, ClientConnection, Stream};
+use vestibule_tls::{Anchor, CertificateFacts, ClientTls, OwnFiles, covers, first_use_http, read_pem, spki_sha256};
 
 use super::Finding;
 use super::listeners::reachable;
@@ -41,17 +41,18 @@ pub(super) fn examine(config: &Config, platform: Option<u32>) -> Vec<Finding> {
         None => roots.iter().flatten().take(2).cloned().map(Anchor::Ca).collect(),
     };
     findings.extend(roots.as_deref().and_then(<[_]>::first).map(|newest| root(newest, now)));
-    if let Some(directory) = &config.tls.acme.directory {
-        let words = format!("those for people and applications are ordered from {directory}");
-        findings.push(Finding::good(PART, format!("{words}; /readyz says when that fails")));
-        return findings;
-    }
     if let Some(address) = config.http.tls_address()
         && platform.is_some()
         && address.port() != 0
         && !anchors.is_empty()
     {
-        findings.push(shown(reachable(address), anchors, &wanted(config)));
+        let acme = &config.tls.acme;
+        let mut own = wanted(config);
+        if acme.directory.is_some() {
+            own.retain(|name| !acme.names.contains(name));
+            findings.extend(acme.names.iter().map(|name| ordered(reachable(address), anchors.clone(), name, now)));
+        }
+        findings.push(shown(reachable(address), anchors, &own));
     }
     findings
 }
@@ -102,8 +103,8 @@ fn ends(what: &str, certificate: &CertificateDer<'_>, soon: i64, now: i64, cure:
 /// What the platform shows at its listener.
 fn shown(address: SocketAddr, anchors: Vec<Anchor>, names: &[String]) -> Finding {
     let name = names.first().map_or("localhost", String::as_str);
-    match shake_hands(address, anchors, name) {
-        Ok(()) => Finding::good(PART, format!("http.tls_listen proves to be {name}")),
+    match platforms_own(address, anchors, name) {
+        Ok(_) => Finding::good(PART, format!("http.tls_listen proves to be {name}")),
         Err(error) => Finding::wrong(
             PART,
             format!("http.tls_listen does not prove to be {name}: {error}"),
@@ -112,8 +113,38 @@ fn shown(address: SocketAddr, anchors: Vec<Anchor>, names: &[String]) -> Finding
     }
 }
 
-fn shake_hands(address: SocketAddr, anchors: Vec<Anchor>, name: &str) -> anyhow::Result<()> {
-    let config = ClientTls::new(anchors, Arc::new(DefaultTimeProvider))?.http();
+/// What the platform shows under a name of the ACME server's certificate.
+fn ordered(address: SocketAddr, anchors: Vec<Anchor>, name: &str, now: i64) -> Finding {
+    let cure = "see /readyz and the platform's log: is the certificate ordered?";
+    if platforms_own(address, anchors, name).is_ok() {
+        return Finding::doubtful(PART, format!("the platform's own certificate is shown for {name}"), cure);
+    }
+    let seen = shake_hands(address, first_use_http(Arc::new(DefaultTimeProvider)), name);
+    match seen.map(|chain| chain.into_iter().next()) {
+        Ok(Some(leaf)) if covers(&leaf, name) => {
+            // It is renewed when a third of its life is left, and may be a short one.
+            let soon = CertificateFacts::read(&leaf).map_or(SOON, |facts| (facts.not_after - facts.not_before) / 6);
+            ends(&format!("the certificate of the ACME server for {name}"), &leaf, soon, now, cure)
+        }
+        Ok(_) => Finding::wrong(PART, format!("what is shown for {name} is not for that name"), cure),
+        Err(error) => Finding::wrong(PART, format!("http.tls_listen shows nothing for {name}: {error}"), cure),
+    }
+}
+
+fn platforms_own(
+    address: SocketAddr,
+    anchors: Vec<Anchor>,
+    name: &str,
+) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    shake_hands(address, ClientTls::new(anchors, Arc::new(DefaultTimeProvider))?.http(), name)
+}
+
+/// The chain that is shown.
+fn shake_hands(
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+    name: &str,
+) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let mut connection = ClientConnection::new(config, name.to_owned().try_into()?)?;
     let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -122,7 +153,7 @@ fn shake_hands(address: SocketAddr, anchors: Vec<Anchor>, name: &str) -> anyhow:
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(stream.sock)?;
     }
-    Ok(())
+    Ok(connection.peer_certificates().unwrap_or_default().iter().map(|one| one.clone().into_owned()).collect())
 }
 
 #[cfg(test)]
