@@ -264,6 +264,16 @@ async fn a_backup_of_before_needs_the_key_of_before(bed: Bed) {
     restore(&after, &beside("restored too"), None, None, |_, _| {}).await.unwrap();
     opens(StoreConfig { dir: beside("restored too"), ..bed.config() }, filled).await;
 
+    // After an exchange that was cut short the database says which key it is, and where it is elsewhere nothing does.
+    let next = bed.dir().join("keys/envelope.key.new");
+    fs::copy(&keep, &next).unwrap();
+    let plan_of_two = BackupPlan { into: &beside("two"), with_key: true, ..plan };
+    let elsewhere = BackupPlan { control_elsewhere: true, ..plan_of_two };
+    assert!(matches!(back_up(&elsewhere, |_, _| {}).await, Err(BackupError::KeyUnsettled)));
+    back_up(&plan_of_two, |_, _| {}).await.unwrap();
+    assert_eq!(fs::read(beside("two").join("keys/envelope.key")).unwrap(), fs::read(&present).unwrap());
+    fs::remove_file(&next).unwrap();
+
     // Where the key is from elsewhere, a backup has none and a restore writes none.
     rekey(&bed.config(), NewKey::Given(key('a')), None, "console", |_| {}).await.unwrap();
     let with_key = BackupPlan { into: &beside("elsewhere"), with_key: true, ..plan };
