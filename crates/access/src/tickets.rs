@@ -1,8 +1,8 @@
 //! What is stored of a device that speaks a modern suite: its tickets, and its session at the DAS (osap-wire 13.3).
 //!
-//! The platform keeps it as one sealed value. `format (1) | rev (8) | epoch (8) | flags (1: confirmed, 2: certified) | dev_id | current | next |
-//! base | dropped | session`: numbers are big-endian, each of the others is a length (2) and that many bytes, none where there
-//! is nothing.
+//! The platform keeps it as one sealed value. `format (1) | rev (8) | epoch (8) | flags (1) | dev_id | current | next | base |
+//! dropped | session`: numbers are big-endian, of the flags bit 0 is confirmed and bit 1 certified, each of the others is a
+//! length (2) and that many bytes, none where there is nothing.
 
 use std::sync::Arc;
 

@@ -40,6 +40,17 @@ pub(super) fn suite(device: &Value) -> String {
     if label.is_empty() { text(device, "/suite") } else { label }
 }
 
+/// What is open to a device, in words; nothing where the platform does not say.
+pub(super) fn suites(device: &Value) -> String {
+    let suites = &device["suites"];
+    if !suites.is_object() {
+        return String::new();
+    }
+    let state = |name: &str| if suites[name] == true { "open" } else { "closed" };
+    let certificate = if suites["certificate_demanded"] == true { "demanded" } else { "not demanded" };
+    format!("legacy suites {}, plain TCP {}, certificate {certificate}", state("legacy"), state("plain"))
+}
+
 /// Presence: `online`, `never seen`.
 pub(super) fn state(device: &Value) -> String {
     text(device, "/presence/state").replace('_', " ")
@@ -147,6 +158,7 @@ pub(super) fn device(device: &Value) -> Vec<(String, String)> {
         .collect();
     members.push(("presence".to_owned(), presence(device)));
     members.push(("suite".to_owned(), suite(device)));
+    members.push(("suites".to_owned(), suites(device)));
     let code = &device["code"];
     let code = match code["one_time"].as_bool() {
         Some(true) if code["spent"].is_string() => format!("one-time, spent at {}", text(code, "/spent")),
@@ -216,6 +228,7 @@ mod tests {
         let shown = device(&json!({
             "id": "d", "family": "osap", "serial": "SN-1", "product": null, "suite": "legacy", "confidential": false,
             "security": "legacy, not confidential", "parent": null, "zone": "north",
+            "suites": {"legacy": true, "plain": false, "certificate": "product", "certificate_demanded": true},
             "presence": {"state": "never_seen", "since": null, "reason": "never_seen"}
         }));
         let shown: Vec<(&str, &str)> = shown.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -227,6 +240,7 @@ mod tests {
                 ("family", "osap"),
                 ("presence", "never seen"),
                 ("suite", "legacy, not confidential"),
+                ("suites", "legacy suites open, plain TCP closed, certificate demanded"),
                 ("zone", "north")
             ]
         );

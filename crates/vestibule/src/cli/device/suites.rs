@@ -83,14 +83,7 @@ pub(super) fn run(args: Args, client: &Client, out: &mut Out<'_>) -> anyhow::Res
     if out.is_json() {
         return out.json(&device);
     }
-    let state = |name: &str| if device["suites"][name] == true { "open" } else { "closed" };
-    let certificate = if device["suites"]["certificate_demanded"] == true { "demanded" } else { "not demanded" };
-    out.line(format!(
-        "{}: legacy suites {}, plain TCP {}, certificate {certificate}",
-        words::printable(&name),
-        state("legacy"),
-        state("plain")
-    ))
+    out.line(format!("{}: {}", words::printable(&name), words::suites(&device)))
 }
 
 fn of_product(product: &str, demand: Demand, client: &Client, out: &mut Out<'_>) -> anyhow::Result<()> {
