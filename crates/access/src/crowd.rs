@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -20,9 +20,10 @@ pub(crate) struct Limits {
 }
 
 /// The connections that are here. Where they are too many, one whose device has not proven yet who it is makes room for each
-/// newcomer: the oldest of the host, or of the site, that has its limit, and otherwise the oldest of the site that has
-/// most of them. A good device proves itself within some round trips, so that it is hardly ever one of them; and however many
-/// connections somebody opens, whether he says nothing on them or sends what anybody could, he drives out his own.
+/// newcomer: of the host, or of the site, that has its limit, and otherwise of the site that has most of them, who has got no
+/// further for longest. A good device proves itself within some round trips, so that it is hardly ever one of them, and of
+/// thousands that come at once those go on that have begun; and however many connections somebody opens, whether he says
+/// nothing on them or sends what anybody could, he drives out his own.
 ///
 /// As large as the number of connections.
 pub(crate) struct Crowd {
@@ -33,16 +34,16 @@ pub(crate) struct Crowd {
 #[derive(Default)]
 struct Here {
     total: usize,
-    /// Tells who came first.
+    /// Tells who got a step further last.
     next: u64,
     hosts: HashMap<Host, usize>,
     sites: HashMap<Site, Neighbours>,
     /// Sites with somebody who has proven nothing yet. The last one is to make room: it has most of them and, of several
-    /// with as many, the oldest.
+    /// with as many, who stands still for longest.
     strangers: BTreeMap<Strangers, Site>,
 }
 
-/// How many of a site have proven nothing, and the oldest of them.
+/// How many of a site have proven nothing, and who of them stands still for longest.
 type Strangers = (usize, Reverse<u64>);
 
 /// Connections of one site.
@@ -50,7 +51,7 @@ type Strangers = (usize, Reverse<u64>);
 struct Neighbours {
     /// Who has proven who they are.
     known: usize,
-    /// Who has not, by age.
+    /// Who has not; who has got no further for longest is first.
     strangers: BTreeMap<u64, Stranger>,
 }
 
@@ -62,7 +63,7 @@ struct Stranger {
 /// A place in the crowd; free again when dropped.
 pub(crate) struct Place<'a> {
     crowd: &'a Crowd,
-    number: u64,
+    number: AtomicU64,
     host: Host,
     site: Site,
     is_known: AtomicBool,
@@ -120,7 +121,7 @@ impl Crowd {
         }
         let (leave, notice) = oneshot::channel();
         Some((
-            Place { crowd: self, number: here.enter(host, site, leave), host, site, is_known: AtomicBool::new(false) },
+            Place { crowd: self, number: here.enter(host, site, leave).into(), host, site, is_known: false.into() },
             Notice(notice),
         ))
     }
@@ -136,11 +137,16 @@ impl Here {
     }
 
     fn enter(&mut self, host: Host, site: Site, leave: oneshot::Sender<()>) -> u64 {
-        let number = self.next;
-        self.next += 1;
+        let number = self.number();
         self.total += 1;
         *self.hosts.entry(host).or_default() += 1;
         self.change(site, |neighbours| neighbours.strangers.insert(number, Stranger { host, leave }));
+        number
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
         number
     }
 
@@ -181,18 +187,38 @@ impl Here {
 }
 
 impl Place<'_> {
-    /// The device has proven who it is: it will not be asked to leave any more.
-    pub(crate) fn keep(&self) {
+    /// The device has got a step further: others make room before it. A run has a few of them, so that nobody stays by taking
+    /// them slowly.
+    pub(crate) fn advance(&self) {
+        let mut here = self.crowd.here.lock();
+        let next = here.number();
+        here.change(self.site, |neighbours| {
+            // Who is not here any more, or known, needs no place in the line.
+            if let Some(stranger) = neighbours.strangers.remove(&self.number()) {
+                neighbours.strangers.insert(next, stranger);
+                self.number.store(next, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// The device has proven who it is: it will not be asked to leave any more. True the first time.
+    pub(crate) fn keep(&self) -> bool {
         if self.is_known.load(Ordering::Relaxed) {
-            return;
+            return false;
         }
         let is_here = self.crowd.here.lock().change(self.site, |neighbours| {
-            let is_here = neighbours.strangers.remove(&self.number).is_some();
+            let is_here = neighbours.strangers.remove(&self.number()).is_some();
             neighbours.known += usize::from(is_here);
             is_here
         });
         // Otherwise it was asked in this moment.
         self.is_known.store(is_here, Ordering::Relaxed);
+        is_here
+    }
+
+    /// Changed under the lock alone.
+    fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
     }
 }
 
@@ -204,7 +230,7 @@ impl Drop for Place<'_> {
             if is_known {
                 neighbours.known -= 1;
             }
-            is_known || neighbours.strangers.remove(&self.number).is_some()
+            is_known || neighbours.strangers.remove(&self.number()).is_some()
         });
         if was_here {
             here.forget(self.host);

@@ -1,5 +1,6 @@
 //! TLS of a listener, and what it spends on strangers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ pub struct TlsListener {
     pub config: Arc<ServerConfig>,
     /// From accept to the end of the handshake.
     pub handshake_timeout: Duration,
-    /// Connections at most that have not logged in yet, be it that their handshake is in progress. A quarter of them is kept
-    /// for addresses that have logged in before. Past it one of the network that has most of them makes room, or the newcomer
+    /// Connections at most that have not logged in yet, be it that their handshake is in progress. Three quarters of them are
+    /// kept for addresses that have logged in before, or were vouched for. Past it one of the network that has most of them makes room, or the newcomer
     /// is closed at once.
     pub max_handshakes: usize,
     /// The same of one network (/24, /64), but for such addresses. Past it one that stands still makes room, or the newcomer is
@@ -28,16 +29,22 @@ pub struct TlsListener {
 }
 
 impl TlsListener {
-    /// The defaults: 10 s, 1,024 who have not logged in, 256 of one network, who stand still after 3 s.
+    /// The defaults: 10 s, 4,096 who have not logged in (1,024 of them unknown), 256 of one network, who stand still after 3 s.
     pub fn new(config: Arc<ServerConfig>) -> TlsListener {
         TlsListener {
             config,
             handshake_timeout: Duration::from_secs(10),
-            max_handshakes: 1_024,
+            max_handshakes: 4_096,
             max_of_network: 256,
             standstill: Duration::from_secs(3),
             strangers: Arc::default(),
         }
+    }
+
+    /// Somebody at this address has just shown elsewhere who it is, and is about to come here: from now on the address is one of
+    /// those that have logged in before.
+    pub fn vouch(&self, address: IpAddr) {
+        self.strangers.vouch(address);
     }
 
     /// Takes a place for the peer of this link; an error says which limit is reached.

@@ -18,15 +18,16 @@ const REMEMBERED: usize = 16_384;
 /// How many there may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// In all. A quarter of them is kept for addresses that have logged in before.
+    /// In all: a quarter of them of addresses that nobody knows, the rest of those that have logged in before.
     pub(crate) total: usize,
-    /// Of one network (/24, /64), but for such addresses.
+    /// Of one network (/24, /64) that nobody knows.
     pub(crate) of_network: usize,
     /// Who has got no further for so long may be asked to make room.
     pub(crate) patience: Duration,
 }
 
-/// The strangers of a listener. Where they are too many, one of the network that has most of them makes room for a newcomer of
+/// The strangers of a listener. Who comes from an address that has logged in before takes nobody's place who does not, nor the
+/// other way round. Where those of a kind are too many, one of the network that has most of them makes room for a newcomer of
 /// a smaller one: who has got no further for longest. Inside one network, and among networks with as many, only who stands
 /// still makes room, and otherwise the newcomer is refused, which costs him a connection and us nothing: a handshake that is
 /// cut off has cost both sides their computing, and a thousand devices that come back at once from behind one address would
@@ -35,7 +36,8 @@ pub(crate) struct Limits {
 /// As large as the number of strangers.
 #[derive(Default)]
 pub(crate) struct Strangers {
-    here: Mutex<Here>,
+    unknown: Mutex<Here>,
+    known: Mutex<Here>,
     lately: Lately,
 }
 
@@ -61,21 +63,31 @@ struct Stranger {
 
 /// A place among the strangers; free again when this is dropped.
 pub(crate) struct Place<'a> {
-    strangers: &'a Strangers,
+    here: &'a Mutex<Here>,
+    lately: &'a Lately,
     network: u128,
     host: u128,
     number: u64,
 }
 
 impl Strangers {
+    /// As if somebody had logged in from this address.
+    pub(crate) fn vouch(&self, address: IpAddr) {
+        self.lately.note(host(address));
+    }
+
     /// A place for the peer of this link; an error says which limit is reached.
     pub(crate) fn enter(&self, link: &Arc<Link>, limits: Limits, now: Instant) -> Result<Place<'_>, &'static str> {
         let (network, host) = (network(link.peer().ip()), host(link.peer().ip()));
-        let is_known = self.lately.holds(host);
-        let mut here = self.here.lock();
+        let unknown = limits.total.div_ceil(4);
+        let (crowd, total, most_of_network) = if self.lately.holds(host) {
+            (&self.known, limits.total - unknown, usize::MAX)
+        } else {
+            (&self.unknown, unknown, limits.of_network)
+        };
+        let mut here = crowd.lock();
         let of_network = here.networks.get(&network).map_or(0, Neighbours::len);
-        let total = if is_known { limits.total } else { limits.total - limits.total / 4 };
-        let makes_room = if !is_known && of_network >= limits.of_network {
+        let makes_room = if of_network >= most_of_network {
             let first = here.networks.get(&network).and_then(Neighbours::first_key_value);
             let first = first.filter(|(_, stranger)| stranger.stands_still(limits.patience, now));
             Some((network, *first.ok_or("tls_handshakes_of_network")?.0))
@@ -90,7 +102,7 @@ impl Strangers {
             stranger.link.close("made_room");
         }
         let number = here.enter(network, Stranger { since: now, link: Arc::clone(link) });
-        Ok(Place { strangers: self, network, host, number })
+        Ok(Place { here: crowd, lately: &self.lately, network, host, number })
     }
 }
 
@@ -147,7 +159,7 @@ fn rank(neighbours: &Neighbours) -> Option<Rank> {
 impl Place<'_> {
     /// The peer has got a step further. There are a few of them, so that nobody holds a place by taking them slowly.
     pub(crate) fn advance(&mut self, now: Instant) {
-        let mut here = self.strangers.here.lock();
+        let mut here = self.here.lock();
         // Who is not here any more has just been asked to leave.
         if let Some(stranger) = here.leave(self.network, self.number) {
             self.number = here.enter(self.network, Stranger { since: now, ..stranger });
@@ -156,13 +168,13 @@ impl Place<'_> {
 
     /// The peer has logged in well: it is no stranger any more, and its address is remembered.
     pub(crate) fn keep(self) {
-        self.strangers.lately.note(self.host);
+        self.lately.note(self.host);
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.strangers.here.lock().leave(self.network, self.number);
+        self.here.lock().leave(self.network, self.number);
     }
 }
 

@@ -82,6 +82,28 @@ fn the_oldest_of_the_site_with_most_strangers_makes_room() {
 }
 
 #[test]
+fn who_gets_further_goes_to_the_end_of_the_line() {
+    let crowd = crowd(3, 3, 3);
+    let (first, first_told) = crowd.enter(from(1, 1)).expect("room");
+    let (_second, second_told) = crowd.enter(from(1, 2)).expect("room");
+    let (third, third_told) = crowd.enter(from(1, 3)).expect("room");
+    first.advance();
+    third.keep();
+    third.advance();
+    let (_fourth, fourth_told) = crowd.enter(from(2, 1)).expect("who stands still makes room");
+    assert!(second_told.was_given());
+    let (_fifth, fifth_told) = crowd.enter(from(3, 1)).expect("of sites with as many, who stands still for longest");
+    assert!(first_told.was_given());
+    first.advance();
+    assert!(!first.keep(), "whoever was asked to leave is not kept");
+    drop((first, third));
+    assert_eq!(crowd.here.lock().total, 2);
+    for told in [third_told, fourth_told, fifth_told] {
+        assert!(!told.was_given());
+    }
+}
+
+#[test]
 fn a_host_and_a_site_with_their_limit_make_room_for_themselves() {
     let crowd = crowd(10, 2, 3);
     let (_first, first_told) = crowd.enter(from(1, 1)).expect("room");
@@ -117,7 +139,7 @@ proptest! {
     /// Against every connection by itself: no limit is passed, nobody is asked to leave without need, and in the end
     /// nothing is left.
     #[test]
-    fn what_is_counted_is_what_is_here(steps in prop::collection::vec((0u8..4, 0u8..4, 0u8..3), 1..200)) {
+    fn what_is_counted_is_what_is_here(steps in prop::collection::vec((0u8..4, 0u8..4, 0u8..4), 1..200)) {
         let limits = Limits { total: 8, per_host: 3, per_site: 5 };
         let crowd = Crowd::new(limits);
         let mut places: Vec<(Origin, Place<'_>, Option<Notice>)> = Vec::new();
@@ -130,6 +152,9 @@ proptest! {
                 1 => if let Some(it) = places.iter_mut().find(|it| it.0 == origin && it.2.is_some()) {
                     it.1.keep();
                     it.2 = None;
+                },
+                2 => if let Some(it) = places.iter().find(|it| it.0 == origin) {
+                    it.1.advance();
                 },
                 _ => if let Some(at) = places.iter().position(|it| it.0 == origin) {
                     places.swap_remove(at);

@@ -13,8 +13,10 @@ use osap::modern::server::Policy;
 use osap::suite::Suite;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::server::Acceptor;
+use vestibule_broker::TlsListener;
 use vestibule_platform::{DeviceId, Platform};
 
 use self::visit::{Shown, Visit};
@@ -46,6 +48,9 @@ pub struct ModernLbsConfig {
     pub expires_in: u32,
     /// Whether a login at the DAS is bound to its TLS connection; not behind a TLS terminator.
     pub bind: bool,
+    /// The listener of the DAS, where it speaks TLS: from where a device has proven here who it is, it does not come as a
+    /// stranger there.
+    pub das_tls: Option<TlsListener>,
     /// The name that the DAS's certificate has.
     pub das_domain: String,
     /// How long the certificates live that devices are given on request.
@@ -74,6 +79,7 @@ impl Default for ModernLbsConfig {
             ticket_lifetime_s: Policy::TICKET_LIFETIME_S,
             expires_in: 86_400,
             bind: true,
+            das_tls: None,
             das_domain: "localhost".to_owned(),
             certificate_life: Duration::from_secs(90 * 86_400),
             stranger_pace: Duration::from_millis(25),
@@ -160,10 +166,15 @@ impl ModernLbs {
         let Some(tls) = &self.config.tls else {
             return visit.run(&mut Connection::new(stream), None).await;
         };
-        let stream = TlsAcceptor::from(Arc::clone(tls)).accept(stream).await.map_err(|error| {
+        let failed = |error| {
             tracing::debug!(%error, "a TLS handshake at the LBS failed");
             Failure::Below("tls_handshake")
-        })?;
+        };
+        // What it costs is spent on the hello: from then on others make room first.
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;
+        visit.advance();
+        let stream = hello.into_stream(Arc::clone(tls)).await.map_err(failed)?;
+        visit.advance();
         let session = stream.get_ref().1;
         // Read after the handshake: the library goes on without one when the peer offers none (13.3, TLS profile 3).
         if session.alpn_protocol() != Some(ALPN) {

@@ -86,6 +86,8 @@ impl<'a> Visit<'a> {
                     server.handle_frame(&frame);
                     if server.is_proven() {
                         self.place.keep();
+                    } else {
+                        self.place.advance();
                     }
                     connection.forget(frame.len());
                 }

@@ -153,17 +153,22 @@ impl Site {
 
     /// Opens an LBS and a DAS for the modern suites: over TLS with these configurations of theirs, or over plain TCP.
     pub fn open_modern(&self, tls: Option<(Arc<ServerConfig>, Arc<ServerConfig>)>) -> Modern {
+        self.open_modern_at(tls.map(|(lbs, das)| (lbs, TlsListener::new(das))))
+    }
+
+    /// The same, with limits of its own at the DAS.
+    pub fn open_modern_at(&self, tls: Option<(Arc<ServerConfig>, TlsListener)>) -> Modern {
         let broker = self.broker.as_ref().expect("a site that runs has its broker");
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let epochs = Arc::clone(&self.epochs);
         let (platform, handle) = (Arc::clone(&self.platform), self.runtime.handle().clone());
         let das = Das::modern(platform, handle, None, tls.is_some(), Arc::clone(&epochs));
-        let (tls_lbs, tls_das) = tls.unzip();
-        let listener = ListenerConfig { tls: tls_das.map(TlsListener::new), ..modern_das_listener("das") };
+        let (tls_lbs, das_tls) = tls.unzip();
+        let listener = ListenerConfig { tls: das_tls.clone(), ..modern_das_listener("das") };
         let das = broker.listen(anywhere, listener, das).expect("a port");
         let node = DasNode { host: None, port: das.port(), server_id: "das1".to_owned() };
         let attempts = Arc::clone(&self.attempts);
-        let config = ModernLbsConfig { tls: tls_lbs, attempts, ..ModernLbsConfig::default() };
+        let config = ModernLbsConfig { tls: tls_lbs, das_tls, attempts, ..ModernLbsConfig::default() };
         let assignment = Arc::new(Assignment::single(node));
         let lbs = ModernLbs::new(Arc::clone(&self.platform), assignment, self.pool.clone(), epochs, config);
         let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);

@@ -27,7 +27,7 @@ fn enter<'a>(
 #[test]
 fn who_gets_further_stays_and_a_newcomer_of_a_full_network_is_refused() {
     let (strangers, now) = (Strangers::default(), Instant::now());
-    let at = |address, ms| enter(&strangers, address, limits(100, 2), now + Duration::from_millis(ms));
+    let at = |address, ms| enter(&strangers, address, limits(400, 2), now + Duration::from_millis(ms));
     let first = at("192.0.2.1", 0).expect("a place");
     let (_, mut second) = at("::ffff:192.0.2.200", 0).expect("a place");
     assert_eq!(at("192.0.2.3", 2_999).err(), Some("tls_handshakes_of_network"));
@@ -47,10 +47,10 @@ fn who_gets_further_stays_and_a_newcomer_of_a_full_network_is_refused() {
 #[test]
 fn many_networks_share_what_there_is_and_the_one_with_most_makes_room() {
     let (strangers, now) = (Strangers::default(), Instant::now());
-    let at = |address: &str| enter(&strangers, address, limits(16, 10), now);
+    let at = |address: &str| enter(&strangers, address, limits(48, 10), now);
     let crowd: Vec<_> = (0..10).map(|n| at(&format!("192.0.2.{n}")).expect("a place")).collect();
     let others: Vec<_> = (0..2).map(|n| at(&format!("198.51.100.{n}")).expect("a place")).collect();
-    // A quarter of the 16 is kept: from here on the largest makes room, its oldest first, until it has no more than others.
+    // Three quarters of the 48 are kept: from here on the largest makes room, its oldest first, until it has no more than others.
     let newcomers: Vec<_> = (0..8).map(|n| at(&format!("203.0.{n}.1")).expect("a place")).collect();
     assert_eq!(
         crowd.iter().map(|(link, _)| link.is_ending()).collect::<Vec<_>>(),
@@ -60,19 +60,19 @@ fn many_networks_share_what_there_is_and_the_one_with_most_makes_room() {
     // Networks with two make room for those with none, but not for one that would have as many.
     assert_eq!(at("203.0.1.2").err(), Some("tls_handshakes"));
     at("203.0.9.1").expect("a place");
-    assert_eq!(strangers.here.lock().total, 11, "one has left again");
+    assert_eq!(strangers.unknown.lock().total, 11, "one has left again");
     let all = (crowd, others, newcomers);
     drop(all);
-    let here = strangers.here.lock();
+    let here = strangers.unknown.lock();
     assert_eq!((here.total, here.networks.len(), here.ranked.len()), (0, 0, 0));
 }
 
 #[test]
 fn an_address_that_has_logged_in_finds_room_where_strangers_find_none() {
     let (strangers, now) = (Strangers::default(), Instant::now());
-    let at = |address: &str| enter(&strangers, address, limits(8, 3), now);
+    let at = |address: &str| enter(&strangers, address, limits(24, 3), now);
     at("192.0.2.1").expect("a place").1.keep();
-    assert_eq!(strangers.here.lock().total, 0, "who has logged in is a stranger no longer");
+    assert_eq!(strangers.unknown.lock().total, 0, "who has logged in is a stranger no longer");
     // As many networks as there are places, each with one.
     let crowd: Vec<_> = (0..6).map(|n| at(&format!("203.0.{n}.1")).expect("a place")).collect();
     assert_eq!(at("198.51.100.1").err(), Some("tls_handshakes"));
@@ -80,9 +80,15 @@ fn an_address_that_has_logged_in_finds_room_where_strangers_find_none() {
     assert_eq!(at("192.0.2.2").err(), Some("tls_handshakes"), "its neighbour is not known");
     drop((crowd, device));
     // Nor is there a limit for the one network that it may be all of.
-    let fleet: Vec<_> = (0..8).map(|_| at("192.0.2.1").expect("a place")).collect();
+    let fleet: Vec<_> = (0..18).map(|_| at("192.0.2.1").expect("a place")).collect();
     assert_eq!(at("192.0.2.1").err(), Some("tls_handshakes"));
-    at("198.51.100.1").expect("others are not kept out by it");
+    // It takes nobody's place, and nobody takes its own.
+    let _others: Vec<_> = (0..6).map(|n| at(&format!("203.0.{n}.1")).expect("a place")).collect();
+    assert_eq!(at("198.51.100.1").err(), Some("tls_handshakes"));
+    assert!(fleet.iter().all(|(link, _)| !link.is_ending()));
+    // Another address that is known finds room, at the cost of the larger one.
+    strangers.vouch("192.0.9.1".parse().expect("an address"));
+    at("192.0.9.1").expect("a place");
     assert_eq!(fleet.iter().filter(|(link, _)| link.is_ending()).count(), 1);
 }
 

@@ -125,7 +125,7 @@ fn who_stands_still_makes_room_at_each_step_of_the_way() {
 fn strangers_of_many_networks_keep_no_device_out() {
     let house = House::new();
     let server = serve(&house, "crowd_many", |tls| {
-        tls.max_handshakes = 16;
+        tls.max_handshakes = 48;
         tls.standstill = PATIENCE;
     });
     let config = house.client().mqtt();
@@ -147,7 +147,7 @@ fn strangers_of_many_networks_keep_no_device_out() {
 fn a_storm_from_behind_one_address_gets_in_and_no_handshake_is_cut_off() {
     let house = House::new();
     let server = serve(&house, "crowd_storm", |tls| {
-        tls.max_handshakes = 24;
+        tls.max_handshakes = 96;
         tls.max_of_network = 8;
         tls.standstill = PATIENCE;
     });

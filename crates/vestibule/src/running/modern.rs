@@ -22,24 +22,30 @@ impl Running {
         // One for both transports: a device has one newest session.
         let epochs = Arc::new(Epochs::default());
         self.platform.set_provisioner(Arc::new(Provisioner::new(Arc::clone(&epochs))));
-        self.listeners.das = self.modern_das(config, true, &epochs)?;
-        self.listeners.lbs = self.modern_lbs(config, true, self.listeners.das, &epochs)?;
-        self.listeners.das_plain = self.modern_das(config, false, &epochs)?;
-        self.listeners.lbs_plain = self.modern_lbs(config, false, self.listeners.das_plain, &epochs)?;
+        let certificates = self.platform.certificates();
+        let das_tls = TlsListener::new(certificates.server_tls().osap_das(certificates.verifier()));
+        self.listeners.das = self.modern_das(config, Some(&das_tls), &epochs)?;
+        self.listeners.lbs = self.modern_lbs(config, Some(&das_tls), self.listeners.das, &epochs)?;
+        self.listeners.das_plain = self.modern_das(config, None, &epochs)?;
+        self.listeners.lbs_plain = self.modern_lbs(config, None, self.listeners.das_plain, &epochs)?;
         Ok(())
     }
 
-    fn modern_das(&self, config: &Config, over_tls: bool, epochs: &Arc<Epochs>) -> anyhow::Result<Option<SocketAddr>> {
+    fn modern_das(
+        &self,
+        config: &Config,
+        tls: Option<&TlsListener>,
+        epochs: &Arc<Epochs>,
+    ) -> anyhow::Result<Option<SocketAddr>> {
         let das = &config.das;
+        let over_tls = tls.is_some();
         let (key, name, address) = match over_tls {
             true => ("das.listen", "das", das.listen),
             false => ("das.plain_listen", "das_plain", das.plain_listen),
         };
         let Some(address) = address else { return Ok(None) };
-        let certificates = self.platform.certificates();
-        let tls = over_tls.then(|| TlsListener::new(certificates.server_tls().osap_das(certificates.verifier())));
         let listener = ListenerConfig {
-            tls,
+            tls: tls.cloned(),
             max_connections: das.max_connections,
             max_frame: das.max_frame_bytes,
             max_out: das.max_queue_bytes,
@@ -54,11 +60,12 @@ impl Running {
     fn modern_lbs(
         &self,
         config: &Config,
-        over_tls: bool,
+        das_tls: Option<&TlsListener>,
         das: Option<SocketAddr>,
         epochs: &Arc<Epochs>,
     ) -> anyhow::Result<Option<SocketAddr>> {
         let lbs = &config.lbs;
+        let over_tls = das_tls.is_some();
         let (key, name, address) = match over_tls {
             true => ("lbs.listen", "lbs", lbs.listen),
             false => ("lbs.plain_listen", "lbs_plain", lbs.plain_listen),
@@ -71,6 +78,7 @@ impl Running {
         let places = lbs.max_connections;
         let limits = ModernLbsConfig {
             tls: over_tls.then(|| certificates.server_tls().osap_lbs(certificates.verifier())),
+            das_tls: das_tls.cloned(),
             ticket_lifetime_s: u32::try_from(lbs.ticket_lifetime.as_secs()).unwrap_or(u32::MAX),
             expires_in: u32::try_from(config.das.session_life.as_secs()).unwrap_or(u32::MAX),
             certificate_life: lbs.certificate_life,

@@ -94,13 +94,14 @@ impl<'a> Visit<'a> {
             self.suite = server.suite().or(self.suite);
             self.used = server.used().or(self.used);
             if server.is_proven() {
-                self.place.keep();
+                self.proven();
             }
             match server.poll() {
                 Output::Read => {
                     let frame = connection.read_frame(server.max_frame().min(MAX_ENTRY), patience).await?;
                     asked = Instant::now();
                     server.handle_frame(&frame, &mut *random);
+                    self.advance();
                     connection.forget(frame.len());
                 }
                 Output::Lookup(serial) => self.look_up(&mut server, &serial, &mut *random).await,
@@ -148,6 +149,20 @@ impl<'a> Visit<'a> {
                 Output::Done => return Ok(()),
                 Output::Close(reason) => return Err(Failure::ModernClosed(reason)),
             }
+        }
+    }
+
+    /// The device has got a step further.
+    pub(super) fn advance(&self) {
+        self.place.advance();
+    }
+
+    /// The device has proven who it is: it stays, and its DAS may expect it.
+    fn proven(&self) {
+        if self.place.keep()
+            && let Some(das) = &self.lbs.config.das_tls
+        {
+            das.vouch(self.origin.address);
         }
     }
 

@@ -1,9 +1,13 @@
 //! What the specification asks of LBS and DAS.
 
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
+
 use osap::modern::client::Trouble;
 use osap::modern::slots::Way;
 use osap::{Code, ResultCode, Suite};
 use vestibule_access::Provisioner;
+use vestibule_broker::TlsListener;
 use vestibule_broker::codec::{Packet, Rules, decode};
 use vestibule_platform::{AuditQuery, Caller, DevicePath, Invoke, Outcome, Pass, PassOutcome, Provisioned, Secret};
 
@@ -49,6 +53,26 @@ fn osap_13_3_a_device_enrols_by_its_code_comes_back_with_its_ticket_and_reports(
     assert_eq!(again.frame(), Some(vec![0x40, 2, 0, 8]));
     assert_eq!(site.events().len(), 1);
     assert!(device.run(modern.lbs, Way::Older).is_ok(), "the ticket before is still good");
+}
+
+#[test]
+fn who_has_been_at_the_lbs_is_no_stranger_at_the_das() {
+    let house = House::new();
+    let (site, _) = open(&house);
+    let mut das = TlsListener::new(house.das.clone());
+    (das.max_of_network, das.standstill) = (2, PATIENCE);
+    let modern = site.open_modern_at(Some((house.lbs.clone(), das)));
+    // Of three who say nothing two take the places of their network, and nobody makes room.
+    let mut silent: Vec<_> = (0..3).map(|_| TcpStream::connect(modern.das).expect("a connection")).collect();
+    silent.iter().for_each(|stream| stream.set_nonblocking(true).expect("nonblocking"));
+    eventually("one is sent away", || {
+        let is_open = |error: std::io::Error| error.kind() == ErrorKind::WouldBlock;
+        silent.iter_mut().any(|stream| !stream.read(&mut [0; 1]).is_err_and(is_open))
+    });
+    let mut device = Device::over_tls(&house);
+    let success = device.run(modern.lbs, Way::Code).expect("in");
+    device.log_in(modern.das, &success);
+    drop(silent);
 }
 
 #[test]
