@@ -16,6 +16,9 @@ use crate::tls::shown;
 /// How long its certificates are good for, in seconds.
 const LIFE: i64 = 30;
 
+/// What binds an account, where the server wants that: the key, base64url, under its name.
+const BOUND: (&str, &str) = ("hall-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W");
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
@@ -29,10 +32,16 @@ struct Pebble {
     management: u16,
     /// Where it looks.
     http: u16,
+    /// An account has to be bound by [`BOUND`].
+    binds: bool,
 }
 
 impl Pebble {
     fn start() -> Pebble {
+        Pebble::with(false)
+    }
+
+    fn with(binds: bool) -> Pebble {
         let dir = tempfile::tempdir().expect("a directory");
         let now = i64::try_from(UnixTime::now().as_secs()).expect("before the end of time") * 1_000;
         let mut authority = Authority::new(Purpose::Servers, []);
@@ -45,7 +54,8 @@ impl Pebble {
         fs::write(file("ca.pem"), pem(&authority.anchors(now))).expect("written");
         fs::write(file("cert.pem"), pem(&chain)).expect("written");
         fs::write(file("key.pem"), pair.serialize_pem()).expect("written");
-        let mut pebble = Pebble { dir, program: None, port: free_port(), management: free_port(), http: free_port() };
+        let mut pebble =
+            Pebble { dir, program: None, port: free_port(), management: free_port(), http: free_port(), binds };
         pebble.run();
         pebble
     }
@@ -55,12 +65,16 @@ impl Pebble {
     }
 
     fn run(&mut self) {
-        let config = json!({"pebble": {
+        let mut config = json!({"pebble": {
             "listenAddress": format!("127.0.0.1:{}", self.port),
             "managementListenAddress": format!("127.0.0.1:{}", self.management),
             "certificate": self.file("cert.pem"), "privateKey": self.file("key.pem"),
             "httpPort": self.http, "tlsPort": 1, "ocspResponderURL": "", "certificateValidityPeriod": LIFE,
         }});
+        if self.binds {
+            config["pebble"]["externalAccountBindingRequired"] = json!(true);
+            config["pebble"]["externalAccountMACKeys"] = json!({BOUND.0: BOUND.1});
+        }
         fs::write(self.file("config.json"), config.to_string()).expect("written");
         let mut command = Command::new("pebble");
         command.args(["-config", &self.file("config.json"), "-strict"]).env("PEBBLE_VA_NOSLEEP", "1");
@@ -98,6 +112,24 @@ fn curl(platform: &Platform, ca: &Path, name: &str) -> Option<i32> {
     curl.args(["--resolve", &format!("{name}:{}:{}", address.port(), address.ip())]);
     curl.arg(format!("https://{name}:{}/healthz", address.port()));
     Program::of(curl).finish().code
+}
+
+#[test]
+fn an_account_is_bound_where_the_server_wants_that_and_refused_without() {
+    let pebble = Pebble::with(true);
+    let unbound = Platform::configured(&pebble.settings("localhost"));
+    until("the refusal", || {
+        let failed = unbound.metric("vestibule_acme_orders_total", &[("result", "error")]);
+        (failed > 0.0).then_some(())
+    });
+    assert!(unbound.log().contains("externalAccountRequired"), "{}", unbound.log());
+    drop(unbound);
+    let (id, key) = BOUND;
+    let settings = pebble.settings("localhost");
+    let bound = Platform::configured(&format!("{settings}eab_key_id = {id:?}\neab_key = {key:?}\n"));
+    let root = pebble.root();
+    until("the certificate of the ACME server", || (curl(&bound, &root, "localhost") == Some(0)).then_some(()));
+    assert!(!bound.log().contains(key), "the key is in no log");
 }
 
 #[test]
