@@ -42,7 +42,7 @@ pub(crate) struct EventParams {
     /// Only received before this moment, by the platform's time: RFC 3339, or milliseconds since 1970.
     #[param(value_type = Option<String>, example = "1769860800000")]
     received_to: Option<Moment>,
-    /// Most events on the page; who is bound to a part of the organisation may get fewer, and a cursor all the same.
+    /// Most events on the page. It may have fewer, or none, and a cursor all the same, where much was left out.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
     /// `next` of the page before: a position; events older than it follow.

@@ -32,7 +32,7 @@ pub(crate) struct HistoryParams {
     /// Only received before this moment, by the platform's time: RFC 3339, or milliseconds since 1970.
     #[param(value_type = Option<String>, example = "1769860800000")]
     received_to: Option<Moment>,
-    /// Most reports on the page.
+    /// Most reports on the page. It may have fewer, or none, and a cursor all the same, where much was left out.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
     /// `next` of the page before: a position; reports older than it follow.
@@ -85,7 +85,7 @@ pub(crate) async fn list_history(
         ..HistoryQuery::of(RecordKind::Attribute, device.id, &path)
     };
     let page = shared.platform.history(query, &caller).await?;
-    let mut records = Records { items: page.items, resume: None };
+    let mut records = Records { items: page.items, resume: page.reached.filter(|_| !page.is_last) };
     let next = end_page(&mut records, size);
     let items = records.items.iter().map(|record| ReportShape::from(&**record)).collect();
     Ok(Json(ReportList { items, next }).into_response())

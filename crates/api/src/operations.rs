@@ -209,7 +209,7 @@ pub(crate) struct OperationParams {
     /// Only ended before this moment: RFC 3339, or milliseconds since 1970.
     #[param(value_type = Option<String>, example = "1769860800000")]
     to: Option<Moment>,
-    /// Most operations on the page.
+    /// Most operations on the page. It may have fewer, or none, and a cursor all the same, where much was left out.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
     /// `next` of the page before.

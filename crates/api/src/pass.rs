@@ -184,7 +184,7 @@ pub(crate) struct PassedList<'a> {
 pub(crate) struct PassedParams {
     /// Only of or for the device with this id or serial. Messages of a removed device are found by its id.
     device: Option<String>,
-    /// Most messages on the page.
+    /// Most messages on the page. It may have fewer, or none, and a cursor all the same, where much was left out.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
     /// `next` of the page before.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use vestibule_store::{DeviceId, DevicePath, MAX_SCAN, Order, Position, Record, RecordKind, Scan, StoreError};
+use vestibule_store::{DeviceId, DevicePath, Looked, MAX_SCAN, Order, Position, Record, RecordKind, Scan, StoreError};
 
 use crate::caller::Caller;
 use crate::platform::Platform;
+use crate::records::LOOK;
 
 /// Which stored reports.
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ pub struct HistoryPage {
 
 impl Platform {
     /// Stored reports of devices that the caller sees. Who sees many, but not all, has those of others left out, so that a page
-    /// may be short and not the last; for who sees few, no others are read.
+    /// may be short and not the last; for who sees few, no others are read. It is short as well where too much does not match.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -119,11 +120,12 @@ impl Platform {
         }
         let (limit, order, before) = (scan.limit, scan.order, scan.before);
         let few = if device.is_none() && !by.subtree().is_root() { self.few_seen(by) } else { None };
-        let mut items = match few {
-            Some(devices) => self.scan_each(scan, devices).await?,
-            None => self.journal().scan(&scan).await?,
+        let Looked { records: mut items, resume } = match few {
+            Some(devices) => self.look_at_each(scan, devices).await?,
+            None => self.journal().look(&scan, LOOK).await?,
         };
-        let (reached, is_last) = (items.last().map(|record| record.position), items.len() < limit);
+        let reached = resume.or(items.last().map(|record| record.position));
+        let is_last = resume.is_none() && items.len() < limit;
         if !by.subtree().is_root() {
             items.retain(|record| self.registry().is_seen(record.device, by));
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vestibule_store::{DeviceId, MAX_SCAN, Order, Position, Record, Scan, StoreError};
+use vestibule_store::{DeviceId, Looked, MAX_SCAN, Order, Position, Record, Scan, StoreError};
 
 use crate::caller::Caller;
 use crate::platform::Platform;
@@ -13,6 +13,8 @@ const FEW: usize = 64;
 const BATCH: usize = 256;
 /// How often, for one page.
 const BATCHES: usize = 64;
+/// After so many records that did not match a page ends early, with the segment it has come to.
+pub(crate) const LOOK: u64 = 1_000_000;
 
 /// Records, newest first.
 #[derive(Debug, Default)]
@@ -23,20 +25,25 @@ pub struct Records {
     pub resume: Option<Position>,
 }
 
+impl From<Looked> for Records {
+    fn from(looked: Looked) -> Records {
+        Records { items: looked.records, resume: looked.resume }
+    }
+}
+
 impl Platform {
-    /// Reads records, newest first, of devices that `by` sees. The work is bounded: by what is returned for who sees
-    /// everything or few devices, by [`BATCH`] × [`BATCHES`] records for all others.
+    /// Reads records, newest first, of devices that `by` sees. The work is bounded: by what is returned where all records
+    /// match, by [`LOOK`] of what is left out, and for who sees neither everything nor few devices by [`BATCH`] × [`BATCHES`].
     pub(crate) async fn records(&self, scan: Scan, by: &Caller) -> Result<Records, StoreError> {
         if by.subtree().is_root() {
-            return Ok(Records { items: self.journal().scan(&scan).await?, resume: None });
+            return Ok(self.journal().look(&scan, LOOK).await?.into());
         }
         if let Some(device) = scan.device {
             let is_seen = self.registry().is_seen(device, by);
-            let items = if is_seen { self.journal().scan(&scan).await? } else { Vec::new() };
-            return Ok(Records { items, resume: None });
+            return Ok(if is_seen { self.journal().look(&scan, LOOK).await?.into() } else { Records::default() });
         }
         match self.few_seen(by) {
-            Some(devices) => Ok(Records { items: self.scan_each(scan, devices).await?, resume: None }),
+            Some(devices) => Ok(self.look_at_each(scan, devices).await?.into()),
             None => self.left_over(scan, by).await,
         }
     }
@@ -47,12 +54,26 @@ impl Platform {
     }
 
     /// Reads the records of a few devices, in one order.
-    pub(crate) async fn scan_each(&self, scan: Scan, devices: Vec<DeviceId>) -> Result<Vec<Arc<Record>>, StoreError> {
+    pub(crate) async fn look_at_each(&self, scan: Scan, devices: Vec<DeviceId>) -> Result<Looked, StoreError> {
         let mut scan = Scan { limit: scan.limit.min(MAX_SCAN), ..scan };
         let mut items: Vec<Arc<Record>> = Vec::new();
+        let (mut resume, share) = (None, LOOK / devices.len().max(1) as u64);
         for device in devices {
             scan.device = Some(device);
-            items.extend(self.journal().scan(&scan).await?);
+            let looked = self.journal().look(&scan, share).await?;
+            items.extend(looked.records);
+            if let Some(reached) = looked.resume {
+                // What the others have beyond is for the next page, too.
+                resume = Some(reached);
+                match scan.order {
+                    Order::Newest => scan.after = Position::new(reached.get().saturating_sub(1)),
+                    Order::Oldest => scan.before = Some(Position::new(reached.get().saturating_add(1))),
+                }
+                items.retain(|record| match scan.order {
+                    Order::Newest => record.position > scan.after,
+                    Order::Oldest => record.position <= reached,
+                });
+            }
             items.sort_unstable_by_key(|record| record.position);
             if scan.order == Order::Newest {
                 items.reverse();
@@ -64,9 +85,11 @@ impl Platform {
                     Order::Newest => scan.after = last.position,
                     Order::Oldest => scan.before = Some(last.position),
                 }
+                // A full page goes on behind its last record, which lies before.
+                resume = None;
             }
         }
-        Ok(items)
+        Ok(Looked { records: items, resume })
     }
 
     /// Reads the records of all and leaves out those that `by` does not see.
@@ -75,7 +98,7 @@ impl Platform {
         let mut scan = Scan { limit: BATCH, ..scan };
         let mut items = Vec::new();
         for _ in 0..BATCHES {
-            let batch = self.journal().scan(&scan).await?;
+            let Looked { records: batch, resume } = self.journal().look(&scan, LOOK).await?;
             let (count, last) = (batch.len(), batch.last().map(|record| record.position));
             items.extend(batch.into_iter().filter(|record| self.registry().is_seen(record.device, by)));
             if items.len() >= limit {
@@ -83,7 +106,7 @@ impl Platform {
                 return Ok(Records { items, resume: None });
             }
             if count < BATCH {
-                return Ok(Records { items, resume: None });
+                return Ok(Records { items, resume });
             }
             scan.before = last;
         }

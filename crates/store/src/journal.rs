@@ -38,7 +38,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::control::on_runtime;
 use crate::db::postgres_options;
-use crate::{DeviceId, DevicePath, OpenError, Position, Record, Scan, StoreConfig, StoreError};
+use crate::{DeviceId, DevicePath, Looked, OpenError, Position, Record, Scan, StoreConfig, StoreError};
 use damage::Damages;
 use forward::{Claim, Forwarding};
 use queue::Queue;
@@ -185,6 +185,13 @@ impl Journal {
     pub async fn scan(&self, scan: &Scan) -> Result<Vec<Arc<Record>>, StoreError> {
         let (shared, scan) = (self.0.clone(), scan.clone());
         on_runtime(&self.0.runtime, async move { shared.reader.scan(&scan).await }).await
+    }
+
+    /// The same, but gives up where it has looked at `most` records: of all, or of the device that is asked for. It ends with
+    /// the segment in which that is reached, so that it is more by at most two segments.
+    pub async fn look(&self, scan: &Scan, most: u64) -> Result<Looked, StoreError> {
+        let (shared, scan) = (self.0.clone(), scan.clone());
+        on_runtime(&self.0.runtime, async move { shared.reader.look(&scan, most).await }).await
     }
 
     /// The last position that was received at or before a time, milliseconds since 1970; [`Position::START`] when nothing that

@@ -100,6 +100,6 @@ pub use examine::{check_database, control_database, newest_segment, segments};
 pub use journal::{Checked, Damage, Flaw, Journal, JournalHealth, Recent, check_segment};
 pub use record::{DevicePath, Flags, MAX_EVENT_ID, Position, Record, RecordKind};
 pub use rekey::{NewKey, RekeyError, RekeyStep, Rekeyed, rekey};
-pub use scan::{MAX_SCAN, Order, Scan};
+pub use scan::{Looked, MAX_SCAN, Order, Scan};
 pub use secret::Secret;
 pub use store::Store;

@@ -1,9 +1,21 @@
 //! A bounded read of the journal.
 
-use crate::{DeviceId, Position, RecordKind};
+use std::sync::Arc;
+
+use crate::{DeviceId, Position, Record, RecordKind};
 
 /// The most records one [`Journal::scan`](crate::Journal::scan) returns.
 pub const MAX_SCAN: usize = 1_000;
+
+/// What a scan has found that looks at so much at most.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// The records.
+    pub records: Vec<Arc<Record>>,
+    /// Looking for more was given up here, though there may be some: going on in the same order begins after this position, or
+    /// before it.
+    pub resume: Option<Position>,
+}
 
 /// In which order a scan walks, by position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

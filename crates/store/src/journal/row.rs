@@ -12,6 +12,12 @@ use crate::{DeviceId, DevicePath, Flags, Order, Position, Record, RecordKind, Sc
 pub(super) const COLUMNS: &str =
     "position, device, serial, kind, resource, idx, area, name, event_id, time, received, flags, data, sum";
 
+/// What is read from: the view `entry`, and with it the number of the path.
+const ENTRY: &str = "(SELECT record.position, record.device AS device_number, record.path AS path_number, device.id AS device, \
+                     device.serial, record.kind, path.resource, path.idx, path.area, path.name, record.event_id, record.time, \
+                     record.received, record.flags, record.data, record.sum FROM record \
+                     CROSS JOIN device ON device.number = record.device CROSS JOIN path ON path.number = record.path)";
+
 /// A record as it is read.
 pub(super) type Row =
     (i64, Vec<u8>, String, i16, String, String, String, String, Option<String>, i64, i64, i16, String, i64);
@@ -45,7 +51,7 @@ pub(super) fn record(row: Row) -> Result<Arc<Record>, StoreError> {
 /// The query of a scan up to its conditions; [`finish`] ends it. With `indexed` the segment finds a device by itself,
 /// otherwise the caller adds where its records are.
 pub(super) fn select(scan: &Scan, indexed: bool) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM entry WHERE position > "));
+    let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM {ENTRY} WHERE position > "));
     query.push_bind(scan.after.get());
     if let Some(before) = scan.before {
         query.push(" AND position < ").push_bind(before.get());
@@ -62,17 +68,17 @@ pub(super) fn select(scan: &Scan, indexed: bool) -> QueryBuilder<Sqlite> {
         }
         query.push(")");
     }
-    let levels = [
-        (" AND resource = ", &scan.resource),
-        (" AND idx = ", &scan.index),
-        (" AND area = ", &scan.area),
-        (" AND name = ", &scan.name),
-    ];
-    for (column, value) in levels {
-        if let Some(value) = value {
-            // No stored text has U+0000 (see `Record::make_storable`).
-            query.push(column).push_bind(value.replace('\0', "\u{fffd}"));
+    let levels = [("resource", &scan.resource), ("idx", &scan.index), ("area", &scan.area), ("name", &scan.name)];
+    if levels.iter().any(|(_, value)| value.is_some()) {
+        // Found once, by number, in place of once for each record: a segment has few of them.
+        query.push(" AND path_number IN (SELECT number FROM path WHERE TRUE");
+        for (column, value) in levels {
+            if let Some(value) = value {
+                // No stored text has U+0000 (see `Record::make_storable`).
+                query.push(format!(" AND {column} = ")).push_bind(value.replace('\0', "\u{fffd}"));
+            }
         }
+        query.push(")");
     }
     let bounds = [
         (" AND time >= ", scan.time_from),

@@ -13,7 +13,7 @@ use super::damage::is_suspected;
 use super::row::{self, Row};
 use super::seal::Seal;
 use super::segment::Segment;
-use crate::{Order, Position, ReadAt, Record, Scan, StoreError};
+use crate::{Looked, Order, Position, ReadAt, Record, Scan, StoreError};
 use moment::Last;
 
 /// Segments that stay open for reading.
@@ -113,10 +113,15 @@ impl SegmentReader {
     }
 
     pub(super) async fn scan(&self, scan: &Scan) -> Result<Vec<Arc<Record>>, StoreError> {
+        self.look(scan, u64::MAX).await.map(|looked| looked.records)
+    }
+
+    /// The same, until `most` records were looked at.
+    pub(super) async fn look(&self, scan: &Scan, most: u64) -> Result<Looked, StoreError> {
         let limit = row::limit(scan);
-        let mut records = Vec::new();
+        let (mut records, mut looked) = (Vec::new(), 0);
         if limit == 0 {
-            return Ok(records);
+            return Ok(Looked::default());
         }
         let _turn = self.turn().await?;
         let mut list = self.list();
@@ -130,12 +135,36 @@ impl SegmentReader {
             if !may_match(&segment, end, scan) {
                 continue;
             }
-            records.extend(self.records(segment, &Ask::Scan(scan, limit - records.len())).await?);
+            if looked >= most {
+                let resume = match scan.order {
+                    Order::Oldest => Position::new(segment.base.saturating_sub(1)).max(scan.after),
+                    Order::Newest => scan.before.map_or(Position::new(end), |before| before.min(Position::new(end))),
+                };
+                return Ok(Looked { records, resume: Some(resume) });
+            }
+            records.extend(self.records(segment.clone(), &Ask::Scan(scan, limit - records.len())).await?);
             if records.len() >= limit {
                 break;
             }
+            if most < u64::MAX {
+                looked += self.weight(&segment, scan).await;
+            }
         }
-        Ok(records)
+        Ok(Looked { records, resume: None })
+    }
+
+    /// How many records of a segment a scan has looked at that came to its end. One that is being written does not count.
+    async fn weight(&self, segment: &Arc<Segment>, scan: &Scan) -> u64 {
+        let Some(bounds) = segment.bounds.get() else { return 0 };
+        let rows = u64::try_from(bounds.rows).unwrap_or(0);
+        let (Some(device), true) = (&scan.device, segment.is_sealed()) else { return rows };
+        let Ok(pool) = self.pool(segment) else { return rows };
+        let count = sqlx::query_scalar::<_, i64>(
+            "SELECT count(*) FROM record WHERE device IN (SELECT number FROM device WHERE id = $1)",
+        );
+        // Whatever is the matter with the file, reading it has told.
+        let count = count.bind(device.as_bytes().as_slice()).fetch_one(&pool).await;
+        count.ok().and_then(|count| u64::try_from(count).ok()).unwrap_or(rows)
     }
 
     /// One of the places of those who read.

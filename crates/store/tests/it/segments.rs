@@ -26,6 +26,7 @@ only_on!(Sqlite:
     a_segment_that_ended_empty_hides_nothing,
     a_serial_is_the_one_of_its_time,
     what_attributes_were_is_found_at_any_moment,
+    a_look_for_what_is_rare_ends_early_and_goes_on_where_it_ended,
 );
 
 /// The names of the segment files, sorted.
@@ -61,6 +62,48 @@ async fn a_segment_ends_at_its_number_of_rows(bed: Bed) {
     commit(&store.journal, [bed.event(device, "30")]).await;
     assert_eq!(segments(&bed).len(), 4);
     assert_eq!(positions(&everything(&store.journal).await), (1..=31).collect::<Vec<_>>());
+    store.close().await;
+}
+
+async fn a_look_for_what_is_rare_ends_early_and_goes_on_where_it_ended(bed: Bed) {
+    let store = bed.open_with(|config| config.segment_rows = 10).await;
+    let [often, seldom] = [DeviceId::mint(), DeviceId::mint()];
+    let events = (0..95).map(|n| {
+        let device = if n % 10 == 0 { seldom } else { often };
+        let mut event = bed.event(device, &n.to_string());
+        if n % 40 == 5 {
+            event.path = path("Camera", "Detection", "Rare");
+        }
+        event
+    });
+    commit(&store.journal, events).await;
+    eventually("nine are sealed", || files(&bed).iter().filter(|name| name.ends_with("-seal")).count() == 9).await;
+    // What is found, page by page, with how many pages that takes.
+    let pages = async |scan: Scan, most: u64| {
+        let (mut found, mut pages, mut scan) = (Vec::new(), 0, scan);
+        loop {
+            let looked = store.journal.look(&scan, most).await.unwrap();
+            pages += 1;
+            found.extend(positions(&looked.records));
+            let Some(resume) = looked.resume else { return (found, pages) };
+            match scan.order {
+                Order::Oldest => scan.after = resume,
+                Order::Newest => scan.before = Some(resume),
+            }
+        }
+    };
+    let rare = |order| Scan { name: Some("Rare".into()), order, limit: 10, ..Scan::default() };
+    assert_eq!(pages(rare(Order::Newest), u64::MAX).await, (vec![86, 46, 6], 1));
+    let (newest, many) = pages(rare(Order::Newest), 20).await;
+    assert_eq!((newest, many), (vec![86, 46, 6], 5));
+    assert_eq!(pages(rare(Order::Oldest), 30).await, (vec![6, 46, 86], 4));
+    // Of a device only its own records count: one in each segment.
+    let nothing = |device| Scan { device: Some(device), name: Some("Nothing".into()), limit: 10, ..Scan::default() };
+    assert_eq!(pages(nothing(seldom), 5).await, (vec![], 2));
+    assert_eq!(pages(nothing(often), 5).await, (vec![], 10));
+    // A page that is full has no need of it.
+    let all = store.journal.look(&Scan { limit: 10, ..Scan::default() }, 1).await.unwrap();
+    assert_eq!((all.records.len(), all.resume), (10, None));
     store.close().await;
 }
 
