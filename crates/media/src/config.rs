@@ -14,6 +14,8 @@ pub struct MediaConfig {
     pub s3: Option<S3Config>,
     /// What the addresses of tickets begin with: scheme, host and port, without a slash at the end.
     pub url: String,
+    /// The same for who speaks TLS.
+    pub tls_url: String,
     /// How long pictures and files are kept.
     pub retention: Duration,
     /// Most bytes of all devices together.
@@ -33,12 +35,14 @@ pub struct MediaConfig {
 }
 
 impl MediaConfig {
-    /// The defaults, in this directory and under this address.
+    /// The defaults, in this directory and under this address for everybody.
     pub fn new(dir: impl Into<PathBuf>, url: impl Into<String>) -> MediaConfig {
+        let url = url.into();
         MediaConfig {
             dir: dir.into(),
             s3: None,
-            url: url.into(),
+            tls_url: url.clone(),
+            url,
             retention: Duration::from_secs(30 * 24 * 3_600),
             max_bytes: 20 << 30,
             device_max_bytes: 4 << 30,

@@ -326,8 +326,8 @@ impl Media {
         }
     }
 
-    async fn upload_offer(&self, device: DeviceId, wish: Wish) -> Result<Offer, OfferError> {
-        let offer = self.place_for(device, wish.clone()).await;
+    async fn upload_offer(&self, device: DeviceId, wish: Wish, over_tls: bool) -> Result<Offer, OfferError> {
+        let offer = self.place_for(device, wish.clone(), over_tls).await;
         match &offer {
             Ok(offer) => self.told(device, offer.id, explain::offered(&wish, offer.id)),
             Err(error) => self.told(device, wish.id.unwrap_or_default(), explain::not_offered(&wish, error)),
@@ -335,7 +335,7 @@ impl Media {
         offer
     }
 
-    async fn place_for(&self, device: DeviceId, wish: Wish) -> Result<Offer, OfferError> {
+    async fn place_for(&self, device: DeviceId, wish: Wish, over_tls: bool) -> Result<Offer, OfferError> {
         let most = self.most(wish.kind);
         if wish.bytes.is_some_and(|bytes| bytes > most) {
             return Err(OfferError::TooLarge { most });
@@ -355,7 +355,7 @@ impl Media {
         let now = self.now();
         let deadline = now.saturating_add(TICKET.as_millis() as i64);
         let id = wish.id.unwrap_or_else(Uuid::now_v7);
-        let offer = |name| self.offer(TicketKind::Upload, id, name, &upload_path(id), deadline);
+        let offer = |name| self.offer(TicketKind::Upload, id, name, &upload_path(id), deadline, over_tls);
         if wish.id.is_some()
             && let Some(row) = self.control.media(id).await?
         {
@@ -393,29 +393,38 @@ impl Media {
         offer(wish.name)
     }
 
-    async fn download_offer(&self, device: DeviceId, id: Uuid) -> Result<Offer, OfferError> {
+    async fn download_offer(&self, device: DeviceId, id: Uuid, over_tls: bool) -> Result<Offer, OfferError> {
         let row = self.control.media(id).await?;
         let row = row.filter(|row| row.device == device && row.state == MediaState::Here).ok_or(OfferError::Unknown)?;
         let deadline = self.now().saturating_add(TICKET.as_millis() as i64);
-        self.offer(TicketKind::Object, id, row.name, &object_path(row.kind, id), deadline)
+        self.offer(TicketKind::Object, id, row.name, &object_path(row.kind, id), deadline, over_tls)
     }
 
-    fn offer(&self, kind: TicketKind, id: Uuid, name: String, path: &str, until: i64) -> Result<Offer, OfferError> {
+    fn offer(
+        &self,
+        kind: TicketKind,
+        id: Uuid,
+        name: String,
+        path: &str,
+        until: i64,
+        over_tls: bool,
+    ) -> Result<Offer, OfferError> {
         let expiry = u64::try_from(until / 1_000).unwrap_or(0);
         // There is always a key: opening makes one.
         let ticket = self.keys.sign(kind, id, path, expiry).ok_or(OfferError::Off)?;
         metrics::counter!("vestibule_media_tickets_total").increment(1);
-        Ok(Offer { id, name, url: format!("{}{path}?ticket={ticket}", self.config.url), expires_in: TICKET })
+        let base = if over_tls { &self.config.tls_url } else { &self.config.url };
+        Ok(Offer { id, name, url: format!("{base}{path}?ticket={ticket}"), expires_in: TICKET })
     }
 }
 
 impl MediaStorage for Media {
-    fn offer_upload(&self, device: DeviceId, wish: Wish) -> Offered<'_> {
-        Box::pin(self.upload_offer(device, wish))
+    fn offer_upload(&self, device: DeviceId, wish: Wish, over_tls: bool) -> Offered<'_> {
+        Box::pin(self.upload_offer(device, wish, over_tls))
     }
 
-    fn offer_download(&self, device: DeviceId, id: Uuid) -> Offered<'_> {
-        Box::pin(self.download_offer(device, id))
+    fn offer_download(&self, device: DeviceId, id: Uuid, over_tls: bool) -> Offered<'_> {
+        Box::pin(self.download_offer(device, id, over_tls))
     }
 
     fn kept_for(&self) -> Duration {

@@ -83,11 +83,11 @@ pub type Offered<'a> = Pin<Box<dyn Future<Output = Result<Offer, OfferError>> + 
 
 /// Implemented by the adapter that keeps pictures and files.
 pub trait MediaStorage: Send + Sync + 'static {
-    /// A place where what a device wants to send may be put.
-    fn offer_upload(&self, device: DeviceId, wish: Wish) -> Offered<'_>;
+    /// A place where what a device wants to send may be put; `over_tls`: whoever asks speaks TLS, and the address may ask for it.
+    fn offer_upload(&self, device: DeviceId, wish: Wish, over_tls: bool) -> Offered<'_>;
 
-    /// An address where an object of a device may be fetched.
-    fn offer_download(&self, device: DeviceId, id: Uuid) -> Offered<'_>;
+    /// An address where an object of a device may be fetched; `over_tls` as above.
+    fn offer_download(&self, device: DeviceId, id: Uuid, over_tls: bool) -> Offered<'_>;
 
     /// How long pictures and files are kept.
     fn kept_for(&self) -> Duration;
@@ -117,7 +117,7 @@ impl Platform {
     }
 
     /// A place where what a device wants to send may be put. `by` is who asks for the device; none: the device itself. It is
-    /// in the audit when this returns, if somebody asks.
+    /// in the audit when this returns, if somebody asks. `over_tls`: who asks speaks TLS, so that the address may ask for it.
     ///
     /// # Errors
     /// When it is not taken, there is no room, or who asks does not see the device.
@@ -126,10 +126,11 @@ impl Platform {
         device: &Arc<Device>,
         wish: Wish,
         by: Option<&Caller>,
+        over_tls: bool,
     ) -> Result<Offer, OfferError> {
         self.in_sight(device, by)?;
         let kind = wish.kind;
-        let offer = self.media_storage()?.offer_upload(device.id, wish).await?;
+        let offer = self.media_storage()?.offer_upload(device.id, wish, over_tls).await?;
         if let Some(caller) = by {
             let detail = json!({"id": offer.id, "kind": kind.as_str()});
             self.audited(caller.name(), "media.offer", device, detail, true).await;
@@ -137,7 +138,7 @@ impl Platform {
         Ok(offer)
     }
 
-    /// An address where an object of a device may be fetched; `by` as above.
+    /// An address where an object of a device may be fetched; `by` and `over_tls` as above.
     ///
     /// # Errors
     /// When the device has no such object, or who asks does not see the device.
@@ -146,9 +147,10 @@ impl Platform {
         device: &Arc<Device>,
         id: Uuid,
         by: Option<&Caller>,
+        over_tls: bool,
     ) -> Result<Offer, OfferError> {
         self.in_sight(device, by)?;
-        self.media_storage()?.offer_download(device.id, id).await
+        self.media_storage()?.offer_download(device.id, id, over_tls).await
     }
 
     fn in_sight(&self, device: &Device, by: Option<&Caller>) -> Result<(), OfferError> {

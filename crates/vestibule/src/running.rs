@@ -21,9 +21,11 @@ use vestibule_platform::{Platform, PlatformConfig, SystemClock, TokenFile};
 use vestibule_store::{Control, Store, StoreConfig};
 use vestibule_tls::ServerTls;
 
-use crate::config::{Config, KeyFrom};
+use self::listeners::Listeners;
+use crate::config::{Advertise, Config, KeyFrom};
 use crate::tls::{self, Tls};
 
+mod listeners;
 mod modern;
 
 /// How long open connections may take to end in order.
@@ -32,57 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_WAITING_AGREEMENTS: usize = 4_096;
 /// How often old samples of histograms are folded.
 const UPKEEP: Duration = Duration::from_secs(5);
-
-/// The addresses in use; what is off is absent.
-#[derive(Debug, Clone, Serialize)]
-pub struct Listeners {
-    /// HTTP API and console.
-    pub http: SocketAddr,
-    /// The same over TLS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub https: Option<SocketAddr>,
-    /// LBS, modern suites over TLS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lbs: Option<SocketAddr>,
-    /// LBS, modern suites over plain TCP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lbs_plain: Option<SocketAddr>,
-    /// DAS, modern suites over TLS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub das: Option<SocketAddr>,
-    /// DAS, modern suites over plain TCP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub das_plain: Option<SocketAddr>,
-    /// LBS, legacy suites.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lbs_legacy: Option<SocketAddr>,
-    /// DAS, legacy suites.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub das_legacy: Option<SocketAddr>,
-    /// MQTT for applications.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mqtt: Option<SocketAddr>,
-    /// The same over TLS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mqtts: Option<SocketAddr>,
-}
-
-impl Listeners {
-    fn only_http(http: SocketAddr) -> Listeners {
-        Listeners {
-            http,
-            https: None,
-            lbs: None,
-            lbs_plain: None,
-            das: None,
-            das_plain: None,
-            lbs_legacy: None,
-            das_legacy: None,
-            mqtt: None,
-            mqtts: None,
-        }
-    }
-}
 
 /// What the ready file says.
 #[derive(Debug, Serialize)]
@@ -243,9 +194,9 @@ impl Running {
     /// Opens pictures and files; the routes that are made of it keep it.
     async fn open_media(&mut self, config: &Config, control: Control) -> anyhow::Result<Arc<Media>> {
         let media = &config.media;
-        let url = match media.url.as_str() {
-            "auto" => format!("http://{}", self.listeners.http),
-            url => url.to_owned(),
+        let (url, tls_url) = match media.url.as_str() {
+            "auto" => self.listeners.urls(config.das.advertise.as_ref().map(Advertise::host)),
+            url => (url.to_owned(), url.to_owned()),
         };
         let max_bytes = media.max_bytes.resolve(existing(&config.data));
         let limits = MediaConfig {
@@ -258,6 +209,7 @@ impl Running {
             max_uploads: media.max_uploads,
             upload_ttl: media.upload_ttl,
             s3: media.s3.read()?,
+            tls_url,
             ..MediaConfig::new(config.data.join("media"), url)
         };
         let (media, keeper) = Media::open(limits, Arc::clone(&self.platform), control)

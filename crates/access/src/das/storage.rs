@@ -41,9 +41,10 @@ impl Das {
             return Ok(Disposition::Done);
         };
         let (platform, device) = (Arc::clone(&self.platform), Arc::clone(&speaker.device));
+        let over_tls = self.modern.as_ref().is_some_and(|door| door.tls);
         let (line, place) = (Arc::clone(&speaker.line), Arc::clone(place));
         self.runtime.spawn(async move {
-            let grants = granted(&platform, &device, message, asked).await;
+            let grants = granted(&platform, &device, message, asked, over_tls).await;
             let mut body = Vec::new();
             let sent = grants.write(&mut body).map(|()| line.answer_storage(seq, &place, method(message), &body));
             if !matches!(sent, Ok(Ok(()))) {
@@ -64,7 +65,7 @@ fn method(message: Storage) -> &'static str {
 }
 
 /// All that was asked for, or why not.
-async fn granted(platform: &Platform, device: &Arc<Device>, message: Storage, asked: Query) -> Grants {
+async fn granted(platform: &Platform, device: &Arc<Device>, message: Storage, asked: Query, over_tls: bool) -> Grants {
     let mut objects = Vec::with_capacity(asked.objects.len());
     for object in asked.objects {
         let name = object.name.clone();
@@ -72,11 +73,11 @@ async fn granted(platform: &Platform, device: &Arc<Device>, message: Storage, as
             Storage::Download => (
                 Method::Get,
                 match object.name.parse() {
-                    Ok(id) => platform.offer_download(device, id, None).await,
+                    Ok(id) => platform.offer_download(device, id, None, over_tls).await,
                     Err(_) => Err(OfferError::Unknown),
                 },
             ),
-            _ => (Method::Put, platform.offer_upload(device, wish(object), None).await),
+            _ => (Method::Put, platform.offer_upload(device, wish(object), None, over_tls).await),
         };
         match offer {
             Ok(Offer { url, expires_in, .. }) => {

@@ -130,12 +130,12 @@ const PASSWORD: &str = "correct horse";
 struct Store;
 
 impl MediaStorage for Store {
-    fn offer_upload(&self, _: DeviceId, wish: Wish) -> Offered<'_> {
+    fn offer_upload(&self, _: DeviceId, wish: Wish, _: bool) -> Offered<'_> {
         let offer = Offer { id: uuid::Uuid::nil(), name: wish.name, url: "/there".into(), expires_in: HOUR };
         Box::pin(std::future::ready(Ok(offer)))
     }
 
-    fn offer_download(&self, _: DeviceId, id: uuid::Uuid) -> Offered<'_> {
+    fn offer_download(&self, _: DeviceId, id: uuid::Uuid, _: bool) -> Offered<'_> {
         let offer = Offer { id, name: String::new(), url: "/there".into(), expires_in: HOUR };
         Box::pin(std::future::ready(Ok(offer)))
     }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-use vestibule_device::{Device, MemoryStorage, Picture, UploadError};
+use vestibule_device::{Anchor, Device, MemoryStorage, Picture, UploadError};
 
 use super::*;
 
@@ -166,6 +166,40 @@ async fn an_event_is_there_at_once_and_its_picture_follows_over_a_line_that_is_c
     assert!(String::from_utf8_lossy(&exported.body).contains(&url));
     device.stop().await.expect("in order");
     site.platform.assert_no_panic();
+}
+
+/// What speaks TLS is told HTTPS, and what does not is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_of_a_device_that_comes_in_over_tls_goes_over_tls() {
+    let site = Site::new();
+    let serial = minted("SN");
+    site.platform.add(&serial, "ABCDEFGHJKMNP");
+    let lbs = format!("osaps://{}", site.platform.address(Listener::LbsTls));
+    let roots = Anchor::from_pem(&std::fs::read(site.platform.ca_file()).expect("a root")).expect("certificates");
+    let builder = Device::builder(&serial, "ABCDEFGHJKMNP").lbs(lbs).anchors(roots).storage(MemoryStorage::new());
+    let device = builder.start().expect("a device");
+    let over_tls =
+        || site.platform.metric("vestibule_tls_handshakes_total", &[("listener", "https"), ("result", "ok")]);
+    let before = over_tls();
+    let shot = Picture::jpeg(picture(ImageFormat::Jpeg, 64, 64, 1));
+    device.upload_picture(&shot).await.expect("sent");
+    assert_eq!(over_tls() - before, 1.0);
+    device.stop().await.expect("in order");
+
+    let https = site.platform.address(Listener::Https);
+    let wish = json!({"kind": "file"});
+    let path = format!("/v1/devices/{serial}/uploads");
+    let offer = site.platform.http().post(&path, &wish).ok();
+    assert!(
+        offer["url"].as_str().is_some_and(|url| url.starts_with(&format!("http://{}/", site.address()))),
+        "{offer}"
+    );
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["--silent", "--noproxy", "*", "--cacert"]).arg(site.platform.ca_file());
+    curl.args(["-H", &format!("authorization: {}", site.token), "--json", &wish.to_string()]);
+    let answer = curl.arg(format!("https://{https}{path}")).output().expect("curl runs");
+    let offer: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
+    assert!(offer["url"].as_str().is_some_and(|url| url.starts_with(&format!("https://{https}/"))), "{offer}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
