@@ -201,10 +201,10 @@ impl Place<'_> {
         });
     }
 
-    /// The device has proven who it is: it will not be asked to leave any more. True the first time.
-    pub(crate) fn keep(&self) -> bool {
+    /// The device has proven who it is: it will not be asked to leave any more.
+    pub(crate) fn keep(&self) {
         if self.is_known.load(Ordering::Relaxed) {
-            return false;
+            return;
         }
         let is_here = self.crowd.here.lock().change(self.site, |neighbours| {
             let is_here = neighbours.strangers.remove(&self.number()).is_some();
@@ -213,7 +213,6 @@ impl Place<'_> {
         });
         // Otherwise it was asked in this moment.
         self.is_known.store(is_here, Ordering::Relaxed);
-        is_here
     }
 
     /// Changed under the lock alone.

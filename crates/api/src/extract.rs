@@ -1,22 +1,38 @@
 //! What handlers take from a request: a JSON body, a query, the device and part of the path, who asks. Every mistake is a
 //! problem.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
-use vestibule_platform::{Caller, Device, DeviceId, DevicePath, Platform};
+use vestibule_platform::{Caller, Device, DeviceId, DevicePath, Entrance, Platform};
 
 use crate::access::NOBODYS;
 use crate::api::Shared;
 use crate::fields;
 use crate::problem::{Kind, Problem};
+use crate::request::OverTls;
+
+/// Where the request came in: over HTTPS with the host that it named.
+pub(crate) struct TheEntrance(pub(crate) Entrance);
+
+impl<S: Sync> FromRequestParts<S> for TheEntrance {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let host = || parts.headers.get(header::HOST)?.to_str().ok()?.parse::<Authority>().ok();
+        let host = host().filter(|host| parts.extensions.get::<OverTls>().is_some() && !host.as_str().contains('@'));
+        Ok(TheEntrance(host.map_or(Entrance::Plain, |host| Entrance::Https(host.to_string()))))
+    }
+}
 
 /// A JSON object as the body.
 pub(crate) struct JsonBody<T>(pub(crate) T);

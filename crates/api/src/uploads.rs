@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 use vestibule_platform::{MediaKind, Offer, OfferError, Wish};
 
 use crate::api::Shared;
-use crate::extract::{Answer, DeviceInPath, JsonBody, Nothing, Params, TheCaller, TheDevice};
+use crate::extract::{Answer, DeviceInPath, JsonBody, Nothing, Params, TheCaller, TheDevice, TheEntrance};
 use crate::problem::{Kind, Problem, ProblemDocument};
-use crate::request::OverTls;
 
 /// What is to be sent.
 #[derive(Deserialize, ToSchema)]
@@ -88,7 +87,7 @@ pub(crate) async fn offer_upload(
     State(shared): State<Arc<Shared>>,
     TheCaller(caller): TheCaller,
     TheDevice(device): TheDevice,
-    over_tls: Option<Extension<OverTls>>,
+    TheEntrance(entrance): TheEntrance,
     _: Params<Nothing>,
     JsonBody(upload): JsonBody<Upload>,
 ) -> Answer<(StatusCode, Json<Ticketed>)> {
@@ -111,7 +110,7 @@ pub(crate) async fn offer_upload(
         media_type: upload.media_type,
         digest,
     };
-    let offer = shared.platform.offer_upload(&device, wish, Some(&caller), over_tls.is_some()).await?;
+    let offer = shared.platform.offer_upload(&device, wish, Some(&caller), entrance).await?;
     Ok((StatusCode::CREATED, Json(Ticketed::new("PUT", offer))))
 }
 
@@ -134,12 +133,12 @@ pub(crate) async fn offer_download(
     State(shared): State<Arc<Shared>>,
     TheCaller(caller): TheCaller,
     TheDevice(device): TheDevice,
-    over_tls: Option<Extension<OverTls>>,
+    TheEntrance(entrance): TheEntrance,
     _: Params<Nothing>,
     JsonBody(download): JsonBody<Download>,
 ) -> Answer<(StatusCode, Json<Ticketed>)> {
     let id = Uuid::try_parse(&download.id).map_err(|_| Problem::from(OfferError::Unknown))?;
-    let offer = shared.platform.offer_download(&device, id, Some(&caller), over_tls.is_some()).await?;
+    let offer = shared.platform.offer_download(&device, id, Some(&caller), entrance).await?;
     Ok((StatusCode::CREATED, Json(Ticketed::new("GET", offer))))
 }
 

@@ -241,13 +241,16 @@ impl Http {
     /// # Errors
     /// When it cannot be read.
     pub fn last_event(&self, serial: &str) -> anyhow::Result<Option<String>> {
-        let url = format!("{}/v1/events?limit=1&device={serial}", self.base);
-        let get = self.agent.get(url).header("authorization", &self.bearer);
-        let page: Value = get
-            .call()
-            .and_then(|mut answer| answer.body_mut().read_json())
-            .with_context(|| format!("the events of {serial} cannot be read"))?;
-        Ok(page["items"][0]["id"].as_str().map(str::to_owned))
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("/v1/events?limit=1&device={serial}{cursor}"))?;
+            let found = page["items"][0]["id"].as_str().map(str::to_owned);
+            // A page may be empty and not the last.
+            match page["next"].as_str().filter(|_| found.is_none()) {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(found),
+            }
+        }
     }
 }
 

@@ -17,8 +17,8 @@ pub struct TlsListener {
     /// From accept to the end of the handshake.
     pub handshake_timeout: Duration,
     /// Connections at most that have not logged in yet, be it that their handshake is in progress. Three quarters of them are
-    /// kept for addresses that have logged in before, or were vouched for. Past it one of the network that has most of them makes room, or the newcomer
-    /// is closed at once.
+    /// kept for addresses that have logged in before, or were vouched for. Past its part one of the network that has most of
+    /// them makes room, or the newcomer is closed at once.
     pub max_handshakes: usize,
     /// The same of one network (/24, /64), but for such addresses. Past it one that stands still makes room, or the newcomer is
     /// closed at once.

@@ -12,10 +12,13 @@ pub struct MediaConfig {
     pub dir: PathBuf,
     /// The bucket of what is here; none: the directory.
     pub s3: Option<S3Config>,
-    /// What the addresses of tickets begin with: scheme, host and port, without a slash at the end.
-    pub url: String,
-    /// The same for who speaks TLS.
-    pub tls_url: String,
+    /// What the addresses of tickets begin with, for everybody: scheme, host and port, without a slash at the end. None: they
+    /// follow where whoever asks came in.
+    pub url: Option<String>,
+    /// The same for who came in without TLS.
+    pub plain_url: String,
+    /// The same for devices that came in over TLS.
+    pub device_url: String,
     /// How long pictures and files are kept.
     pub retention: Duration,
     /// Most bytes of all devices together.
@@ -35,14 +38,15 @@ pub struct MediaConfig {
 }
 
 impl MediaConfig {
-    /// The defaults, in this directory and under this address for everybody.
+    /// The defaults, in this directory and under this address for who does not come over HTTPS.
     pub fn new(dir: impl Into<PathBuf>, url: impl Into<String>) -> MediaConfig {
         let url = url.into();
         MediaConfig {
             dir: dir.into(),
             s3: None,
-            tls_url: url.clone(),
-            url,
+            url: None,
+            plain_url: url.clone(),
+            device_url: url,
             retention: Duration::from_secs(30 * 24 * 3_600),
             max_bytes: 20 << 30,
             device_max_bytes: 4 << 30,

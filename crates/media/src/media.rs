@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
-use vestibule_platform::{MediaStorage, Offer, OfferError, Offered, Platform, Wish};
+use vestibule_platform::{Entrance, MediaStorage, Offer, OfferError, Offered, Platform, Wish};
 use vestibule_store::{Control, DeviceId, MediaKind, MediaRow, MediaState, StoreError};
 
 use crate::blobs::{BlobError, Blobs, SweepError};
@@ -326,8 +326,8 @@ impl Media {
         }
     }
 
-    async fn upload_offer(&self, device: DeviceId, wish: Wish, over_tls: bool) -> Result<Offer, OfferError> {
-        let offer = self.place_for(device, wish.clone(), over_tls).await;
+    async fn upload_offer(&self, device: DeviceId, wish: Wish, entrance: Entrance) -> Result<Offer, OfferError> {
+        let offer = self.place_for(device, wish.clone(), entrance).await;
         match &offer {
             Ok(offer) => self.told(device, offer.id, explain::offered(&wish, offer.id)),
             Err(error) => self.told(device, wish.id.unwrap_or_default(), explain::not_offered(&wish, error)),
@@ -335,7 +335,7 @@ impl Media {
         offer
     }
 
-    async fn place_for(&self, device: DeviceId, wish: Wish, over_tls: bool) -> Result<Offer, OfferError> {
+    async fn place_for(&self, device: DeviceId, wish: Wish, entrance: Entrance) -> Result<Offer, OfferError> {
         let most = self.most(wish.kind);
         if wish.bytes.is_some_and(|bytes| bytes > most) {
             return Err(OfferError::TooLarge { most });
@@ -355,7 +355,7 @@ impl Media {
         let now = self.now();
         let deadline = now.saturating_add(TICKET.as_millis() as i64);
         let id = wish.id.unwrap_or_else(Uuid::now_v7);
-        let offer = |name| self.offer(TicketKind::Upload, id, name, &upload_path(id), deadline, over_tls);
+        let offer = |name| self.offer(TicketKind::Upload, id, name, &upload_path(id), deadline, &entrance);
         if wish.id.is_some()
             && let Some(row) = self.control.media(id).await?
         {
@@ -393,11 +393,11 @@ impl Media {
         offer(wish.name)
     }
 
-    async fn download_offer(&self, device: DeviceId, id: Uuid, over_tls: bool) -> Result<Offer, OfferError> {
+    async fn download_offer(&self, device: DeviceId, id: Uuid, entrance: Entrance) -> Result<Offer, OfferError> {
         let row = self.control.media(id).await?;
         let row = row.filter(|row| row.device == device && row.state == MediaState::Here).ok_or(OfferError::Unknown)?;
         let deadline = self.now().saturating_add(TICKET.as_millis() as i64);
-        self.offer(TicketKind::Object, id, row.name, &object_path(row.kind, id), deadline, over_tls)
+        self.offer(TicketKind::Object, id, row.name, &object_path(row.kind, id), deadline, &entrance)
     }
 
     fn offer(
@@ -407,24 +407,29 @@ impl Media {
         name: String,
         path: &str,
         until: i64,
-        over_tls: bool,
+        entrance: &Entrance,
     ) -> Result<Offer, OfferError> {
         let expiry = u64::try_from(until / 1_000).unwrap_or(0);
         // There is always a key: opening makes one.
         let ticket = self.keys.sign(kind, id, path, expiry).ok_or(OfferError::Off)?;
         metrics::counter!("vestibule_media_tickets_total").increment(1);
-        let base = if over_tls { &self.config.tls_url } else { &self.config.url };
+        let base = match (&self.config.url, entrance) {
+            (Some(url), _) => url.clone(),
+            (None, Entrance::Plain) => self.config.plain_url.clone(),
+            (None, Entrance::DeviceTls) => self.config.device_url.clone(),
+            (None, Entrance::Https(host)) => format!("https://{host}"),
+        };
         Ok(Offer { id, name, url: format!("{base}{path}?ticket={ticket}"), expires_in: TICKET })
     }
 }
 
 impl MediaStorage for Media {
-    fn offer_upload(&self, device: DeviceId, wish: Wish, over_tls: bool) -> Offered<'_> {
-        Box::pin(self.upload_offer(device, wish, over_tls))
+    fn offer_upload(&self, device: DeviceId, wish: Wish, entrance: Entrance) -> Offered<'_> {
+        Box::pin(self.upload_offer(device, wish, entrance))
     }
 
-    fn offer_download(&self, device: DeviceId, id: Uuid, over_tls: bool) -> Offered<'_> {
-        Box::pin(self.download_offer(device, id, over_tls))
+    fn offer_download(&self, device: DeviceId, id: Uuid, entrance: Entrance) -> Offered<'_> {
+        Box::pin(self.download_offer(device, id, entrance))
     }
 
     fn kept_for(&self) -> Duration {

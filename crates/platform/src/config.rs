@@ -11,6 +11,8 @@ pub struct PlatformConfig {
     pub max_report_bytes: usize,
     /// Requests a second that each token or user may make, ten times as many at once; 0: as many as they like.
     pub requests_per_second: u32,
+    /// Records that one page of the past looks at in vain, about: then it ends early, with a cursor.
+    pub max_look: u64,
     /// How long the audit is kept.
     pub audit_retention: Duration,
     /// Most webhooks.
@@ -27,6 +29,7 @@ impl Default for PlatformConfig {
             max_devices: 100_000,
             max_report_bytes: 64 * 1024,
             requests_per_second: 100,
+            max_look: 1_000_000,
             audit_retention: Duration::from_secs(400 * 24 * 3600),
             max_webhooks: 100,
             max_dead_letters: 1_000,

@@ -6,7 +6,6 @@ use vestibule_store::{DeviceId, DevicePath, Looked, MAX_SCAN, Order, Position, R
 
 use crate::caller::Caller;
 use crate::platform::Platform;
-use crate::records::LOOK;
 
 /// Which stored reports.
 #[derive(Debug, Clone)]
@@ -122,7 +121,7 @@ impl Platform {
         let few = if device.is_none() && !by.subtree().is_root() { self.few_seen(by) } else { None };
         let Looked { records: mut items, resume } = match few {
             Some(devices) => self.look_at_each(scan, devices).await?,
-            None => self.journal().look(&scan, LOOK).await?,
+            None => self.look(&scan).await?,
         };
         let reached = resume.or(items.last().map(|record| record.position));
         let is_last = resume.is_none() && items.len() < limit;

@@ -99,7 +99,7 @@ pub use records::Records;
 pub use registration::{AddDeviceError, NewDevice};
 pub use session::{LoginError, Session};
 pub use set::{Set, SetError};
-pub use storage::{MediaStorage, Offer, OfferError, Offered, Wish};
+pub use storage::{Entrance, MediaStorage, Offer, OfferError, Offered, Wish};
 pub use strangers::Stranger;
 pub use suites::{Demand, ProvisionError, Provisioned, Provisioner, Suites};
 pub use token::{NewToken, TokenError, TokenFile};

@@ -13,8 +13,6 @@ const FEW: usize = 64;
 const BATCH: usize = 256;
 /// How often, for one page.
 const BATCHES: usize = 64;
-/// After so many records that did not match a page ends early, with the segment it has come to.
-pub(crate) const LOOK: u64 = 1_000_000;
 
 /// Records, newest first.
 #[derive(Debug, Default)]
@@ -33,19 +31,25 @@ impl From<Looked> for Records {
 
 impl Platform {
     /// Reads records, newest first, of devices that `by` sees. The work is bounded: by what is returned where all records
-    /// match, by [`LOOK`] of what is left out, and for who sees neither everything nor few devices by [`BATCH`] × [`BATCHES`].
+    /// match, by [`max_look`](crate::PlatformConfig::max_look) where most are left out, and by [`BATCH`] × [`BATCHES`] that
+    /// match for who sees neither everything nor few devices.
     pub(crate) async fn records(&self, scan: Scan, by: &Caller) -> Result<Records, StoreError> {
         if by.subtree().is_root() {
-            return Ok(self.journal().look(&scan, LOOK).await?.into());
+            return Ok(self.look(&scan).await?.into());
         }
         if let Some(device) = scan.device {
             let is_seen = self.registry().is_seen(device, by);
-            return Ok(if is_seen { self.journal().look(&scan, LOOK).await?.into() } else { Records::default() });
+            return Ok(if is_seen { self.look(&scan).await?.into() } else { Records::default() });
         }
         match self.few_seen(by) {
             Some(devices) => Ok(self.look_at_each(scan, devices).await?.into()),
             None => self.left_over(scan, by).await,
         }
+    }
+
+    /// Reads the journal, and no further than a page may look.
+    pub(crate) async fn look(&self, scan: &Scan) -> Result<Looked, StoreError> {
+        self.journal().look(scan, self.config().max_look).await
     }
 
     /// The devices that `by` sees, when they are so few that each is asked for by itself.
@@ -57,7 +61,8 @@ impl Platform {
     pub(crate) async fn look_at_each(&self, scan: Scan, devices: Vec<DeviceId>) -> Result<Looked, StoreError> {
         let mut scan = Scan { limit: scan.limit.min(MAX_SCAN), ..scan };
         let mut items: Vec<Arc<Record>> = Vec::new();
-        let (mut resume, share) = (None, LOOK / devices.len().max(1) as u64);
+        let share = (self.config().max_look / devices.len().max(1) as u64).max(1);
+        let mut resume = None;
         for device in devices {
             scan.device = Some(device);
             let looked = self.journal().look(&scan, share).await?;
@@ -96,9 +101,10 @@ impl Platform {
     async fn left_over(&self, scan: Scan, by: &Caller) -> Result<Records, StoreError> {
         let limit = scan.limit.min(MAX_SCAN);
         let mut scan = Scan { limit: BATCH, ..scan };
-        let mut items = Vec::new();
+        let (mut items, mut begun) = (Vec::new(), scan.before);
         for _ in 0..BATCHES {
-            let Looked { records: batch, resume } = self.journal().look(&scan, LOOK).await?;
+            let Looked { records: batch, resume } = self.look(&scan).await?;
+            begun = begun.or(batch.first().map(|record| record.position));
             let (count, last) = (batch.len(), batch.last().map(|record| record.position));
             items.extend(batch.into_iter().filter(|record| self.registry().is_seen(record.device, by)));
             if items.len() >= limit {
@@ -109,6 +115,11 @@ impl Platform {
                 return Ok(Records { items, resume });
             }
             scan.before = last;
+            // Positions have no gaps to speak of: so much was looked at.
+            let looked = begun.zip(last).map_or(0, |(begun, last)| begun.get().abs_diff(last.get()));
+            if looked >= self.config().max_look {
+                break;
+            }
         }
         Ok(Records { items, resume: scan.before })
     }

@@ -43,6 +43,17 @@ pub struct Offer {
     pub expires_in: Duration,
 }
 
+/// Where whoever asks came in, which an address follows unless the operator has named one for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entrance {
+    /// A connection without TLS.
+    Plain,
+    /// A device's connection over TLS: it trusts the roots that it knows, and no others.
+    DeviceTls,
+    /// HTTPS, at this host and port.
+    Https(String),
+}
+
 /// Why nothing is offered.
 #[derive(Debug, thiserror::Error)]
 pub enum OfferError {
@@ -83,11 +94,11 @@ pub type Offered<'a> = Pin<Box<dyn Future<Output = Result<Offer, OfferError>> + 
 
 /// Implemented by the adapter that keeps pictures and files.
 pub trait MediaStorage: Send + Sync + 'static {
-    /// A place where what a device wants to send may be put; `over_tls`: whoever asks speaks TLS, and the address may ask for it.
-    fn offer_upload(&self, device: DeviceId, wish: Wish, over_tls: bool) -> Offered<'_>;
+    /// A place where what a device wants to send may be put, for whoever came in there.
+    fn offer_upload(&self, device: DeviceId, wish: Wish, entrance: Entrance) -> Offered<'_>;
 
-    /// An address where an object of a device may be fetched; `over_tls` as above.
-    fn offer_download(&self, device: DeviceId, id: Uuid, over_tls: bool) -> Offered<'_>;
+    /// An address where an object of a device may be fetched, for whoever came in there.
+    fn offer_download(&self, device: DeviceId, id: Uuid, entrance: Entrance) -> Offered<'_>;
 
     /// How long pictures and files are kept.
     fn kept_for(&self) -> Duration;
@@ -117,7 +128,7 @@ impl Platform {
     }
 
     /// A place where what a device wants to send may be put. `by` is who asks for the device; none: the device itself. It is
-    /// in the audit when this returns, if somebody asks. `over_tls`: who asks speaks TLS, so that the address may ask for it.
+    /// in the audit when this returns, if somebody asks. `entrance` is where whoever asks came in.
     ///
     /// # Errors
     /// When it is not taken, there is no room, or who asks does not see the device.
@@ -126,11 +137,11 @@ impl Platform {
         device: &Arc<Device>,
         wish: Wish,
         by: Option<&Caller>,
-        over_tls: bool,
+        entrance: Entrance,
     ) -> Result<Offer, OfferError> {
         self.in_sight(device, by)?;
         let kind = wish.kind;
-        let offer = self.media_storage()?.offer_upload(device.id, wish, over_tls).await?;
+        let offer = self.media_storage()?.offer_upload(device.id, wish, entrance).await?;
         if let Some(caller) = by {
             let detail = json!({"id": offer.id, "kind": kind.as_str()});
             self.audited(caller.name(), "media.offer", device, detail, true).await;
@@ -138,7 +149,7 @@ impl Platform {
         Ok(offer)
     }
 
-    /// An address where an object of a device may be fetched; `by` and `over_tls` as above.
+    /// An address where an object of a device may be fetched; `by` and `entrance` as above.
     ///
     /// # Errors
     /// When the device has no such object, or who asks does not see the device.
@@ -147,10 +158,10 @@ impl Platform {
         device: &Arc<Device>,
         id: Uuid,
         by: Option<&Caller>,
-        over_tls: bool,
+        entrance: Entrance,
     ) -> Result<Offer, OfferError> {
         self.in_sight(device, by)?;
-        self.media_storage()?.offer_download(device.id, id, over_tls).await
+        self.media_storage()?.offer_download(device.id, id, entrance).await
     }
 
     fn in_sight(&self, device: &Device, by: Option<&Caller>) -> Result<(), OfferError> {

@@ -10,7 +10,8 @@ const BASE: u64 = 256 << 20;
 /// What a connected device may need, with its twin.
 const DEVICE: u64 = 16 << 10;
 
-/// As many bytes as a platform may take whose listeners and queues are full.
+/// As many bytes as a platform may take whose listeners and queues are full. Who has not logged in takes the place of a device
+/// that has: a handshake needs no more.
 pub(crate) fn wanted(config: &Config) -> u64 {
     let devices = if config.das.is_on() { config.das.max_connections as u64 } else { 0 };
     BASE + devices * DEVICE + config.store.queue_bytes as u64

@@ -22,7 +22,7 @@ use vestibule_store::{Control, Store, StoreConfig};
 use vestibule_tls::ServerTls;
 
 use self::listeners::Listeners;
-use crate::config::{Advertise, Config, KeyFrom};
+use crate::config::{Config, KeyFrom};
 use crate::tls::{self, Tls};
 
 mod listeners;
@@ -194,10 +194,7 @@ impl Running {
     /// Opens pictures and files; the routes that are made of it keep it.
     async fn open_media(&mut self, config: &Config, control: Control) -> anyhow::Result<Arc<Media>> {
         let media = &config.media;
-        let (url, tls_url) = match media.url.as_str() {
-            "auto" => self.listeners.urls(config.das.advertise.as_ref().map(Advertise::host)),
-            url => (url.to_owned(), url.to_owned()),
-        };
+        let (plain_url, device_url) = self.listeners.urls(config);
         let max_bytes = media.max_bytes.resolve(existing(&config.data));
         let limits = MediaConfig {
             retention: media.retention,
@@ -209,8 +206,9 @@ impl Running {
             max_uploads: media.max_uploads,
             upload_ttl: media.upload_ttl,
             s3: media.s3.read()?,
-            tls_url,
-            ..MediaConfig::new(config.data.join("media"), url)
+            url: (media.url != "auto").then(|| media.url.clone()),
+            device_url,
+            ..MediaConfig::new(config.data.join("media"), plain_url)
         };
         let (media, keeper) = Media::open(limits, Arc::clone(&self.platform), control)
             .await

@@ -7,7 +7,7 @@ use osap::das::storage::{Grant, Grants, Method, Object, Query, Results};
 use osap::das::{BodyError, storage};
 use uuid::Uuid;
 use vestibule_broker::Disposition;
-use vestibule_platform::{Device, MediaKind, Offer, OfferError, Platform, Wish};
+use vestibule_platform::{Device, Entrance, MediaKind, Offer, OfferError, Platform, Wish};
 
 use super::grant::{Place, Storage};
 use super::{Das, Speaker};
@@ -42,9 +42,10 @@ impl Das {
         };
         let (platform, device) = (Arc::clone(&self.platform), Arc::clone(&speaker.device));
         let over_tls = self.modern.as_ref().is_some_and(|door| door.tls);
+        let entrance = if over_tls { Entrance::DeviceTls } else { Entrance::Plain };
         let (line, place) = (Arc::clone(&speaker.line), Arc::clone(place));
         self.runtime.spawn(async move {
-            let grants = granted(&platform, &device, message, asked, over_tls).await;
+            let grants = granted(&platform, &device, message, asked, entrance).await;
             let mut body = Vec::new();
             let sent = grants.write(&mut body).map(|()| line.answer_storage(seq, &place, method(message), &body));
             if !matches!(sent, Ok(Ok(()))) {
@@ -65,7 +66,13 @@ fn method(message: Storage) -> &'static str {
 }
 
 /// All that was asked for, or why not.
-async fn granted(platform: &Platform, device: &Arc<Device>, message: Storage, asked: Query, over_tls: bool) -> Grants {
+async fn granted(
+    platform: &Platform,
+    device: &Arc<Device>,
+    message: Storage,
+    asked: Query,
+    entrance: Entrance,
+) -> Grants {
     let mut objects = Vec::with_capacity(asked.objects.len());
     for object in asked.objects {
         let name = object.name.clone();
@@ -73,11 +80,11 @@ async fn granted(platform: &Platform, device: &Arc<Device>, message: Storage, as
             Storage::Download => (
                 Method::Get,
                 match object.name.parse() {
-                    Ok(id) => platform.offer_download(device, id, None, over_tls).await,
+                    Ok(id) => platform.offer_download(device, id, None, entrance.clone()).await,
                     Err(_) => Err(OfferError::Unknown),
                 },
             ),
-            _ => (Method::Put, platform.offer_upload(device, wish(object), None, over_tls).await),
+            _ => (Method::Put, platform.offer_upload(device, wish(object), None, entrance.clone()).await),
         };
         match offer {
             Ok(Offer { url, expires_in, .. }) => {

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use vestibule_platform::{
-    Caller, DeviceId, DevicePath, MediaStorage, NewDevice, NewToken, NewUser, Offer, Offered, OrgPath, Permission,
-    Role, Secret, Wish,
+    Caller, DeviceId, DevicePath, Entrance, MediaStorage, NewDevice, NewToken, NewUser, Offer, Offered, OrgPath,
+    Permission, Role, Secret, Wish,
 };
 
 use crate::site::{NOW, Site};
@@ -130,12 +130,12 @@ const PASSWORD: &str = "correct horse";
 struct Store;
 
 impl MediaStorage for Store {
-    fn offer_upload(&self, _: DeviceId, wish: Wish, _: bool) -> Offered<'_> {
+    fn offer_upload(&self, _: DeviceId, wish: Wish, _: Entrance) -> Offered<'_> {
         let offer = Offer { id: uuid::Uuid::nil(), name: wish.name, url: "/there".into(), expires_in: HOUR };
         Box::pin(std::future::ready(Ok(offer)))
     }
 
-    fn offer_download(&self, _: DeviceId, id: uuid::Uuid, _: bool) -> Offered<'_> {
+    fn offer_download(&self, _: DeviceId, id: uuid::Uuid, _: Entrance) -> Offered<'_> {
         let offer = Offer { id, name: String::new(), url: "/there".into(), expires_in: HOUR };
         Box::pin(std::future::ready(Ok(offer)))
     }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
-use vestibule_platform::{Clock, DevicePath, Flags, PlatformConfig, Position, Record, RecordKind, TokenFile};
+use vestibule_platform::{Clock, DevicePath, Entrance, Flags, PlatformConfig, Position, Record, RecordKind, TokenFile};
 use vestibule_store::{Scan, Store, StoreConfig};
 
 use super::*;
@@ -98,8 +98,8 @@ async fn a_ticket_is_begun_in_time_and_an_upload_ends_in_time() {
     let bed = Bed::new(|_| ());
     let media = bed.open().await;
     let device = DeviceId::mint();
-    let late = media.offer_upload(device, file(None), false).await.expect("an offer");
-    let begun = media.offer_upload(device, file(Some(6)), false).await.expect("an offer");
+    let late = media.offer_upload(device, file(None), Entrance::Plain).await.expect("an offer");
+    let begun = media.offer_upload(device, file(Some(6)), Entrance::Plain).await.expect("an offer");
     assert_eq!(patch(&media, &begun.url, 0, b"abc").await, StatusCode::NO_CONTENT);
     bed.set(15 * 60 * 1_000);
     assert_eq!(put(&media, &late.url, b"x").await, StatusCode::UNAUTHORIZED);
@@ -125,7 +125,7 @@ async fn equal_contents_are_stored_once_and_go_with_the_last() {
     let device = DeviceId::mint();
     for n in 0..2 {
         bed.set(n * 1_000);
-        let offer = media.offer_upload(device, file(None), false).await.expect("an offer");
+        let offer = media.offer_upload(device, file(None), Entrance::Plain).await.expect("an offer");
         assert_eq!(put(&media, &offer.url, b"the same").await, StatusCode::CREATED);
         assert_eq!(bed.files("blob"), 1);
     }
@@ -146,24 +146,30 @@ async fn neither_a_device_nor_all_have_more_than_they_may() {
     let media = bed.open().await;
     let (a, b) = (DeviceId::mint(), DeviceId::mint());
     let eight = vec![8; 8 * LEAST as usize];
-    let first = media.offer_upload(a, file(Some(8 * LEAST)), false).await.expect("an offer");
-    let second = media.offer_upload(a, file(Some(8 * LEAST)), false).await.expect("an offer takes nothing");
+    let first = media.offer_upload(a, file(Some(8 * LEAST)), Entrance::Plain).await.expect("an offer");
+    let second = media.offer_upload(a, file(Some(8 * LEAST)), Entrance::Plain).await.expect("an offer takes nothing");
     assert_eq!(put(&media, &first.url, &eight).await, StatusCode::CREATED);
     assert_eq!(put(&media, &second.url, &eight).await, StatusCode::TOO_MANY_REQUESTS);
-    assert!(matches!(media.offer_upload(a, file(Some(3 * LEAST)), false).await, Err(OfferError::Quota)));
-    assert!(matches!(media.offer_upload(b, file(Some(8 * LEAST)), false).await, Err(OfferError::Quota)));
+    assert!(matches!(media.offer_upload(a, file(Some(3 * LEAST)), Entrance::Plain).await, Err(OfferError::Quota)));
+    assert!(matches!(media.offer_upload(b, file(Some(8 * LEAST)), Entrance::Plain).await, Err(OfferError::Quota)));
     for _ in 0..7 {
-        let third = media.offer_upload(b, file(None), false).await;
+        let third = media.offer_upload(b, file(None), Entrance::Plain).await;
         assert!(matches!(third, Err(OfferError::Quota)), "what does not say its length may be as long as any");
-        let third = media.offer_upload(b, file(Some(1)), false).await.expect("an offer");
+        let third = media.offer_upload(b, file(Some(1)), Entrance::Plain).await.expect("an offer");
         assert_eq!(put(&media, &third.url, b"0").await, StatusCode::CREATED);
     }
-    assert!(matches!(media.offer_upload(b, file(Some(0)), false).await, Err(OfferError::Quota)), "the shortest counts");
+    assert!(
+        matches!(media.offer_upload(b, file(Some(0)), Entrance::Plain).await, Err(OfferError::Quota)),
+        "the shortest counts"
+    );
     media.expire(NOON + 31 * DAY).await.expect("expired");
     for _ in 0..MAX_OPEN {
-        media.offer_upload(a, file(Some(1)), false).await.expect("an offer");
+        media.offer_upload(a, file(Some(1)), Entrance::Plain).await.expect("an offer");
     }
-    assert!(matches!(media.offer_upload(a, file(Some(1)), false).await, Err(OfferError::Quota)), "too many are open");
+    assert!(
+        matches!(media.offer_upload(a, file(Some(1)), Entrance::Plain).await, Err(OfferError::Quota)),
+        "too many are open"
+    );
     media.platform.close().await;
 }
 
@@ -175,11 +181,11 @@ async fn the_oldest_make_room() {
     let mut ids = Vec::new();
     for n in 0..10_u8 {
         bed.set(i64::from(n));
-        let offer = media.offer_upload(device, file(Some(10)), false).await.expect("an offer");
+        let offer = media.offer_upload(device, file(Some(10)), Entrance::Plain).await.expect("an offer");
         assert_eq!(put(&media, &offer.url, &[n; 10]).await, StatusCode::CREATED);
         ids.push(offer.id);
     }
-    assert!(matches!(media.offer_upload(device, file(Some(10)), false).await, Err(OfferError::Quota)));
+    assert!(matches!(media.offer_upload(device, file(Some(10)), Entrance::Plain).await, Err(OfferError::Quota)));
     media.expire(bed.now()).await.expect("room");
     let state = async |id| media.control.media(id).await.expect("a store").map(|row| row.state);
     assert_eq!(state(ids[0]).await, Some(MediaState::Gone), "nobody waits for it");
@@ -187,7 +193,7 @@ async fn the_oldest_make_room() {
         assert_eq!(state(*id).await, Some(MediaState::Here));
     }
     assert_eq!(bed.files("blob"), 9);
-    let offer = media.offer_upload(device, file(Some(10)), false).await.expect("an offer");
+    let offer = media.offer_upload(device, file(Some(10)), Entrance::Plain).await.expect("an offer");
     assert_eq!(put(&media, &offer.url, b"0123456789").await, StatusCode::CREATED);
     bed.set(40 * DAY);
     media.expire(bed.now()).await.expect("expired");
@@ -199,7 +205,7 @@ async fn the_oldest_make_room() {
 async fn an_upload_cannot_be_shorter_than_what_has_come() {
     let bed = Bed::new(|_| ());
     let media = bed.open().await;
-    let offer = media.offer_upload(DeviceId::mint(), file(None), false).await.expect("an offer");
+    let offer = media.offer_upload(DeviceId::mint(), file(None), Entrance::Plain).await.expect("an offer");
     assert_eq!(patch(&media, &offer.url, 0, &[7; 1_000]).await, StatusCode::NO_CONTENT);
     // Of a body that does not say its length nobody knows how long it will be.
     let endless = Body::new(Chunks(4));
@@ -215,7 +221,7 @@ async fn an_upload_cannot_be_shorter_than_what_has_come() {
 async fn what_waited_is_held_to_what_was_said_meanwhile() {
     let bed = Bed::new(|_| ());
     let media = bed.open().await;
-    let offer = media.offer_upload(DeviceId::mint(), file(None), false).await.expect("an offer");
+    let offer = media.offer_upload(DeviceId::mint(), file(None), Entrance::Plain).await.expect("an offer");
     let turn = media.turns.take(offer.id).await;
     let waiting = tokio::spawn({
         let (media, url) = (Arc::clone(&media), offer.url.clone());
@@ -238,7 +244,7 @@ async fn what_is_being_stored_does_not_hold_up_the_rest() {
     let device = DeviceId::mint();
     let mut begun = Vec::new();
     for _ in 0..2 {
-        let offer = media.offer_upload(device, file(Some(6)), false).await.expect("an offer");
+        let offer = media.offer_upload(device, file(Some(6)), Entrance::Plain).await.expect("an offer");
         assert_eq!(patch(&media, &offer.url, 0, b"abc").await, StatusCode::NO_CONTENT);
         begun.push(offer.id);
     }
@@ -263,16 +269,16 @@ async fn what_is_never_taken_takes_nothing() {
     // The signature of a PNG, and what is not one.
     let broken = b"\x89PNG\r\n\x1a\nand no more";
 
-    let html = media.offer_upload(device, picture(file(None)), false).await.expect("an offer");
+    let html = media.offer_upload(device, picture(file(None)), Entrance::Plain).await.expect("an offer");
     assert_eq!(put(&media, &html.url, b"<!doctype html>").await, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    let cut = media.offer_upload(device, picture(file(None)), false).await.expect("an offer");
+    let cut = media.offer_upload(device, picture(file(None)), Entrance::Plain).await.expect("an offer");
     assert_eq!(put(&media, &cut.url, broken).await, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(!is_there(html.id).await && !is_there(cut.id).await && is_free());
     assert_eq!(put(&media, &cut.url, broken).await, StatusCode::UNAUTHORIZED, "the ticket is used");
 
     // What was altered on its way may come again, whatever became of it.
     let own = Wish { id: Some(cut.id), digest: Some([1; 32]), ..picture(file(Some(6))) };
-    let offer = media.offer_upload(device, own, false).await.expect("the id is free");
+    let offer = media.offer_upload(device, own, Entrance::Plain).await.expect("the id is free");
     let whole = async |content: &[u8]| {
         let request = Request::put(&offer.url).header("content-length", content.len());
         asked(&media, request.body(Body::from(content.to_vec())).expect("a request")).await
@@ -310,25 +316,28 @@ async fn a_device_gives_an_id_and_asks_for_it_again() {
     let media = bed.open().await;
     let (device, id) = (DeviceId::mint(), Uuid::now_v7());
     let own = |digest| Wish { id: Some(id), digest, ..file(Some(6)) };
-    let first = media.offer_upload(device, own(Some([1; 32])), false).await.expect("an offer");
+    let first = media.offer_upload(device, own(Some([1; 32])), Entrance::Plain).await.expect("an offer");
     assert_eq!(first.id, id);
     assert!(
-        matches!(media.offer_upload(DeviceId::mint(), own(None), false).await, Err(OfferError::Taken)),
+        matches!(media.offer_upload(DeviceId::mint(), own(None), Entrance::Plain).await, Err(OfferError::Taken)),
         "another's"
     );
     assert!(
-        matches!(media.offer_upload(device, own(Some([2; 32])), false).await, Err(OfferError::Taken)),
+        matches!(media.offer_upload(device, own(Some([2; 32])), Entrance::Plain).await, Err(OfferError::Taken)),
         "other content"
     );
     let picture = Wish { kind: MediaKind::Picture, ..own(None) };
-    assert!(matches!(media.offer_upload(device, picture, false).await, Err(OfferError::Taken)), "another kind");
+    assert!(
+        matches!(media.offer_upload(device, picture, Entrance::Plain).await, Err(OfferError::Taken)),
+        "another kind"
+    );
     // The first ticket is too old; what is asked for again is good, and goes on where the upload is.
     bed.set(15 * 60 * 1_000 - 1);
-    let again = media.offer_upload(device, own(None), false).await.expect("an offer");
+    let again = media.offer_upload(device, own(None), Entrance::Plain).await.expect("an offer");
     bed.set(15 * 60 * 1_000);
     assert_eq!(patch(&media, &first.url, 0, b"abc").await, StatusCode::UNAUTHORIZED);
     assert_eq!(patch(&media, &again.url, 0, b"abc").await, StatusCode::NO_CONTENT);
-    let again = media.offer_upload(device, own(None), false).await.expect("an offer");
+    let again = media.offer_upload(device, own(None), Entrance::Plain).await.expect("an offer");
     assert_eq!(patch(&media, &again.url, 3, b"def").await, StatusCode::UNPROCESSABLE_ENTITY, "another SHA-256");
     media.platform.close().await;
 }
@@ -338,9 +347,9 @@ async fn what_a_crash_leaves_is_not_seen_and_goes() {
     let bed = Bed::new(|_| ());
     let media = bed.open().await;
     let device = DeviceId::mint();
-    let kept = media.offer_upload(device, file(Some(4)), false).await.expect("an offer");
+    let kept = media.offer_upload(device, file(Some(4)), Entrance::Plain).await.expect("an offer");
     assert_eq!(put(&media, &kept.url, b"kept").await, StatusCode::CREATED);
-    let going = media.offer_upload(device, file(Some(6)), false).await.expect("an offer");
+    let going = media.offer_upload(device, file(Some(6)), Entrance::Plain).await.expect("an offer");
     assert_eq!(patch(&media, &going.url, 0, b"abc").await, StatusCode::NO_CONTENT);
     // As if the process had ended after the content was stored and before its row said so.
     let stray: [u8; 32] = std::array::from_fn(|n| n as u8);
@@ -361,8 +370,8 @@ async fn what_a_crash_leaves_is_not_seen_and_goes() {
     // What was under way goes on, and what was here is here.
     assert_eq!(patch(&media, &going.url, 3, b"def").await, StatusCode::CREATED);
     assert_eq!(put(&media, &kept.url, b"kept").await, StatusCode::OK);
-    assert!(media.offer_download(device, kept.id, false).await.is_ok());
-    assert!(matches!(media.offer_download(DeviceId::mint(), kept.id, false).await, Err(OfferError::Unknown)));
+    assert!(media.offer_download(device, kept.id, Entrance::Plain).await.is_ok());
+    assert!(matches!(media.offer_download(DeviceId::mint(), kept.id, Entrance::Plain).await, Err(OfferError::Unknown)));
     media.platform.close().await;
 }
 
@@ -372,7 +381,7 @@ async fn a_crash_between_an_amendment_and_its_mark_amends_once() {
     let media = bed.open().await;
     let device = DeviceId::mint();
     let picture = Wish { kind: MediaKind::Picture, ..file(None) };
-    let offer = media.offer_upload(device, picture, false).await.expect("an offer");
+    let offer = media.offer_upload(device, picture, Entrance::Plain).await.expect("an offer");
     let level = || Box::from("x");
     let event = Record {
         position: Position::START,

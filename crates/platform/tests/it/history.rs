@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use vestibule_platform::{Caller, Describe, HistoryQuery, OrgPath, Position, RecordKind, Role};
+use vestibule_platform::{
+    Caller, Describe, EventQuery, HistoryQuery, Order, OrgPath, PlatformConfig, Position, RecordKind, Role,
+};
 
 use crate::bed::{Bed, Plan};
 use crate::token::make;
@@ -75,5 +77,75 @@ async fn the_past_is_that_of_seen_devices_however_many_they_are() {
         }
         assert_eq!(all, (0..70).map(|n| n * 10 + 1).collect::<Vec<_>>());
         assert_eq!(pages < 10, seen == 3, "of few devices nothing of others is read: {pages} pages");
+    }
+}
+
+/// However little a page may look at, all pages together have what one that may look at everything has, in both orders, for
+/// who sees everything, few devices, or many but not all.
+#[tokio::test]
+async fn pages_that_end_early_lose_nothing_and_repeat_nothing() {
+    for seen in [3, 70] {
+        let max_look = 20;
+        let platform = PlatformConfig { max_look, ..PlatformConfig::default() };
+        let bed = Bed::with(Plan { segment_rows: Some(10), platform, ..Plan::default() }).await;
+        let mut devices = Vec::new();
+        for n in 0..seen {
+            let device = bed.add(&format!("A{n}")).await;
+            let place = Describe { org: Some(OrgPath::parse("/a").expect("a place")), ..Describe::default() };
+            bed.platform.describe_device(&device, place, &bed.caller()).await.expect("moved");
+            devices.push(device);
+        }
+        let other = bed.add("B").await;
+        let mut last = Position::START;
+        for n in 0..400 {
+            let device = if n % 3 == 0 { &devices[n / 3 % devices.len()] } else { &other };
+            last = bed.report(device, if n % 7 == 0 { "Smoke" } else { "Heat" }, None, None);
+        }
+        bed.durable(last).await;
+        let token = make(&bed.platform, "part", Role::Viewer, "/a", &bed.caller()).await;
+        let part = bed.platform.authorize(&token).expect("known");
+        for by in [&Caller::program(), &part] {
+            for name in [None, Some("Smoke".to_owned()), Some("Nothing".to_owned())] {
+                let is_wanted = |n: &i64| {
+                    let n = n - 1;
+                    (by.subtree().is_root() || n % 3 == 0)
+                        && (name.is_none() || name.as_deref() == Some("Smoke") && n % 7 == 0)
+                };
+                let expected: Vec<i64> = (1..=400).filter(is_wanted).collect();
+                for order in [Order::Oldest, Order::Newest] {
+                    let (mut found, mut pages) = (Vec::new(), 0);
+                    let mut query = HistoryQuery { name: name.clone(), order, ..events(0, 15) };
+                    loop {
+                        let page = bed.platform.history(query.clone(), by).await.expect("readable");
+                        found.extend(page.items.iter().map(|record| record.position.get()));
+                        pages += 1;
+                        assert!(pages <= 400, "it comes to an end");
+                        match (page.is_last, order) {
+                            (true, _) => break,
+                            (_, Order::Oldest) => query.after = page.reached.expect("how far"),
+                            (_, Order::Newest) => query.before = Some(page.reached.expect("how far")),
+                        }
+                    }
+                    if order == Order::Newest {
+                        found.reverse();
+                    }
+                    assert_eq!(found, expected, "{seen} {name:?} {order:?}");
+                    assert!(pages > 1, "{seen} {name:?} {order:?}");
+                }
+                let (mut found, mut query) =
+                    (Vec::new(), EventQuery { name: name.clone(), limit: 15, ..EventQuery::default() });
+                loop {
+                    let page = bed.platform.events(query.clone(), by).await.expect("readable");
+                    found.extend(page.items.iter().map(|record| record.position.get()));
+                    let full = page.items.last().filter(|_| page.items.len() == 15).map(|record| record.position);
+                    query.before = full.or(page.resume);
+                    if query.before.is_none() {
+                        break;
+                    }
+                }
+                found.reverse();
+                assert_eq!(found, expected, "{seen} {name:?}");
+            }
+        }
     }
 }

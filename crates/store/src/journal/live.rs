@@ -69,6 +69,11 @@ impl Live {
         reports.get(end.checked_sub(1)?).copied()
     }
 
+    /// How many records a device has.
+    pub(super) fn count(&self, device: &DeviceId) -> usize {
+        self.devices.get(device).map_or(0, |device| device.positions.len())
+    }
+
     /// The number of a device with this serial in the segment.
     pub(super) fn number(&self, device: &DeviceId, serial: &str) -> Option<i64> {
         self.devices.get(device).filter(|device| &*device.serial == serial).map(|device| device.number)

@@ -157,7 +157,11 @@ impl SegmentReader {
     async fn weight(&self, segment: &Arc<Segment>, scan: &Scan) -> u64 {
         let Some(bounds) = segment.bounds.get() else { return 0 };
         let rows = u64::try_from(bounds.rows).unwrap_or(0);
-        let (Some(device), true) = (&scan.device, segment.is_sealed()) else { return rows };
+        let Some(device) = &scan.device else { return rows };
+        // Until it is sealed, memory says where a device's records are.
+        if let Some(live) = segment.live.read().as_ref() {
+            return live.count(device) as u64;
+        }
         let Ok(pool) = self.pool(segment) else { return rows };
         let count = sqlx::query_scalar::<_, i64>(
             "SELECT count(*) FROM record WHERE device IN (SELECT number FROM device WHERE id = $1)",

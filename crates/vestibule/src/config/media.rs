@@ -16,8 +16,8 @@ use super::text;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Media {
-    /// What the addresses begin with that devices send to and people fetch from; `auto` is the HTTPS listener's for
-    /// who speaks TLS, and the HTTP listener's for others.
+    /// What the addresses begin with that devices send to and people fetch from; `auto` is the
+    /// host that was asked over HTTPS, the HTTPS listener's for devices over TLS, and the HTTP listener's for others.
     pub url: String,
     /// How long pictures and files are kept.
     #[serde(with = "text::duration")]

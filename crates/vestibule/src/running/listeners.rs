@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use crate::config::{Advertise, Config};
+
 /// The addresses in use; what is off is absent.
 #[derive(Debug, Clone, Serialize)]
 pub struct Listeners {
@@ -39,18 +41,14 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// What addresses begin with for who speaks no TLS, and for who does. Other machines know this one by the name that
-    /// devices are told, and plain HTTP is for this one alone.
-    pub(super) fn urls(&self, advertised: Option<&str>) -> (String, String) {
+    /// What the addresses of pictures and files begin with for who came in without TLS, and for devices that came in over it.
+    /// Plain HTTP is for this machine alone.
+    pub(super) fn urls(&self, config: &Config) -> (String, String) {
         let plain = format!("http://{}", self.http);
-        let Some(https) = self.https else { return (plain.clone(), plain) };
-        let secure = match (advertised, https.ip()) {
-            (Some(address), _) if address.contains(':') => format!("https://[{address}]:{}", https.port()),
-            (Some(host), _) => format!("https://{host}:{}", https.port()),
-            (None, ip) if ip.is_unspecified() => format!("https://localhost:{}", https.port()),
-            (None, _) => format!("https://{https}"),
-        };
-        (plain, secure)
+        // Devices trust the platform's own certificate, which is not shown where there is one of the operator's.
+        let https = self.https.filter(|_| config.tls.own().is_none());
+        let device = https.map_or_else(|| plain.clone(), |https| format!("https://{}", reached(https, config)));
+        (plain, device)
     }
 
     pub(super) fn only_http(http: SocketAddr) -> Listeners {
@@ -69,26 +67,60 @@ impl Listeners {
     }
 }
 
+/// Host and port by which others reach a listener, and are shown the platform's own certificate: not by a name for which
+/// there is one of an ACME server.
+fn reached(https: SocketAddr, config: &Config) -> String {
+    let shows_own = |name: &&str| !config.tls.acme.names.iter().any(|acme| acme.eq_ignore_ascii_case(name));
+    let advertised = config.das.advertise.as_ref().map(Advertise::host).filter(shows_own);
+    let named = config.tls.names.iter().map(String::as_str).find(shows_own);
+    let (ip, port) = (https.ip(), https.port());
+    let host = advertised.filter(|_| !ip.is_loopback()).or(named.filter(|_| ip.is_unspecified()));
+    match host {
+        Some(address) if address.contains(':') => format!("[{address}]:{port}"),
+        Some(host) => format!("{host}:{port}"),
+        None if ip.is_unspecified() => format!("localhost:{port}"),
+        None => https.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn who_speaks_tls_is_told_the_name_this_machine_is_known_by() {
-        let at = |https: Option<&str>, advertised| {
+    fn devices_over_tls_are_told_where_they_reach_the_platforms_own_certificate() {
+        type Change = fn(&mut Config);
+        let as_is: Change = |_| ();
+        let advertised: Change = |config| config.das.advertise = Some("hall.example".parse().expect("a host"));
+        let named: Change = |config| config.tls.names = vec!["hall.example".to_owned()];
+        let at = |https: Option<&str>, change: Change| {
+            let mut config = Config::default();
+            change(&mut config);
             let https = https.map(|address| address.parse().expect("an address"));
             let http = SocketAddr::from(([127, 0, 0, 1], 8080));
-            Listeners { https, ..Listeners::only_http(http) }.urls(advertised)
+            let (plain, device) = Listeners { https, ..Listeners::only_http(http) }.urls(&config);
+            assert_eq!(plain, "http://127.0.0.1:8080");
+            device
         };
-        let plain = "http://127.0.0.1:8080";
-        for (https, advertised, secure) in [
-            (None, Some("hall.example"), plain),
-            (Some("127.0.0.1:8443"), None, "https://127.0.0.1:8443"),
-            (Some("0.0.0.0:8443"), None, "https://localhost:8443"),
-            (Some("0.0.0.0:8443"), Some("hall.example"), "https://hall.example:8443"),
-            (Some("[::]:8443"), Some("2001:db8::1"), "https://[2001:db8::1]:8443"),
-        ] {
-            assert_eq!(at(https, advertised), (plain.to_owned(), secure.to_owned()), "{https:?} {advertised:?}");
-        }
+        assert_eq!(at(None, as_is), "http://127.0.0.1:8080");
+        // What is bound to one address is reached there, and by the name that devices are told; not so what others cannot reach.
+        assert_eq!(at(Some("127.0.0.1:8443"), advertised), "https://127.0.0.1:8443");
+        assert_eq!(at(Some("192.0.2.7:8443"), named), "https://192.0.2.7:8443");
+        assert_eq!(at(Some("192.0.2.7:8443"), advertised), "https://hall.example:8443");
+        assert_eq!(at(Some("0.0.0.0:8443"), as_is), "https://localhost:8443");
+        assert_eq!(at(Some("0.0.0.0:8443"), named), "https://hall.example:8443");
+        let address: Change = |config| config.das.advertise = Some("2001:db8::1".parse().expect("an address"));
+        assert_eq!(at(Some("[::]:8443"), address), "https://[2001:db8::1]:8443");
+        // By the name of another certificate the platform's own is not shown, and beside one of the operator's never.
+        let acme: Change = |config| {
+            config.das.advertise = Some("hall.example".parse().expect("a host"));
+            config.tls.acme.names = vec!["Hall.example".to_owned()];
+        };
+        assert_eq!(at(Some("192.0.2.7:8443"), acme), "https://192.0.2.7:8443");
+        let own: Change = |config| {
+            config.tls.certificate_file = Some("cert.pem".into());
+            config.tls.key_file = Some("key.pem".into());
+        };
+        assert_eq!(at(Some("192.0.2.7:8443"), own), "http://127.0.0.1:8080");
     }
 }

@@ -187,7 +187,7 @@ pub(crate) fn read_back(client: &Client, run: RunId, entry: &Enrolled, ledger: &
         }
         // The newest come first: behind a page without any of this run are only those of earlier ones.
         match page.next {
-            Some(next) if any => cursor = Some(next),
+            Some(next) if any || page.items.is_empty() => cursor = Some(next),
             _ => return Ok(()),
         }
     }

@@ -94,7 +94,7 @@ impl<'a> Visit<'a> {
             self.suite = server.suite().or(self.suite);
             self.used = server.used().or(self.used);
             if server.is_proven() {
-                self.proven();
+                self.place.keep();
             }
             match server.poll() {
                 Output::Read => {
@@ -130,6 +130,10 @@ impl<'a> Visit<'a> {
                 Output::Attempt { short } => self.attempt(&mut server, short),
                 Output::Certify(request) => server.handle_certificate(self.certify(request).await),
                 Output::Assign => {
+                    // It is let in.
+                    if let Some(das) = &self.lbs.config.das_tls {
+                        das.vouch(self.origin.address);
+                    }
                     self.trade_roots(&mut server).await;
                     let das = self.lbs.choose(|| connection.local().unwrap_or(self.origin.address));
                     server.handle_das(das, &mut *random);
@@ -155,15 +159,6 @@ impl<'a> Visit<'a> {
     /// The device has got a step further.
     pub(super) fn advance(&self) {
         self.place.advance();
-    }
-
-    /// The device has proven who it is: it stays, and its DAS may expect it.
-    fn proven(&self) {
-        if self.place.keep()
-            && let Some(das) = &self.lbs.config.das_tls
-        {
-            das.vouch(self.origin.address);
-        }
     }
 
     async fn look_up(&mut self, server: &mut Server, serial: &Serial, random: &mut (dyn Random + Send)) {
