@@ -16,8 +16,15 @@
 mod close;
 mod entry;
 mod hello;
+mod output;
+mod policy;
+mod record;
+mod state;
 
 pub use close::CloseReason;
+pub use output::{Attempt, Output};
+pub use policy::Policy;
+pub use record::Record;
 
 use zeroize::Zeroizing;
 
@@ -27,132 +34,17 @@ use super::message::{
 use super::schedule::{Fresh, Mac, Schedule};
 use super::seal::Direction;
 use super::secret::{Exporter, TicketId};
-use super::ticket::{Held, Stage, Ticket, Tickets, Used};
+use super::ticket::{Stage, Ticket, Used};
 use crate::id::{DevId, Serial};
 use crate::key::Code;
-use crate::lbs::Standing;
 use crate::lbs::frame::FrameError;
 use crate::random::Random;
 use crate::result::ResultCode;
 use crate::suite::Suite;
-use entry::Entered;
-use hello::Hello;
+use state::{Answer, Issuing, Run, Session, State};
 
 /// The exporter label of a run at the LBS; the context is the serial.
 pub const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL-osap2-lbs";
-
-/// What a listener serves, and what it hands out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// The suites usable on this transport, the preferred one first: type 4 over TLS, 16 and 8 over plain TCP.
-    pub suites: Vec<Suite>,
-    /// How long a ticket is accepted, in seconds; 0: without end.
-    pub ticket_lifetime_s: u32,
-}
-
-impl Policy {
-    /// One year: a ticket has to outlast a device that lies in a store room (rule 6).
-    pub const TICKET_LIFETIME_S: u32 = 365 * 86_400;
-
-    /// The policy of a TLS listener.
-    #[must_use]
-    pub fn tls() -> Self {
-        Self { suites: vec![Suite::Tls], ticket_lifetime_s: Self::TICKET_LIFETIME_S }
-    }
-
-    /// The policy of a plain listener that serves these suites, as far as they are for plain TCP.
-    #[must_use]
-    pub fn plain(mut suites: Vec<Suite>) -> Self {
-        suites.retain(|suite| matches!(suite, Suite::X25519 | Suite::P384));
-        Self { suites, ticket_lifetime_s: Self::TICKET_LIFETIME_S }
-    }
-}
-
-/// A device as the machine needs it.
-#[derive(Debug, Clone, Default)]
-pub struct Record {
-    /// Whether it may get in at all; of an unknown one the rest is made up.
-    pub standing: Standing,
-    /// Its code; `None` when it has none, or it was spent.
-    pub code: Option<Code>,
-    /// Its identity and its tickets.
-    pub tickets: Tickets,
-    /// An operator has opened an enrolment window.
-    pub window: bool,
-    /// A device whose enrolment is over may enrol again with a long code.
-    pub may_enrol_again: bool,
-    /// It has to show a certificate. As long as it never has, and in a window, it may ask for one instead: it comes in with
-    /// the run in which it is granted.
-    pub certificate_required: bool,
-    /// It has shown one before, in a run that came to its end.
-    pub certified: bool,
-    /// It may come over TLS alone.
-    pub tls_only: bool,
-}
-
-impl Record {
-    /// Whether the device may come in without a certificate that is demanded, if it is granted one in this run. Without TLS it
-    /// could not show it.
-    fn may_ask(&self, suite: Suite) -> bool {
-        suite == Suite::Tls && (self.window || !self.certified)
-    }
-
-    /// Whether this code may enrol the device now, if it is proven.
-    fn may_use_code(&self) -> bool {
-        let long = self.code.as_ref().is_some_and(Code::is_long);
-        self.window || (long && (!self.tickets.confirmed || self.may_enrol_again))
-    }
-}
-
-/// What the driver has to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Read one complete frame, at most [`Server::max_frame`] bytes, and hand it to [`Server::handle_frame`].
-    Read,
-    /// Find the device and call [`Server::handle_record`], or [`Server::handle_unavailable`].
-    Lookup(Serial),
-    /// Whether this ticket has shown this nonce among its last 64: [`Server::handle_fresh`].
-    Fresh {
-        /// The ticket, whose binder was right.
-        ticket: TicketId,
-        /// The nonce of AUTH-I.
-        nonce: [u8; 32],
-    },
-    /// Call [`Server::compute`], an agreement; or [`Server::handle_unavailable`] when too many wait for theirs.
-    Compute,
-    /// Export 48 bytes of the TLS connection, [`EXPORTER_LABEL`] with this serial as the context:
-    /// [`Server::handle_exporter`].
-    Export(Serial),
-    /// A code is about to be looked at: [`Server::handle_attempt`].
-    Attempt {
-        /// It is one that can be guessed: it is looked at within a window alone, and a wrong one counts against that.
-        short: bool,
-    },
-    /// The device asks for a certificate with this PKCS #10 request: [`Server::handle_certificate`].
-    Certify(Vec<u8>),
-    /// Choose a DAS and call [`Server::handle_das`].
-    Assign,
-    /// Make this durable and call [`Server::handle_staged`], or [`Server::handle_unavailable`].
-    Stage(Stage),
-    /// Write these bytes, in one piece. Given once.
-    Send(Vec<u8>),
-    /// The device has everything; it closes the connection.
-    Done,
-    /// Close the connection.
-    Close(CloseReason),
-}
-
-/// What the driver says of a code that is about to be looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
-    /// It may be looked at.
-    Go,
-    /// The window has closed since the record was read, or its last wrong code was used up: what a wrong code gets.
-    Closed,
-    /// The address has sent too many wrong ones: sealed result 6, and nothing is computed. Never because of a budget of
-    /// the serial, or the answer would tell that there is one.
-    Spent,
-}
 
 /// The server's end of one connection; see the [module](self).
 ///
@@ -174,80 +66,6 @@ pub struct Server {
     /// To be given along.
     anchors: Vec<Vec<u8>>,
     now: i64,
-}
-
-#[derive(Debug)]
-enum State {
-    Start,
-    Lookup(Box<Hello>),
-    Fresh(Box<Hello>),
-    /// Types 8 and 16: agree.
-    Compute(Box<Hello>),
-    /// Type 4: the exporter.
-    Export(Box<Hello>, [u8; 32]),
-    /// 0x2A is out: 0x72 or 0x42 follows.
-    WaitEntry(Box<Run>),
-    /// The proof of a code has come.
-    Attempt(Box<Run>, Box<Entered>),
-    /// A certificate was asked for.
-    Certify(Box<Run>, Box<Issuing>),
-    /// Which DAS?
-    Assign(Box<Run>, Box<Entered>),
-    /// The ticket is to be durable.
-    Issue(Box<Run>, Box<Issuing>),
-    /// 0x82 or 0x62 is out: 0x92 follows.
-    WaitStored(Box<Run>, Box<Session>),
-    /// It has come.
-    Confirm(Box<Run>, Box<Session>),
-    /// 0xA2 follows.
-    WaitService(Box<Run>, Box<Session>),
-    /// The session at the DAS is to be durable.
-    Session(Box<Run>, Box<Session>),
-    Done,
-    Closed(CloseReason),
-    /// Between two states; never seen from outside.
-    Moving,
-}
-
-/// What a run knows from AUTH-II on.
-#[derive(Debug)]
-struct Run {
-    serial: Serial,
-    suite: Suite,
-    record: Record,
-    /// The ticket that was shown, and whose binder was right.
-    shown: Option<Held>,
-    schedule: Schedule,
-    has_certificate: bool,
-}
-
-/// What is to be sent once it is durable.
-#[derive(Debug)]
-struct Issuing {
-    entered: Entered,
-    das: Das,
-    ticket: Ticket,
-}
-
-/// What leads to the DAS.
-#[derive(Debug)]
-struct Session {
-    das: Das,
-    used: Used,
-    /// What was handed out.
-    ticket: TicketId,
-    rev: u64,
-    /// 0x92 was stored.
-    confirmed: bool,
-    /// 0x92 came and was not stored, for this reason.
-    failed: Option<CloseReason>,
-}
-
-/// Which answer a refusal belongs into.
-#[derive(Debug, Clone, Copy)]
-enum Answer {
-    Entry { returning: bool },
-    Service,
 }
 
 impl Server {
