@@ -21,16 +21,19 @@ use crate::fields;
 use crate::problem::{Kind, Problem};
 use crate::request::OverTls;
 
-/// Where the request came in: over HTTPS with the host that it named.
+/// Where the request came in: over HTTPS with the host that it named. Who named none is told an address of ours, like a device.
 pub(crate) struct TheEntrance(pub(crate) Entrance);
 
 impl<S: Sync> FromRequestParts<S> for TheEntrance {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let host = || parts.headers.get(header::HOST)?.to_str().ok()?.parse::<Authority>().ok();
-        let host = host().filter(|host| parts.extensions.get::<OverTls>().is_some() && !host.as_str().contains('@'));
-        Ok(TheEntrance(host.map_or(Entrance::Plain, |host| Entrance::Https(host.to_string()))))
+        if parts.extensions.get::<OverTls>().is_none() {
+            return Ok(TheEntrance(Entrance::Plain));
+        }
+        let named = || parts.headers.get(header::HOST)?.to_str().ok()?.parse::<Authority>().ok();
+        let host = parts.uri.authority().cloned().or_else(named).filter(|host| !host.as_str().contains('@'));
+        Ok(TheEntrance(host.map_or(Entrance::DeviceTls, |host| Entrance::Https(host.to_string()))))
     }
 }
 
@@ -285,5 +288,29 @@ mod tests {
         assert!(!cut(&mut list, 2));
         assert!(page_size(Some(0)).is_err() && page_size(Some(1_001)).is_err());
         assert!(matches!((page_size(None), page_size(Some(1_000))), (Ok(100), Ok(1_000))));
+    }
+
+    #[tokio::test]
+    async fn an_entrance_over_https_has_the_host_that_was_asked() {
+        let entrance = async |target: &str, host: Option<&str>, over_tls: bool| {
+            let mut request = Request::builder().uri(target);
+            if let Some(host) = host {
+                request = request.header(header::HOST, host);
+            }
+            let (mut parts, ()) = request.body(()).expect("a request").into_parts();
+            if over_tls {
+                parts.extensions.insert(OverTls);
+            }
+            let Ok(TheEntrance(entrance)) = TheEntrance::from_request_parts(&mut parts, &()).await;
+            entrance
+        };
+        let https = |host: &str| Entrance::Https(host.to_owned());
+        assert_eq!(entrance("/", Some("hall.example:8443"), true).await, https("hall.example:8443"));
+        assert_eq!(entrance("/", Some("[2001:db8::1]:8443"), true).await, https("[2001:db8::1]:8443"));
+        assert_eq!(entrance("https://hall.example/", Some("other.example"), true).await, https("hall.example"));
+        assert_eq!(entrance("/", Some("hall.example"), false).await, Entrance::Plain);
+        for unusable in [None, Some("a@hall.example"), Some("hall example/")] {
+            assert_eq!(entrance("/", unusable, true).await, Entrance::DeviceTls, "{unusable:?}");
+        }
     }
 }

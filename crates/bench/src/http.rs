@@ -244,11 +244,10 @@ impl Http {
         let mut cursor = String::new();
         loop {
             let page = self.get(&format!("/v1/events?limit=1&device={serial}{cursor}"))?;
-            let found = page["items"][0]["id"].as_str().map(str::to_owned);
             // A page may be empty and not the last.
-            match page["next"].as_str().filter(|_| found.is_none()) {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return Ok(found),
+            match (page["items"].get(0), page["next"].as_str()) {
+                (None, Some(next)) => cursor = format!("&cursor={next}"),
+                (found, _) => return Ok(found.and_then(|event| event["id"].as_str()).map(str::to_owned)),
             }
         }
     }

@@ -101,10 +101,11 @@ impl Platform {
     async fn left_over(&self, scan: Scan, by: &Caller) -> Result<Records, StoreError> {
         let limit = scan.limit.min(MAX_SCAN);
         let mut scan = Scan { limit: BATCH, ..scan };
-        let (mut items, mut begun) = (Vec::new(), scan.before);
+        let most = self.config().max_look;
+        let begun = scan.before.unwrap_or(Position::new(self.journal().durable().get().saturating_add(1)));
+        let (mut items, mut looked) = (Vec::new(), 0);
         for _ in 0..BATCHES {
-            let Looked { records: batch, resume } = self.look(&scan).await?;
-            begun = begun.or(batch.first().map(|record| record.position));
+            let Looked { records: batch, resume } = self.journal().look(&scan, most - looked).await?;
             let (count, last) = (batch.len(), batch.last().map(|record| record.position));
             items.extend(batch.into_iter().filter(|record| self.registry().is_seen(record.device, by)));
             if items.len() >= limit {
@@ -116,8 +117,8 @@ impl Platform {
             }
             scan.before = last;
             // Positions have no gaps to speak of: so much was looked at.
-            let looked = begun.zip(last).map_or(0, |(begun, last)| begun.get().abs_diff(last.get()));
-            if looked >= self.config().max_look {
+            looked = last.map_or(0, |last| begun.get().abs_diff(last.get()));
+            if looked >= most {
                 break;
             }
         }

@@ -70,9 +70,11 @@ impl Listeners {
 /// Host and port by which others reach a listener, and are shown the platform's own certificate: not by a name for which
 /// there is one of an ACME server.
 fn reached(https: SocketAddr, config: &Config) -> String {
-    let shows_own = |name: &&str| !config.tls.acme.names.iter().any(|acme| acme.eq_ignore_ascii_case(name));
+    let acme = &config.tls.acme;
+    let shows_own =
+        |name: &&str| acme.directory.is_none() || !acme.names.iter().any(|acme| acme.eq_ignore_ascii_case(name));
     let advertised = config.das.advertise.as_ref().map(Advertise::host).filter(shows_own);
-    let named = config.tls.names.iter().map(String::as_str).find(shows_own);
+    let named = config.tls.names.iter().map(String::as_str).filter(|name| !name.contains('*')).find(shows_own);
     let (ip, port) = (https.ip(), https.port());
     let host = advertised.filter(|_| !ip.is_loopback()).or(named.filter(|_| ip.is_unspecified()));
     match host {
@@ -115,7 +117,16 @@ mod tests {
         let acme: Change = |config| {
             config.das.advertise = Some("hall.example".parse().expect("a host"));
             config.tls.acme.names = vec!["Hall.example".to_owned()];
+            config.tls.acme.directory = Some("https://acme.example/dir".to_owned());
         };
+        let no_acme: Change = |config| {
+            config.das.advertise = Some("hall.example".parse().expect("a host"));
+            config.tls.acme.names = vec!["hall.example".to_owned()];
+        };
+        assert_eq!(at(Some("192.0.2.7:8443"), no_acme), "https://hall.example:8443");
+        assert_eq!(at(Some("0.0.0.0:8443"), acme), "https://localhost:8443");
+        let wild: Change = |config| config.tls.names = vec!["*.hall.example".to_owned(), "hall.example".to_owned()];
+        assert_eq!(at(Some("0.0.0.0:8443"), wild), "https://hall.example:8443");
         assert_eq!(at(Some("192.0.2.7:8443"), acme), "https://192.0.2.7:8443");
         let own: Change = |config| {
             config.tls.certificate_file = Some("cert.pem".into());
