@@ -41,7 +41,7 @@ impl TlsListener {
         }
     }
 
-    /// Somebody at this address has just shown elsewhere who it is, and is about to come here: from now on the address is one of
+    /// Somebody at this address was just let in elsewhere, and is about to come here: from now on the address is one of
     /// those that have logged in before.
     pub fn vouch(&self, address: IpAddr) {
         self.strangers.vouch(address);

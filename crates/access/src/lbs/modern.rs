@@ -48,8 +48,7 @@ pub struct ModernLbsConfig {
     pub expires_in: u32,
     /// Whether a login at the DAS is bound to its TLS connection; not behind a TLS terminator.
     pub bind: bool,
-    /// The listener of the DAS, where it speaks TLS: from where a device has proven here who it is, it does not come as a
-    /// stranger there.
+    /// The listener of the DAS, where it speaks TLS: from where a device was let in here, it does not come as a stranger there.
     pub das_tls: Option<TlsListener>,
     /// The name that the DAS's certificate has.
     pub das_domain: String,

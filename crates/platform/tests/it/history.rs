@@ -1,9 +1,10 @@
 //! The past, page by page, for those who see all of it and for those who see a part.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vestibule_platform::{
-    Caller, Describe, EventQuery, HistoryQuery, Order, OrgPath, PlatformConfig, Position, RecordKind, Role,
+    Caller, Describe, Device, EventQuery, HistoryQuery, Order, OrgPath, PlatformConfig, Position, RecordKind, Role,
 };
 
 use crate::bed::{Bed, Plan};
@@ -44,18 +45,24 @@ async fn who_is_overtaken_by_retention_is_told() {
     assert!(overtaken(10, Some(last)).await);
 }
 
+/// So many devices below `/a`.
+async fn devices_of_a_part(bed: &Bed, count: usize) -> Vec<Arc<Device>> {
+    let mut devices = Vec::new();
+    for n in 0..count {
+        let device = bed.add(&format!("A{n}")).await;
+        let place = Describe { org: Some(OrgPath::parse("/a").expect("a place")), ..Describe::default() };
+        bed.platform.describe_device(&device, place, &bed.caller()).await.expect("moved");
+        devices.push(device);
+    }
+    devices
+}
+
 /// Few devices are asked for one by one, of many the records of all are read: both say the same, in the same order.
 #[tokio::test]
 async fn the_past_is_that_of_seen_devices_however_many_they_are() {
     for seen in [3, 70] {
         let bed = Bed::new().await;
-        let mut devices = Vec::new();
-        for n in 0..seen {
-            let device = bed.add(&format!("A{n}")).await;
-            let place = Describe { org: Some(OrgPath::parse("/a").expect("a place")), ..Describe::default() };
-            bed.platform.describe_device(&device, place, &bed.caller()).await.expect("moved");
-            devices.push(device);
-        }
+        let devices = devices_of_a_part(&bed, seen).await;
         let other = bed.add("B").await;
         let mut last = Position::START;
         for n in 0..700 {
@@ -89,13 +96,7 @@ async fn pages_that_end_early_lose_nothing_and_repeat_nothing() {
         let max_look = 20;
         let platform = PlatformConfig { max_look, ..PlatformConfig::default() };
         let bed = Bed::with(Plan { segment_rows: Some(segment_rows), platform, ..Plan::default() }).await;
-        let mut devices = Vec::new();
-        for n in 0..seen {
-            let device = bed.add(&format!("A{n}")).await;
-            let place = Describe { org: Some(OrgPath::parse("/a").expect("a place")), ..Describe::default() };
-            bed.platform.describe_device(&device, place, &bed.caller()).await.expect("moved");
-            devices.push(device);
-        }
+        let devices = devices_of_a_part(&bed, seen).await;
         let other = bed.add("B").await;
         let mut last = Position::START;
         for n in 0..400 {
