@@ -419,6 +419,10 @@ impl Actor {
         let counters = device.counters();
         self.diary.authentications += counters.authentications;
         self.diary.logins += counters.logins;
+        if counters.logins > 0 {
+            // It may have come in after the actor had last looked.
+            self.diary.entry = Entry::In;
+        }
         self.note_state(&device.state());
     }
 }

@@ -1,5 +1,7 @@
 //! `vestibule simulate` against the real platform: what it says is so, and it leaves nothing behind.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::support::{Listener, Platform, Program, minted, until};
@@ -125,6 +127,11 @@ fn a_platform_that_is_killed_in_the_middle_has_lost_nothing() {
         let before = platform.events(None).len();
         until("more events", || (platform.events(None).len() >= before + more).then_some(()));
     };
+    until("each device is in and has reported", || {
+        let events = platform.events(None);
+        let serials: HashSet<&str> = events.iter().filter_map(|event| event["device"]["serial"].as_str()).collect();
+        (serials.len() == 12).then_some(())
+    });
     stored(&platform, 200);
     platform.kill();
     platform.restart();
@@ -168,9 +175,10 @@ fn ctrl_c_while_devices_are_starting_ends_it_in_order() {
     let platform = Platform::start();
     let flags = ["--devices", "50", "--profile", "radar", "--ramp", "100s", "--reports-per-minute", "60"];
     let simulation = simulate(&platform, &flags);
-    until("a device is in", || {
-        let shown = platform.http().get("/v1/devices/SIM-0002");
-        (shown.status == 200 && shown.ok()["presence"]["state"] == "online").then_some(())
+    // The platform shows a device online before that device has heard so; once it has reported, both know.
+    until("a device is in and has reported", || {
+        let shown = platform.http().get("/v1/devices/SIM-0002/attributes");
+        (shown.status == 200 && !shown.ok()["items"].as_array().expect("items").is_empty()).then_some(())
     });
     simulation.interrupt();
     let summary = simulation.finish().expect(0).json();
