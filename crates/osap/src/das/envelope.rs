@@ -124,7 +124,7 @@ pub fn sealed_len(general: &General<'_>, application: usize) -> usize {
     SessionCipher::sealed_len(plain_len(general, application))
 }
 
-/// The length of the plaintext that [`write`] appends.
+/// The length of the plaintext that [`write()`] appends.
 #[must_use]
 pub fn plain_len(general: &General<'_>, application: usize) -> usize {
     struct Count(usize);
