@@ -177,7 +177,7 @@ fn a_disk_that_loses_what_was_not_synced_keeps_every_event_that_was_safe() {
     let calls = "trace=openat,write,pwrite64,pwritev,writev,ftruncate,fallocate,rename,renameat,renameat2,\
                  unlink,unlinkat,mkdir,mkdirat,fsync,fdatasync";
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-y", "-xx", "-s", "1000000", "-e", calls, "-o"]).arg(&trace_file);
+    strace.args(["-f", "--seccomp-bpf", "-y", "-xx", "-s", "1000000", "-e", calls, "-o"]).arg(&trace_file);
     strace.arg(std::env::current_exe().expect("a program"));
     strace.args(["--exact", "cache::device_without_a_network", "--nocapture"]);
     strace.env(ORDER, format!("{serial} {}", dir.path().display()));

@@ -66,7 +66,7 @@ fn a_full_disk_stops_acknowledgements_and_nothing_else() {
 #[test]
 fn a_disk_that_syncs_slowly_is_waited_for() {
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+    strace.args(["-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
     strace.args(["-e", "inject=fsync,fdatasync:delay_enter=100000"]);
     let mut platform = Platform::under(strace);
     let load = Load::start(&platform, 4);
@@ -204,7 +204,7 @@ fn a_disk_that_cannot_be_written_is_told_at_the_start() {
 /// strace that has system calls of a running program fail, as long as it is attached; those on one file, if it is given.
 fn failing(platform: &Platform, calls: &str, error: &str, file: Option<&Path>) -> Program {
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    strace.args(["-f", "--seccomp-bpf", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
     file.iter().for_each(|file| {
         strace.arg("-P").arg(file);
     });

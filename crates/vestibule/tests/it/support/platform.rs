@@ -114,7 +114,7 @@ impl Platform {
         let calls = "trace=openat,write,pwrite64,pwritev,writev,ftruncate,fallocate,rename,renameat,renameat2,\
                      unlink,unlinkat,mkdir,mkdirat,fsync,fdatasync";
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-y", "-xx", "-s", "1000000", "-e", calls, "-o"]).arg(trace);
+        strace.args(["-f", "--seccomp-bpf", "-y", "-xx", "-s", "1000000", "-e", calls, "-o"]).arg(trace);
         strace.envs(variables.iter().copied());
         Platform::launched(strace)
     }
