@@ -42,12 +42,16 @@ pub struct Listeners {
 
 impl Listeners {
     /// What the addresses of pictures and files begin with for who came in without TLS, and for devices that came in over it.
-    /// Plain HTTP is for this machine alone.
+    /// Plain HTTP is for this machine alone where `http.insecure` does not open it.
     pub(super) fn urls(&self, config: &Config) -> (String, String) {
-        let plain = format!("http://{}", self.http);
-        // Devices trust the platform's own certificate, which is not shown where there is one of the operator's.
+        let plain = format!("http://{}", reached(self.http, config, |_| true));
+        // Devices trust the platform's own certificate, which is not shown where there is one of the operator's, and not by a
+        // name for which there is one of an ACME server.
+        let acme = config.tls.acme.directory.as_ref().map_or(&[][..], |_| &config.tls.acme.names[..]);
+        let shows_own = |name: &str| !acme.iter().any(|acme| acme.eq_ignore_ascii_case(name));
         let https = self.https.filter(|_| config.tls.own().is_none());
-        let device = https.map_or_else(|| plain.clone(), |https| format!("https://{}", reached(https, config)));
+        let device =
+            https.map_or_else(|| plain.clone(), |https| format!("https://{}", reached(https, config, shows_own)));
         (plain, device)
     }
 
@@ -67,27 +71,39 @@ impl Listeners {
     }
 }
 
-/// Host and port by which others reach a listener, and are shown the platform's own certificate: not by a name for which
-/// there is one of an ACME server.
-fn reached(https: SocketAddr, config: &Config) -> String {
-    let acme = &config.tls.acme;
-    let shows_own =
-        |name: &&str| acme.directory.is_none() || !acme.names.iter().any(|acme| acme.eq_ignore_ascii_case(name));
-    let advertised = config.das.advertise.as_ref().map(Advertise::host).filter(shows_own);
-    let named = config.tls.names.iter().map(String::as_str).filter(|name| !name.contains('*')).find(shows_own);
-    let (ip, port) = (https.ip(), https.port());
+/// Host and port by which others reach a listener, of the names those that will do.
+fn reached(listener: SocketAddr, config: &Config, will_do: impl Fn(&str) -> bool) -> String {
+    let advertised = config.das.advertise.as_ref().map(Advertise::host).filter(|name| will_do(name));
+    let names = config.tls.names.iter().map(String::as_str);
+    let named = names.filter(|name| !name.contains('*')).find(|name| will_do(name));
+    let (ip, port) = (listener.ip(), listener.port());
     let host = advertised.filter(|_| !ip.is_loopback()).or(named.filter(|_| ip.is_unspecified()));
     match host {
         Some(address) if address.contains(':') => format!("[{address}]:{port}"),
         Some(host) => format!("{host}:{port}"),
         None if ip.is_unspecified() => format!("localhost:{port}"),
-        None => https.to_string(),
+        None => listener.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_came_in_without_tls_is_told_no_wildcard() {
+        let at = |http: &str, advertise: Option<&str>, names: &[&str]| {
+            let mut config = Config::default();
+            config.das.advertise = advertise.map(|host| host.parse().expect("a host"));
+            config.tls.names = names.iter().map(|&name| name.to_owned()).collect();
+            Listeners::only_http(http.parse().expect("an address")).urls(&config).0
+        };
+        assert_eq!(at("127.0.0.1:8080", Some("hall.example"), &[]), "http://127.0.0.1:8080");
+        assert_eq!(at("0.0.0.0:8080", None, &[]), "http://localhost:8080");
+        assert_eq!(at("0.0.0.0:8080", Some("hall.example"), &["other.example"]), "http://hall.example:8080");
+        assert_eq!(at("[::]:8080", None, &["*.hall.example", "hall.example"]), "http://hall.example:8080");
+        assert_eq!(at("192.0.2.7:8080", None, &["hall.example"]), "http://192.0.2.7:8080");
+    }
 
     #[test]
     fn devices_over_tls_are_told_where_they_reach_the_platforms_own_certificate() {
