@@ -1,7 +1,8 @@
 //! The floor under every authentication: what its cryptography costs alone, with nothing around it. Of the legacy suite and
 //! of type 8 that is one side of a P-384 exchange, of type 16 of one on X25519, of type 4 the server's side of a whole TLS
-//! handshake.
+//! handshake. Beside them stands what a conversation costs in which nothing is said.
 
+mod conversation;
 mod handshake;
 
 use anyhow::Context as _;
@@ -10,7 +11,7 @@ use aws_lc_rs::error::Unspecified;
 use osap::Suite;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::affinity;
+use crate::affinity::{self, Cores};
 use crate::spread::Spread;
 
 /// The median of so many batches: a batch that was disturbed falls out.
@@ -44,6 +45,15 @@ pub fn measure(core: Option<usize>, suite: Suite) -> anyhow::Result<Bare> {
         }
     });
     measured.join().ok().context("the thread that measures the bare exchange broke off")?
+}
+
+/// Measures the server's side of the connection that an authentication of the legacy suite goes over: accepted, three frames
+/// read and answered, closed. `lanes` of them are open at once.
+///
+/// # Errors
+/// When the cores cannot be had, or a connection breaks.
+pub fn conversation(cores: Option<Cores>, lanes: usize) -> anyhow::Result<Bare> {
+    conversation::measure(cores, lanes)
 }
 
 /// A key pair made and a secret agreed on.
@@ -91,5 +101,6 @@ mod tests {
             assert!(bare.us > 0.0);
             assert_eq!(bare.what, name);
         }
+        assert!(conversation(None, 4).expect("a figure").us > 0.0);
     }
 }

@@ -61,6 +61,7 @@ pub struct Settings {
 pub struct FleetFigures {
     pub(super) devices: usize,
     pub(super) p384_exchange_us: Spread,
+    pub(super) bare_conversation_us: Spread,
     pub(super) first_authentication: Figure,
     /// The P-384 exchange as a share of the whole: 1 would be the limit.
     pub(super) first_authentication_p384_share: Spread,
@@ -127,6 +128,7 @@ impl FleetFigures {
         Some(FleetFigures {
             devices,
             p384_exchange_us: spread(|run| run.exchange_us)?,
+            bare_conversation_us: spread(|run| run.conversation_us)?,
             first_authentication: each(|run| run.authentication)?,
             first_authentication_p384_share: spread(|run| run.exchange_us / run.authentication.cpu_us())?,
             first_connect: each(|run| run.first_connect)?,
@@ -211,6 +213,7 @@ impl Report {
         row("first authentication", &|fleet| Some(fleet.first_authentication.cpu_us.to_string()));
         row("  P-384 exchange alone", &|fleet| Some(fleet.p384_exchange_us.to_string()));
         row("  its share of the whole", &|fleet| Some(fleet.first_authentication_p384_share.to_string()));
+        row("  bare conversation alone", &|fleet| Some(fleet.bare_conversation_us.to_string()));
         row("first CONNECT (answered 11)", &|fleet| Some(fleet.first_connect.cpu_us.to_string()));
         row("refresh", &|fleet| Some(fleet.refresh.cpu_us.to_string()));
         row("login, two subscriptions", &|fleet| Some(fleet.login.cpu_us.to_string()));
@@ -313,6 +316,7 @@ pub(super) mod tests {
         let memory = |kib| Memory { pss_kib: kib, anonymous_kib: kib };
         let run = Run {
             exchange_us: 100.0,
+            conversation_us: 25.0,
             authentication: phase(160),
             first_connect: phase(30),
             refresh: phase(40),

@@ -83,6 +83,8 @@ pub struct Events {
 pub struct Run {
     /// One P-384 exchange in µs: the mean of before and after the authentications.
     pub exchange_us: f64,
+    /// One conversation of as many frames in which nothing is said, likewise.
+    pub conversation_us: f64,
     /// First authentications.
     pub authentication: Phase,
     /// The CONNECT after each device's last one.
@@ -135,12 +137,13 @@ fn phases(server: &Server, bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> a
     let core = bed.cores.map(|cores| cores.server);
     let rounds = |units: usize| units.div_ceil(bed.devices);
 
-    let before = bare::measure(core, Suite::Legacy)?.us;
+    let floor = || anyhow::Ok((bare::measure(core, Suite::Legacy)?.us, bare::conversation(bed.cores, LANES)?.us));
+    let before = floor()?;
     let authentication = measured(server, "first authentication", || {
         let round = |_| fleet.each(LANES, async move |device| device.authenticate(lbs).await);
         (0..rounds(effort.authentications)).map(round).sum()
     })?;
-    let exchange_us = f64::midpoint(before, bare::measure(core, Suite::Legacy)?.us);
+    let after = floor()?;
     let first_connect =
         measured(server, "first CONNECT", || fleet.each(LANES, async |device| device.first_connect().await))?;
     let refresh = measured(server, "refresh", || {
@@ -167,7 +170,8 @@ fn phases(server: &Server, bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> a
     }
     leave(server, &mut fleet)?;
     Ok(Run {
-        exchange_us,
+        exchange_us: f64::midpoint(before.0, after.0),
+        conversation_us: f64::midpoint(before.1, after.1),
         authentication,
         first_connect,
         refresh,
