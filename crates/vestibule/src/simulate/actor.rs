@@ -413,16 +413,14 @@ impl Actor {
             let state = device.child(&child.serial).map(|child| child.state());
             life.accepted |= state == Some(ChildState::Accepted);
         }
+        // It may have come in after the actor had last looked.
+        self.note_state(&device.state());
         if let Err(error) = device.stop().await {
             tracing::debug!(serial = %self.who.own.serial, %error, "a simulated device did not leave in order");
         }
         let counters = device.counters();
         self.diary.authentications += counters.authentications;
         self.diary.logins += counters.logins;
-        if counters.logins > 0 {
-            // It may have come in after the actor had last looked.
-            self.diary.entry = Entry::In;
-        }
         self.note_state(&device.state());
     }
 }

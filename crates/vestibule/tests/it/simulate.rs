@@ -176,9 +176,12 @@ fn ctrl_c_while_devices_are_starting_ends_it_in_order() {
     let flags = ["--devices", "50", "--profile", "radar", "--ramp", "100s", "--reports-per-minute", "60"];
     let simulation = simulate(&platform, &flags);
     // The platform shows a device online before that device has heard so; once it has reported, both know.
-    until("a device is in and has reported", || {
-        let shown = platform.http().get("/v1/devices/SIM-0002/attributes");
-        (shown.status == 200 && !shown.ok()["items"].as_array().expect("items").is_empty()).then_some(())
+    until("two devices are in and have reported", || {
+        let has_reported = |serial: &&str| {
+            let shown = platform.http().get(&format!("/v1/devices/{serial}/attributes"));
+            shown.status == 200 && !shown.ok()["items"].as_array().expect("items").is_empty()
+        };
+        ["SIM-0001", "SIM-0002"].iter().all(has_reported).then_some(())
     });
     simulation.interrupt();
     let summary = simulation.finish().expect(0).json();
