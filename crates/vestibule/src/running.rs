@@ -195,6 +195,12 @@ impl Running {
     async fn open_media(&mut self, config: &Config, control: Control) -> anyhow::Result<Arc<Media>> {
         let media = &config.media;
         let (plain_url, device_url) = self.listeners.urls(config);
+        if media.url == "auto" && plain_url.starts_with("http://localhost:") {
+            tracing::warn!(
+                "who asks without TLS is told to send pictures to {plain_url}, which is his own machine: set das.advertise, tls.names \
+                 or media.url"
+            );
+        }
         if media.url == "auto" && device_url.starts_with("https://localhost:") {
             tracing::warn!(
                 "devices are told to send pictures to {device_url}, which is their own machine: set das.advertise or tls.names to a name \

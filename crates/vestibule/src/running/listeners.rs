@@ -44,7 +44,11 @@ impl Listeners {
     /// What the addresses of pictures and files begin with for who came in without TLS, and for devices that came in over it.
     /// Plain HTTP is for this machine alone where `http.insecure` does not open it.
     pub(super) fn urls(&self, config: &Config) -> (String, String) {
-        let plain = format!("http://{}", reached(self.http, config, |_| true));
+        let plain = match self.http {
+            everywhere if everywhere.ip().to_canonical().is_unspecified() => reached(everywhere, config, |_| true),
+            one => one.to_string(),
+        };
+        let plain = format!("http://{plain}");
         // Devices trust the platform's own certificate, which is not shown where there is one of the operator's, and not by a
         // name for which there is one of an ACME server.
         let acme = config.tls.acme.directory.as_ref().map_or(&[][..], |_| &config.tls.acme.names[..]);
@@ -76,7 +80,7 @@ fn reached(listener: SocketAddr, config: &Config, will_do: impl Fn(&str) -> bool
     let advertised = config.das.advertise.as_ref().map(Advertise::host).filter(|name| will_do(name));
     let names = config.tls.names.iter().map(String::as_str);
     let named = names.filter(|name| !name.contains('*')).find(|name| will_do(name));
-    let (ip, port) = (listener.ip(), listener.port());
+    let (ip, port) = (listener.ip().to_canonical(), listener.port());
     let host = advertised.filter(|_| !ip.is_loopback()).or(named.filter(|_| ip.is_unspecified()));
     match host {
         Some(address) if address.contains(':') => format!("[{address}]:{port}"),
@@ -102,7 +106,9 @@ mod tests {
         assert_eq!(at("0.0.0.0:8080", None, &[]), "http://localhost:8080");
         assert_eq!(at("0.0.0.0:8080", Some("hall.example"), &["other.example"]), "http://hall.example:8080");
         assert_eq!(at("[::]:8080", None, &["*.hall.example", "hall.example"]), "http://hall.example:8080");
-        assert_eq!(at("192.0.2.7:8080", None, &["hall.example"]), "http://192.0.2.7:8080");
+        assert_eq!(at("[::ffff:0.0.0.0]:8080", None, &[]), "http://localhost:8080");
+        // It is reached where it is bound, whatever devices are told of the DAS.
+        assert_eq!(at("192.0.2.7:8080", Some("hall.example"), &["hall.example"]), "http://192.0.2.7:8080");
     }
 
     #[test]
