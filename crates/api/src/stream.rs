@@ -42,8 +42,8 @@ pub(crate) struct EventStreamParams {
 /// `event: presence` has a Device as its data
 /// and no `id`, and `event: removed` the `id` and `serial` of a device that was removed, or moved out of your part of the
 /// organisation; both follow `device`
-/// only, not `area` and `type`. They come at once, an event once it is durable: the last event of a device may come after
-/// its `offline`. `event: lagged` says with
+/// only, not `area` and `type`. No order is promised between events and presence, and `presence`
+/// is what it is when the message is made. `event: lagged` says with
 /// `{"resume": position}` that the events up to there are gone (retention) and the stream goes on after it.
 /// `event: presence_lagged` says with `{"missed": n}` that changes of presence were lost: read the devices again.
 /// A comment comes every 15 s.

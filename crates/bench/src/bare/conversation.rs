@@ -26,9 +26,9 @@ const FRAMES: usize = 3;
 /// No conversation takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Measures what a program pays that does what the LBS does and nothing else: it accepts a connection, reads a frame and
-/// answers it three times, each read with a deadline, and closes. So many clients at once come from the other core, as in
-/// the measurement of the platform.
+/// Measures what a program pays that does of the LBS nothing but this: it accepts a connection, reads a frame and answers it
+/// three times, each with a deadline, and closes. So many clients at once come from the other core, as in the measurement of
+/// the platform; they answer at once, so that more of them come together, and the figure is a lower bound.
 pub(super) fn measure(cores: Option<Cores>, lanes: usize) -> anyhow::Result<Bare> {
     let (ready, address) = mpsc::channel();
     let server = std::thread::spawn(move || {
@@ -36,14 +36,23 @@ pub(super) fn measure(cores: Option<Cores>, lanes: usize) -> anyhow::Result<Bare
         serve(&ready)
     });
     // Without an address the server says why.
-    if let Ok(address) = address.recv() {
-        let client = std::thread::spawn(move || {
-            cores.map_or(Ok(()), |cores| affinity::pin(cores.generator))?;
-            call(address, lanes)
-        });
-        client.join().ok().context("the clients of the bare conversation broke off")??;
+    let called = match address.recv() {
+        Err(_) => Ok(Ok(())),
+        Ok(address) => {
+            let client = std::thread::spawn(move || {
+                cores.map_or(Ok(()), |cores| affinity::pin(cores.generator))?;
+                call(address, lanes).context("a client of the bare conversation")
+            });
+            client.join()
+        }
+    };
+    let served = server.join().ok().context("the server of the bare conversation broke off")?;
+    // Where one has failed the other has too, as a consequence: both say why.
+    match (served, called.ok().context("the clients of the bare conversation broke off")?) {
+        (served, Ok(())) => served,
+        (Ok(_), Err(error)) => Err(error),
+        (Err(served), Err(called)) => Err(called.context(format!("{served:#}"))),
     }
-    server.join().ok().context("the server of the bare conversation broke off")?
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
@@ -69,9 +78,9 @@ fn serve(ready: &mpsc::Sender<SocketAddr>) -> anyhow::Result<Bare> {
             *batch = (thread_seconds() - before) * 1e6 / BATCH as f64;
         }
         let us = Spread::of(batches).context("there was no conversation")?.median;
-        Ok(Bare { what: "conversation".to_owned(), us })
+        anyhow::Ok(Bare { what: "conversation".to_owned(), us })
     };
-    runtime()?.block_on(LocalSet::new().run_until(serve))
+    runtime()?.block_on(LocalSet::new().run_until(serve)).context("the server of the bare conversation")
 }
 
 async fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
@@ -79,9 +88,9 @@ async fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
     let mut frame = [0; FRAME];
     for _ in 0..FRAMES {
         timeout(PATIENCE, stream.read_exact(&mut frame)).await??;
-        stream.write_all(&frame).await?;
+        timeout(PATIENCE, stream.write_all(&frame)).await??;
     }
-    Ok(stream.shutdown().await?)
+    Ok(())
 }
 
 /// Has as many conversations as the server waits for.

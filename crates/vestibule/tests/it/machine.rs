@@ -204,7 +204,7 @@ fn a_disk_that_cannot_be_written_is_told_at_the_start() {
 /// strace that has system calls of a running program fail, as long as it is attached; those on one file, if it is given.
 fn failing(platform: &Platform, calls: &str, error: &str, file: Option<&Path>) -> Program {
     let mut strace = Command::new("strace");
-    strace.args(["-f", "--seccomp-bpf", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
     file.iter().for_each(|file| {
         strace.arg("-P").arg(file);
     });
