@@ -119,7 +119,7 @@ impl Das {
     }
 
     fn with_door(platform: Arc<Platform>, runtime: Handle, time: Option<Ntp>, modern: Option<ModernDoor>) -> Arc<Das> {
-        let changes = platform.presence_changes();
+        let removals = platform.removals();
         let das = Arc::new_cyclic(|this| Das {
             this: Weak::clone(this),
             platform,
@@ -131,7 +131,7 @@ impl Das {
             storage_asked: Arc::new(Semaphore::new(storage::ASKED_AT_ONCE)),
             modern,
         });
-        das.runtime.spawn(forget_removed(Arc::downgrade(&das), changes));
+        das.runtime.spawn(forget_removed(Arc::downgrade(&das), removals));
         das
     }
 
@@ -170,14 +170,14 @@ impl Das {
 }
 
 /// What is remembered of a device goes with it.
-async fn forget_removed(das: Weak<Das>, mut changes: broadcast::Receiver<Arc<Device>>) {
+async fn forget_removed(das: Weak<Das>, mut removals: broadcast::Receiver<DeviceId>) {
     loop {
-        match changes.recv().await {
-            Ok(device) if device.is_removed() => match das.upgrade() {
-                Some(das) => das.forget(device.id),
+        match removals.recv().await {
+            Ok(device) => match das.upgrade() {
+                Some(das) => das.forget(device),
                 None => return,
             },
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
     }

@@ -16,7 +16,7 @@ use vestibule_store::DeviceId;
 use crate::device::Device;
 use crate::find::DeviceOrder;
 
-use entry::Entry;
+use entry::{Entry, Seen};
 pub(crate) use entry::{Key, Place, Trait, folded};
 
 /// Devices that are looked at before others have a turn with the lock.
@@ -68,6 +68,15 @@ impl Catalogue {
         }
     }
 
+    /// Notes whether the device is there now. To be called after each change of its presence: these are many, so that what
+    /// is said of it is not looked at.
+    pub(crate) fn note_presence(&self, device: &Arc<Device>) {
+        let mut shelves = self.shelves.write();
+        if !device.is_removed() {
+            shelves.see(device);
+        }
+    }
+
     /// How many there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
@@ -84,14 +93,12 @@ impl Catalogue {
 impl Shelves {
     fn put(&mut self, device: &Arc<Device>) {
         let id = device.id;
-        let entry = Entry::of(device, |wanted| match self.by_trait.get_key_value(&wanted) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::new(wanted),
-        });
+        let entry = Entry::of(device, |wanted| self.known(wanted));
         let before = self.entries.remove(&id);
-        let kept = |noted: Option<&Entry>, one: &Arc<Trait>| noted.is_some_and(|noted| noted.traits.contains(one));
+        let kept =
+            |noted: Option<&Entry>, one: &Arc<Trait>| noted.is_some_and(|noted| noted.traits().any(|it| it == one));
         if let Some(before) = &before {
-            for one in before.traits.iter().filter(|one| !kept(Some(&entry), one)) {
+            for one in before.traits().filter(|one| !kept(Some(&entry), one)) {
                 self.leave(one, id);
             }
             for order in [DeviceOrder::Serial, DeviceOrder::Name, DeviceOrder::Seen] {
@@ -101,8 +108,8 @@ impl Shelves {
                 }
             }
         }
-        for one in entry.traits.iter().filter(|one| !kept(before.as_ref(), one)) {
-            self.by_trait.entry(Arc::clone(one)).or_default().insert(id);
+        for one in entry.traits().filter(|one| !kept(before.as_ref(), one)) {
+            self.join(one, id);
         }
         for order in [DeviceOrder::Serial, DeviceOrder::Name, DeviceOrder::Seen] {
             let place = entry.place(id, order);
@@ -111,15 +118,44 @@ impl Shelves {
         self.entries.insert(id, entry);
     }
 
+    /// As [`put`](Shelves::put) where nothing but presence has changed.
+    fn see(&mut self, device: &Arc<Device>) {
+        let id = device.id;
+        let now = Seen::of(&device.presence(), |wanted| self.known(wanted));
+        let Some(entry) = self.entries.get_mut(&id) else { return self.put(device) };
+        let (left, shelved) = (entry.place(id, DeviceOrder::Seen), now.place(id));
+        let before = std::mem::replace(&mut entry.seen, now.clone());
+        for one in before.traits().filter(|one| !now.traits().any(|it| it == *one)) {
+            self.leave(one, id);
+        }
+        for one in now.traits().filter(|one| !before.traits().any(|it| it == *one)) {
+            self.join(one, id);
+        }
+        self.by_seen.remove(&left);
+        self.by_seen.insert(shelved);
+    }
+
+    /// The trait as it is kept, if some device has it.
+    fn known(&self, wanted: Trait) -> Arc<Trait> {
+        match self.by_trait.get_key_value(&wanted) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(wanted),
+        }
+    }
+
     fn remove(&mut self, id: DeviceId) {
         let Some(entry) = self.entries.remove(&id) else { return };
-        for one in &*entry.traits {
+        for one in entry.traits() {
             self.leave(one, id);
         }
         for order in [DeviceOrder::Serial, DeviceOrder::Name, DeviceOrder::Seen] {
             let place = entry.place(id, order);
             self.shelf_mut(order).map(|shelf| shelf.remove(&place));
         }
+    }
+
+    fn join(&mut self, one: &Arc<Trait>, id: DeviceId) {
+        self.by_trait.entry(Arc::clone(one)).or_default().insert(id);
     }
 
     fn leave(&mut self, one: &Trait, id: DeviceId) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
-use vestibule_store::{Control, Journal, Store, StoreError};
+use vestibule_store::{Control, DeviceId, Journal, Store, StoreError};
 
 use crate::audit::Misdeeds;
 use crate::certificates::{Certificates, CertificatesError};
@@ -70,6 +70,7 @@ pub struct Platform {
     door: Door,
     notebook: Arc<Notebook>,
     presence: broadcast::Sender<Arc<Device>>,
+    removals: broadcast::Sender<DeviceId>,
     moves: broadcast::Sender<Move>,
     connections: AtomicU64,
     twins: Arc<Twins>,
@@ -140,6 +141,7 @@ impl Platform {
             door: Door::default(),
             notebook,
             presence,
+            removals: broadcast::channel(PRESENCE_BACKLOG).0,
             moves: broadcast::channel(PRESENCE_BACKLOG).0,
             connections: AtomicU64::new(0),
             twins,
@@ -285,6 +287,10 @@ impl Platform {
 
     pub(crate) fn presence_sender(&self) -> &broadcast::Sender<Arc<Device>> {
         &self.presence
+    }
+
+    pub(crate) fn removal_sender(&self) -> &broadcast::Sender<DeviceId> {
+        &self.removals
     }
 
     pub(crate) fn moves(&self) -> &broadcast::Sender<Move> {

@@ -177,14 +177,17 @@ impl Platform {
     }
 
     /// Every change of presence from now on, and every device that was registered or removed
-    /// ([`Device::is_removed`]), for adapters. A receiver that lags loses the oldest; the registry has the truth.
+    /// ([`Device::is_removed`]). A receiver that lags loses the oldest; the registry has the truth.
+    ///
+    /// It wakes whoever listens at each login: an adapter that only has to know who is gone asks for
+    /// [`removals`](Platform::removals).
     pub fn presence_changes(&self) -> broadcast::Receiver<Arc<Device>> {
         self.presence_sender().subscribe()
     }
 
     fn presence_changed(&self, device: &Arc<Device>) {
         self.notebook().note(device);
-        self.registry().catalogue().note(device);
+        self.registry().catalogue().note_presence(device);
         announce(self.presence_sender(), device);
     }
 }

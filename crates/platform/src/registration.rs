@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
-use vestibule_store::{InsertError, Secret, StoreError};
+use tokio::sync::broadcast;
+use vestibule_store::{DeviceId, InsertError, Secret, StoreError};
 
 use crate::audit::Deed;
 use crate::caller::Caller;
@@ -82,13 +83,20 @@ impl Platform {
         .await
     }
 
+    /// Every device that is removed from now on, for adapters, which remember something of each. A receiver that lags loses
+    /// the oldest; the registry has the truth.
+    pub fn removals(&self) -> broadcast::Receiver<DeviceId> {
+        self.removal_sender().subscribe()
+    }
+
     /// Removes a device with its credentials and ends its connection. What it reported stays until retention; its
     /// sub-devices stay, without a parent.
     pub async fn remove_device(self: &Arc<Self>, device: &Device, by: &Caller) -> Result<(), StoreError> {
         let Some(device) = self.registry().by_id(device.id) else { return Ok(()) };
         let platform = Arc::clone(self);
         let (registry, control) = (Arc::clone(self.registry()), self.control().clone());
-        let (changes, auditor, by) = (self.presence_sender().clone(), self.auditor(), by.clone());
+        let (changes, removals) = (self.presence_sender().clone(), self.removal_sender().clone());
+        let (auditor, by) = (self.auditor(), by.clone());
         to_the_end(async move {
             // Holding the credentials' lock keeps a running handshake from writing them again behind the removal.
             let mut secrets = device.secrets.lock().await;
@@ -103,6 +111,8 @@ impl Platform {
             *secrets = Held::Stored;
             registry.remove(&device);
             announce(&changes, &device);
+            // An error only says that nobody listens.
+            let _ = removals.send(device.id);
             close_link(&device, "removed");
             platform.end_all_waiting(&device);
             let (actor, device_of, detail) = (by.name(), Some(&*device), json!({}));

@@ -9,7 +9,7 @@ use vestibule_store::DeviceId;
 use crate::device::{Device, Family};
 use crate::find::DeviceOrder;
 use crate::org::OrgPath;
-use crate::presence::PresenceState;
+use crate::presence::{Presence, PresenceState};
 
 /// Something that several devices may have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -60,23 +60,52 @@ fn rank(state: PresenceState) -> u8 {
     }
 }
 
+/// Whether a device is there, as it was noted.
+#[derive(Clone)]
+pub(super) struct Seen {
+    presence: Arc<Trait>,
+    suite: Option<Arc<Trait>>,
+    rank: u8,
+    since: i64,
+}
+
+impl Seen {
+    /// As it is now; `known` as for [`Entry::of`].
+    pub(super) fn of(presence: &Presence, known: impl Fn(Trait) -> Arc<Trait>) -> Seen {
+        Seen {
+            presence: known(Trait::Presence(presence.state)),
+            suite: presence.suite.as_deref().map(|suite| known(Trait::Suite(suite.into()))),
+            rank: rank(presence.state),
+            since: presence.since,
+        }
+    }
+
+    pub(super) fn traits(&self) -> impl Iterator<Item = &Arc<Trait>> {
+        std::iter::once(&self.presence).chain(&self.suite)
+    }
+
+    /// Where the device stands among those seen last.
+    pub(super) fn place(&self, id: DeviceId) -> Place {
+        Place { key: Key::Seen(self.rank, self.since), id }
+    }
+}
+
 /// One device as it was noted.
 pub(super) struct Entry {
     pub(super) device: Arc<Device>,
-    pub(super) traits: Box<[Arc<Trait>]>,
+    pub(super) seen: Seen,
+    /// Those that presence does not change.
+    traits: Box<[Arc<Trait>]>,
     /// Serial, name, product and labels, folded, a line for each.
     pub(super) text: Box<str>,
     name: Arc<str>,
-    seen: (u8, i64),
 }
 
 impl Entry {
     /// The device as it is now; `known` gives a trait that other devices have already, so that each is kept once.
     pub(super) fn of(device: &Arc<Device>, known: impl Fn(Trait) -> Arc<Trait>) -> Entry {
-        let (presence, description) = (device.presence(), device.description());
-        let mut traits =
-            vec![Trait::Presence(presence.state), Trait::Family(device.family), Trait::Disabled(device.is_disabled())];
-        traits.extend(presence.suite.as_deref().map(|suite| Trait::Suite(suite.into())));
+        let description = device.description();
+        let mut traits = vec![Trait::Family(device.family), Trait::Disabled(device.is_disabled())];
         traits.extend(device.product.as_deref().map(|product| Trait::Product(product.into())));
         traits.extend(device.parent().map(Trait::Parent));
         traits.extend(description.org.with_those_above().map(Trait::At));
@@ -92,11 +121,15 @@ impl Entry {
         }
         Entry {
             device: Arc::clone(device),
+            seen: Seen::of(&device.presence(), &known),
             traits: traits.into_iter().map(known).collect(),
             text: text.into(),
             name: folded(description.name.as_deref().unwrap_or_default()).into(),
-            seen: (rank(presence.state), presence.since),
         }
+    }
+
+    pub(super) fn traits(&self) -> impl Iterator<Item = &Arc<Trait>> {
+        self.seen.traits().chain(&self.traits)
     }
 
     /// Where the device stands in an order.
@@ -105,7 +138,7 @@ impl Entry {
             DeviceOrder::Added => Key::Added,
             DeviceOrder::Serial => Key::Text(Arc::clone(&self.device.serial)),
             DeviceOrder::Name => Key::Text(Arc::clone(&self.name)),
-            DeviceOrder::Seen => Key::Seen(self.seen.0, self.seen.1),
+            DeviceOrder::Seen => return self.seen.place(id),
         };
         Place { key, id }
     }

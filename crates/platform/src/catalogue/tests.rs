@@ -263,6 +263,34 @@ fn removed(device: &Device) -> Arc<Device> {
 }
 
 #[test]
+fn presence_noted_alone_is_as_if_everything_were_noted() {
+    let devices: Vec<_> = (0..500).map(device).collect();
+    let (alone, whole) = (catalogue(&devices), catalogue(&devices));
+    for (since, device) in (1..).zip(devices.iter().step_by(3)) {
+        device.presence.lock().pretend_online(since);
+        alone.note_presence(device);
+        whole.note(device);
+    }
+    let alone = alone.shelves.read();
+    let whole = whole.shelves.read();
+    assert_eq!(alone.by_trait, whole.by_trait);
+    assert_eq!(alone.by_seen, whole.by_seen);
+    assert_eq!(alone.by_trait.get(&Trait::Presence(PresenceState::Online)).map(BTreeSet::len), Some(200));
+}
+
+#[test]
+fn presence_brings_nobody_back() {
+    let devices: Vec<_> = (0..10).map(device).collect();
+    let catalogue = catalogue(&devices);
+    for device in &devices {
+        device.mark_removed();
+        catalogue.note(device);
+        catalogue.note_presence(device);
+    }
+    assert_eq!(catalogue.len(), 0);
+}
+
+#[test]
 fn what_is_gone_leaves_nothing_behind() {
     let devices: Vec<_> = (0..500).map(device).collect();
     let catalogue = catalogue(&devices);

@@ -136,14 +136,17 @@ async fn the_registry_survives_a_restart() {
 #[tokio::test]
 async fn registration_and_removal_are_announced() {
     let bed = Bed::new().await;
-    let mut changes = bed.platform.presence_changes();
+    let (mut changes, mut removals) = (bed.platform.presence_changes(), bed.platform.removals());
     let device = bed.add("SN1").await;
     let told = changed(&mut changes).await;
     assert_eq!((told.id, told.is_removed()), (device.id, false));
-    // It never was online: nothing but its removal tells that it is gone.
+    connect(&bed.platform, &device, 1);
+    assert_eq!(changed(&mut changes).await.id, device.id);
+    assert!(removals.is_empty(), "who waits for removals is not woken by a login");
     bed.platform.remove_device(&device, &bed.caller()).await.expect("removed");
     let told = changed(&mut changes).await;
     assert_eq!((told.id, told.is_removed()), (device.id, true));
+    assert_eq!(removals.try_recv(), Ok(device.id));
     assert!(bed.platform.device("SN1", &Caller::program()).is_none(), "told after the registry knows");
 }
 
