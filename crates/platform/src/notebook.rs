@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use vestibule_store::{Control, DeviceId, StoreError};
+use vestibule_store::{Control, DeviceId, Note};
 
 use crate::device::Device;
 
 const PAUSE: Duration = Duration::from_secs(1);
-/// Writes on their way at once: enough to share a commit, few enough to leave no mark in the heap.
-const BATCH: usize = 128;
+/// Notes on their way at once: enough to share a commit, few enough to leave no mark in the heap.
+const BATCH: usize = 512;
 
 /// Devices with something to write. Bounded by the number of registered devices.
 #[derive(Default)]
@@ -54,24 +53,15 @@ impl Notebook {
             if batch.is_empty() {
                 return;
             }
-            let mut writes = JoinSet::new();
-            for device in batch.into_iter().filter(|device| !device.is_removed()) {
-                let control = control.clone();
-                // All at once, so that the store's writer puts them into one transaction.
-                writes.spawn(async move { write(&control, &device).await.map_err(|error| (device, error)) });
-            }
-            let mut failed = None;
-            while let Some(written) = writes.join_next().await {
-                if let Ok(Err((device, error))) = written
-                    // Removed meanwhile: there is nothing to keep.
-                    && !matches!(error, StoreError::UnknownDevice)
-                {
-                    self.changed.lock().entry(device.id).or_insert(device);
-                    failed = Some(error);
-                }
-            }
-            if let Some(error) = failed {
+            // Of one that is removed meanwhile there is nothing to keep.
+            let notes = batch.iter().filter(|device| !device.is_removed()).map(|device| note(device)).collect();
+            if let Err(error) = control.put_notes(notes).await {
                 tracing::warn!(%error, "presence could not be written; it is tried again");
+                let mut changed = self.changed.lock();
+                for device in batch {
+                    changed.entry(device.id).or_insert(device);
+                }
+                drop(changed);
                 self.wake.notify_one();
                 return;
             }
@@ -79,12 +69,10 @@ impl Notebook {
     }
 }
 
-async fn write(control: &Control, device: &Device) -> Result<(), StoreError> {
-    let presence = serde_json::to_string(&device.presence()).ok();
-    let failure = device.last_failure().and_then(|fact| serde_json::to_string(&fact).ok());
-    control.set_presence(device.id, presence.as_deref()).await?;
-    match failure {
-        Some(failure) => control.set_last_failure(device.id, Some(&failure)).await,
-        None => Ok(()),
+fn note(device: &Device) -> Note {
+    Note {
+        device: device.id,
+        presence: serde_json::to_string(&device.presence()).ok(),
+        last_failure: device.last_failure().and_then(|fact| serde_json::to_string(&fact).ok()),
     }
 }

@@ -90,7 +90,7 @@ pub use config::{Clock, ReadAt, StoreConfig};
 pub use control::{
     AuditQuery, AuditRow, Begun, CertificateRow, CodeUse, Control, Credential, Credentials, DeadLetter,
     DeviceCertificateQuery, DeviceCertificateRow, DeviceRow, JobRow, KnownBy, LeafPart, LeafRow, MEDIA_LEAST,
-    MEDIA_PAGE, MediaArrival, MediaKey, MediaKind, MediaRow, MediaState, NewAudit, OverdueRow, PrincipalRow,
+    MEDIA_PAGE, MediaArrival, MediaKey, MediaKind, MediaRow, MediaState, NewAudit, Note, OverdueRow, PrincipalRow,
     QueuedOperation, SealedCode, SessionRow, ViewRow, WebhookPlace, WebhookRow,
 };
 pub use device::DeviceId;

@@ -195,18 +195,6 @@ impl Control {
     pub async fn set_suites(&self, id: DeviceId, modern: bool, tls_only: bool) -> Result<(), StoreError> {
         self.update(Write::Device(DeviceWrite::Suites { id, modern, tls_only })).await
     }
-
-    /// Keeps the last failed connection fact, JSON.
-    pub async fn set_last_failure(&self, id: DeviceId, json: Option<&str>) -> Result<(), StoreError> {
-        let json = json.map(str::to_owned);
-        self.update(Write::Device(DeviceWrite::LastFailure { id, json })).await
-    }
-
-    /// Keeps the last known presence, JSON.
-    pub async fn set_presence(&self, id: DeviceId, json: Option<&str>) -> Result<(), StoreError> {
-        let json = json.map(str::to_owned);
-        self.update(Write::Device(DeviceWrite::Presence { id, json })).await
-    }
 }
 
 /// The id of a device as a row has it.
@@ -275,8 +263,6 @@ pub(super) enum DeviceWrite {
     Rearm { id: DeviceId },
     Certificate { id: DeviceId, demanded: Option<bool> },
     Product { product: String, certificate: Option<bool> },
-    LastFailure { id: DeviceId, json: Option<String> },
-    Presence { id: DeviceId, json: Option<String> },
 }
 
 impl DeviceWrite {
@@ -343,12 +329,6 @@ impl DeviceWrite {
                 i64::from(*tls_only),
                 stored(id)
             ),
-            DeviceWrite::LastFailure { id, json } => {
-                rows!(transaction, "UPDATE device SET last_failure = $1 WHERE id = $2", json, stored(id))
-            }
-            DeviceWrite::Presence { id, json } => {
-                rows!(transaction, "UPDATE device SET presence = $1 WHERE id = $2", json, stored(id))
-            }
         }
     }
 }

@@ -11,6 +11,7 @@ use super::enlist::EnlistWrite;
 use super::idempotency::KeyWrite;
 use super::job::JobWrite;
 use super::media::MediaWrite;
+use super::note::NotesWrite;
 use super::principal::PrincipalWrite;
 use super::queue::QueueWrite;
 use super::root::RootWrite;
@@ -50,6 +51,7 @@ pub(super) enum Write {
     Enlist(EnlistWrite),
     Job(JobWrite),
     Media(MediaWrite),
+    Notes(NotesWrite),
     View(ViewWrite),
     Certificate(CertificateWrite),
     Root(RootWrite),
@@ -60,6 +62,7 @@ impl Write {
     fn weight(&self) -> usize {
         match self {
             Write::Leaves(leaves) => leaves.weight(),
+            Write::Notes(notes) => notes.weight(),
             Write::Principal(principals) => principals.weight(),
             Write::Webhook(webhook) => webhook.weight(),
             Write::Enlist(devices) => devices.weight(),
@@ -85,6 +88,7 @@ impl Write {
             Write::Enlist(write) => write.apply(transaction).await,
             Write::Job(write) => write.apply(transaction).await,
             Write::Media(write) => write.apply(transaction).await,
+            Write::Notes(write) => write.apply(transaction).await,
             Write::View(write) => write.apply(transaction).await,
             Write::Certificate(write) => write.apply(transaction).await,
             Write::Root(write) => write.apply(transaction).await,

@@ -1,6 +1,8 @@
 //! The control database: devices and their credentials.
 
-use vestibule_store::{CodeUse, Credential, Credentials, DeviceId, DeviceRow, InsertError, Secret, Store, StoreError};
+use vestibule_store::{
+    CodeUse, Credential, Credentials, DeviceId, DeviceRow, InsertError, Note, Secret, Store, StoreError,
+};
 
 use crate::bed::{Backend, Bed, NOON, on_both};
 use crate::meter::Meter;
@@ -12,6 +14,7 @@ on_both!(
     a_serial_is_registered_once,
     devices_are_listed_by_id_in_pages,
     changes_are_kept_across_a_restart,
+    notes_are_kept_together_and_of_devices_that_exist,
     what_does_not_exist_is_said_so,
     credentials_are_replaced_whole,
     a_rotated_device_has_another_code_and_nothing_else,
@@ -171,19 +174,46 @@ async fn changes_are_kept_across_a_restart(bed: Bed) {
     let mut device = registered(&store, "S-1").await;
     let other = registered(&store, "S-2").await;
     store.control.set_enrol_until(device.id, NOON + 600_000).await.unwrap();
-    store.control.set_last_failure(device.id, Some(r#"{"reason":"wrong code"}"#)).await.unwrap();
-    store.control.set_presence(device.id, Some(r#"{"state":"online"}"#)).await.unwrap();
     store.close().await;
 
     let store = bed.open().await;
     device.enrol_until = NOON + 600_000;
-    device.last_failure = Some(r#"{"reason":"wrong code"}"#.into());
-    device.presence = Some(r#"{"state":"online"}"#.into());
-    assert_eq!(store.control.devices(None, 10).await.unwrap(), [device.clone(), other.clone()]);
-    store.control.set_last_failure(device.id, None).await.unwrap();
-    store.control.set_presence(device.id, None).await.unwrap();
-    (device.last_failure, device.presence) = (None, None);
     assert_eq!(store.control.devices(None, 10).await.unwrap(), [device, other]);
+    store.close().await;
+}
+
+async fn notes_are_kept_together_and_of_devices_that_exist(bed: Bed) {
+    let store = bed.open().await;
+    let mut devices = Vec::new();
+    // More than a statement takes, and more than a write does.
+    for n in 0..600 {
+        devices.push(registered(&store, &format!("S-{n}")).await);
+    }
+    let note = |device: DeviceId, n: usize| Note {
+        device,
+        presence: Some(format!(r#"{{"since":{n}}}"#)),
+        last_failure: n.is_multiple_of(3).then(|| format!(r#"{{"at":{n}}}"#)),
+    };
+    let (unnoted, noted) = devices.split_last_mut().expect("some");
+    let mut notes: Vec<Note> = (0..).zip(&*noted).map(|(n, row)| note(row.id, n)).collect();
+    // One that was removed meanwhile stands in nobody's way.
+    notes.insert(7, note(DeviceId::mint(), 3));
+    store.control.put_notes(notes).await.unwrap();
+    // The next one says nothing of a failure: the last one is still that.
+    let later = Note { last_failure: None, ..note(noted[0].id, 1_000) };
+    store.control.put_notes(vec![later]).await.unwrap();
+    store.control.put_notes(Vec::new()).await.unwrap();
+    store.close().await;
+
+    let store = bed.open().await;
+    for (n, row) in (0..).zip(&mut *noted) {
+        let note = note(row.id, n);
+        (row.presence, row.last_failure) = (note.presence, note.last_failure);
+    }
+    noted[0].presence = Some(r#"{"since":1000}"#.to_owned());
+    assert_eq!((&unnoted.presence, &unnoted.last_failure), (&None, &None));
+    devices.sort_by_key(|row| row.id);
+    assert_eq!(store.control.devices(None, 1_000).await.unwrap(), devices);
     store.close().await;
 }
 
@@ -197,8 +227,6 @@ async fn what_does_not_exist_is_said_so(bed: Bed) {
     let some = Credentials { committed: Some(credential(1)), ..Credentials::default() };
     for result in [
         control.set_enrol_until(nobody, 1).await,
-        control.set_last_failure(nobody, Some("{}")).await,
-        control.set_presence(nobody, None).await,
         control.put_credentials(nobody, some).await,
         control.put_credentials(nobody, Credentials::default()).await,
     ] {

@@ -1,0 +1,81 @@
+//! What is noted of devices behind their backs: whether they are there, and how they failed last.
+
+use sqlx::AssertSqlSafe;
+
+use super::Control;
+use super::writer::Write;
+use crate::db::{Transaction, on_db};
+use crate::{DeviceId, StoreError};
+
+/// Notes of one statement at most.
+const TOGETHER: usize = 64;
+/// Notes of one write at most.
+const BATCH: usize = 512;
+
+/// What is noted of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whose it is.
+    pub device: DeviceId,
+    /// The last known presence, JSON.
+    pub presence: Option<String>,
+    /// The last failed connection fact, JSON; none: what was noted before stays.
+    pub last_failure: Option<String>,
+}
+
+impl Control {
+    /// Keeps notes, durably when this returns; one of a device that does not exist is ignored. Each device may have one among
+    /// them. They share a transaction with each other, up to 512 of them, and with others who write at the same time.
+    pub async fn put_notes(&self, mut notes: Vec<Note>) -> Result<(), StoreError> {
+        while !notes.is_empty() {
+            let rest = notes.split_off(notes.len().min(BATCH));
+            self.write(Write::Notes(NotesWrite { notes })).await?;
+            notes = rest;
+        }
+        Ok(())
+    }
+}
+
+/// Notes to be written.
+pub(super) struct NotesWrite {
+    notes: Vec<Note>,
+}
+
+impl NotesWrite {
+    /// How many rows these are.
+    pub(super) fn weight(&self) -> usize {
+        self.notes.len()
+    }
+
+    pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
+        for some in self.notes.chunks(TOGETHER) {
+            put_together(transaction, some).await?;
+        }
+        Ok(1)
+    }
+}
+
+/// Writes notes in one statement: a fleet that comes in at once is noted at once, and each statement is a trip to the
+/// database and back.
+async fn put_together(transaction: &mut Transaction<'_>, notes: &[Note]) -> Result<(), sqlx::Error> {
+    // Rows without an id fill it up and match nothing, so that there are few statements to prepare.
+    let rows = notes.len().next_power_of_two();
+    let values: Vec<String> =
+        (0..rows).map(|row| 3 * row).map(|at| format!("(${}, ${}, ${})", at + 1, at + 2, at + 3)).collect();
+    let sql = format!(
+        "UPDATE device SET presence = given.column2, last_failure = COALESCE(given.column3, device.last_failure) \
+         FROM (VALUES {}) AS given WHERE device.id = given.column1",
+        values.join(", ")
+    );
+    on_db!(Transaction, transaction, transaction => {
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for note in notes {
+            query = query.bind(note.device.as_bytes().to_vec()).bind(&note.presence).bind(&note.last_failure);
+        }
+        for _ in notes.len()..rows {
+            query = query.bind(None::<Vec<u8>>).bind(None::<String>).bind(None::<String>);
+        }
+        query.execute(&mut **transaction).await?;
+    });
+    Ok(())
+}
