@@ -39,13 +39,13 @@ pub use webhook::{DeadLetter, WebhookPlace, WebhookRow};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::StoreError;
 use crate::db::Db;
 use crate::envelope::Envelope;
-use writer::{EXPIRED, Job, Write};
+use writer::{EXPIRED, Job, Reply, Write};
 
 /// Writes that wait for the writer; a caller beyond waits for room.
 const QUEUE: usize = 4_096;
@@ -84,7 +84,7 @@ impl Control {
 
     /// Hands a write to the writer and waits until it is durable; returns what the write answers.
     async fn write(&self, write: Write) -> Result<i64, StoreError> {
-        let (reply, done) = oneshot::channel();
+        let (reply, done) = Reply::new();
         self.0.writes.send(Job::Write(write, reply)).await.map_err(|_| StoreError::Closed)?;
         done.await.map_err(|_| StoreError::Closed)?
     }

@@ -219,6 +219,12 @@ pub(super) struct CredentialsWrite {
 }
 
 impl CredentialsWrite {
+    /// That nothing is agreed with the device.
+    #[cfg(test)]
+    pub(super) fn none(id: DeviceId) -> CredentialsWrite {
+        CredentialsWrite { id, committed: None, candidate: None, tickets: None, modern: false, spent: None }
+    }
+
     pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
         rows!(
             transaction,
