@@ -20,12 +20,23 @@ pub struct ComputePool {
     threads: usize,
 }
 
-type Job = Box<dyn FnOnce(Fate) + Send>;
+/// Results that are handed over together at most: the first of them waits for as many key agreements, which is no longer than
+/// a round trip to most devices.
+const TOGETHER: usize = 8;
+
+type Job = Box<dyn FnOnce(Fate) -> Option<Answer> + Send>;
 
 struct Queue {
     jobs: FairQueue<Job>,
     /// Threads that take from the queue until it is empty.
     working: usize,
+}
+
+/// The result of a piece of work, on its way to who asked for it.
+struct Answer {
+    /// Where he waits.
+    home: Handle,
+    tell: Box<dyn FnOnce() + Send>,
 }
 
 /// What becomes of a piece of work.
@@ -66,17 +77,19 @@ impl ComputePool {
         work: impl FnOnce(&mut T) + Send + 'static,
     ) -> Result<T, NotDone<T>> {
         let (answer, result) = oneshot::channel();
+        let home = Handle::current();
         let job: Job = Box::new(move |fate| {
-            // The caller may go at any moment.
-            let _ = match fate {
-                _ if answer.is_closed() => return,
+            let told = match fate {
+                _ if answer.is_closed() => return None,
                 Fate::Done => {
                     let mut subject = subject;
                     work(&mut subject);
-                    answer.send(Ok(subject))
+                    Ok(subject)
                 }
-                Fate::Refused => answer.send(Err(NotDone::Crowded(subject))),
+                Fate::Refused => Err(NotDone::Crowded(subject)),
             };
+            // The caller may go at any moment.
+            Some(Answer { home, tell: Box::new(move || drop(answer.send(told))) })
         });
         let refused = {
             let mut queue = self.queue.lock();
@@ -91,7 +104,7 @@ impl ComputePool {
         };
         if let Some(refused) = refused {
             metrics::counter!("vestibule_lbs_refused_total", "reason" => "compute_queue").increment(1);
-            refused(Fate::Refused);
+            hand_over(&mut refused(Fate::Refused).into_iter().collect());
         }
         result.await.unwrap_or(Err(NotDone::Panicked))
     }
@@ -99,17 +112,38 @@ impl ComputePool {
 
 /// Takes from the queue until it is empty.
 fn work_off(queue: &Mutex<Queue>) {
+    let mut answers = Vec::new();
     loop {
         let job = {
             let mut queue = queue.lock();
-            let Some(job) = queue.jobs.pop() else {
+            let job = queue.jobs.pop();
+            if job.is_none() && answers.is_empty() {
                 queue.working -= 1;
                 return;
-            };
+            }
             job
         };
-        // A panic is its caller's: the result never comes.
-        let _ = catch_unwind(AssertUnwindSafe(|| job(Fate::Done)));
+        let is_last = job.is_none();
+        if let Some(job) = job {
+            // A panic is its caller's: the result never comes.
+            answers.extend(catch_unwind(AssertUnwindSafe(|| job(Fate::Done))).ok().flatten());
+        }
+        if is_last || answers.len() == TOGETHER {
+            hand_over(&mut answers);
+        }
+    }
+}
+
+/// Hands results over. Those of one runtime are told by a task there, so that one wake crosses the threads for all of them:
+/// where a device waits for nothing but a key agreement, waking its connection costs a good part of everything else.
+fn hand_over(answers: &mut Vec<Answer>) {
+    while let Some(home) = answers.first().map(|answer| answer.home.clone()) {
+        let mut of_home: Vec<Answer> = answers.extract_if(.., |answer| answer.home.id() == home.id()).collect();
+        if of_home.len() == 1 {
+            of_home.drain(..).for_each(|answer| (answer.tell)());
+        } else {
+            home.spawn(async move { of_home.into_iter().for_each(|answer| (answer.tell)()) });
+        }
     }
 }
 
@@ -180,6 +214,39 @@ mod tests {
             let expected = if number < 5 { Ok(number + 100) } else { Err(NotDone::Crowded(number)) };
             assert_eq!(flood.await, expected, "its newest went");
         }
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_done_and_told_also_where_it_is_more_than_is_handed_over_at_once() {
+        let pool = ComputePool::new(Handle::current(), 1, 100);
+        let (release, _first) = occupy(&pool).await;
+        let mut asked: Vec<_> = (0..20).map(|n| Box::pin(pool.run(origin(n), n, |n| *n += 100))).collect();
+        for asked in &mut asked {
+            assert!(poll_once(asked.as_mut()).is_pending());
+        }
+        drop(release);
+        for (n, asked) in (100..).zip(asked) {
+            assert_eq!(asked.await, Ok(n));
+        }
+    }
+
+    #[tokio::test]
+    async fn results_of_one_runtime_cost_one_wake() {
+        let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+        let (told, is_told) = mpsc::channel();
+        let answer = |home: &Handle, n: u8| {
+            let told = told.clone();
+            Answer { home: home.clone(), tell: Box::new(move || told.send(n).expect("the test waits")) }
+        };
+        let here = Handle::current();
+        let tasks = || here.metrics().num_alive_tasks();
+        let before = tasks();
+        hand_over(&mut vec![answer(&here, 1), answer(other.handle(), 2), answer(&here, 3)]);
+        assert_eq!(is_told.recv(), Ok(2), "one alone needs no task");
+        assert_eq!((tasks(), is_told.try_recv().ok()), (before + 1, None));
+        tokio::task::yield_now().await;
+        assert_eq!((tasks(), is_told.try_iter().collect()), (before, vec![1, 3]));
+        other.shutdown_background();
     }
 
     #[tokio::test]
