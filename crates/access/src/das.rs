@@ -79,7 +79,7 @@ pub struct DasSession {
     own: Speaker,
     children: Children,
     key: Arc<KeyState>,
-    modern: Option<ModernSession>,
+    modern: Option<Box<ModernSession>>,
 }
 
 /// One device that speaks over a connection: the one that logged in, or a sub-device behind it.
@@ -251,7 +251,7 @@ impl Service for Das {
             return Disposition::Close("qos2");
         }
         if let Some(door) = &self.modern
-            && session.modern.as_ref().is_some_and(ModernSession::is_guest)
+            && session.modern.as_ref().is_some_and(|modern| modern.is_guest())
         {
             return self.report_in(door, session, message.topic, message.payload);
         }
@@ -282,7 +282,7 @@ impl Service for Das {
     }
 
     fn ended(&self, mut session: DasSession, reason: EndReason) {
-        if session.modern.as_ref().is_some_and(ModernSession::is_guest) {
+        if session.modern.as_ref().is_some_and(|modern| modern.is_guest()) {
             // It may have been anybody with a recording: it is no part of the device's story.
             metrics::counter!("vestibule_das_guests_gone_total").increment(1);
             return;

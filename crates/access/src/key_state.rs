@@ -29,10 +29,17 @@ pub(crate) enum Life {
     /// A session key of the legacy suites.
     Key(SessionKey),
     /// One start of a device that speaks a modern suite: with its numbers a message is known for ever (osap-wire 13.3).
-    Boot(DevId, BootId),
+    Boot(Box<(DevId, BootId)>),
 }
 
-/// The memory of one session key, or of one start.
+impl Life {
+    /// Of this start of this device.
+    pub(crate) fn boot(dev_id: DevId, boot: BootId) -> Life {
+        Life::Boot(Box::new((dev_id, boot)))
+    }
+}
+
+/// The memory of one session key, or of one start. Every idle device has one: what the fewest need is by itself.
 pub(crate) struct KeyState {
     life: Life,
     seen: Mutex<SeqWindow>,
@@ -107,7 +114,7 @@ impl KeyState {
     pub(crate) fn session_key(&self) -> Option<&SessionKey> {
         match &self.life {
             Life::Key(key) => Some(key),
-            Life::Boot(..) => None,
+            Life::Boot(_) => None,
         }
     }
 

@@ -264,10 +264,10 @@ impl Das {
         let write = |out: &mut Vec<u8>| out.extend_from_slice(&hello);
         login.link.publish(&topic, QoS::AtMostOnce, PROOF_LEN, write).map_err(|_| "connection_lost")?;
         let key = |direction| login::record_key(&node, &answer, direction);
-        let sealer = Mutex::new(Sealer::new(suite, Direction::Down, key(Direction::Down)));
-        let sealing = Arc::new(Sealing::Modern { suite, sealer });
+        let sealer = Sealer::new(suite, Direction::Down, key(Direction::Down));
+        let sealing = Arc::new(Sealing::modern(suite, sealer));
         // Before the report nobody knows which start of the device this is.
-        let state = Arc::new(KeyState::new(Life::Boot(dev_id, BootId::draw(&mut SystemRandom))));
+        let state = Arc::new(KeyState::new(Life::boot(dev_id, BootId::draw(&mut SystemRandom))));
         let line = OsapLink::new(Arc::clone(device), Arc::clone(login.link), Arc::clone(&state), Arc::clone(&sealing));
         let guest = Guest {
             dev_id,
@@ -286,7 +286,7 @@ impl Das {
                 own: Speaker { device: Arc::clone(device), line: Arc::new(line), connection: None, reporting: false },
                 children: Children::default(),
                 key: state,
-                modern: Some(ModernSession { opener, guest: Some(Box::new(guest)), epoch, receipts: None }),
+                modern: Some(Box::new(ModernSession { opener, guest: Some(Box::new(guest)), epoch, receipts: None })),
             },
             guest: Some(GUEST),
         })
@@ -321,7 +321,7 @@ impl Das {
         if is_closed || !door.epochs.is_newest(device.id, guest.epoch) {
             return Disposition::Close("outdated");
         }
-        let Some(state) = self.keys.get(device.id, &Life::Boot(guest.dev_id, boot)) else {
+        let Some(state) = self.keys.get(device.id, &Life::boot(guest.dev_id, boot)) else {
             return Disposition::Close("outdated");
         };
         if record.details.is_some_and(|details| details.sdk_main_version.starts_with(OUR_SDK)) {

@@ -10,21 +10,27 @@ use parking_lot::Mutex;
 pub(super) enum Sealing {
     /// Under the session key (osap-wire 9.6).
     Legacy(SessionCipher),
-    /// Under the keys of this login, each message with the next number of the connection (13.3). Sealing happens while the
-    /// message is put into the connection's out buffer, under its lock, so that numbers and bytes have one order.
-    Modern {
-        /// The suite of the session.
-        suite: Suite,
-        /// What counts.
-        sealer: Mutex<Sealer>,
-    },
+    /// Under the keys of this login. By itself, so that an idle legacy device does not take the room.
+    Modern(Box<Numbered>),
+}
+
+/// Each message with the next number of the connection (13.3). Sealing happens while the message is put into the connection's
+/// out buffer, under its lock, so that numbers and bytes have one order.
+pub(super) struct Numbered {
+    suite: Suite,
+    sealer: Mutex<Sealer>,
 }
 
 impl Sealing {
+    /// That of a login of a modern suite.
+    pub(super) fn modern(suite: Suite, sealer: Sealer) -> Sealing {
+        Sealing::Modern(Box::new(Numbered { suite, sealer: Mutex::new(sealer) }))
+    }
+
     pub(super) fn suite(&self) -> Suite {
         match self {
             Sealing::Legacy(_) => Suite::Legacy,
-            Sealing::Modern { suite, .. } => *suite,
+            Sealing::Modern(numbered) => numbered.suite,
         }
     }
 
@@ -32,7 +38,7 @@ impl Sealing {
     pub(super) fn sealed_len(&self, general: &General<'_>, application: usize) -> usize {
         match self {
             Sealing::Legacy(_) => envelope::sealed_len(general, application),
-            Sealing::Modern { .. } => envelope::plain_len(general, application) + OVERHEAD,
+            Sealing::Modern(_) => envelope::plain_len(general, application) + OVERHEAD,
         }
     }
 
@@ -40,7 +46,7 @@ impl Sealing {
     pub(super) fn is_exhausted(&self) -> bool {
         match self {
             Sealing::Legacy(_) => false,
-            Sealing::Modern { sealer, .. } => sealer.lock().is_exhausted(),
+            Sealing::Modern(numbered) => numbered.sealer.lock().is_exhausted(),
         }
     }
 
@@ -63,12 +69,12 @@ impl Sealing {
                 envelope::seal(cipher, general, application, out).expect("three short members");
                 None
             }
-            Sealing::Modern { sealer, .. } => {
+            Sealing::Modern(numbered) => {
                 let start = out.len();
                 envelope::write(general, application, out).expect("three short members");
                 // Somebody else has sealed the last one since it was looked: nothing is appended, and the message that was
                 // announced with another length is taken back.
-                let sealed = sealer.lock().seal_tail(topic, out, start);
+                let sealed = numbered.sealer.lock().seal_tail(topic, out, start);
                 sealed.inspect_err(|_| out.truncate(start)).ok()
             }
         }

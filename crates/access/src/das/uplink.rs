@@ -34,7 +34,7 @@ impl Das {
                 Ok(text) => text,
                 Err(_) => return self.not_opened(session, "envelope"),
             },
-            Sealing::Modern { .. } => match self.open_modern(session, topic, payload) {
+            Sealing::Modern(_) => match self.open_modern(session, topic, payload) {
                 Ok(text) => text,
                 Err(disposition) => return disposition,
             },
