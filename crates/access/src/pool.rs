@@ -20,8 +20,7 @@ pub struct ComputePool {
     threads: usize,
 }
 
-/// Results that are handed over together at most: the first of them waits for as many key agreements, which is no longer than
-/// a round trip to most devices.
+/// Results that are handed over together at most: the first of them waits for the key agreements of the others, some 2 ms.
 const TOGETHER: usize = 8;
 
 type Job = Box<dyn FnOnce(Fate) -> Option<Answer> + Send>;
@@ -37,6 +36,13 @@ struct Answer {
     /// Where he waits.
     home: Handle,
     tell: Box<dyn FnOnce() + Send>,
+}
+
+impl Answer {
+    /// What panics here is the caller's, too: the others are told theirs.
+    fn give(self) {
+        let _ = catch_unwind(AssertUnwindSafe(self.tell));
+    }
 }
 
 /// What becomes of a piece of work.
@@ -66,7 +72,8 @@ impl ComputePool {
         self.queue.lock().jobs.len()
     }
 
-    /// Does the work on `subject` for a peer from there. Work whose caller went away while it waited is not begun.
+    /// Does the work on `subject` for a peer from there. Work whose caller went away while it waited is not begun. Results may
+    /// wait for each other, so work must not wait for the result of other work.
     ///
     /// # Errors
     /// [`NotDone`], also when it has waited already and others need its place more.
@@ -77,7 +84,7 @@ impl ComputePool {
         work: impl FnOnce(&mut T) + Send + 'static,
     ) -> Result<T, NotDone<T>> {
         let (answer, result) = oneshot::channel();
-        let home = Handle::current();
+        let home = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
         let job: Job = Box::new(move |fate| {
             let told = match fate {
                 _ if answer.is_closed() => return None,
@@ -140,9 +147,9 @@ fn hand_over(answers: &mut Vec<Answer>) {
     while let Some(home) = answers.first().map(|answer| answer.home.clone()) {
         let mut of_home: Vec<Answer> = answers.extract_if(.., |answer| answer.home.id() == home.id()).collect();
         if of_home.len() == 1 {
-            of_home.drain(..).for_each(|answer| (answer.tell)());
+            of_home.drain(..).for_each(Answer::give);
         } else {
-            home.spawn(async move { of_home.into_iter().for_each(|answer| (answer.tell)()) });
+            home.spawn(async move { of_home.into_iter().for_each(Answer::give) });
         }
     }
 }
@@ -216,18 +223,41 @@ mod tests {
         }
     }
 
+    /// The work of the ninth ends only when the others have been told.
     #[tokio::test]
-    async fn what_waits_is_done_and_told_also_where_it_is_more_than_is_handed_over_at_once() {
+    async fn a_result_waits_for_no_more_than_seven_others() {
         let pool = ComputePool::new(Handle::current(), 1, 100);
-        let (release, _first) = occupy(&pool).await;
-        let mut asked: Vec<_> = (0..20).map(|n| Box::pin(pool.run(origin(n), n, |n| *n += 100))).collect();
+        let (release, first) = occupy(&pool).await;
+        let others = TOGETHER as u8 - 1;
+        let mut asked: Vec<_> = (0..others).map(|n| Box::pin(pool.run(origin(n), n, |n| *n += 100))).collect();
         for asked in &mut asked {
             assert!(poll_once(asked.as_mut()).is_pending());
         }
+        let (go_on, wait) = mpsc::channel::<()>();
+        let mut ninth = Box::pin(pool.run(origin(others), (), move |()| wait.recv().expect("told to go on")));
+        assert!(poll_once(ninth.as_mut()).is_pending());
         drop(release);
+        assert_eq!(first.await.expect("not cancelled"), Ok(()));
         for (n, asked) in (100..).zip(asked) {
             assert_eq!(asked.await, Ok(n));
         }
+        go_on.send(()).expect("it waits");
+        assert_eq!(ninth.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_told_keeps_nobody_else_from_being_told() {
+        let (told, is_told) = mpsc::channel();
+        let (second, third) = (told.clone(), told);
+        let tells: [Box<dyn FnOnce() + Send>; 3] = [
+            Box::new(|| panic!("on purpose")),
+            Box::new(move || second.send(2).expect("the test waits")),
+            Box::new(move || third.send(3).expect("the test waits")),
+        ];
+        hand_over(&mut tells.into_iter().map(|tell| Answer { home: Handle::current(), tell }).collect());
+        hand_over(&mut vec![Answer { home: Handle::current(), tell: Box::new(|| panic!("on purpose")) }]);
+        tokio::task::yield_now().await;
+        assert_eq!(is_told.try_iter().collect::<Vec<_>>(), [2, 3]);
     }
 
     #[tokio::test]

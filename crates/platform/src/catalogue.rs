@@ -68,8 +68,8 @@ impl Catalogue {
         }
     }
 
-    /// Notes whether the device is there now. To be called after each change of its presence: these are many, so that what
-    /// is said of it is not looked at.
+    /// Notes whether the device is there now. To be called after each change of its presence. There are many of these: what
+    /// people say of the device is not read again.
     pub(crate) fn note_presence(&self, device: &Arc<Device>) {
         let mut shelves = self.shelves.write();
         if !device.is_removed() {

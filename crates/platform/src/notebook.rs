@@ -1,7 +1,7 @@
 //! The notebook: writes presence and last failures behind the devices' backs.
 //!
-//! Neither is worth a commit per login. Devices whose note changed are collected and written in one
-//! transaction, at most one a second; a device that changes twice meanwhile is written once.
+//! Neither is worth a commit per login. Devices whose note changed are collected and written together, once a second at
+//! most; a device that changes twice meanwhile is written once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use vestibule_store::{Control, DeviceId, Note};
 use crate::device::Device;
 
 const PAUSE: Duration = Duration::from_secs(1);
-/// Notes on their way at once: enough to share a commit, few enough to leave no mark in the heap.
-const BATCH: usize = 512;
+/// Devices whose notes are on their way at once: enough to share a commit, few enough to leave no mark in the heap.
+const BATCH: usize = Note::TOGETHER;
 
 /// Devices with something to write. Bounded by the number of registered devices.
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl Notebook {
                 return;
             }
             // Of one that is removed meanwhile there is nothing to keep.
-            let notes = batch.iter().filter(|device| !device.is_removed()).map(|device| note(device)).collect();
+            let notes = batch.iter().filter(|device| !device.is_removed()).filter_map(|device| note(device)).collect();
             if let Err(error) = control.put_notes(notes).await {
                 tracing::warn!(%error, "presence could not be written; it is tried again");
                 let mut changed = self.changed.lock();
@@ -69,10 +69,10 @@ impl Notebook {
     }
 }
 
-fn note(device: &Device) -> Note {
-    Note {
+fn note(device: &Device) -> Option<Note> {
+    Some(Note {
         device: device.id,
-        presence: serde_json::to_string(&device.presence()).ok(),
+        presence: serde_json::to_string(&device.presence()).ok()?,
         last_failure: device.last_failure().and_then(|fact| serde_json::to_string(&fact).ok()),
-    }
+    })
 }

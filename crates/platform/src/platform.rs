@@ -30,7 +30,7 @@ use crate::suites::Provisioner;
 use crate::token::TokenFile;
 use crate::twin::Twins;
 
-/// Presence changes a slow listener may fall behind before it loses the oldest.
+/// Changes of presence, removals or moves that a slow listener may fall behind before it loses the oldest.
 const PRESENCE_BACKLOG: usize = 1_024;
 
 /// How long the end waits for operations that have their outcome.

@@ -116,8 +116,8 @@ impl PresenceCell {
     }
 
     #[cfg(test)]
-    pub(crate) fn pretend_online(&mut self, since: i64) {
-        self.shown = Presence { state: PresenceState::Online, since, suite: Some("legacy".into()), ..self.shown() };
+    pub(crate) fn pretend(&mut self, state: PresenceState, since: i64, suite: &'static str) {
+        self.shown = Presence { state, since, suite: Some(suite.into()), ..self.shown() };
     }
 }
 

@@ -84,7 +84,7 @@ impl Control {
 
     /// Hands a write to the writer and waits until it is durable; returns what the write answers.
     async fn write(&self, write: Write) -> Result<i64, StoreError> {
-        let (reply, done) = Reply::new();
+        let (reply, done) = Reply::new(&self.0.runtime);
         self.0.writes.send(Job::Write(write, reply)).await.map_err(|_| StoreError::Closed)?;
         done.await.map_err(|_| StoreError::Closed)?
     }

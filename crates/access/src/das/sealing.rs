@@ -14,7 +14,7 @@ pub(super) enum Sealing {
     Modern(Box<Numbered>),
 }
 
-/// Each message with the next number of the connection (13.3). Sealing happens while the message is put into the connection's
+/// Seals each message with the next number of the connection (13.3). That happens while the message is put into the connection's
 /// out buffer, under its lock, so that numbers and bytes have one order.
 pub(super) struct Numbered {
     suite: Suite,

@@ -54,7 +54,8 @@ fn device(n: usize) -> Arc<Device> {
     };
     let device = Arc::new(Device::from_row(row, None, &SystemClock).expect("a device"));
     if state == "online" {
-        device.presence.lock().pretend_online(i64::try_from(shuffled).expect("small"));
+        let since = i64::try_from(shuffled).expect("small");
+        device.presence.lock().pretend(PresenceState::Online, since, "legacy");
     }
     device
 }
@@ -266,16 +267,23 @@ fn removed(device: &Device) -> Arc<Device> {
 fn presence_noted_alone_is_as_if_everything_were_noted() {
     let devices: Vec<_> = (0..500).map(device).collect();
     let (alone, whole) = (catalogue(&devices), catalogue(&devices));
-    for (since, device) in (1..).zip(devices.iter().step_by(3)) {
-        device.presence.lock().pretend_online(since);
-        alone.note_presence(device);
-        whole.note(device);
+    let changes = [
+        (PresenceState::Online, "legacy", 3),
+        (PresenceState::Offline, "legacy", 4),
+        (PresenceState::Online, "ecdhe-p384", 5),
+    ];
+    for ((state, suite, step), since) in changes.into_iter().zip([1_000_000, 2_000_000, 3_000_000]) {
+        for (since, device) in (since..).zip(devices.iter().step_by(step)) {
+            device.presence.lock().pretend(state, since, suite);
+            alone.note_presence(device);
+            whole.note(device);
+        }
+        let (alone, whole) = (alone.shelves.read(), whole.shelves.read());
+        assert_eq!(alone.by_trait, whole.by_trait);
+        assert_eq!(alone.by_seen, whole.by_seen);
+        let there = alone.by_trait.get(&Trait::Presence(state)).map_or(0, BTreeSet::len);
+        assert!(there >= 500 / step && alone.by_seen.len() == 500, "{there}");
     }
-    let alone = alone.shelves.read();
-    let whole = whole.shelves.read();
-    assert_eq!(alone.by_trait, whole.by_trait);
-    assert_eq!(alone.by_seen, whole.by_seen);
-    assert_eq!(alone.by_trait.get(&Trait::Presence(PresenceState::Online)).map(BTreeSet::len), Some(200));
 }
 
 #[test]

@@ -3,14 +3,12 @@
 use sqlx::AssertSqlSafe;
 
 use super::Control;
-use super::writer::Write;
+use super::writer::{Write, is_of_one_write};
 use crate::db::{Transaction, on_db};
 use crate::{DeviceId, StoreError};
 
 /// Notes of one statement at most.
-const TOGETHER: usize = 64;
-/// Notes of one write at most.
-const BATCH: usize = 512;
+const STATEMENT: usize = 64;
 
 /// What is noted of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,21 +16,38 @@ pub struct Note {
     /// Whose it is.
     pub device: DeviceId,
     /// The last known presence, JSON.
-    pub presence: Option<String>,
+    pub presence: String,
     /// The last failed connection fact, JSON; none: what was noted before stays.
     pub last_failure: Option<String>,
 }
 
+impl Note {
+    /// How many share a transaction at most.
+    pub const TOGETHER: usize = 512;
+}
+
 impl Control {
     /// Keeps notes, durably when this returns; one of a device that does not exist is ignored. Each device may have one among
-    /// them. They share a transaction with each other, up to 512 of them, and with others who write at the same time.
-    pub async fn put_notes(&self, mut notes: Vec<Note>) -> Result<(), StoreError> {
-        while !notes.is_empty() {
-            let rest = notes.split_off(notes.len().min(BATCH));
-            self.write(Write::Notes(NotesWrite { notes })).await?;
-            notes = rest;
+    /// them.
+    ///
+    /// # Errors
+    /// Some are not kept: all of them, or those alone that the database does not take, and it is not said which.
+    pub async fn put_notes(&self, notes: Vec<Note>) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        for some in notes.chunks(Note::TOGETHER) {
+            match self.write(Write::Notes(NotesWrite { notes: some.to_vec() })).await {
+                Ok(_) => {}
+                Err(StoreError::Database(error)) if is_of_one_write(&error) => {
+                    // One device must not keep what is noted of the others.
+                    for note in some {
+                        let alone = NotesWrite { notes: vec![note.clone()] };
+                        result = self.write(Write::Notes(alone)).await.map(drop).and(result);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        result
     }
 }
 
@@ -48,7 +63,7 @@ impl NotesWrite {
     }
 
     pub(super) async fn apply(&self, transaction: &mut Transaction<'_>) -> Result<i64, sqlx::Error> {
-        for some in self.notes.chunks(TOGETHER) {
+        for some in self.notes.chunks(STATEMENT) {
             put_together(transaction, some).await?;
         }
         Ok(1)

@@ -28,11 +28,14 @@ use crate::db::{Connection, Db, Transaction};
 
 /// Rows of one transaction from which on it takes no more writes.
 const GROUP: usize = 1_000;
-/// How long credentials wait for others while a fleet comes in. A commit costs what many rows do, and in a first
-/// authentication this is the smaller part of the time.
+/// How long credentials wait for others while a fleet comes in: a commit costs what many rows do, and a device that waits for
+/// one has been waiting for its turn anyway.
 const GATHER: Duration = Duration::from_millis(4);
-/// Credentials of one commit from which on none waits for more.
+/// Credentials of one commit from which on none waits for more: what the commit costs beside its rows is then next to nothing
+/// for each of them.
 const GATHERED: usize = 32;
+/// How long after a commit of several credentials one that comes alone is still taken for one of a fleet.
+const FLEET: Duration = Duration::from_millis(100);
 /// Rows that a write which removes what has expired removes at most.
 pub(super) const EXPIRED: i64 = 1_000;
 
@@ -55,10 +58,10 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// To who calls this; what it is told comes there.
-    pub(super) fn new() -> (Reply, oneshot::Receiver<Answer>) {
+    /// To who calls this, on its runtime if it has one, or else on that of the store.
+    pub(super) fn new(of_store: &Handle) -> (Reply, oneshot::Receiver<Answer>) {
         let (answer, told) = oneshot::channel();
-        (Reply { answer, home: Handle::current() }, told)
+        (Reply { answer, home: Handle::try_current().unwrap_or_else(|_| of_store.clone()) }, told)
     }
 
     fn tell(self, answer: Answer) {
@@ -67,7 +70,7 @@ impl Reply {
     }
 }
 
-/// One write. It answers how many rows it touched; a new row of the audit, which id it was given.
+/// One write. It answers how many rows it touched, where that says something; a new row of the audit, which id it was given.
 pub(super) enum Write {
     Device(DeviceWrite),
     Credentials(CredentialsWrite),
@@ -127,53 +130,72 @@ impl Write {
 }
 
 /// Serves the queue until asked to stop or nobody can ask any more.
-pub(super) async fn run(db: Db, mut jobs: mpsc::Receiver<Job>) {
+pub(super) async fn run(db: Db, jobs: mpsc::Receiver<Job>) {
     let mut link = Link { db, kept: None };
-    let mut group = Group::default();
-    let mut stop = false;
-    while !stop && let Some(job) = jobs.recv().await {
-        // Who comes alone waits for nobody: the last commit was one of several, or this one is.
-        let crowded = group.gathered > 1;
-        stop = group.gather(job, &mut jobs, crowded).await;
-        serve(&mut link, &mut group.writes).await;
+    let mut groups = Groups::of(jobs);
+    let mut group = Vec::new();
+    while groups.next(&mut group).await {
+        serve(&mut link, &mut group).await;
     }
-    jobs.close();
+    groups.jobs.close();
 }
 
-/// The writes of one commit.
-#[derive(Default)]
-struct Group {
-    writes: Vec<(Write, Reply)>,
-    /// How many there were, also when they are served.
-    gathered: usize,
-    rows: usize,
+/// What is queued, in groups each of which becomes a commit.
+struct Groups {
+    jobs: mpsc::Receiver<Job>,
+    /// Credentials of the last group.
+    credentials: usize,
+    /// When the last group with several credentials was served.
+    fleet: Option<Instant>,
+    stopped: bool,
 }
 
-impl Group {
-    /// Takes what is queued, and of a crowd that brings credentials what comes within [`GATHER`]; true when the writer is to
-    /// stop.
-    async fn gather(&mut self, first: Job, jobs: &mut mpsc::Receiver<Job>, crowded: bool) -> bool {
-        (self.gathered, self.rows) = (0, 0);
-        let end = Instant::now() + GATHER;
-        let mut only_credentials = true;
+impl Groups {
+    fn of(jobs: mpsc::Receiver<Job>) -> Groups {
+        Groups { jobs, credentials: 0, fleet: None, stopped: false }
+    }
+
+    /// Puts the next group into `group`, which is empty, when the last one has been served; false when there is none any more.
+    async fn next(&mut self, group: &mut Vec<(Write, Reply)>) -> bool {
+        if self.credentials > 1 {
+            self.fleet = Some(Instant::now());
+        }
+        self.credentials = 0;
+        if !self.stopped
+            && let Some(first) = self.jobs.recv().await
+        {
+            self.gather(first, group).await;
+        }
+        !group.is_empty()
+    }
+
+    /// Takes what is queued and, where it is nothing but credentials of a fleet, what comes within [`GATHER`]. Who comes alone
+    /// waits for nobody.
+    async fn gather(&mut self, first: Job, group: &mut Vec<(Write, Reply)>) {
+        let begun = Instant::now();
+        let is_fleet = self.fleet.is_some_and(|last| begun.duration_since(last) <= FLEET);
+        let mut rows = 0;
         let mut job = first;
         loop {
-            let Job::Write(write, reply) = job else { return true };
-            only_credentials &= matches!(write, Write::Credentials(_));
-            self.rows += write.weight();
-            self.gathered += 1;
-            self.writes.push((write, reply));
-            if self.rows >= GROUP {
-                return false;
+            let Job::Write(write, reply) = job else {
+                self.stopped = true;
+                return;
+            };
+            self.credentials += usize::from(matches!(write, Write::Credentials(_)));
+            rows += write.weight();
+            group.push((write, reply));
+            if rows >= GROUP {
+                return;
             }
-            let waits = only_credentials && (crowded || self.gathered > 1) && self.gathered < GATHERED;
-            job = match jobs.try_recv() {
+            let count = self.credentials;
+            let waits = count == group.len() && (is_fleet || count > 1) && count < GATHERED;
+            job = match self.jobs.try_recv() {
                 Ok(next) => next,
-                Err(_) if waits => match timeout_at(end, jobs.recv()).await {
+                Err(_) if waits => match timeout_at(begun + GATHER, self.jobs.recv()).await {
                     Ok(Some(next)) => next,
-                    Ok(None) | Err(_) => return false,
+                    Ok(None) | Err(_) => return,
                 },
-                Err(_) => return false,
+                Err(_) => return,
             };
         }
     }
@@ -243,7 +265,7 @@ fn tell_all(mut replies: Vec<(Reply, i64)>) {
 
 /// Whether the error is about the values of one write: they break a constraint, or PostgreSQL cannot hold them (data
 /// exception, program limit exceeded).
-fn is_of_one_write(error: &sqlx::Error) -> bool {
+pub(super) fn is_of_one_write(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| {
         let state = error.code().filter(|code| code.len() == 5);
         error.is_unique_violation()
@@ -315,67 +337,4 @@ macro_rules! rows {
 pub(super) use rows;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::DeviceId;
-    use crate::control::device::DeviceWrite;
-
-    fn job(write: Write) -> Job {
-        Job::Write(write, Reply::new().0)
-    }
-
-    fn credentials() -> Job {
-        job(Write::Credentials(CredentialsWrite::none(DeviceId::mint())))
-    }
-
-    fn other() -> Job {
-        job(Write::Device(DeviceWrite::Remove { id: DeviceId::mint() }))
-    }
-
-    /// How many writes come into the commit that begins with credentials, and how long they wait.
-    async fn gathered(crowded: bool, later: Vec<(u64, Job)>) -> (usize, Duration) {
-        let (writes, mut jobs) = mpsc::channel(100);
-        let begun = Instant::now();
-        tokio::spawn(async move {
-            for (at, job) in later {
-                tokio::time::sleep_until(begun + Duration::from_millis(at)).await;
-                writes.send(job).await.expect("the test takes it");
-            }
-            std::future::pending::<()>().await;
-        });
-        let mut group = Group::default();
-        assert!(!group.gather(credentials(), &mut jobs, crowded).await);
-        assert_eq!(group.writes.len(), group.gathered);
-        (group.gathered, begun.elapsed())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_comes_alone_waits_for_nobody() {
-        assert_eq!(gathered(false, vec![(1, credentials())]).await, (1, Duration::ZERO));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn credentials_of_a_crowd_wait_for_each_other_and_no_longer_than_said() {
-        let later = || vec![(1, credentials()), (3, credentials()), (9, credentials())];
-        assert_eq!(gathered(true, later()).await, (3, GATHER));
-        let many = (0..100).map(|_| (1, credentials())).collect();
-        assert_eq!(gathered(true, many).await.1, Duration::from_millis(1), "enough of them wait for no more");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn another_write_is_kept_waiting_by_no_credentials() {
-        let later = vec![(1, credentials()), (2, other()), (3, credentials())];
-        assert_eq!(gathered(true, later).await, (3, Duration::from_millis(2)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_end_is_kept_waiting_by_nobody() {
-        let (writes, mut jobs) = mpsc::channel(100);
-        writes.send(credentials()).await.expect("there is room");
-        writes.send(Job::Stop).await.expect("there is room");
-        let begun = Instant::now();
-        let mut group = Group::default();
-        assert!(group.gather(credentials(), &mut jobs, true).await);
-        assert_eq!((group.gathered, begun.elapsed()), (2, Duration::ZERO), "what came before it is served");
-    }
-}
+mod tests;

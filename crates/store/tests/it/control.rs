@@ -23,6 +23,7 @@ on_both!(
     callers_at_the_same_time_share_commits,
     one_bad_write_does_not_fail_its_neighbours,
     one_text_that_a_database_does_not_take_fails_alone,
+    one_note_that_a_database_does_not_take_keeps_back_no_other,
     a_sealed_value_opens_in_its_own_row_only,
     a_closed_store_says_so,
 );
@@ -184,17 +185,16 @@ async fn changes_are_kept_across_a_restart(bed: Bed) {
 
 async fn notes_are_kept_together_and_of_devices_that_exist(bed: Bed) {
     let store = bed.open().await;
-    let mut devices = Vec::new();
-    // More than a statement takes, and more than a write does.
-    for n in 0..600 {
-        devices.push(registered(&store, &format!("S-{n}")).await);
-    }
+    // More than a statement takes, and more than a transaction does.
+    let mut devices: Vec<DeviceRow> = (0..600).map(|n| row(&format!("S-{n}"))).collect();
+    let coded: Vec<_> = devices.iter().map(|row| (row.clone(), Secret::new(*b"code"))).collect();
+    store.control.enlist(&coded, Vec::new(), None).await.unwrap();
     let note = |device: DeviceId, n: usize| Note {
         device,
-        presence: Some(format!(r#"{{"since":{n}}}"#)),
+        presence: format!(r#"{{"since":{n}}}"#),
         last_failure: n.is_multiple_of(3).then(|| format!(r#"{{"at":{n}}}"#)),
     };
-    let (unnoted, noted) = devices.split_last_mut().expect("some");
+    let (_unnoted, noted) = devices.split_last_mut().expect("some");
     let mut notes: Vec<Note> = (0..).zip(&*noted).map(|(n, row)| note(row.id, n)).collect();
     // One that was removed meanwhile stands in nobody's way.
     notes.insert(7, note(DeviceId::mint(), 3));
@@ -208,10 +208,9 @@ async fn notes_are_kept_together_and_of_devices_that_exist(bed: Bed) {
     let store = bed.open().await;
     for (n, row) in (0..).zip(&mut *noted) {
         let note = note(row.id, n);
-        (row.presence, row.last_failure) = (note.presence, note.last_failure);
+        (row.presence, row.last_failure) = (Some(note.presence), note.last_failure);
     }
     noted[0].presence = Some(r#"{"since":1000}"#.to_owned());
-    assert_eq!((&unnoted.presence, &unnoted.last_failure), (&None, &None));
     devices.sort_by_key(|row| row.id);
     assert_eq!(store.control.devices(None, 1_000).await.unwrap(), devices);
     store.close().await;
@@ -400,6 +399,25 @@ async fn one_text_that_a_database_does_not_take_fails_alone(bed: Bed) {
     for (n, result) in inserts.join_all().await {
         let refused = n == 25 && bed.backend == Backend::Postgres;
         assert_eq!(result.is_err(), refused, "{n}: {result:?}");
+    }
+    store.close().await;
+}
+
+async fn one_note_that_a_database_does_not_take_keeps_back_no_other(bed: Bed) {
+    let store = bed.open().await;
+    let mut devices = Vec::new();
+    for n in 0..5 {
+        devices.push(registered(&store, &format!("S-{n}")).await.id);
+    }
+    let note = |(n, device): (usize, &DeviceId)| {
+        let presence = if n == 2 { "a\0b" } else { "there" };
+        Note { device: *device, presence: presence.to_owned(), last_failure: None }
+    };
+    let result = store.control.put_notes(devices.iter().enumerate().map(note).collect()).await;
+    let refused = bed.backend == Backend::Postgres;
+    assert_eq!(result.is_err(), refused, "{result:?}");
+    for (n, row) in store.control.devices(None, 10).await.unwrap().iter().enumerate() {
+        assert_eq!(row.presence.is_none(), refused && n == 2, "{n}: {:?}", row.presence);
     }
     store.close().await;
 }
