@@ -39,13 +39,12 @@ pub use webhook::{DeadLetter, WebhookPlace, WebhookRow};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::StoreError;
 use crate::db::Db;
 use crate::envelope::Envelope;
-use writer::{EXPIRED, Job, Reply, Write};
+use writer::{EXPIRED, Job, Reply, Requests, Write};
 
 /// Writes that wait for the writer; a caller beyond waits for room.
 const QUEUE: usize = 4_096;
@@ -58,23 +57,23 @@ pub struct Control(Arc<Inner>);
 struct Inner {
     db: Db,
     envelope: Envelope,
-    writes: mpsc::Sender<Job>,
+    requests: Requests,
     runtime: Handle,
 }
 
 impl Control {
     /// Starts the writer on the current runtime. It ends when asked by [`Control::stop`].
     pub(crate) fn start(db: Db, envelope: Envelope) -> (Control, JoinHandle<()>) {
-        let (writes, jobs) = mpsc::channel(QUEUE);
-        let writer = tokio::spawn(writer::run(db.clone(), jobs));
-        let inner = Inner { db, envelope, writes, runtime: Handle::current() };
+        let (requests, groups) = writer::queue(QUEUE);
+        let writer = tokio::spawn(writer::run(db.clone(), groups));
+        let inner = Inner { db, envelope, requests, runtime: Handle::current() };
         (Control(Arc::new(inner)), writer)
     }
 
     /// Lets the writer finish what is queued and end.
     pub(crate) async fn stop(&self) {
         // A writer that is gone has nothing left to finish.
-        let _ = self.0.writes.send(Job::Stop).await;
+        let _ = self.0.requests.send(Job::Stop).await;
     }
 
     /// Closes the connections.
@@ -85,7 +84,7 @@ impl Control {
     /// Hands a write to the writer and waits until it is durable; returns what the write answers.
     async fn write(&self, write: Write) -> Result<i64, StoreError> {
         let (reply, done) = Reply::new(&self.0.runtime);
-        self.0.writes.send(Job::Write(write, reply)).await.map_err(|_| StoreError::Closed)?;
+        self.0.requests.send(Job::Write(write, reply)).await?;
         done.await.map_err(|_| StoreError::Closed)?
     }
 

@@ -1,10 +1,11 @@
 //! The one task that writes to the control database: what is queued shares a transaction.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::audit::AuditWrite;
@@ -31,8 +32,8 @@ const GROUP: usize = 1_000;
 /// How long credentials wait for others while a fleet comes in: a commit costs what many rows do, and a device that waits for
 /// one has been waiting for its turn anyway.
 const GATHER: Duration = Duration::from_millis(4);
-/// Credentials of one commit from which on none waits for more: what the commit costs beside its rows is then next to nothing
-/// for each of them.
+/// Credentials, of one commit or in the queue, from which on none waits for more: what the commit costs beside its rows is then
+/// next to nothing for each of them.
 const GATHERED: usize = 32;
 /// How long after a commit of several credentials one that comes alone is still taken for one of a fleet.
 const FLEET: Duration = Duration::from_millis(100);
@@ -129,10 +130,41 @@ impl Write {
     }
 }
 
+/// The queue of the writer, and what is queued there; a caller beyond `capacity` waits for room.
+pub(super) fn queue(capacity: usize) -> (Requests, Groups) {
+    let (sender, jobs) = mpsc::channel(capacity);
+    let pressing = Arc::new(Notify::new());
+    let groups = Groups { jobs, pressing: Arc::clone(&pressing), credentials: 0, fleet: None, stopped: false };
+    (Requests { jobs: sender, pressing }, groups)
+}
+
+/// Where the writer is asked.
+pub(super) struct Requests {
+    jobs: mpsc::Sender<Job>,
+    /// Told of what ends the wait for credentials.
+    pressing: Arc<Notify>,
+}
+
+impl Requests {
+    /// Queues the job.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub(super) async fn send(&self, job: Job) -> Result<(), StoreError> {
+        let may_wait = matches!(job, Job::Write(Write::Credentials(_), _));
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        let queued = self.jobs.max_capacity() - self.jobs.capacity();
+        // A writer that waits for more credentials is not woken by each: the wake would cost about what the shared commit saves.
+        if !may_wait || queued >= GATHERED {
+            self.pressing.notify_waiters();
+        }
+        Ok(())
+    }
+}
+
 /// Serves the queue until asked to stop or nobody can ask any more.
-pub(super) async fn run(db: Db, jobs: mpsc::Receiver<Job>) {
+pub(super) async fn run(db: Db, mut groups: Groups) {
     let mut link = Link { db, kept: None };
-    let mut groups = Groups::of(jobs);
     let mut group = Vec::new();
     while groups.next(&mut group).await {
         serve(&mut link, &mut group).await;
@@ -141,8 +173,9 @@ pub(super) async fn run(db: Db, jobs: mpsc::Receiver<Job>) {
 }
 
 /// What is queued, in groups each of which becomes a commit.
-struct Groups {
+pub(super) struct Groups {
     jobs: mpsc::Receiver<Job>,
+    pressing: Arc<Notify>,
     /// Credentials of the last group.
     credentials: usize,
     /// When the last group with several credentials was served.
@@ -151,10 +184,6 @@ struct Groups {
 }
 
 impl Groups {
-    fn of(jobs: mpsc::Receiver<Job>) -> Groups {
-        Groups { jobs, credentials: 0, fleet: None, stopped: false }
-    }
-
     /// Puts the next group into `group`, which is empty, when the last one has been served; false when there is none any more.
     async fn next(&mut self, group: &mut Vec<(Write, Reply)>) -> bool {
         if self.credentials > 1 {
@@ -191,13 +220,25 @@ impl Groups {
             let waits = count == group.len() && (is_fleet || count > 1) && count < GATHERED;
             job = match self.jobs.try_recv() {
                 Ok(next) => next,
-                Err(_) if waits => match timeout_at(begun + GATHER, self.jobs.recv()).await {
-                    Ok(Some(next)) => next,
-                    Ok(None) | Err(_) => return,
+                Err(_) if waits => match self.wait(begun + GATHER).await {
+                    Some(next) => next,
+                    None => return,
                 },
                 Err(_) => return,
             };
         }
+    }
+
+    /// What is queued at the end of the wait for credentials, or before when something presses.
+    async fn wait(&mut self, end: Instant) -> Option<Job> {
+        // Before the look, or what is queued between the two would press in vain.
+        let pressing = self.pressing.notified();
+        if let Ok(next) = self.jobs.try_recv() {
+            return Some(next);
+        }
+        // However it ends.
+        let _ = timeout_at(end, pressing).await;
+        self.jobs.try_recv().ok()
     }
 }
 

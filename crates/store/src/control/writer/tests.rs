@@ -1,3 +1,6 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
+
 use tokio::sync::oneshot::Receiver;
 
 use super::*;
@@ -18,20 +21,19 @@ fn other() -> (Job, Receiver<Answer>) {
 }
 
 /// A writer that takes no time to write.
-fn writer() -> mpsc::Sender<Job> {
-    let (writes, jobs) = mpsc::channel(100);
-    let mut groups = Groups::of(jobs);
+fn writer() -> Requests {
+    let (writer, mut groups) = queue(100);
     tokio::spawn(async move {
         let mut group = Vec::new();
         while groups.next(&mut group).await {
             group.drain(..).for_each(|(_, reply): (Write, Reply)| reply.tell(Ok(1)));
         }
     });
-    writes
+    writer
 }
 
 /// Asks for writes, each so long after the one before it, and says how long after the first each was answered.
-async fn answered(writer: &mpsc::Sender<Job>, jobs: Vec<(u64, (Job, Receiver<Answer>))>) -> Vec<u128> {
+async fn answered(writer: &Requests, jobs: Vec<(u64, (Job, Receiver<Answer>))>) -> Vec<u128> {
     let begun = Instant::now();
     let mut answers = Vec::new();
     for (after, (job, told)) in jobs {
@@ -52,7 +54,7 @@ async fn answered(writer: &mpsc::Sender<Job>, jobs: Vec<(u64, (Job, Receiver<Ans
 }
 
 /// Two at once, which is a fleet.
-async fn come_together(writer: &mpsc::Sender<Job>) {
+async fn come_together(writer: &Requests) {
     assert_eq!(answered(writer, vec![(0, credentials()), (0, credentials())]).await, [4, 4]);
 }
 
@@ -82,6 +84,53 @@ async fn enough_of_them_wait_for_no_more() {
     assert_eq!(answered(&writer, many).await, [0; GATHERED]);
 }
 
+/// Counts how often whoever waits is woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_of_a_fleet_do_not_each_wake_the_writer() {
+    let (writer, mut groups) = queue(100);
+    let mut told = Vec::new();
+    let mut ask = async || {
+        let (job, answer) = credentials();
+        writer.send(job).await.expect("there is room");
+        told.push(answer);
+    };
+    ask().await;
+    ask().await;
+    let mut group = Vec::new();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut context = Context::from_waker(&waker);
+    let mut next = Box::pin(groups.next(&mut group));
+    assert!(next.as_mut().poll(&mut context).is_pending());
+    for _ in 2..GATHERED - 1 {
+        ask().await;
+    }
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+    tokio::time::advance(GATHER).await;
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    assert!(next.as_mut().poll(&mut context).is_ready());
+    drop(next);
+    assert_eq!(group.len(), told.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn enough_of_them_end_the_wait_of_those_before_them() {
+    let writer = writer();
+    come_together(&writer).await;
+    let many = std::iter::once(0).chain([1]).chain(std::iter::repeat_n(0, GATHERED - 1));
+    let jobs: Vec<_> = many.map(|after| (after, credentials())).collect();
+    assert_eq!(answered(&writer, jobs).await, [1; GATHERED + 1]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_write_is_kept_waiting_by_no_credentials() {
     let writer = writer();
@@ -98,7 +147,7 @@ async fn the_end_is_kept_waiting_by_nobody_and_what_came_before_it_is_served() {
     writer.send(last).await.expect("it runs");
     writer.send(Job::Stop).await.expect("it runs");
     told.await.expect("answered").expect("written");
-    writer.closed().await;
+    writer.jobs.closed().await;
     assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
