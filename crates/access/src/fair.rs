@@ -77,10 +77,6 @@ impl<T> FairQueue<T> {
         self.waiting
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting == 0
-    }
-
     /// Adds something, and gives back what has to go for it: nothing, something else, or itself.
     pub(crate) fn push(&mut self, origin: Origin, item: T) -> Option<T> {
         let lane = self.networks.entry(origin.network, || Lane { addresses: Turns::new(), waiting: 0 });
@@ -137,7 +133,7 @@ mod tests {
             assert_eq!(queue.push(origin, item), None);
         }
         assert_eq!(all(&mut queue), [11, 21, 13, 22, 12]);
-        assert!(queue.is_empty() && queue.networks.of.is_empty() && queue.networks.order.is_empty());
+        assert!(queue.len() == 0 && queue.networks.of.is_empty() && queue.networks.order.is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod connection;
 mod modern;
+mod threads;
 mod visit;
 
 use std::net::SocketAddr;
@@ -15,14 +16,15 @@ use tokio::net::TcpStream;
 use vestibule_platform::Platform;
 
 pub use self::modern::{ModernLbs, ModernLbsConfig};
+pub use self::threads::LbsThreads;
 
 use self::connection::{Connection, Failure};
 use self::visit::Visit;
+use crate::agreements::Agreements;
 use crate::assignment::Assignment;
 use crate::attempts::Attempts;
 use crate::crowd::{Crowd, Limits};
 use crate::origin::Origin;
-use crate::pool::ComputePool;
 use crate::repeats::Repeats;
 
 /// Limits of the LBS.
@@ -73,7 +75,6 @@ pub type RandomSource = Arc<dyn Fn() -> Box<dyn Random + Send> + Send + Sync>;
 pub struct Lbs {
     platform: Arc<Platform>,
     assignment: Arc<Assignment>,
-    pool: ComputePool,
     config: LbsConfig,
     random: RandomSource,
     decoy: Decoy,
@@ -83,8 +84,8 @@ pub struct Lbs {
 
 impl Lbs {
     /// A service over the platform.
-    pub fn new(platform: Arc<Platform>, assignment: Arc<Assignment>, pool: ComputePool, config: LbsConfig) -> Arc<Lbs> {
-        Lbs::with_random(platform, assignment, pool, config, Arc::new(|| Box::new(SystemRandom)))
+    pub fn new(platform: Arc<Platform>, assignment: Arc<Assignment>, config: LbsConfig) -> Arc<Lbs> {
+        Lbs::with_random(platform, assignment, config, Arc::new(|| Box::new(SystemRandom)))
     }
 
     /// The same with keys, DevIDs and challenges drawn from another source than the system's, so that a recorded
@@ -92,7 +93,6 @@ impl Lbs {
     pub fn with_random(
         platform: Arc<Platform>,
         assignment: Arc<Assignment>,
-        pool: ComputePool,
         config: LbsConfig,
         random: RandomSource,
     ) -> Arc<Lbs> {
@@ -100,18 +100,18 @@ impl Lbs {
         let LbsConfig { max_connections: total, max_per_address: per_host, max_per_network: per_site, .. } = config;
         let crowd = Crowd::new(Limits { total, per_host, per_site });
         let repeats = Repeats::default();
-        Arc::new(Lbs { platform, assignment, pool, config, random, decoy, crowd, repeats })
+        Arc::new(Lbs { platform, assignment, config, random, decoy, crowd, repeats })
     }
 
-    /// Serves one connection: one run of one device.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    /// Serves one connection: one run of one device. Its key agreement is done by `agreements`, which are this thread's.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, agreements: Arc<Agreements>) {
         let origin = Origin::from(peer.ip());
         let Some((place, notice)) = self.crowd.enter(origin) else {
             metrics::counter!("vestibule_lbs_refused_total", "reason" => "crowd").increment(1);
             return;
         };
         let mut connection = Connection::new(stream);
-        let mut visit = Visit::new(&self, &place, origin);
+        let mut visit = Visit::new(&self, &place, origin, &agreements);
         let outcome = tokio::select! {
             run = tokio::time::timeout(self.config.run_timeout, visit.run(&mut connection)) => {
                 run.unwrap_or(Err(Failure::TimedOut))
@@ -123,9 +123,7 @@ impl Lbs {
         };
         visit.charge(&outcome);
         // When a refused one ends tells nothing of what is noted, which is more for a serial that exists (osap-wire 13.2.3).
-        // Of one that is in, that is noted before it reaches its DAS.
-        let connection = outcome.is_ok().then_some(connection);
-        visit.note(outcome);
         drop(connection);
+        visit.note(outcome);
     }
 }

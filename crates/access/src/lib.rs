@@ -4,6 +4,7 @@
 //! access service) is the MQTT service behind which the device lives. Both translate: the bytes are `osap`'s, the
 //! devices, their secrets, their presence and their reports are the platform's.
 
+mod agreements;
 mod assignment;
 mod attempts;
 mod brake;
@@ -17,18 +18,17 @@ mod key_state;
 mod lbs;
 mod nonces;
 mod origin;
-mod pool;
 mod provisioner;
 mod record;
 mod repeats;
 mod tickets;
 mod window;
 
+pub use agreements::{Agreements, NotDone, Turn};
 pub use assignment::{Assignment, DasNode};
 pub use attempts::{Attempts, FailureLimits};
 pub use das::{Das, das_listener, modern_das_listener};
 pub use epochs::Epochs;
-pub use lbs::{Lbs, LbsConfig, ModernLbs, ModernLbsConfig, RandomSource};
+pub use lbs::{Lbs, LbsConfig, LbsThreads, ModernLbs, ModernLbsConfig, RandomSource};
 pub use origin::{Network, Origin};
-pub use pool::{ComputePool, NotDone};
 pub use provisioner::Provisioner;

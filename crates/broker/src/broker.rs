@@ -32,7 +32,7 @@ impl Broker {
         Ok(Broker { shards: Arc::new(Shards::start(config)?), shared })
     }
 
-    /// The runtimes, for listeners of other protocols.
+    /// The runtimes.
     pub fn shards(&self) -> &Arc<Shards> {
         &self.shards
     }
@@ -63,8 +63,6 @@ impl Broker {
         self.shards.close_listeners();
         // A connection that is not on the wheels yet finds the listeners closed.
         self.shards.for_each_link(|link| link.end(EndReason::Shutdown));
-        if tokio::time::timeout(patience, self.shards.idle()).await.is_err() {
-            tracing::warn!(open = self.shards.connections(), "connections are cut at the end of the shutdown deadline");
-        }
+        self.shards.shut_down(patience).await;
     }
 }

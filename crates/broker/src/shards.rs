@@ -24,21 +24,24 @@ const TICK: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, which mostly means that the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many shards there are.
+/// How many shards there are, and what they are called.
 #[derive(Debug, Clone)]
 pub struct ShardsConfig {
     /// Threads; at least one.
     pub shards: usize,
+    /// What the threads are called; each has its number behind it.
+    pub name: &'static str,
 }
 
 impl Default for ShardsConfig {
     fn default() -> Self {
-        ShardsConfig { shards: std::thread::available_parallelism().map_or(1, usize::from) }
+        ShardsConfig { shards: std::thread::available_parallelism().map_or(1, usize::from), name: "shard" }
     }
 }
 
 /// What the connections of one thread share.
 pub struct Shard {
+    number: usize,
     handle: Handle,
     wheel: Mutex<Wheel>,
     now: AtomicU32,
@@ -49,6 +52,11 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// Which it is, from 0.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// The shard's runtime.
     pub fn handle(&self) -> &Handle {
         &self.handle
@@ -113,8 +121,9 @@ impl Shard {
     }
 }
 
-/// All shards of the process.
+/// The shards that share a task: those of MQTT, or of another protocol.
 pub struct Shards {
+    name: &'static str,
     shards: Vec<Arc<Shard>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     closing: watch::Sender<bool>,
@@ -140,6 +149,7 @@ impl Shards {
         for number in 0..config.shards.max(1) {
             let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
             let shard = Arc::new(Shard {
+                number,
                 handle: runtime.handle().clone(),
                 wheel: Mutex::new(Wheel::default()),
                 now: AtomicU32::new(1),
@@ -149,7 +159,7 @@ impl Shards {
             });
             let mut stopped = stop.subscribe();
             let worker = Arc::clone(&shard);
-            let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+            let thread = std::thread::Builder::new().name(format!("{}-{number}", config.name)).spawn(move || {
                 runtime.block_on(async move {
                     tokio::spawn(Arc::clone(&worker).wake_waiting());
                     tokio::spawn(Arc::clone(&worker).turn_wheel());
@@ -160,7 +170,7 @@ impl Shards {
             shards.push(shard);
             threads.push(thread);
         }
-        Ok(Shards { shards, threads: Mutex::new(threads), closing, stop, live: Arc::default() })
+        Ok(Shards { name: config.name, shards, threads: Mutex::new(threads), closing, stop, live: Arc::default() })
     }
 
     /// Listens on an address, one socket for each shard, and calls `serve` on the shard for each connection.
@@ -216,6 +226,12 @@ impl Shards {
         }
     }
 
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.shards.len()
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.live.count.load(Ordering::Acquire)
@@ -237,6 +253,16 @@ impl Shards {
     /// Stops accepting; open connections go on.
     pub fn close_listeners(&self) {
         self.closing.send_replace(true);
+    }
+
+    /// Stops accepting and waits for the connections that are open, until the deadline. Those left after it are cut by
+    /// [`Shards::stop`].
+    pub async fn shut_down(&self, patience: Duration) {
+        self.close_listeners();
+        if tokio::time::timeout(patience, self.idle()).await.is_err() {
+            let (threads, open) = (self.name, self.connections());
+            tracing::warn!(threads, open, "connections are cut at the end of the shutdown deadline");
+        }
     }
 
     /// Ends the threads. Connections still open are cut.
@@ -390,7 +416,7 @@ mod tests {
     #[test]
     fn an_occupied_port_is_an_error() {
         let taken = StdListener::bind("127.0.0.1:0").expect("a port");
-        let shards = Shards::start(&ShardsConfig { shards: 2 }).expect("started");
+        let shards = Shards::start(&ShardsConfig { shards: 2, name: "test" }).expect("started");
         let address = taken.local_addr().expect("bound");
         let refused = shards.listen(address, 10, "test", |_, _, _| async {});
         assert_eq!(refused.expect_err("occupied").kind(), io::ErrorKind::AddrInUse);
@@ -398,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_link_waits_once_however_often_it_asks_and_may_wait_again_after_it_was_woken() {
-        let shards = Shards::start(&ShardsConfig { shards: 1 }).expect("started");
+        let shards = Shards::start(&ShardsConfig { shards: 1, name: "test" }).expect("started");
         let shard = &shards.shards[0];
         // Nothing is told to advance, so the list is touched here only.
         let link = Link::for_test();
@@ -413,7 +439,7 @@ mod tests {
 
     #[test]
     fn osap_9_10_connections_send_each_write_at_once() {
-        let shards = Shards::start(&ShardsConfig { shards: 2 }).expect("started");
+        let shards = Shards::start(&ShardsConfig { shards: 2, name: "test" }).expect("started");
         let (sender, seen) = std::sync::mpsc::channel();
         let address = shards.listen("127.0.0.1:0".parse().expect("an address"), 2, "test", move |stream, _, _| {
             let sender = sender.clone();
@@ -425,7 +451,7 @@ mod tests {
 
     #[test]
     fn more_than_the_limit_are_closed_at_once() {
-        let shards = Shards::start(&ShardsConfig { shards: 2 }).expect("started");
+        let shards = Shards::start(&ShardsConfig { shards: 2, name: "test" }).expect("started");
         let address = shards
             .listen("127.0.0.1:0".parse().expect("an address"), 2, "test", |stream, _, _| async move {
                 let _stream = stream;

@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// For databases, runtimes, and standard streams.
+/// For databases, the runtime for HTTP, and standard streams.
 const REST: u64 = 512;
 
 /// A process may not have as many as it needs.
@@ -17,7 +17,8 @@ pub(crate) struct TooFew {
 /// As many as a platform takes whose listeners are full.
 pub(crate) fn needed(config: &Config) -> u64 {
     let full = |is_on: bool, connections: usize| if is_on { connections as u64 } else { 0 };
-    REST + full(true, config.http.max_connections)
+    REST + runtimes(config)
+        + full(true, config.http.max_connections)
         + [config.lbs.listen, config.lbs.plain_listen, config.lbs.legacy_listen]
             .iter()
             .map(|listen| full(listen.is_some(), config.lbs.max_connections))
@@ -26,6 +27,16 @@ pub(crate) fn needed(config: &Config) -> u64 {
         + full(config.das.is_on(), config.das.max_connections)
         + full(config.mqtt.listen.is_some(), config.mqtt.max_connections)
         + full(config.mqtt.tls_listen.is_some(), config.mqtt.max_connections)
+}
+
+/// What the threads for devices take, of which each core has one for MQTT and one for the LBS: three for what a runtime waits with,
+/// and two for each listener, a socket and one that is kept for when there are none.
+fn runtimes(config: &Config) -> u64 {
+    let lbs = [config.lbs.listen, config.lbs.plain_listen, config.lbs.legacy_listen];
+    let das = [config.das.listen, config.das.plain_listen, config.das.legacy_listen];
+    let listeners = lbs.iter().chain(&das).chain(&[config.mqtt.listen, config.mqtt.tls_listen]).flatten().count();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores * (2 * 3 + 2 * listeners)) as u64
 }
 
 /// Raises this process's limit to what is needed, or as far as it may.
@@ -52,9 +63,12 @@ mod tests {
         let mut config = Config::default();
         (config.lbs.listen, config.das.listen) = (None, None);
         let off = needed(&config);
-        assert_eq!(off, REST + config.http.max_connections as u64);
+        assert_eq!(off, REST + runtimes(&config) + config.http.max_connections as u64);
+        let none = runtimes(&config);
         config.das.legacy_listen = Some(([127, 0, 0, 1], 0).into());
-        assert_eq!(needed(&config), off + config.das.max_connections as u64);
+        let cores = std::thread::available_parallelism().expect("told").get() as u64;
+        assert_eq!(runtimes(&config), none + 2 * cores);
+        assert_eq!(needed(&config), off + 2 * cores + config.das.max_connections as u64);
     }
 
     #[test]

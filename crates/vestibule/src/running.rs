@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use vestibule_access::{Assignment, Attempts, ComputePool, Das, DasNode, FailureLimits, Lbs, LbsConfig, das_listener};
+use vestibule_access::{Assignment, Attempts, Das, DasNode, FailureLimits, Lbs, LbsConfig, LbsThreads, das_listener};
 use vestibule_api::{Api, ApiConfig, Applications, Authorities, WebhookConfig};
 use vestibule_broker::{Broker, ListenerConfig, Profile, ShardsConfig, TlsListener};
 use vestibule_media::{Media, MediaConfig};
@@ -30,7 +30,7 @@ mod modern;
 
 /// How long open connections may take to end in order.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Key agreements that may wait for a thread; a device behind them would have given up.
+/// Devices that may wait for a key agreement at each thread of the LBS: more than a listener has places, and a second or so.
 const MAX_WAITING_AGREEMENTS: usize = 4_096;
 /// How often old samples of histograms are folded.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -56,6 +56,7 @@ pub struct Running {
     token: zeroize::Zeroizing<String>,
     platform: Arc<Platform>,
     broker: Broker,
+    lbs: LbsThreads,
     http: Vec<JoinHandle<()>>,
     webhooks: JoinHandle<()>,
     stop_http: watch::Sender<bool>,
@@ -92,6 +93,8 @@ impl Running {
             .await
             .context("the platform cannot be opened")?;
         let broker = Broker::start(&ShardsConfig::default()).context("the device runtimes cannot be started")?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let lbs = LbsThreads::start(threads, MAX_WAITING_AGREEMENTS).context("the LBS's threads cannot be started")?;
         let mut running = Running {
             listeners: Listeners::only_http(config.http.listen),
             token_file,
@@ -100,6 +103,7 @@ impl Running {
             token: secret,
             platform,
             broker,
+            lbs,
             http: Vec::new(),
             webhooks: tokio::spawn(async {}),
             stop_http: watch::Sender::new(false),
@@ -252,8 +256,6 @@ impl Running {
             Some(bound) => Assignment::single(das_node(config, bound)),
             None => Assignment::none(),
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let pool = ComputePool::new(Handle::current(), threads, MAX_WAITING_AGREEMENTS);
         let places = config.lbs.max_connections;
         let limits = LbsConfig {
             run_timeout: config.lbs.run_timeout,
@@ -267,11 +269,10 @@ impl Running {
             attempts: Arc::clone(&self.attempts),
             ..LbsConfig::default()
         };
-        let lbs = Lbs::new(Arc::clone(&self.platform), Arc::new(assignment), pool, limits);
-        let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
+        let lbs = Lbs::new(Arc::clone(&self.platform), Arc::new(assignment), limits);
+        let serve = move |stream, peer, agreements| Arc::clone(&lbs).serve(stream, peer, agreements);
         let bound = self
-            .broker
-            .shards()
+            .lbs
             .listen(address, places, "lbs_legacy", serve)
             .map_err(|error| not_listening("lbs.legacy_listen", address, error))?;
         self.listeners.lbs_legacy = Some(bound);
@@ -377,16 +378,20 @@ impl Running {
     /// Stops accepting, ends what is open in order, writes what is in memory.
     pub async fn stop(self) {
         self.stop_http.send_replace(true);
-        self.broker.shut_down(PATIENCE).await;
+        tokio::join!(self.lbs.shut_down(PATIENCE), self.broker.shut_down(PATIENCE));
         for task in self.http.into_iter().chain([self.webhooks]) {
             let abort = task.abort_handle();
             if tokio::time::timeout(2 * PATIENCE, task).await.is_err() {
                 abort.abort();
             }
         }
-        let broker = self.broker;
+        let (lbs, broker) = (self.lbs, self.broker);
         // Joining the device threads blocks.
-        if tokio::task::spawn_blocking(move || broker.shards().stop()).await.is_err() {
+        let stop = move || {
+            lbs.stop();
+            broker.shards().stop();
+        };
+        if tokio::task::spawn_blocking(stop).await.is_err() {
             tracing::error!("the device runtimes did not end in order");
         }
         for task in self.background {

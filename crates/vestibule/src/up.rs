@@ -14,9 +14,9 @@ use crate::descriptors::{self, TooFew};
 use crate::memory;
 use crate::running::Running;
 
-/// Threads for HTTP and SQL; devices have a thread for each core of their own.
+/// Threads for HTTP and SQL; devices have threads of their own, and so has the LBS.
 const WORKERS: usize = 2;
-/// Threads for blocking work, which is mostly key agreements.
+/// Threads for blocking work: files, pictures and passwords.
 const BLOCKING_THREADS: usize = 16;
 
 /// The longest a stop in order may take: more than all its steps together, unless the disk hangs.

@@ -2,8 +2,11 @@
 
 mod visit;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use osap::SystemRandom;
@@ -22,13 +25,13 @@ use vestibule_platform::{DeviceId, Platform};
 use self::visit::{Shown, Visit};
 use super::RandomSource;
 use super::connection::{Connection, Failure};
+use crate::agreements::{Agreements, NotDone};
 use crate::assignment::Assignment;
 use crate::attempts::Attempts;
 use crate::crowd::{Crowd, Limits};
 use crate::epochs::Epochs;
 use crate::nonces::Nonces;
 use crate::origin::Origin;
-use crate::pool::ComputePool;
 use crate::window::{Span, Window};
 
 /// The application protocol of an LBS over TLS.
@@ -106,7 +109,6 @@ impl ModernLbsConfig {
 pub struct ModernLbs {
     platform: Arc<Platform>,
     assignment: Arc<Assignment>,
-    pool: ComputePool,
     config: ModernLbsConfig,
     random: RandomSource,
     decoy: Decoy,
@@ -121,7 +123,6 @@ impl ModernLbs {
     pub fn new(
         platform: Arc<Platform>,
         assignment: Arc<Assignment>,
-        pool: ComputePool,
         epochs: Arc<Epochs>,
         config: ModernLbsConfig,
     ) -> Arc<ModernLbs> {
@@ -130,7 +131,6 @@ impl ModernLbs {
         Arc::new(ModernLbs {
             platform,
             assignment,
-            pool,
             random: Arc::new(|| Box::new(SystemRandom)),
             decoy: Decoy::draw(&mut SystemRandom),
             short_failures: Mutex::default(),
@@ -141,14 +141,14 @@ impl ModernLbs {
         })
     }
 
-    /// Serves one connection: one run of one device.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    /// Serves one connection: one run of one device. Its key agreement is done by `agreements`, which are this thread's.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, agreements: Arc<Agreements>) {
         let origin = Origin::from(peer.ip());
         let Some((place, notice)) = self.crowd.enter(origin) else {
             metrics::counter!("vestibule_lbs_refused_total", "reason" => "crowd").increment(1);
             return;
         };
-        let mut visit = Visit::new(&self, &place, origin);
+        let mut visit = Visit::new(&self, &place, origin, &agreements);
         let outcome = tokio::select! {
             run = tokio::time::timeout(self.config.run_timeout, self.visit(&mut visit, stream)) => {
                 run.unwrap_or(Err(Failure::TimedOut))
@@ -172,7 +172,17 @@ impl ModernLbs {
         // What it costs is spent on the hello: from then on others make room first.
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;
         visit.advance();
-        let stream = hello.into_stream(Arc::clone(tls)).await.map_err(failed)?;
+        let mut accepting = hello.into_stream(Arc::clone(tls));
+        // What takes long is done when the handshake is first looked at, so that has its turn like a key agreement.
+        let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        let begin = || Pin::new(&mut accepting).poll(&mut Context::from_waker(&waker));
+        let stream = match visit.agreements().run(visit.origin(), begin).await {
+            Ok(Poll::Ready(stream)) => stream,
+            Ok(Poll::Pending) => accepting.await,
+            Err(NotDone::Crowded) => return Err(Failure::Below("overloaded")),
+            Err(NotDone::Panicked) => return Err(Failure::Panicked),
+        };
+        let stream = stream.map_err(failed)?;
         visit.advance();
         let session = stream.get_ref().1;
         // Read after the handshake: the library goes on without one when the peer offers none (13.3, TLS profile 3).

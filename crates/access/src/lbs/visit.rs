@@ -13,10 +13,10 @@ use vestibule_platform::{CodeUse, Credentials, Device, UpdateError};
 
 use super::Lbs;
 use super::connection::{Connection, Failure};
+use crate::agreements::{Agreements, NotDone};
 use crate::attempts::{Claim, Spent};
 use crate::crowd::Place;
 use crate::origin::Origin;
-use crate::pool::NotDone;
 use crate::{explain, record};
 
 /// One device's visit at the LBS.
@@ -24,6 +24,8 @@ pub(super) struct Visit<'a> {
     lbs: &'a Lbs,
     place: &'a Place<'a>,
     origin: Origin,
+    agreements: &'a Arc<Agreements>,
+    is_noted: bool,
     device: Option<Arc<Device>>,
     /// Who it says it is, once its authentication was looked at: then a failure counts.
     claim: Option<Claim>,
@@ -55,11 +57,18 @@ impl Refusal {
 }
 
 impl<'a> Visit<'a> {
-    pub(super) fn new(lbs: &'a Lbs, place: &'a Place<'a>, origin: Origin) -> Visit<'a> {
+    pub(super) fn new(
+        lbs: &'a Lbs,
+        place: &'a Place<'a>,
+        origin: Origin,
+        agreements: &'a Arc<Agreements>,
+    ) -> Visit<'a> {
         Visit {
             lbs,
             place,
             origin,
+            agreements,
+            is_noted: false,
             device: None,
             claim: None,
             generation: None,
@@ -76,10 +85,11 @@ impl<'a> Visit<'a> {
         let mut server = Server::new(policy);
         let mut random = (self.lbs.random)();
         let mut asked = Instant::now();
+        let mut next = None;
         loop {
             self.run = server.run().or(self.run);
             self.generation = server.generation().or(self.generation);
-            match server.poll() {
+            match next.take().unwrap_or_else(|| server.poll()) {
                 Output::Read => {
                     let frame = connection.read_frame(server.max_frame(), self.lbs.config.frame_timeout).await?;
                     asked = Instant::now();
@@ -110,16 +120,14 @@ impl<'a> Visit<'a> {
                     if let (Some(device), Some(key)) = (&self.device, server.device_key()) {
                         self.repeats = self.lbs.repeats.has_shown(device.id, key);
                     }
-                    let work = |(server, random): &mut (Server, Box<dyn Random + Send>)| server.compute(&mut **random);
-                    (server, random) = match self.lbs.pool.run(self.origin, (server, random), work).await {
-                        Ok(computed) => computed,
-                        Err(NotDone::Crowded((mut server, random))) => {
+                    match self.agreements.run(self.origin, || server.compute(&mut *random)).await {
+                        Ok(()) => {}
+                        Err(NotDone::Crowded) => {
                             self.refusal = Some(Refusal::Crowded);
                             server.handle_unavailable();
-                            (server, random)
                         }
                         Err(NotDone::Panicked) => return Err(Failure::Panicked),
-                    };
+                    }
                 }
                 Output::Assign => {
                     let local = || connection.local().unwrap_or(self.origin.address);
@@ -139,7 +147,13 @@ impl<'a> Visit<'a> {
                     {
                         tokio::time::sleep_until(asked + self.lbs.config.refusal_pace).await;
                     }
+                    let then = server.poll();
+                    if matches!(then, Output::Done) {
+                        // Here, because it may be at its DAS before this thread goes on.
+                        self.note(Ok(()));
+                    }
                     connection.write(&bytes, self.lbs.config.frame_timeout).await?;
+                    next = Some(then);
                 }
                 Output::Done => return Ok(()),
                 Output::Close(reason) => {
@@ -261,8 +275,11 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// Counts and tells how the visit ended.
-    pub(super) fn note(self, outcome: Result<(), Failure>) {
+    /// Counts and tells how the visit ended, once.
+    pub(super) fn note(&mut self, outcome: Result<(), Failure>) {
+        if std::mem::replace(&mut self.is_noted, true) {
+            return;
+        }
         let platform = &self.lbs.platform;
         let peer = self.origin.address;
         let run = self.run.map_or("unknown", Run::as_str);

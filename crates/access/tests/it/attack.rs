@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use osap::{Random, ResultCode};
-use vestibule_access::{Attempts, FailureLimits, LbsConfig, Origin};
+use vestibule_access::{Agreements, Attempts, FailureLimits, LbsConfig, Origin};
 use vestibule_platform::Caller;
 use vestibule_store::AuditQuery;
 
@@ -244,34 +244,19 @@ fn osap_13_2_3_a_wrong_proof_behind_a_replayed_auth_i_is_a_failure() {
     }
 }
 
-/// Keeps the only thread of the pool busy until the sender is dropped.
-fn occupy(site: &Site) -> mpsc::Sender<()> {
-    let (release, wait) = mpsc::channel::<()>();
-    let (begun, is_begun) = mpsc::channel::<()>();
-    let pool = site.pool.clone();
-    let origin = Origin::from(IpAddr::from([127, 0, 0, 1]));
-    site.spawn(async move {
-        let work = move |begun: &mut mpsc::Sender<()>| {
-            begun.send(()).expect("the test waits");
-            assert!(wait.recv().is_err());
-        };
-        assert!(pool.run(origin, begun, work).await.is_ok());
-    });
-    is_begun.recv().expect("it begins");
-    release
-}
-
-/// Neither a stranger nor a device with a key waits behind a key agreement, and what waits is one turn of each network.
+/// Neither a stranger nor a device with a key waits for the turn of a key agreement, and what waits is one turn of each network.
 #[test]
 fn osap_13_2_3_only_who_has_shown_his_code_waits_for_a_key_agreement() {
     let limits = LbsConfig { refusal_pace: Duration::ZERO, ..LbsConfig::default() };
-    let site = Site::with(Plan { limits, pool: (1, 1), ..Plan::default() });
+    let site = Site::with(Plan { limits, lbs_threads: (1, 1), ..Plan::default() });
     let [_, disabled, third] = [SERIAL, "SN0000002", "SN0000003"].map(|serial| site.add(serial));
     site.block_on(site.platform.set_disabled(&disabled, true, &Caller::program())).expect("disabled");
     let mut known = TestDevice::new();
     let (_mqtt, session) = known.come_in(&site);
 
-    let release = occupy(&site);
+    let [agreements] = site.lbs_threads.agreements() else { panic!("one thread") };
+    let somebody = Origin::from(IpAddr::from([127, 0, 0, 1]));
+    let turns = [(); Agreements::AT_ONCE].map(|()| site.block_on(agreements.turn(somebody)).expect("nobody has it"));
     for (serial, code) in [(SERIAL, "ABCDEG"), ("SN0000002", CODE), ("SN0000009", CODE)] {
         let stranger = TestDevice { code: code.into(), ..TestDevice::of(serial) };
         assert_eq!(stranger.refused(&site), ResultCode::CodeRefused, "{serial}");
@@ -284,10 +269,10 @@ fn osap_13_2_3_only_who_has_shown_his_code_waits_for_a_key_agreement() {
     let mut waits = device.visit(&site);
     waits.hold_before(0x1A);
     waits.release();
-    eventually("it waits", || site.pool.waiting() == 1);
+    eventually("it waits", || agreements.waiting() == 1);
     assert_eq!(device.refused(&site), ResultCode::Unavailable, "one waits already, and none of them needs it more");
     eventually("it is told", || third.facts().iter().any(|fact| fact.reason == "overloaded"));
-    drop(release);
+    drop(turns);
     waits.finish().expect("it was only late");
 }
 

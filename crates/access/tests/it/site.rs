@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use vestibule_access::{
-    Assignment, Attempts, ComputePool, Das, DasNode, Epochs, Lbs, LbsConfig, ModernLbs, ModernLbsConfig, RandomSource,
+    Assignment, Attempts, Das, DasNode, Epochs, Lbs, LbsConfig, LbsThreads, ModernLbs, ModernLbsConfig, RandomSource,
     das_listener, modern_das_listener,
 };
 use vestibule_broker::{Broker, ListenerConfig, ShardsConfig, TlsListener};
@@ -62,15 +62,15 @@ pub struct Plan {
     /// `None`: devices are sent to the site's own DAS.
     pub assignment: Option<Assignment>,
     pub limits: LbsConfig,
-    /// Threads for key agreements, and how many may wait.
-    pub pool: (usize, usize),
+    /// Threads of the LBS, and how many devices may wait for a key agreement at each.
+    pub lbs_threads: (usize, usize),
     pub time: Option<Ntp>,
 }
 
 impl Default for Plan {
     fn default() -> Plan {
         let random: RandomSource = Arc::new(|| Box::new(SystemRandom) as Box<dyn Random + Send>);
-        Plan { random, assignment: None, limits: LbsConfig::default(), pool: (2, 64), time: None }
+        Plan { random, assignment: None, limits: LbsConfig::default(), lbs_threads: (2, 64), time: None }
     }
 }
 
@@ -87,7 +87,7 @@ pub struct Site {
     pub assignment: Arc<Assignment>,
     attempts: Arc<Attempts>,
     pub epochs: Arc<Epochs>,
-    pub pool: ComputePool,
+    pub lbs_threads: LbsThreads,
     pub lbs: SocketAddr,
     pub das: SocketAddr,
     broker: Option<Broker>,
@@ -115,7 +115,7 @@ impl Site {
             let platform = Platform::open(store, PlatformConfig::default(), Arc::clone(&clock) as _, token).await;
             (platform.expect("a platform"), control)
         });
-        let broker = Broker::start(&ShardsConfig { shards: 2 }).expect("shards");
+        let broker = Broker::start(&ShardsConfig { shards: 2, ..ShardsConfig::default() }).expect("shards");
         let shards = Arc::clone(broker.shards());
         let mut durable = platform.journal().watch_durable();
         runtime.spawn(async move {
@@ -128,12 +128,11 @@ impl Site {
         let das = broker.listen(anywhere, das_listener("das_legacy"), das).expect("a port");
         let node = DasNode { host: None, port: das.port(), server_id: "das1".to_owned() };
         let assignment = Arc::new(plan.assignment.unwrap_or_else(|| Assignment::single(node)));
-        let pool = ComputePool::new(runtime.handle().clone(), plan.pool.0, plan.pool.1);
+        let lbs_threads = LbsThreads::start(plan.lbs_threads.0, plan.lbs_threads.1).expect("threads");
         let attempts = Arc::clone(&plan.limits.attempts);
-        let lbs =
-            Lbs::with_random(Arc::clone(&platform), Arc::clone(&assignment), pool.clone(), plan.limits, plan.random);
-        let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
-        let lbs = broker.shards().listen(anywhere, 100, "lbs_legacy", serve).expect("a port");
+        let lbs = Lbs::with_random(Arc::clone(&platform), Arc::clone(&assignment), plan.limits, plan.random);
+        let serve = move |stream, peer, agreements| Arc::clone(&lbs).serve(stream, peer, agreements);
+        let lbs = lbs_threads.listen(anywhere, 100, "lbs_legacy", serve).expect("a port");
         let epochs = Arc::default();
         Site {
             platform,
@@ -142,7 +141,7 @@ impl Site {
             assignment,
             epochs,
             attempts,
-            pool,
+            lbs_threads,
             lbs,
             das,
             broker: Some(broker),
@@ -170,9 +169,9 @@ impl Site {
         let attempts = Arc::clone(&self.attempts);
         let config = ModernLbsConfig { tls: tls_lbs, das_tls, attempts, ..ModernLbsConfig::default() };
         let assignment = Arc::new(Assignment::single(node));
-        let lbs = ModernLbs::new(Arc::clone(&self.platform), assignment, self.pool.clone(), epochs, config);
-        let serve = move |stream, peer, _shard| Arc::clone(&lbs).serve(stream, peer);
-        let lbs = broker.shards().listen(anywhere, 100, "lbs", serve).expect("a port");
+        let lbs = ModernLbs::new(Arc::clone(&self.platform), assignment, epochs, config);
+        let serve = move |stream, peer, agreements| Arc::clone(&lbs).serve(stream, peer, agreements);
+        let lbs = self.lbs_threads.listen(anywhere, 100, "lbs", serve).expect("a port");
         Modern { lbs, das }
     }
 
@@ -187,7 +186,8 @@ impl Site {
 
     fn stop(&mut self) {
         if let Some(broker) = self.broker.take() {
-            self.block_on(broker.shut_down(PATIENCE));
+            self.block_on(async { tokio::join!(self.lbs_threads.shut_down(PATIENCE), broker.shut_down(PATIENCE)) });
+            self.lbs_threads.stop();
             broker.shards().stop();
             self.block_on(self.platform.close());
         }

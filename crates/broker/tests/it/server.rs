@@ -27,7 +27,7 @@ impl Server {
 
     pub fn with(shards: usize, profile: Profile, configure: impl FnOnce(&mut ListenerConfig)) -> Server {
         install_counters();
-        let broker = Broker::start(&ShardsConfig { shards }).expect("the shards start");
+        let broker = Broker::start(&ShardsConfig { shards, ..ShardsConfig::default() }).expect("the shards start");
         let probe = Arc::new(Probe::default());
         let mut config = ListenerConfig::new("test", profile);
         configure(&mut config);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use vestibule_access::{
-    Assignment, ComputePool, Das, DasNode, Epochs, ModernLbs, ModernLbsConfig, Provisioner, modern_das_listener,
+    Assignment, Das, DasNode, Epochs, ModernLbs, ModernLbsConfig, Provisioner, modern_das_listener,
 };
 use vestibule_broker::{ListenerConfig, TlsListener};
 
-use super::{MAX_WAITING_AGREEMENTS, Running, not_listening};
+use super::{Running, not_listening};
 use crate::config::Config;
 
 /// The name in the certificate that a device looks for where no other is told: every certificate of the platform's own has
@@ -72,8 +72,6 @@ impl Running {
         };
         let Some(address) = address else { return Ok(None) };
         let assignment = das.map_or_else(Assignment::none, |bound| Assignment::single(node(config, bound)));
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let pool = ComputePool::new(Handle::current(), threads, MAX_WAITING_AGREEMENTS);
         let certificates = self.platform.certificates();
         let places = lbs.max_connections;
         let limits = ModernLbsConfig {
@@ -93,9 +91,9 @@ impl Running {
             ..ModernLbsConfig::default()
         };
         let platform = Arc::clone(&self.platform);
-        let service = ModernLbs::new(platform, Arc::new(assignment), pool, Arc::clone(epochs), limits);
-        let serve = move |stream, peer, _shard| Arc::clone(&service).serve(stream, peer);
-        let bound = self.broker.shards().listen(address, places, name, serve);
+        let service = ModernLbs::new(platform, Arc::new(assignment), Arc::clone(epochs), limits);
+        let serve = move |stream, peer, agreements| Arc::clone(&service).serve(stream, peer, agreements);
+        let bound = self.lbs.listen(address, places, name, serve);
         bound.map(Some).map_err(|error| not_listening(key, address, error))
     }
 }

@@ -15,12 +15,12 @@ use tokio_rustls::rustls::server::danger::ClientCertVerifier as _;
 use vestibule_platform::{Caller, CodeUse, Credentials, Device, Platform, UpdateError};
 
 use super::ModernLbs;
+use crate::agreements::{Agreements, NotDone};
 use crate::attempts::{Claim, Spent};
 use crate::crowd::Place;
 use crate::epochs::Epochs;
 use crate::lbs::connection::{Connection, Failure, Stream};
 use crate::origin::Origin;
-use crate::pool::NotDone;
 use crate::tickets::{Modern, Outrun};
 use crate::{explain, tickets};
 
@@ -32,6 +32,8 @@ pub(super) struct Visit<'a> {
     lbs: &'a ModernLbs,
     place: &'a Place<'a>,
     origin: Origin,
+    agreements: &'a Arc<Agreements>,
+    is_noted: bool,
     device: Option<Arc<Device>>,
     certificate: Option<Shown>,
     suite: Option<Suite>,
@@ -62,11 +64,18 @@ enum Staged {
 }
 
 impl<'a> Visit<'a> {
-    pub(super) fn new(lbs: &'a ModernLbs, place: &'a Place<'a>, origin: Origin) -> Visit<'a> {
+    pub(super) fn new(
+        lbs: &'a ModernLbs,
+        place: &'a Place<'a>,
+        origin: Origin,
+        agreements: &'a Arc<Agreements>,
+    ) -> Visit<'a> {
         Visit {
             lbs,
             place,
             origin,
+            agreements,
+            is_noted: false,
             device: None,
             certificate: None,
             suite: None,
@@ -90,13 +99,14 @@ impl<'a> Visit<'a> {
         let mut server = Server::new(self.lbs.config.policy(), owner);
         let mut random = (self.lbs.random)();
         let mut asked = Instant::now();
+        let mut next = None;
         loop {
             self.suite = server.suite().or(self.suite);
             self.used = server.used().or(self.used);
             if server.is_proven() {
                 self.place.keep();
             }
-            match server.poll() {
+            match next.take().unwrap_or_else(|| server.poll()) {
                 Output::Read => {
                     let frame = connection.read_frame(server.max_frame().min(MAX_ENTRY), patience).await?;
                     asked = Instant::now();
@@ -111,17 +121,11 @@ impl<'a> Visit<'a> {
                     let fresh = device.is_some_and(|device| self.lbs.nonces.is_fresh(device.id, &nonce));
                     server.handle_fresh(fresh, &mut *random);
                 }
-                Output::Compute => {
-                    let work = |(server, random): &mut (Server, Box<dyn Random + Send>)| server.compute(&mut **random);
-                    (server, random) = match self.lbs.pool.run(self.origin, (server, random), work).await {
-                        Ok(computed) => computed,
-                        Err(NotDone::Crowded((mut server, random))) => {
-                            server.handle_unavailable();
-                            (server, random)
-                        }
-                        Err(NotDone::Panicked) => return Err(Failure::Panicked),
-                    };
-                }
+                Output::Compute => match self.agreements.run(self.origin, || server.compute(&mut *random)).await {
+                    Ok(()) => {}
+                    Err(NotDone::Crowded) => server.handle_unavailable(),
+                    Err(NotDone::Panicked) => return Err(Failure::Panicked),
+                },
                 Output::Export(serial) => {
                     let context = serial.as_str().as_bytes();
                     let exporter = connection.stream().export(EXPORTER_LABEL, context);
@@ -148,12 +152,27 @@ impl<'a> Visit<'a> {
                     if !server.is_proven() {
                         tokio::time::sleep_until(asked + self.lbs.config.stranger_pace).await;
                     }
+                    let then = server.poll();
+                    if matches!(then, Output::Done) {
+                        // Here, because it may be at its DAS before this thread goes on.
+                        self.note(Ok(()));
+                    }
                     connection.write(&bytes, patience).await?;
+                    next = Some(then);
                 }
                 Output::Done => return Ok(()),
                 Output::Close(reason) => return Err(Failure::ModernClosed(reason)),
             }
         }
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// By what its key agreement, and its TLS handshake, has its turn.
+    pub(super) fn agreements(&self) -> &'a Arc<Agreements> {
+        self.agreements
     }
 
     /// The device has got a step further.
@@ -297,8 +316,11 @@ impl<'a> Visit<'a> {
         staged.await.unwrap_or(Staged::Unavailable)
     }
 
-    /// Counts and tells how the visit ended.
-    pub(super) fn note(self, outcome: Result<(), Failure>) {
+    /// Counts and tells how the visit ended, once.
+    pub(super) fn note(&mut self, outcome: Result<(), Failure>) {
+        if std::mem::replace(&mut self.is_noted, true) {
+            return;
+        }
         let platform = &self.lbs.platform;
         let peer = self.origin.address;
         let suite = self.suite.map_or("unknown", Suite::as_str);

@@ -1,12 +1,12 @@
 //! What the specification asks of LBS and DAS.
 
 use std::io::{ErrorKind, Read as _};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 
 use osap::modern::client::Trouble;
 use osap::modern::slots::Way;
 use osap::{Code, ResultCode, Suite};
-use vestibule_access::Provisioner;
+use vestibule_access::{Agreements, Origin, Provisioner};
 use vestibule_broker::TlsListener;
 use vestibule_broker::codec::{Packet, Rules, decode};
 use vestibule_platform::{AuditQuery, Caller, DevicePath, Invoke, Outcome, Pass, PassOutcome, Provisioned, Secret};
@@ -16,7 +16,7 @@ use crate::attack::guess;
 use crate::device::TestDevice;
 use crate::mqtt::SMOKE;
 use crate::operations::blink;
-use crate::site::{PATIENCE, SERIAL, Site, eventually};
+use crate::site::{PATIENCE, Plan, SERIAL, Site, eventually};
 
 /// A site with a device that has a long code, and services over TLS.
 fn open(house: &House) -> (Site, crate::site::Modern) {
@@ -224,6 +224,33 @@ fn osap_13_3_over_plain_tcp_what_is_durable_is_said_sealed() {
     site.clock.advance(std::time::Duration::from_secs(61));
     while talk.frame().is_some() {}
     site.expect_fact("no_receipt");
+}
+
+/// What takes long is done in turns of those who ask: the TLS handshake of type 4, the agreement of type 8.
+#[test]
+fn osap_13_2_handshakes_and_agreements_wait_for_their_turn() {
+    let house = House::new();
+    let site = Site::with(Plan { lbs_threads: (1, 8), ..Plan::default() });
+    let [agreements] = site.lbs_threads.agreements() else { panic!("one thread") };
+    let run = |lbs, mut device: Device<'_>, way| {
+        let somebody = Origin::from(IpAddr::from([10, 0, 0, 1]));
+        let turns = [(); Agreements::AT_ONCE].map(|()| site.block_on(agreements.turn(somebody)).expect("free"));
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| device.run(lbs, way).map(|_| ()));
+            eventually("it waits", || agreements.waiting() == 1);
+            assert!(!run.is_finished());
+            drop(turns);
+            run.join().expect("no panic").expect("in");
+        });
+    };
+    let (device, by) = (site.add(SERIAL), Caller::program());
+    site.block_on(site.platform.rotate_device(&device, Secret::new(LONG_CODE), false, &by)).expect("rotated");
+    let modern = site.open_modern(Some((house.lbs.clone(), house.das.clone())));
+    run(modern.lbs, Device::over_tls(&house), Way::Code);
+
+    site.platform.set_provisioner(std::sync::Arc::new(Provisioner::new(std::sync::Arc::clone(&site.epochs))));
+    let given = site.block_on(site.platform.provision(&device, &by)).expect("provisioned");
+    run(site.open_modern(None).lbs, Device::over_tcp(Suite::P384, &given), Way::Base);
 }
 
 #[test]
