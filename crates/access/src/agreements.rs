@@ -1,5 +1,5 @@
-//! The key agreements of one thread, and what takes as long. One takes longer than everything else a connection does, so they are
-//! done a few at a time, in turns of who asks, and then the thread looks after its other connections.
+//! The key agreements of one thread. One takes longer than everything else a connection does, so they are done a few at
+//! a time, in turns of who asks, and then the thread looks after its other connections.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use crate::fair::FairQueue;
 use crate::origin::Origin;
 
-/// The key agreements of one thread, and what takes as long. Of those who wait for theirs, each network has its turn, so that somebody who asks for
-/// much waits for himself.
+/// The key agreements of one thread. Of those who wait for theirs, each network has its turn, so that somebody who asks
+/// for much waits for himself.
 pub struct Agreements {
     queue: Mutex<Queue>,
 }
@@ -37,8 +37,8 @@ pub struct Turn {
 }
 
 impl Agreements {
-    /// How many are done between two looks at the sockets, where that many wait: a device that asks for little waits a millisecond
-    /// or so for them, and where very many ask for little, these still get on.
+    /// How many are done between two looks at the sockets, where that many wait: a device that asks for little waits a
+    /// millisecond or so for them, and where very many ask for little, these still get on.
     pub const AT_ONCE: usize = 4;
 
     /// `max_waiting` wait for their turn at most.

@@ -2,11 +2,8 @@
 
 mod visit;
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use osap::SystemRandom;
@@ -25,7 +22,7 @@ use vestibule_platform::{DeviceId, Platform};
 use self::visit::{Shown, Visit};
 use super::RandomSource;
 use super::connection::{Connection, Failure};
-use crate::agreements::{Agreements, NotDone};
+use crate::agreements::Agreements;
 use crate::assignment::Assignment;
 use crate::attempts::Attempts;
 use crate::crowd::{Crowd, Limits};
@@ -172,17 +169,9 @@ impl ModernLbs {
         // What it costs is spent on the hello: from then on others make room first.
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;
         visit.advance();
-        let mut accepting = hello.into_stream(Arc::clone(tls));
-        // What takes long is done when the handshake is first looked at, so that has its turn like a key agreement.
-        let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-        let begin = || Pin::new(&mut accepting).poll(&mut Context::from_waker(&waker));
-        let stream = match visit.agreements().run(visit.origin(), begin).await {
-            Ok(Poll::Ready(stream)) => stream,
-            Ok(Poll::Pending) => accepting.await,
-            Err(NotDone::Crowded) => return Err(Failure::Below("overloaded")),
-            Err(NotDone::Panicked) => return Err(Failure::Panicked),
-        };
-        let stream = stream.map_err(failed)?;
+        // At once and not in turns: a storm of devices whose handshakes wait has connections accepted meanwhile that make room
+        // for each other, and what was spent on them is lost.
+        let stream = hello.into_stream(Arc::clone(tls)).await.map_err(failed)?;
         visit.advance();
         let session = stream.get_ref().1;
         // Read after the handshake: the library goes on without one when the peer offers none (13.3, TLS profile 3).

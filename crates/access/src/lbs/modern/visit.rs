@@ -166,15 +166,6 @@ impl<'a> Visit<'a> {
         }
     }
 
-    pub(super) fn origin(&self) -> Origin {
-        self.origin
-    }
-
-    /// By what its key agreement, and its TLS handshake, has its turn.
-    pub(super) fn agreements(&self) -> &'a Arc<Agreements> {
-        self.agreements
-    }
-
     /// The device has got a step further.
     pub(super) fn advance(&self) {
         self.place.advance();

@@ -226,31 +226,23 @@ fn osap_13_3_over_plain_tcp_what_is_durable_is_said_sealed() {
     site.expect_fact("no_receipt");
 }
 
-/// What takes long is done in turns of those who ask: the TLS handshake of type 4, the agreement of type 8.
 #[test]
-fn osap_13_2_handshakes_and_agreements_wait_for_their_turn() {
-    let house = House::new();
+fn osap_13_2_key_agreements_of_type_8_wait_for_their_turn() {
     let site = Site::with(Plan { lbs_threads: (1, 8), ..Plan::default() });
     let [agreements] = site.lbs_threads.agreements() else { panic!("one thread") };
-    let run = |lbs, mut device: Device<'_>, way| {
-        let somebody = Origin::from(IpAddr::from([10, 0, 0, 1]));
-        let turns = [(); Agreements::AT_ONCE].map(|()| site.block_on(agreements.turn(somebody)).expect("free"));
-        std::thread::scope(|scope| {
-            let run = scope.spawn(|| device.run(lbs, way).map(|_| ()));
-            eventually("it waits", || agreements.waiting() == 1);
-            assert!(!run.is_finished());
-            drop(turns);
-            run.join().expect("no panic").expect("in");
-        });
-    };
     let (device, by) = (site.add(SERIAL), Caller::program());
-    site.block_on(site.platform.rotate_device(&device, Secret::new(LONG_CODE), false, &by)).expect("rotated");
-    let modern = site.open_modern(Some((house.lbs.clone(), house.das.clone())));
-    run(modern.lbs, Device::over_tls(&house), Way::Code);
-
     site.platform.set_provisioner(std::sync::Arc::new(Provisioner::new(std::sync::Arc::clone(&site.epochs))));
     let given = site.block_on(site.platform.provision(&device, &by)).expect("provisioned");
-    run(site.open_modern(None).lbs, Device::over_tcp(Suite::P384, &given), Way::Base);
+    let (modern, mut device) = (site.open_modern(None), Device::over_tcp(Suite::P384, &given));
+    let somebody = Origin::from(IpAddr::from([10, 0, 0, 1]));
+    let turns = [(); Agreements::AT_ONCE].map(|()| site.block_on(agreements.turn(somebody)).expect("free"));
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| device.run(modern.lbs, Way::Base).map(|_| ()));
+        eventually("it waits", || agreements.waiting() == 1);
+        assert!(!run.is_finished());
+        drop(turns);
+        run.join().expect("no panic").expect("in");
+    });
 }
 
 #[test]
