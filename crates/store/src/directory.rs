@@ -18,7 +18,19 @@ pub(crate) const RESTORING: &str = "restoring";
 pub(crate) struct DataDir {
     path: PathBuf,
     fresh: bool,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The lock of a data directory, held as long as the value lives.
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a child of this process that is about to run another program has it, too, and would
+    /// hold the lock for as long as that takes.
+    fn drop(&mut self) {
+        // An error leaves what there was without it: the lock goes with the last of those who have the file.
+        let _ = self.0.unlock();
+    }
 }
 
 impl DataDir {
@@ -88,7 +100,7 @@ pub(crate) fn sync_entry(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("LOCK");
     let failed = |action, source| OpenError::Io { action, path: path.clone(), source };
     let mut file = OpenOptions::new()
@@ -110,10 +122,10 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(source)) => return Err(failed("lock", source)),
     }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(|source| failed("write", source))?;
-    Ok(file)
+    let mut lock = Lock(file);
+    let named = lock.0.set_len(0).and_then(|()| writeln!(lock.0, "{}", std::process::id()));
+    named.map_err(|source| failed("write", source))?;
+    Ok(lock)
 }
 
 /// Whether there is a `VERSION`; an error when it is not one of ours, or of another release.
@@ -133,5 +145,21 @@ fn check_version(dir: &Path) -> Result<bool, OpenError> {
         Ok(FORMAT) => Ok(true),
         Ok(found @ 1..) => Err(OpenError::Older { dir: dir.to_owned(), found, known: FORMAT }),
         _ => Err(OpenError::Version { path }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_does_not_stay_with_a_child_that_has_inherited_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = DataDir::open(dir.path()).expect("nobody has it");
+        assert!(matches!(DataDir::open(dir.path()), Err(OpenError::InUse { .. })));
+        let inherited = first._lock.0.try_clone().expect("as a child has it until it runs another program");
+        drop(first);
+        drop(DataDir::open(dir.path()).expect("it was given back"));
+        drop(inherited);
     }
 }
