@@ -125,7 +125,7 @@ impl Platform {
         to_the_end(async move {
             // Read again next time, unless it is known what is stored now.
             *held = Held::Stored;
-            control.put_credentials(id, credentials.clone()).await?;
+            control.put_credentials(id, &credentials).await?;
             owner.set_suites(credentials.modern, owner.is_tls_only());
             owner.set_code_use(credentials.code);
             *held = Held::Read(Arc::new(Secrets::of(present.code.clone(), credentials)));

@@ -109,7 +109,7 @@ impl Platform {
             let present = control.credentials(device.id).await?;
             let (credentials, provisioned) = provisioner.provision(device.id, &present);
             let modern = credentials.modern;
-            control.put_credentials(device.id, credentials).await?;
+            control.put_credentials(device.id, &credentials).await?;
             device.set_suites(modern, device.is_tls_only());
             // It is going to come without TLS; where it does not, it says so.
             control.note_root(device.id, &KnownBy::Plain, clock.now_ms()).await?;
@@ -133,7 +133,7 @@ impl Platform {
             let mut secrets = device.secrets.lock().await;
             *secrets = Held::Stored;
             let present = self.control().credentials(device.id).await?;
-            self.control().put_credentials(device.id, provisioner.void(device.id, &present, false)).await?;
+            self.control().put_credentials(device.id, &provisioner.void(device.id, &present, false)).await?;
             // Whoever came in between.
             close_link(device, "certificate_revoked");
         }

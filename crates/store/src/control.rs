@@ -14,6 +14,7 @@ mod principal;
 mod queue;
 mod root;
 mod session;
+mod statements;
 mod twin;
 mod view;
 mod webhook;

@@ -44,6 +44,24 @@ pub(crate) enum Transaction<'c> {
     Postgres(sqlx::Transaction<'c, Postgres>),
 }
 
+impl Connection {
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Connection::Sqlite(_) => Dialect::Sqlite,
+            Connection::Postgres(_) => Dialect::Postgres,
+        }
+    }
+}
+
+impl Transaction<'_> {
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Transaction::Sqlite(_) => Dialect::Sqlite,
+            Transaction::Postgres(_) => Dialect::Postgres,
+        }
+    }
+}
+
 /// Evaluates the same body over the pool of either database, or over a [`Connection`] to it or a [`Transaction`] on it
 /// when the first word says so; the types of the driver are inferred in each.
 macro_rules! on_db {
@@ -164,8 +182,9 @@ pub(crate) fn database(what: &'static str, source: sqlx::Error) -> OpenError {
     OpenError::Database { what, source: Box::new(source) }
 }
 
+/// What is written otherwise for one database than for the other.
 #[derive(Clone, Copy, PartialEq)]
-enum Dialect {
+pub(crate) enum Dialect {
     Sqlite,
     Postgres,
 }

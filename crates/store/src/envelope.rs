@@ -90,7 +90,8 @@ impl Envelope {
         let nonce = Nonce::try_assume_unique_for_key(&head[1 + KEY_ID..]).map_err(|_| StoreError::Corrupt("secret"))?;
         let mut body = Zeroizing::new(body.to_vec());
         let length = self.key.open_in_place(nonce, place.aad(), &mut body).map_err(|_| StoreError::SealBroken)?.len();
-        Ok(Secret::new(&body[..length]))
+        body.truncate(length);
+        Ok(Secret::of_wiped(body))
     }
 }
 

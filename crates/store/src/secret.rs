@@ -28,6 +28,11 @@ impl Secret {
         Secret(Zeroizing::new(bytes.into()))
     }
 
+    /// The same of bytes that are wiped already when they are dropped.
+    pub(crate) fn of_wiped(bytes: Zeroizing<Vec<u8>>) -> Secret {
+        Secret(bytes)
+    }
+
     /// A new verification code: fourteen letters that are not mistaken for one another, 64 bits, and two that check them.
     /// Known firmware takes capital letters.
     pub fn random_code() -> Secret {

@@ -231,7 +231,7 @@ impl Site {
 
     /// Writes credentials of a device as another process would: the platform does not hear of it.
     pub fn store_behind(&self, device: &Device, credentials: &Credentials) {
-        self.block_on(self.control.put_credentials(device.id, credentials.clone())).expect("written");
+        self.block_on(self.control.put_credentials(device.id, credentials)).expect("written");
     }
 
     /// Takes the store away under the platform: what is read from it or written to it fails from now on.

@@ -3,17 +3,17 @@
 mod encoding;
 
 use std::fmt;
-
-use sqlx::AssertSqlSafe;
+use std::sync::LazyLock;
 
 use super::Control;
 use super::device::stored_id;
+use super::statements::Statements;
 use super::writer::{Write, rows};
 use crate::db::{Connection, Transaction, on_db};
 use crate::envelope::{Place, Sealed};
 use crate::{DeviceId, Secret, StoreError};
 
-/// Credentials of one statement at most.
+/// Credentials of one statement at most; a power of two.
 const TOGETHER: usize = 64;
 
 const CODE: Sealed = Sealed::DeviceCode;
@@ -184,13 +184,14 @@ impl Control {
 
     /// Replaces the credentials of a device; a slot that is None is emptied. Returns when durable; callers at the same
     /// time share a transaction.
-    pub async fn put_credentials(&self, id: DeviceId, credentials: Credentials) -> Result<(), StoreError> {
-        let seal = |credential: Option<Credential>, column| {
-            credential.map(|credential| self.0.envelope.seal(&encoding::encode(&credential), &place(&id, column)))
+    pub async fn put_credentials(&self, id: DeviceId, credentials: &Credentials) -> Result<(), StoreError> {
+        let seal = |credential: &Option<Credential>, column| {
+            let credential = credential.as_ref()?;
+            Some(self.0.envelope.seal(&encoding::encode(credential), &place(&id, column)))
         };
-        let committed = seal(credentials.committed, COMMITTED);
-        let candidate = seal(credentials.candidate, CANDIDATE);
-        let tickets = credentials.tickets.map(|tickets| self.seal_tickets(&id, &tickets));
+        let committed = seal(&credentials.committed, COMMITTED);
+        let candidate = seal(&credentials.candidate, CANDIDATE);
+        let tickets = credentials.tickets.as_ref().map(|tickets| self.seal_tickets(&id, tickets));
         let (modern, (_, spent)) = (credentials.modern, credentials.code.columns());
         self.update(Write::Credentials(CredentialsWrite { id, committed, candidate, tickets, modern, spent })).await
     }
@@ -240,6 +241,17 @@ impl CredentialsWrite {
     }
 }
 
+/// The statements that write credentials together.
+static STATEMENTS: LazyLock<Statements<TOGETHER>> = LazyLock::new(|| {
+    Statements::new(6, |rows| {
+        format!(
+            "UPDATE device SET committed = given.column2, candidate = given.column3, tickets = given.column4, \
+             modern = given.column5, code_spent = COALESCE(device.code_spent, given.column6) \
+             FROM (VALUES {rows}) AS given WHERE device.id = given.column1"
+        )
+    })
+});
+
 /// Writes credentials with as few statements as possible, each a commit of its own; false when some device does not exist
 /// or occurs twice, and then nothing is known of any of them. They may be written again.
 ///
@@ -250,20 +262,10 @@ pub(super) async fn put_together(
     credentials: &[&CredentialsWrite],
 ) -> Result<bool, sqlx::Error> {
     for some in credentials.chunks(TOGETHER) {
-        // Rows without an id fill it up and match nothing, so that there are few statements to prepare.
-        let rows = some.len().next_power_of_two();
-        let values: Vec<String> = (0..rows)
-            .map(|row| 6 * row)
-            .map(|at| format!("(${}, ${}, ${}, ${}, ${}, ${})", at + 1, at + 2, at + 3, at + 4, at + 5, at + 6))
-            .collect();
-        let sql = format!(
-            "UPDATE device SET committed = given.column2, candidate = given.column3, tickets = given.column4, \
-             modern = given.column5, code_spent = COALESCE(device.code_spent, given.column6) \
-             FROM (VALUES {}) AS given WHERE device.id = given.column1",
-            values.join(", ")
-        );
+        // Rows without an id fill it up.
+        let (statement, rows) = STATEMENTS.of(connection.dialect(), some.len());
         let written = on_db!(Connection, &mut *connection, connection => {
-            let mut query = sqlx::query(AssertSqlSafe(sql));
+            let mut query = sqlx::query(statement);
             for write in some {
                 query = query
                     .bind(write.id.as_bytes().to_vec())

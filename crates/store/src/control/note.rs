@@ -1,13 +1,14 @@
 //! What is noted of devices behind their backs: whether they are there, and how they failed last.
 
-use sqlx::AssertSqlSafe;
+use std::sync::LazyLock;
 
 use super::Control;
+use super::statements::Statements;
 use super::writer::{Write, is_of_one_write};
 use crate::db::{Transaction, on_db};
 use crate::{DeviceId, StoreError};
 
-/// Notes of one statement at most.
+/// Notes of one statement at most; a power of two.
 const STATEMENT: usize = 64;
 
 /// What is noted of one device.
@@ -70,20 +71,23 @@ impl NotesWrite {
     }
 }
 
+/// The statements that write notes together.
+static STATEMENTS: LazyLock<Statements<STATEMENT>> = LazyLock::new(|| {
+    Statements::new(3, |rows| {
+        format!(
+            "UPDATE device SET presence = given.column2, last_failure = COALESCE(given.column3, device.last_failure) \
+             FROM (VALUES {rows}) AS given WHERE device.id = given.column1"
+        )
+    })
+});
+
 /// Writes notes in one statement: a fleet that comes in at once is noted at once, and each statement is a trip to the
 /// database and back.
 async fn put_together(transaction: &mut Transaction<'_>, notes: &[Note]) -> Result<(), sqlx::Error> {
-    // Rows without an id fill it up and match nothing, so that there are few statements to prepare.
-    let rows = notes.len().next_power_of_two();
-    let values: Vec<String> =
-        (0..rows).map(|row| 3 * row).map(|at| format!("(${}, ${}, ${})", at + 1, at + 2, at + 3)).collect();
-    let sql = format!(
-        "UPDATE device SET presence = given.column2, last_failure = COALESCE(given.column3, device.last_failure) \
-         FROM (VALUES {}) AS given WHERE device.id = given.column1",
-        values.join(", ")
-    );
+    // Rows without an id fill it up.
+    let (statement, rows) = STATEMENTS.of(transaction.dialect(), notes.len());
     on_db!(Transaction, transaction, transaction => {
-        let mut query = sqlx::query(AssertSqlSafe(sql));
+        let mut query = sqlx::query(statement);
         for note in notes {
             query = query.bind(note.device.as_bytes().to_vec()).bind(&note.presence).bind(&note.last_failure);
         }

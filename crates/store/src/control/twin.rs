@@ -1,11 +1,11 @@
 //! The twin: the last reported and the desired value of each attribute.
 
 use std::collections::HashSet;
-
-use sqlx::AssertSqlSafe;
+use std::sync::LazyLock;
 
 use super::Control;
 use super::device::stored_id;
+use super::statements::Statements;
 use super::writer::{Write, rows};
 use crate::db::{Transaction, on_db};
 use crate::{DeviceId, DevicePath, Position, StoreError};
@@ -14,10 +14,8 @@ use crate::{DeviceId, DevicePath, Position, StoreError};
 const MAX_LEAVES: i64 = 10_000;
 /// Leaves of one write; a larger batch is several.
 const BATCH: usize = 1_000;
-/// Leaves of one statement at most.
+/// Leaves of one statement at most; a power of two.
 const TOGETHER: usize = 64;
-/// Parameters of a leaf in a statement.
-const COLUMNS: usize = 10;
 
 /// One attribute of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,34 +160,33 @@ fn together(leaves: &[LeafRow]) -> usize {
     leaves.iter().take(TOGETHER).take_while(|leaf| seen.insert((leaf.device, &leaf.path))).count()
 }
 
+/// The statements that write leaves together.
+static STATEMENTS: LazyLock<Statements<TOGETHER>> = LazyLock::new(|| {
+    Statements::new(10, |rows| {
+        format!(
+            "INSERT INTO leaf (device, resource, place, area, name, version, reported, reported_version, desired, \
+             desired_version) SELECT device.id, column2, column3, column4, column5, column6, column7, column8, column9, \
+             column10 FROM (VALUES {rows}) AS given JOIN device ON device.id = given.column1 WHERE TRUE \
+             ON CONFLICT (device, resource, place, area, name) DO UPDATE SET \
+             version = CASE WHEN excluded.version > leaf.version THEN excluded.version ELSE leaf.version END, \
+             reported = CASE WHEN excluded.reported_version >= leaf.reported_version \
+             THEN excluded.reported ELSE leaf.reported END, \
+             reported_version = CASE WHEN excluded.reported_version >= leaf.reported_version \
+             THEN excluded.reported_version ELSE leaf.reported_version END, \
+             desired = CASE WHEN excluded.desired_version >= leaf.desired_version \
+             THEN excluded.desired ELSE leaf.desired END, \
+             desired_version = CASE WHEN excluded.desired_version >= leaf.desired_version \
+             THEN excluded.desired_version ELSE leaf.desired_version END"
+        )
+    })
+});
+
 /// Writes leaves in one statement.
 async fn put_together(transaction: &mut Transaction<'_>, leaves: &[LeafRow]) -> Result<(), sqlx::Error> {
-    // Rows without a device fill it up and match none, so that there are few statements to prepare.
-    let rows = leaves.len().next_power_of_two();
-    let values: Vec<String> = (0..rows)
-        .map(|row| {
-            let columns: Vec<String> = (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column)).collect();
-            format!("({})", columns.join(", "))
-        })
-        .collect();
-    let sql = format!(
-        "INSERT INTO leaf (device, resource, place, area, name, version, reported, reported_version, desired, \
-         desired_version) SELECT device.id, column2, column3, column4, column5, column6, column7, column8, column9, \
-         column10 FROM (VALUES {}) AS given JOIN device ON device.id = given.column1 WHERE TRUE \
-         ON CONFLICT (device, resource, place, area, name) DO UPDATE SET \
-         version = CASE WHEN excluded.version > leaf.version THEN excluded.version ELSE leaf.version END, \
-         reported = CASE WHEN excluded.reported_version >= leaf.reported_version \
-         THEN excluded.reported ELSE leaf.reported END, \
-         reported_version = CASE WHEN excluded.reported_version >= leaf.reported_version \
-         THEN excluded.reported_version ELSE leaf.reported_version END, \
-         desired = CASE WHEN excluded.desired_version >= leaf.desired_version \
-         THEN excluded.desired ELSE leaf.desired END, \
-         desired_version = CASE WHEN excluded.desired_version >= leaf.desired_version \
-         THEN excluded.desired_version ELSE leaf.desired_version END",
-        values.join(", ")
-    );
+    // Rows without a device fill it up.
+    let (statement, rows) = STATEMENTS.of(transaction.dialect(), leaves.len());
     on_db!(Transaction, transaction, transaction => {
-        let mut query = sqlx::query(AssertSqlSafe(sql));
+        let mut query = sqlx::query(statement);
         for leaf in leaves {
             query = query
                 .bind(leaf.device.as_bytes().to_vec())

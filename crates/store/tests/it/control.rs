@@ -115,7 +115,7 @@ async fn the_code_of_a_new_device_is_kept_sealed_until_something_is_agreed(bed: 
         let (committed, candidate) = if committed { (held, none) } else { (none, held) };
         store
             .control
-            .put_credentials(known.id, Credentials { committed, candidate, ..Credentials::default() })
+            .put_credentials(known.id, &Credentials { committed, candidate, ..Credentials::default() })
             .await
             .unwrap();
     }
@@ -226,8 +226,8 @@ async fn what_does_not_exist_is_said_so(bed: Bed) {
     let some = Credentials { committed: Some(credential(1)), ..Credentials::default() };
     for result in [
         control.set_enrol_until(nobody, 1).await,
-        control.put_credentials(nobody, some).await,
-        control.put_credentials(nobody, Credentials::default()).await,
+        control.put_credentials(nobody, &some).await,
+        control.put_credentials(nobody, &Credentials::default()).await,
     ] {
         assert!(matches!(result, Err(StoreError::UnknownDevice)), "{result:?}");
     }
@@ -258,9 +258,9 @@ async fn credentials_are_replaced_whole(bed: Bed) {
         tickets: Some(Secret::new([6; 30])),
         modern: true,
     };
-    store.control.put_credentials(other, untouched.clone()).await.unwrap();
+    store.control.put_credentials(other, &untouched).await.unwrap();
     for step in steps {
-        store.control.put_credentials(device, step.clone()).await.unwrap();
+        store.control.put_credentials(device, &step).await.unwrap();
         assert_eq!(store.control.credentials(device).await.unwrap(), step);
     }
     assert_eq!(store.control.credentials(other).await.unwrap(), untouched);
@@ -293,7 +293,7 @@ async fn credentials_written_together_reach_each_device_that_exists(bed: Bed) {
         // The first device is written twice: it has one or the other, whole.
         for (n, seed) in (0..DEVICES).map(|n| (n, n + round)).chain([(0, 200)]) {
             let (control, device) = (store.control.clone(), devices[usize::from(n)]);
-            puts.spawn(async move { (n, control.put_credentials(device, of(seed)).await) });
+            puts.spawn(async move { (n, control.put_credentials(device, &of(seed)).await) });
         }
         for (n, result) in puts.join_all().await {
             match gone.contains(&n) {
@@ -318,8 +318,8 @@ async fn removing_a_device_removes_its_credentials(bed: Bed) {
     let gone = registered(&store, "S-1").await;
     let kept = registered(&store, "S-2").await;
     let both = Credentials { committed: Some(credential(1)), candidate: Some(credential(2)), ..Credentials::default() };
-    store.control.put_credentials(gone.id, both.clone()).await.unwrap();
-    store.control.put_credentials(kept.id, both.clone()).await.unwrap();
+    store.control.put_credentials(gone.id, &both).await.unwrap();
+    store.control.put_credentials(kept.id, &both).await.unwrap();
     assert!(store.control.remove_device(gone.id).await.unwrap());
     assert!(!store.control.remove_device(gone.id).await.unwrap());
     assert_eq!(store.control.credentials(gone.id).await.unwrap(), Credentials::default());
@@ -345,7 +345,7 @@ async fn callers_at_the_same_time_share_commits(bed: Bed) {
             for (device, seed) in devices.iter().copied().zip(0..) {
                 let control = store.control.clone();
                 let credentials = Credentials { committed: Some(credential(seed)), ..Credentials::default() };
-                puts.spawn(async move { control.put_credentials(device, credentials).await });
+                puts.spawn(async move { control.put_credentials(device, &credentials).await });
             }
             assert!(puts.join_all().await.iter().all(Result::is_ok));
             let commits = meter.count("vestibule_control_commits_total") - before;
@@ -461,7 +461,7 @@ async fn a_rotated_device_has_another_code_and_nothing_else(bed: Bed) {
     let device = registered(&store, "S-1").await;
     let credentials =
         Credentials { committed: Some(credential(1)), candidate: Some(credential(2)), ..Credentials::default() };
-    store.control.put_credentials(device.id, credentials).await.unwrap();
+    store.control.put_credentials(device.id, &credentials).await.unwrap();
     store.control.set_enrol_until(device.id, NOON).await.unwrap();
     store.control.rotate(device.id, &Secret::new(*b"GHIJKL"), false, None).await.unwrap();
     let (code, credentials) = store.control.secrets(device.id).await.unwrap();

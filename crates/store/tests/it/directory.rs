@@ -113,7 +113,7 @@ async fn no_secret_is_in_any_file(bed: Bed) {
     full.master_key = Secret::new(*master);
     full.session_key = Some(Secret::new(session));
     let both = Credentials { committed: Some(full.clone()), candidate: Some(full), ..Credentials::default() };
-    store.control.put_credentials(device.id, both.clone()).await.unwrap();
+    store.control.put_credentials(device.id, &both).await.unwrap();
     commit(&store.journal, [bed.event(device.id, "e")]).await;
 
     // While it is open, with the logs, and after.

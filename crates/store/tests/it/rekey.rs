@@ -50,7 +50,7 @@ async fn fill(store: &Store) -> Filled {
         tickets: Some(Secret::new([5; 90])),
         ..Credentials::default()
     };
-    control.put_credentials(device.id, credentials).await.unwrap();
+    control.put_credentials(device.id, &credentials).await.unwrap();
     let hook = webhook::row(1);
     assert!(control.insert_webhook(hook.clone(), &Secret::new(*b"signs"), 9).await.unwrap());
     for number in 1..=2 {

@@ -192,12 +192,19 @@ async fn many_segments_are_read_through_few_connections(bed: Bed) {
         });
     }
     assert!(scans.join_all().await.into_iter().all(|right| right));
-    let open = std::fs::read_dir("/proc/self/fd")
-        .unwrap()
-        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
-        .filter(|path| path.starts_with(bed.dir()) && path.extension().is_some_and(|end| end == "db"))
-        .count();
-    assert!(open <= 8 * 2 + 8, "{open} database files are open");
+    let journal = bed.dir().join("journal");
+    let open = || {
+        std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+            .filter(|path| path.starts_with(&journal) && path.extension().is_some_and(|end| end == "db"))
+            .count()
+    };
+    assert!(open() > 0, "segments that were read stay open");
+    // Two connections of eight segments, the writer's, and what SQLite keeps of the file that is written to: closing a
+    // descriptor would give up the writer's locks, so it is kept for the next connection, at most one for each scan. What
+    // nobody uses any more is closed by a thread of its own, and the last segments are still being sealed.
+    eventually("few segments are open", || open() <= 8 * 2 + 1 + 8).await;
     store.close().await;
 }
 

@@ -53,9 +53,12 @@ async fn answered(writer: &Requests, jobs: Vec<(u64, (Job, Receiver<Answer>))>) 
     times
 }
 
+/// How long credentials of a fleet wait, in milliseconds.
+const WAIT: u128 = GATHER.as_millis();
+
 /// Two at once, which is a fleet.
 async fn come_together(writer: &Requests) {
-    assert_eq!(answered(writer, vec![(0, credentials()), (0, credentials())]).await, [4, 4]);
+    assert_eq!(answered(writer, vec![(0, credentials()), (0, credentials())]).await, [WAIT, WAIT]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,8 +76,9 @@ async fn who_comes_alone_waits_for_nobody() {
 async fn credentials_of_a_fleet_wait_for_each_other_and_no_longer_than_said() {
     let writer = writer();
     come_together(&writer).await;
-    let apart = vec![(0, credentials()), (1, credentials()), (2, credentials()), (3, credentials())];
-    assert_eq!(answered(&writer, apart).await, [4, 4, 4, 10], "the last one has missed the commit");
+    let late = GATHER.as_millis() as u64;
+    let apart = vec![(0, credentials()), (1, credentials()), (2, credentials()), (late, credentials())];
+    assert_eq!(answered(&writer, apart).await, [WAIT, WAIT, WAIT, 3 + 2 * WAIT], "the last one has missed the commit");
 }
 
 #[tokio::test(start_paused = true)]
