@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mimalloc::MiMalloc;
 use vestibule_broker::codec::{Connect, QoS, encode};
 use vestibule_broker::{
     Admitted, Broker, Denied, Disposition, EndReason, Inbound, ListenerConfig, Login, Profile, Refused, Service,
@@ -21,6 +22,10 @@ use vestibule_tls::rustls::pki_types::UnixTime;
 use vestibule_tls::rustls::time_provider::TimeProvider;
 use vestibule_tls::rustls::{self, ClientConnection, ServerConfig};
 use vestibule_tls::{Anchor, Authority, ClientTls, Identity, Key, Purpose, Resolver, ServerTls, pem, read_pem};
+
+/// As the platform has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Lets everybody in and routes everything.
 struct Open;

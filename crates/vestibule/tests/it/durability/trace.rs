@@ -32,8 +32,12 @@ impl Call {
 
     /// Whether it made a file of the journal durable.
     pub fn syncs_journal(&self) -> bool {
-        let sync = self.name == "fsync" || self.name == "fdatasync";
-        sync && self.result == "0" && self.descriptor().contains("/data/journal/")
+        self.syncs() && self.result == "0" && self.descriptor().contains("/data/journal/")
+    }
+
+    /// Whether it asked for something to be made durable.
+    pub fn syncs(&self) -> bool {
+        self.name == "fsync" || self.name == "fdatasync"
     }
 }
 
