@@ -82,6 +82,9 @@ pub struct DasSession {
     modern: Option<Box<ModernSession>>,
 }
 
+// The broker's test of what the task of a connection takes reckons with it.
+const _: () = assert!(size_of::<DasSession>() <= 88);
+
 /// One device that speaks over a connection: the one that logged in, or a sub-device behind it.
 struct Speaker {
     device: Arc<Device>,

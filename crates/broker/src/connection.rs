@@ -111,27 +111,30 @@ mod tests {
 
     struct Nothing;
 
+    /// As large as a `DasSession` may be.
+    struct Kept(#[expect(dead_code, reason = "for its size")] (Arc<str>, [u64; 9]));
+
     impl Service for Nothing {
-        type Session = Arc<str>;
+        type Session = Kept;
         type Grant = ();
 
-        async fn connect(&self, _: Login<'_>) -> Result<Admitted<Arc<str>>, Refused> {
+        async fn connect(&self, _: Login<'_>) -> Result<Admitted<Kept>, Refused> {
             Err(Refused { code: 5, reason: "test", delay: Duration::ZERO })
         }
 
-        fn authorize(&self, _: &mut Arc<str>, _: &str) -> Result<(), Denied> {
+        fn authorize(&self, _: &mut Kept, _: &str) -> Result<(), Denied> {
             Ok(())
         }
 
-        fn publish(&self, _: &mut Arc<str>, _: &(), _: Inbound<'_>) -> Disposition {
+        fn publish(&self, _: &mut Kept, _: &(), _: Inbound<'_>) -> Disposition {
             Disposition::Done
         }
 
-        fn subscribe(&self, _: &mut Arc<str>, _: &str, _: QoS) -> Subscription {
+        fn subscribe(&self, _: &mut Kept, _: &str, _: QoS) -> Subscription {
             Subscription::Refused
         }
 
-        fn ended(&self, _: Arc<str>, _: EndReason) {}
+        fn ended(&self, _: Kept, _: EndReason) {}
     }
 
     fn size_of_output<A, B, C, D, E, F, Out>(_: fn(A, B, C, D, E, F) -> Out) -> usize {
@@ -142,6 +145,8 @@ mod tests {
     fn the_task_of_a_connection_is_small() {
         let task = size_of_output(serve::<Nothing>);
         println!("connection task {task} B, session {} B, link {} B", size_of::<Session<Nothing>>(), size_of::<Link>());
-        assert!(task <= 640, "{task} B for each idle connection");
+        // On 64 bits, tokio 1.54 adds 104 bytes and the shard 16, and the whole takes a multiple of 128: more than this
+        // would make it 768.
+        assert!(task <= 520, "{task} B for each idle connection");
     }
 }

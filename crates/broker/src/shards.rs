@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -197,15 +198,11 @@ impl Shards {
             address = listener.local_addr()?;
             listeners.push(listener);
         }
-        let open = Arc::new(AtomicUsize::new(0));
+        let places =
+            Places { open: AtomicUsize::new(0), live: Arc::clone(&self.live), max: max_connections, listener: name };
+        let places = Arc::new(places);
         for (shard, listener) in self.shards.iter().zip(listeners) {
-            let acceptor = Acceptor {
-                shard: Arc::clone(shard),
-                open: Arc::clone(&open),
-                live: Arc::clone(&self.live),
-                max_connections,
-                name,
-            };
+            let acceptor = Acceptor { shard: Arc::clone(shard), places: Arc::clone(&places) };
             let serve = serve.clone();
             shard.handle.spawn(async move {
                 match TcpListener::from_std(listener) {
@@ -293,10 +290,15 @@ impl Drop for Shards {
 /// Accepts the connections of one listener on one shard.
 struct Acceptor {
     shard: Arc<Shard>,
-    open: Arc<AtomicUsize>,
+    places: Arc<Places>,
+}
+
+/// How many connections a listener has, and may have; shared by its shards and its connections.
+struct Places {
+    open: AtomicUsize,
     live: Arc<Live>,
-    max_connections: usize,
-    name: &'static str,
+    max: usize,
+    listener: &'static str,
 }
 
 impl Acceptor {
@@ -307,6 +309,8 @@ impl Acceptor {
     {
         let mut closing = std::pin::pin!(self.shard.closing());
         let mut spare = spare();
+        let Places { open, live, max, listener: name } = &*self.places;
+        let (max, name) = (*max, *name);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -315,8 +319,8 @@ impl Acceptor {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    metrics::counter!("vestibule_accept_errors_total", "listener" => self.name).increment(1);
-                    tracing::warn!(listener = self.name, %error, "accept failed");
+                    metrics::counter!("vestibule_accept_errors_total", "listener" => name).increment(1);
+                    tracing::warn!(listener = name, %error, "accept failed");
                     if is_out_of_descriptors(&error) {
                         self.refuse_one(&listener, &mut spare);
                     }
@@ -324,23 +328,19 @@ impl Acceptor {
                     continue;
                 }
             };
-            if self.open.fetch_add(1, Ordering::AcqRel) >= self.max_connections {
-                self.open.fetch_sub(1, Ordering::AcqRel);
-                metrics::counter!("vestibule_connections_refused_total", "listener" => self.name, "reason" => "limit")
+            if open.fetch_add(1, Ordering::AcqRel) >= max {
+                open.fetch_sub(1, Ordering::AcqRel);
+                metrics::counter!("vestibule_connections_refused_total", "listener" => name, "reason" => "limit")
                     .increment(1);
-                tracing::debug!(listener = self.name, %peer, limit = self.max_connections, "connection refused: too many");
+                tracing::debug!(listener = name, %peer, limit = max, "connection refused: too many");
                 continue;
             }
-            metrics::counter!("vestibule_connections_total", "listener" => self.name).increment(1);
-            self.live.count.fetch_add(1, Ordering::AcqRel);
-            let slot = Slot { open: Arc::clone(&self.open), live: Arc::clone(&self.live), listener: self.name };
-            // Boxed, because a future that is moved into another one takes its room twice.
-            let served = Box::pin(serve(stream, peer, Arc::clone(&self.shard)));
-            tokio::spawn(async move {
-                let _slot = slot;
-                served.await;
-            });
-            if self.open.load(Ordering::Acquire) >= self.max_connections - self.max_connections / 16 {
+            metrics::counter!("vestibule_connections_total", "listener" => name).increment(1);
+            live.count.fetch_add(1, Ordering::AcqRel);
+            let slot = Slot(Arc::clone(&self.places));
+            // Not awaited by an async block: a future that is moved into one takes its room twice.
+            tokio::spawn(serve(stream, peer, Arc::clone(&self.shard)).map(move |()| drop(slot)));
+            if open.load(Ordering::Acquire) >= max - max / 16 {
                 // The newcomer may have others make room for it, who need their turn to go.
                 tokio::task::yield_now().await;
             }
@@ -356,9 +356,10 @@ impl Acceptor {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         if let std::task::Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut context) {
             drop(stream);
-            metrics::counter!("vestibule_connections_refused_total", "listener" => self.name, "reason" => "descriptors")
+            let name = self.places.listener;
+            metrics::counter!("vestibule_connections_refused_total", "listener" => name, "reason" => "descriptors")
                 .increment(1);
-            tracing::debug!(listener = self.name, %peer, "connection refused: out of descriptors");
+            tracing::debug!(listener = name, %peer, "connection refused: out of descriptors");
         }
         *kept = spare();
     }
@@ -376,20 +377,17 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// A place among the open connections; free again when dropped, also by a panic.
-struct Slot {
-    open: Arc<AtomicUsize>,
-    live: Arc<Live>,
-    listener: &'static str,
-}
+struct Slot(Arc<Places>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        let Places { open, live, listener, .. } = &*self.0;
         if std::thread::panicking() {
-            count_panic(self.listener);
+            count_panic(listener);
         }
-        self.open.fetch_sub(1, Ordering::AcqRel);
-        if self.live.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.live.none.notify_waiters();
+        open.fetch_sub(1, Ordering::AcqRel);
+        if live.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            live.none.notify_waiters();
         }
     }
 }

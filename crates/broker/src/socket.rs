@@ -155,13 +155,15 @@ impl Socket {
     }
 
     /// Waits for what is worth a turn; bytes of the peer are worked off in place, where they were read.
-    pub(crate) async fn turn<S: Service>(
+    ///
+    /// Not an `async fn`: an idle connection waits here, and would hold its arguments twice.
+    pub(crate) fn turn<S: Service>(
         &mut self,
         session: &mut Session<S>,
         listen: bool,
         write: bool,
-    ) -> ControlFlow<EndReason, Turn> {
-        poll_fn(|context| {
+    ) -> impl Future<Output = ControlFlow<EndReason, Turn>> {
+        poll_fn(move |context| {
             if self.link.take_wake(context) {
                 return Poll::Ready(ControlFlow::Continue(Turn::Woken));
             }
@@ -174,7 +176,6 @@ impl Socket {
             }
             Poll::Pending
         })
-        .await
     }
 
     /// Reads once and works off every complete frame.
