@@ -93,13 +93,14 @@ impl<'a> Visit<'a> {
                 Output::Read => {
                     let frame = connection.read_frame(server.max_frame(), self.lbs.config.frame_timeout).await?;
                     asked = Instant::now();
-                    server.handle_frame(&frame);
+                    let len = frame.len();
+                    server.handle_frame(frame);
                     if server.is_proven() {
                         self.place.keep();
                     } else {
                         self.place.advance();
                     }
-                    connection.forget(frame.len());
+                    connection.forget(len);
                 }
                 Output::Lookup(serial) => {
                     self.device = self.lbs.platform.device_by_serial(serial.as_str());

@@ -110,9 +110,10 @@ impl<'a> Visit<'a> {
                 Output::Read => {
                     let frame = connection.read_frame(server.max_frame().min(MAX_ENTRY), patience).await?;
                     asked = Instant::now();
-                    server.handle_frame(&frame, &mut *random);
+                    let len = frame.len();
+                    server.handle_frame(frame, &mut *random);
                     self.advance();
-                    connection.forget(frame.len());
+                    connection.forget(len);
                 }
                 Output::Lookup(serial) => self.look_up(&mut server, &serial, &mut *random).await,
                 Output::Fresh { nonce, .. } => {
