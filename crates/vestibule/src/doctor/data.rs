@@ -1,7 +1,7 @@
-//! The data directory: whose it is, who may read it, and whether its databases are whole.
+//! The data directory: who may read it, and whether its databases are whole.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use vestibule_store::{
@@ -13,22 +13,6 @@ use crate::config::Config;
 
 const SALVAGED: &str = "look at the disk; the platform sets a damaged segment of the journal aside by itself, when it starts or reads \
                         it, and keeps every row that is readable";
-
-/// The process that has the directory, if one runs that says so. Looked up, not tried: a platform that starts in this
-/// moment must not find the lock taken.
-pub(super) fn running(data: &Path) -> Option<u32> {
-    let path = data.join("LOCK");
-    let pid: u32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
-    let file = format!(":{}", fs::metadata(&path).ok()?.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let holds = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        words.contains(&"FLOCK")
-            && words.contains(&pid.to_string().as_str())
-            && words.iter().any(|word| word.ends_with(&file))
-    };
-    locks.lines().any(holds).then_some(pid)
-}
 
 pub(super) async fn examine(
     config: &Config,

@@ -35,15 +35,22 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
 fn space(config: &Config, place: &Path) -> Option<Finding> {
     let volume = statvfs(place).ok()?;
     let (whole, free) = (volume.f_blocks * volume.f_frsize, volume.f_bavail * volume.f_frsize);
-    let cap = config.store.max_bytes.on_volume(whole);
+    Some(room(whole, free, config.store.max_bytes.on_volume(whole)))
+}
+
+/// Whether what is free of a volume is enough for a journal of at most `cap` bytes.
+fn room(whole: u64, free: u64, cap: u64) -> Finding {
     let words = format!("{} of {} free; the journal takes up to {}", bytes(free), bytes(whole), bytes(cap));
     let cure =
         "free space, or lower store.max_bytes or store.retention: at the end of either devices are not acknowledged";
-    Some(match (free, whole) {
-        (free, whole) if free < whole / 50 => Finding::wrong("space", words, cure),
-        (free, whole) if free < whole / 10 => Finding::doubtful("space", words, cure),
-        _ => Finding::good("space", words),
-    })
+    // The cure has to help: who keeps a small journal on a volume that others have filled may do so.
+    if free < whole / 50 && free < cap {
+        Finding::wrong("space", words, cure)
+    } else if free < whole / 10 {
+        Finding::doubtful("space", words, cure)
+    } else {
+        Finding::good("space", words)
+    }
 }
 
 fn kind(place: &Path) -> Option<Finding> {
@@ -100,6 +107,16 @@ fn syncs(place: &Path) -> std::io::Result<Duration> {
 mod tests {
     use super::*;
     use crate::doctor::Verdict;
+
+    #[test]
+    fn a_full_volume_is_wrong_unless_the_journal_needs_little() {
+        const GIB: u64 = 1 << 30;
+        let verdict = |free, cap| room(250 * GIB, free, cap).verdict;
+        assert_eq!(verdict(50 * GIB, 200 * GIB), Verdict::Good);
+        assert_eq!(verdict(20 * GIB, 200 * GIB), Verdict::Doubtful);
+        assert_eq!(verdict(4 * GIB, 200 * GIB), Verdict::Wrong);
+        assert_eq!(verdict(4 * GIB, 3 * GIB), Verdict::Doubtful, "what can be done about it was done");
+    }
 
     #[test]
     fn a_disk_is_tried_and_left_as_it_was() {

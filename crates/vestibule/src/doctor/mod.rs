@@ -5,6 +5,7 @@ mod certificates;
 mod clock;
 mod data;
 mod disk;
+mod holder;
 mod kernel;
 mod listeners;
 
@@ -62,7 +63,7 @@ impl Finding {
 /// Looks at everything; with `deep` at every page and row of the databases too, which may take long: `told` hears how far it
 /// has come.
 pub async fn examine(config: &Config, deep: bool, told: &mut dyn FnMut(String)) -> Vec<Finding> {
-    let platform = data::running(&config.data);
+    let platform = holder::running(&config.data);
     let mut findings = kernel::examine(config, platform);
     findings.extend(disk::examine(config));
     findings.extend(data::examine(config, platform, deep, told).await);
