@@ -5,19 +5,23 @@
 mod conversation;
 mod handshake;
 
+use std::convert::Infallible;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Instant;
+
 use anyhow::Context as _;
-use aws_lc_rs::agreement::{Algorithm, ECDH_P384, PrivateKey, UnparsedPublicKey, X25519, agree};
+use aws_lc_rs::agreement::{Algorithm, ECDH_P384, PrivateKey, PublicKey, UnparsedPublicKey, X25519, agree};
 use aws_lc_rs::error::Unspecified;
 use osap::Suite;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::affinity::{self, Cores};
-use crate::spread::Spread;
+use handshake::Handshake;
 
-/// The median of so many batches: a batch that was disturbed falls out.
-const BATCHES: usize = 21;
-/// Exchanges or handshakes of one batch.
-const BATCH: usize = 25;
+/// Batches at least.
+const LEAST: usize = 25;
+/// Exchanges or handshakes of one batch: few, so that many fit into work that is short.
+const BATCH: usize = 5;
 
 /// The floor of a suite.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,23 +32,76 @@ pub struct Bare {
     pub us: f64,
 }
 
-/// Measures the floor of a suite, on a thread of its own that is kept on this core.
+/// Does the work, and measures the floor of a suite meanwhile on a thread of its own that is kept on this core: both find the
+/// machine as it is then, its other core at work, its neighbours as they are, and interruptions. A batch, then nine times as
+/// long nothing; where the work is short the last ones come after it.
 ///
 /// # Errors
-/// When the core cannot be had, or the crypto library fails.
-pub fn measure(core: Option<usize>, suite: Suite) -> anyhow::Result<Bare> {
-    let measured = std::thread::spawn(move || {
-        if let Some(core) = core {
-            affinity::pin(core)?;
-        }
-        let failed = |_| anyhow::anyhow!("the exchange failed");
+/// When the work fails, the core cannot be had, or the crypto library fails.
+pub fn beside<T>(
+    core: Option<usize>,
+    suite: Suite,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<(T, Bare)> {
+    std::thread::scope(|scope| {
+        let (working, worked) = mpsc::channel::<Infallible>();
+        let floor = scope.spawn(move || -> anyhow::Result<Bare> {
+            if let Some(core) = core {
+                affinity::pin(core)?;
+            }
+            let mut floor = Floor::of(suite)?;
+            let (mut batches, mut spent) = (0, 0.0);
+            loop {
+                let begun = Instant::now();
+                spent += floor.batch()?;
+                batches += 1;
+                let ended = worked.recv_timeout(9 * begun.elapsed()) == Err(RecvTimeoutError::Disconnected);
+                if ended && batches >= LEAST {
+                    return Ok(Bare { what: floor.what(), us: spent * 1e6 / (batches * BATCH) as f64 });
+                }
+            }
+        });
+        let done = work();
+        drop(working);
+        let bare = floor.join();
+        Ok((done?, bare.ok().context("the thread that measures the floor broke off")??))
+    })
+}
+
+/// What is measured of a suite.
+enum Floor {
+    Exchange(Exchange),
+    Handshake(Handshake),
+}
+
+impl Floor {
+    fn of(suite: Suite) -> anyhow::Result<Floor> {
+        let exchange = |algorithm, what| Exchange::new(algorithm, what).map_err(failed).map(Floor::Exchange);
         match suite {
-            Suite::Tls => handshake::measure(),
-            Suite::X25519 => Ok(Bare { what: "X25519 exchange".to_owned(), us: exchange(&X25519).map_err(failed)? }),
-            _ => Ok(Bare { what: "P-384 exchange".to_owned(), us: exchange(&ECDH_P384).map_err(failed)? }),
+            Suite::Tls => Handshake::new().map(Floor::Handshake),
+            Suite::X25519 => exchange(&X25519, "X25519 exchange"),
+            _ => exchange(&ECDH_P384, "P-384 exchange"),
         }
-    });
-    measured.join().ok().context("the thread that measures the bare exchange broke off")?
+    }
+
+    /// CPU time of a batch in seconds.
+    fn batch(&mut self) -> anyhow::Result<f64> {
+        match self {
+            Floor::Exchange(exchange) => exchange.batch().map_err(failed),
+            Floor::Handshake(handshake) => handshake.batch(),
+        }
+    }
+
+    fn what(&self) -> String {
+        match self {
+            Floor::Exchange(exchange) => exchange.what.to_owned(),
+            Floor::Handshake(handshake) => handshake.what(),
+        }
+    }
+}
+
+fn failed(_: Unspecified) -> anyhow::Error {
+    anyhow::anyhow!("the exchange failed")
 }
 
 /// Measures the server's side of the connection that an authentication of the legacy suite goes over: accepted, three frames
@@ -57,32 +114,34 @@ pub fn conversation(cores: Option<Cores>, lanes: usize) -> anyhow::Result<Bare> 
 }
 
 /// A key pair made and a secret agreed on.
-fn exchange(algorithm: &'static Algorithm) -> Result<f64, Unspecified> {
-    let peer = PrivateKey::generate(algorithm)?;
-    let peer = peer.compute_public_key()?;
-    let mut batches = [0.0; BATCHES];
-    for batch in &mut batches {
+struct Exchange {
+    algorithm: &'static Algorithm,
+    peer: PublicKey,
+    what: &'static str,
+}
+
+impl Exchange {
+    fn new(algorithm: &'static Algorithm, what: &'static str) -> Result<Exchange, Unspecified> {
+        let peer = PrivateKey::generate(algorithm)?.compute_public_key()?;
+        Ok(Exchange { algorithm, peer, what })
+    }
+
+    fn batch(&self) -> Result<f64, Unspecified> {
         let before = thread_seconds();
         for _ in 0..BATCH {
-            let key = PrivateKey::generate(algorithm)?;
+            let key = PrivateKey::generate(self.algorithm)?;
             std::hint::black_box(key.compute_public_key()?);
-            let peer = UnparsedPublicKey::new(algorithm, &peer);
+            let peer = UnparsedPublicKey::new(self.algorithm, &self.peer);
             agree(&key, peer, Unspecified, |secret| Ok(std::hint::black_box(secret.len())))?;
         }
-        *batch = of_one(thread_seconds() - before);
+        Ok(thread_seconds() - before)
     }
-    Spread::of(batches).map(|spread| spread.median).ok_or(Unspecified)
 }
 
 /// CPU time of this thread so far.
 fn thread_seconds() -> f64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
-}
-
-/// µs of one, from the seconds of a batch.
-fn of_one(seconds: f64) -> f64 {
-    seconds * 1e6 / BATCH as f64
 }
 
 #[cfg(test)]
@@ -97,10 +156,17 @@ mod tests {
             (Suite::X25519, "X25519 exchange"),
             (Suite::Tls, "TLS handshake, X25519MLKEM768"),
         ] {
-            let bare = measure(None, suite).expect("a figure");
+            let (done, bare) = beside(None, suite, || Ok(7)).expect("a figure");
+            assert_eq!(done, 7);
             assert!(bare.us > 0.0);
             assert_eq!(bare.what, name);
         }
         assert!(conversation(None, 4).expect("a figure").us > 0.0);
+    }
+
+    #[test]
+    fn work_that_fails_says_so() {
+        let failed: anyhow::Result<((), Bare)> = beside(None, Suite::X25519, || anyhow::bail!("no device came"));
+        assert_eq!(failed.expect_err("it failed").to_string(), "no device came");
     }
 }

@@ -13,10 +13,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 
-use super::{BATCHES, Bare, thread_seconds};
+use super::{Bare, thread_seconds};
 use crate::affinity::{self, Cores};
 use crate::spread::Spread;
 
+/// The median of so many batches: a batch that was disturbed falls out.
+const BATCHES: usize = 21;
 /// Conversations of one batch: enough for the lanes to come and go independently of each other.
 const BATCH: usize = 256;
 /// Frames of a first authentication and of the question for the DAS, and their answers, are about as long.

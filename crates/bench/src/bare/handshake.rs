@@ -9,22 +9,36 @@ use vestibule_tls::rustls::time_provider::DefaultTimeProvider;
 use vestibule_tls::rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use vestibule_tls::{Anchor, Authority, DeviceVerifier, Identity, Key, Purpose, Resolver, ServerTls};
 
-use super::{BATCH, BATCHES, Bare, of_one, thread_seconds};
-use crate::spread::Spread;
+use super::{BATCH, thread_seconds};
 use crate::trust::{LBS_NAME, Trust};
 
 /// Whole TLS 1.3 handshakes with the configuration of the platform's own LBS, as its client of the same library has them:
 /// a certificate under an intermediate is shown, one of the device asked for and not given. Only the server's share of the time
 /// counts.
-pub(super) fn measure() -> anyhow::Result<Bare> {
-    let (client, server) = ends()?;
-    let (mut batches, mut group) = ([0.0; BATCHES], String::new());
-    for batch in &mut batches {
-        let mut pairs = (0..BATCH).map(|_| Pair::greet(&client)).collect::<anyhow::Result<Vec<_>>>()?;
+pub(super) struct Handshake {
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    group: String,
+}
+
+impl Handshake {
+    pub(super) fn new() -> anyhow::Result<Handshake> {
+        let (client, server) = ends()?;
+        Ok(Handshake { client, server, group: String::new() })
+    }
+
+    /// What it is, with the group that was negotiated.
+    pub(super) fn what(&self) -> String {
+        format!("TLS handshake, {}", self.group)
+    }
+
+    /// CPU time of a batch in seconds.
+    pub(super) fn batch(&mut self) -> anyhow::Result<f64> {
+        let mut pairs = (0..BATCH).map(|_| Pair::greet(&self.client)).collect::<anyhow::Result<Vec<_>>>()?;
         let mut spent = 0.0;
         for part in [Pair::answer, Pair::finish] {
             let before = thread_seconds();
-            pairs.iter_mut().try_for_each(|pair| part(pair, &server))?;
+            pairs.iter_mut().try_for_each(|pair| part(pair, &self.server))?;
             spent += thread_seconds() - before;
             pairs.iter_mut().try_for_each(Pair::listen)?;
         }
@@ -32,12 +46,10 @@ pub(super) fn measure() -> anyhow::Result<Bare> {
             let server = server.as_ref().context("there was no handshake")?;
             ensure!(!client.is_handshaking() && !server.is_handshaking(), "the handshake was not finished");
             let negotiated = server.negotiated_key_exchange_group().context("no group was negotiated")?;
-            group = format!("{:?}", negotiated.name());
+            self.group = format!("{:?}", negotiated.name());
         }
-        *batch = of_one(spent);
+        Ok(spent)
     }
-    let us = Spread::of(batches).context("there was no handshake")?.median;
-    Ok(Bare { what: format!("TLS handshake, {group}"), us })
 }
 
 /// The configurations of a device and of an LBS that it trusts.

@@ -15,7 +15,7 @@ use crate::storm::StormFigures;
 use crate::table::Table;
 
 /// Version of the JSON document; docs/benchmarks.md describes it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a measurement prints.
 #[derive(Debug, Serialize)]

@@ -11,7 +11,7 @@ use osap::Suite;
 use tokio::sync::watch;
 
 use crate::affinity::Cores;
-use crate::bare;
+use crate::bare::{self, Bare};
 use crate::cpu::Spent;
 use crate::device::{self, ATTRIBUTES, Device, Plan};
 use crate::fleet::Fleet;
@@ -81,9 +81,9 @@ pub struct Events {
 /// What came out of one run.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// One P-384 exchange in µs: the mean of before and after the authentications.
+    /// One P-384 exchange in µs, beside the authentications.
     pub exchange_us: f64,
-    /// One conversation of as many frames in which nothing is said, likewise.
+    /// One conversation of as many frames in which nothing is said: the mean of before and after them.
     pub conversation_us: f64,
     /// First authentications.
     pub authentication: Phase,
@@ -137,13 +137,12 @@ fn phases(server: &Server, bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> a
     let core = bed.cores.map(|cores| cores.server);
     let rounds = |units: usize| units.div_ceil(bed.devices);
 
-    let floor = || anyhow::Ok((bare::measure(core, Suite::Legacy)?.us, bare::conversation(bed.cores, LANES)?.us));
-    let before = floor()?;
-    let authentication = measured(server, "first authentication", || {
+    let before = bare::conversation(bed.cores, LANES)?.us;
+    let (authentication, exchange) = measured_with_floor(server, "first authentication", core, Suite::Legacy, || {
         let round = |_| fleet.each(LANES, async move |device| device.authenticate(lbs).await);
         (0..rounds(effort.authentications)).map(round).sum()
     })?;
-    let after = floor()?;
+    let after = bare::conversation(bed.cores, LANES)?.us;
     let first_connect =
         measured(server, "first CONNECT", || fleet.each(LANES, async |device| device.first_connect().await))?;
     let refresh = measured(server, "refresh", || {
@@ -170,8 +169,8 @@ fn phases(server: &Server, bed: &Bed<'_>, effort: &Effort, windows: &[u64]) -> a
     }
     leave(server, &mut fleet)?;
     Ok(Run {
-        exchange_us: f64::midpoint(before.0, after.0),
-        conversation_us: f64::midpoint(before.1, after.1),
+        exchange_us: exchange.us,
+        conversation_us: f64::midpoint(before, after),
         authentication,
         first_connect,
         refresh,
@@ -336,6 +335,27 @@ pub(super) fn measured(
     let wall = begun.elapsed();
     server.cpu().settle()?;
     Ok(Phase { units, spent: server.cpu().since(&before)?, wall })
+}
+
+/// The same beside the floor of a suite, which counts neither as time of the platform nor as time that passed.
+pub(super) fn measured_with_floor(
+    server: &Server,
+    name: &str,
+    core: Option<usize>,
+    suite: Suite,
+    work: impl FnOnce() -> anyhow::Result<u64>,
+) -> anyhow::Result<(Phase, Bare)> {
+    let mut floor = None;
+    let phase = measured(server, name, || {
+        let ((units, wall), bare) = bare::beside(core, suite, || {
+            let begun = Instant::now();
+            work().map(|units| (units, begun.elapsed()))
+        })?;
+        floor = Some((bare, wall));
+        Ok(units)
+    })?;
+    let (bare, wall) = floor.context("nothing was measured beside the work")?;
+    Ok((Phase { wall, ..phase }, bare))
 }
 
 /// A measurement takes minutes; this says where it is.

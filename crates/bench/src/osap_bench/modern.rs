@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use osap::Suite;
 
 use super::measure::{Bed, Effort, Events, LANES, Phase, WARM_UP};
-use super::measure::{idle, leave, log_in, measured, progress, report};
+use super::measure::{idle, leave, log_in, measured, measured_with_floor, progress, report};
 use crate::bare;
 use crate::device::{self, Device, Plan};
 use crate::fleet::Fleet;
@@ -17,7 +17,7 @@ use crate::server::{PLAIN, Server};
 /// What came out of one run.
 #[derive(Debug, Clone)]
 pub struct ModernRun {
-    /// What its cryptography costs alone: the mean of before and after the authentications.
+    /// What its cryptography costs, beside the returns by ticket.
     pub bare: bare::Bare,
     /// Enrolments by the code; over TLS alone.
     pub enrolment: Option<Phase>,
@@ -61,7 +61,6 @@ fn phases(server: &Server, bed: &Bed<'_>, suite: Suite, effort: &Effort, windows
     let core = bed.cores.map(|cores| cores.server);
     let rounds = |units: usize| units.div_ceil(bed.devices);
 
-    let before = bare::measure(core, suite)?;
     let enrolment = match suite {
         // Once each: a device that is enrolled comes back by its tickets.
         Suite::Tls => Some(measured(server, "enrolment", || {
@@ -69,12 +68,10 @@ fn phases(server: &Server, bed: &Bed<'_>, suite: Suite, effort: &Effort, windows
         })?),
         _ => None,
     };
-    let back = measured(server, "return by ticket", || {
+    let (back, bare) = measured_with_floor(server, "return by ticket", core, suite, || {
         let round = |_| fleet.each(LANES, async move |device| device.refresh(lbs).await);
         (0..rounds(effort.authentications)).map(round).sum()
     })?;
-    let after = bare::measure(core, suite)?;
-    let bare = bare::Bare { us: f64::midpoint(before.us, after.us), ..after };
 
     let authenticated = server.memory()?;
     let mut login = log_in(server, &mut fleet)?;
