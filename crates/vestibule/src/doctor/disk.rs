@@ -1,6 +1,6 @@
 //! The volume that holds the data directory.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirEntry, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ use crate::config::Config;
 
 /// How often it is tried what a sync takes.
 const ROUNDS: usize = 15;
+/// What is needed beside the journal: by the registry, by logs of databases, by a copy of a segment that is salvaged.
+const SPARE: u64 = 256 << 20;
 /// Above this each acknowledgement is late enough to be seen.
 const SLOW: Duration = Duration::from_millis(30);
 /// Filesystems whose files go with the machine's memory.
@@ -35,16 +37,28 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
 fn space(config: &Config, place: &Path) -> Option<Finding> {
     let volume = statvfs(place).ok()?;
     let (whole, free) = (volume.f_blocks * volume.f_frsize, volume.f_bavail * volume.f_frsize);
-    Some(room(whole, free, config.store.max_bytes.on_volume(whole)))
+    Some(room(whole, free, taken(&config.data.join("journal")), config.store.max_bytes.on_volume(whole)))
 }
 
-/// Whether what is free of a volume is enough for a journal of at most `cap` bytes.
-fn room(whole: u64, free: u64, cap: u64) -> Finding {
-    let words = format!("{} of {} free; the journal takes up to {}", bytes(free), bytes(whole), bytes(cap));
+/// How many bytes the files in a directory and below it have.
+fn taken(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let of = |entry: DirEntry| match entry.metadata() {
+        Ok(about) if about.is_dir() => taken(&entry.path()),
+        about => about.map_or(0, |about| about.len()),
+    };
+    entries.map(of).sum()
+}
+
+/// Whether what is free of a volume is enough for a journal that has `taken` bytes and gets `cap` at most.
+fn room(whole: u64, free: u64, taken: u64, cap: u64) -> Finding {
+    let [whole_words, free_words, taken_words, cap_words] = [whole, free, taken, cap].map(bytes);
+    let words =
+        format!("{free_words} of {whole_words} free; the journal has {taken_words}, and gets up to {cap_words}");
     let cure =
         "free space, or lower store.max_bytes or store.retention: at the end of either devices are not acknowledged";
-    // The cure has to help: who keeps a small journal on a volume that others have filled may do so.
-    if free < whole / 50 && free < cap {
+    // Who keeps a small journal on a volume that others have filled may do so.
+    if free < whole / 50 && free < cap.saturating_sub(taken) + SPARE {
         Finding::wrong("space", words, cure)
     } else if free < whole / 10 {
         Finding::doubtful("space", words, cure)
@@ -111,11 +125,23 @@ mod tests {
     #[test]
     fn a_full_volume_is_wrong_unless_the_journal_needs_little() {
         const GIB: u64 = 1 << 30;
-        let verdict = |free, cap| room(250 * GIB, free, cap).verdict;
-        assert_eq!(verdict(50 * GIB, 200 * GIB), Verdict::Good);
-        assert_eq!(verdict(20 * GIB, 200 * GIB), Verdict::Doubtful);
-        assert_eq!(verdict(4 * GIB, 200 * GIB), Verdict::Wrong);
-        assert_eq!(verdict(4 * GIB, 3 * GIB), Verdict::Doubtful, "what can be done about it was done");
+        let verdict = |free, taken, cap| room(250 * GIB, free, taken, cap).verdict;
+        assert_eq!(verdict(50 * GIB, 0, 200 * GIB), Verdict::Good);
+        assert_eq!(verdict(20 * GIB, 0, 200 * GIB), Verdict::Doubtful);
+        assert_eq!(verdict(4 * GIB, 0, 200 * GIB), Verdict::Wrong);
+        assert_eq!(verdict(4 * GIB, 197 * GIB, 200 * GIB), Verdict::Doubtful, "it gets little more");
+        assert_eq!(verdict(4 * GIB, 0, 3 * GIB), Verdict::Doubtful, "what can be done about it was done");
+        assert_eq!(verdict(GIB / 8, GIB, GIB), Verdict::Wrong, "the journal is not all that needs room");
+    }
+
+    #[test]
+    fn what_a_journal_has_is_all_that_lies_in_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(dir.path().join("journal/damaged")).expect("made");
+        fs::write(dir.path().join("journal/1.db"), [0; 70]).expect("written");
+        fs::write(dir.path().join("journal/damaged/0.db"), [0; 7]).expect("written");
+        assert_eq!(taken(&dir.path().join("journal")), 77);
+        assert_eq!(taken(&dir.path().join("nothing")), 0);
     }
 
     #[test]

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn osap_13_5_every_device_is_let_in_by_its_code_without_a_window() {
+    fn osap_13_5_a_drawn_code_is_long_and_needs_no_window() {
         for _ in 0..10_000 {
             let drawn = Code::drawn().code;
             assert!(osap::key::Code::new(&*drawn).expect("a code").is_long(), "{}", *drawn);
