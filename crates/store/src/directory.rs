@@ -155,11 +155,11 @@ mod tests {
     #[test]
     fn the_lock_does_not_stay_with_a_child_that_has_inherited_the_file() {
         let dir = tempfile::tempdir().expect("a directory");
-        let first = DataDir::open(dir.path()).expect("nobody has it");
-        assert!(matches!(DataDir::open(dir.path()), Err(OpenError::InUse { .. })));
-        let inherited = first._lock.0.try_clone().expect("as a child has it until it runs another program");
+        let first = lock(dir.path()).expect("nobody has it");
+        assert!(matches!(lock(dir.path()), Err(OpenError::InUse { .. })));
+        let inherited = first.0.try_clone().expect("as a child has it until it runs another program");
         drop(first);
-        drop(DataDir::open(dir.path()).expect("it was given back"));
+        drop(lock(dir.path()).expect("it was given back"));
         drop(inherited);
     }
 }
