@@ -31,7 +31,7 @@ struct Shown {
     former: Generation,
 }
 
-/// What one holder has shown. For nearly every idle device that is a single nonce, which needs no allocation.
+/// What one holder has shown: of a session, and of a device that was at the LBS once, a single nonce, which needs no allocation.
 enum Marks {
     One(u64),
     /// The oldest first.
