@@ -58,7 +58,7 @@ fn room(whole: u64, free: u64, taken: u64, cap: u64) -> Finding {
     let cure =
         "free space, or lower store.max_bytes or store.retention: at the end of either devices are not acknowledged";
     // Who keeps a small journal on a volume that others have filled may do so.
-    if free < whole / 50 && free < cap.saturating_sub(taken) + SPARE {
+    if free < whole / 50 && free < cap.saturating_sub(taken).saturating_add(SPARE) {
         Finding::wrong("space", words, cure)
     } else if free < whole / 10 {
         Finding::doubtful("space", words, cure)
@@ -132,6 +132,7 @@ mod tests {
         assert_eq!(verdict(4 * GIB, 197 * GIB, 200 * GIB), Verdict::Doubtful, "it gets little more");
         assert_eq!(verdict(4 * GIB, 0, 3 * GIB), Verdict::Doubtful, "what can be done about it was done");
         assert_eq!(verdict(GIB / 8, GIB, GIB), Verdict::Wrong, "the journal is not all that needs room");
+        assert_eq!(verdict(4 * GIB, 0, u64::MAX), Verdict::Wrong);
     }
 
     #[test]
